@@ -1,0 +1,353 @@
+//! One fixed-size block of memory: a header that describes it, then encoded spans.
+//!
+//! The header's `committed` word is the whole protocol. The writer writes only beyond it and
+//! publishes with one release store; readers read only before it, after an acquire load.
+
+use std::fmt;
+use std::ops::{Deref, Range};
+use std::ptr::NonNull;
+
+use crate::buffer::pool::Pool;
+use crate::sync::{Arc, AtomicU32, AtomicU64, Ordering, fence};
+
+/// `"OTLPSLAB"`, so that a slab can be recognised in a memory dump or a shared file.
+const MAGIC: u64 = u64::from_be_bytes(*b"OTLPSLAB");
+/// Raised whenever the header's layout or the meaning of a field changes.
+const VERSION: u32 = 1;
+
+/// What stands at the start of each slab. It holds no pointers.
+#[repr(C, align(64))]
+pub(crate) struct Header {
+    magic: u64,
+    version: u32,
+    /// Which instrumentation scope the spans belong to; 0 is the collector's own.
+    scope: u32,
+    /// When its first and its last span ended, in Unix nanoseconds (last: 0 until sealed).
+    first_time: AtomicU64,
+    last_time: AtomicU64,
+    /// What is finished: see [`Committed`].
+    committed: AtomicU64,
+    /// The writer, the reader and each batch hold one; the last to let go frees the slab.
+    holders: AtomicU32,
+}
+
+/// Room the header takes at the start of a slab.
+pub(crate) const HEADER_BYTES: usize = size_of::<Header>();
+
+impl Header {
+    pub(super) fn new() -> Self {
+        Self {
+            magic: MAGIC,
+            version: VERSION,
+            scope: 0,
+            first_time: AtomicU64::new(0),
+            last_time: AtomicU64::new(0),
+            committed: AtomicU64::new(0),
+            holders: AtomicU32::new(0),
+        }
+    }
+}
+
+/// A slab's progress in one word, so that it is published by one store:
+/// bit 63 sealed, bits 32..63 the number of spans, bits 0..32 their bytes.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct Committed(u64);
+
+impl Committed {
+    const SEALED: u64 = 1 << 63;
+    const ONE_SPAN: u64 = 1 << 32;
+
+    fn bytes(self) -> usize {
+        self.0 as u32 as usize
+    }
+
+    fn spans(self) -> u32 {
+        (self.0 >> 32) as u32 & (u32::MAX >> 1)
+    }
+
+    fn is_sealed(self) -> bool {
+        self.0 & Self::SEALED != 0
+    }
+
+    fn with_span(self, bytes: usize) -> Self {
+        Self(self.0 + Self::ONE_SPAN + bytes as u64)
+    }
+
+    fn sealed(self) -> Self {
+        Self(self.0 | Self::SEALED)
+    }
+}
+
+/// One holder of a slab of `pool`, which frees the slab if it is the last.
+struct Hold {
+    pool: Arc<Pool>,
+    index: u32,
+}
+
+impl Hold {
+    fn header(&self) -> &Header {
+        self.pool.header(self.index)
+    }
+
+    /// A committed range of the slab's spans.
+    fn spans(&self, range: Range<usize>) -> &[u8] {
+        self.pool.probe(self.index).reads(range.clone());
+        // SAFETY: `range` was read from the committed word with acquire ordering, so its bytes
+        // were written before and are not written again while this hold keeps the slab from
+        // the pool.
+        unsafe {
+            std::slice::from_raw_parts(
+                self.pool.spans(self.index).add(range.start).as_ptr(),
+                range.len(),
+            )
+        }
+    }
+}
+
+impl Clone for Hold {
+    fn clone(&self) -> Self {
+        // Relaxed: who clones has a hold, so the slab cannot be freed meanwhile.
+        self.header().holders.fetch_add(1, Ordering::Relaxed);
+        Self {
+            pool: Arc::clone(&self.pool),
+            index: self.index,
+        }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        // Release: what this holder read or wrote happens before the slab is used again.
+        if self.header().holders.fetch_sub(1, Ordering::Release) == 1 {
+            fence(Ordering::Acquire);
+            self.pool.free(self.index);
+        }
+    }
+}
+
+/// Both ends of the slab `index`, freshly taken from `pool`'s free slabs.
+pub(super) fn open(pool: &Arc<Pool>, index: u32, first_time: u64) -> (SlabWriter, SlabReader) {
+    let header = pool.header(index);
+    debug_assert_eq!((header.magic, header.version), (MAGIC, VERSION));
+    header.first_time.store(first_time, Ordering::Relaxed);
+    header.last_time.store(0, Ordering::Relaxed);
+    header.committed.store(0, Ordering::Relaxed);
+    header.holders.store(2, Ordering::Relaxed);
+    let hold = || Hold {
+        pool: Arc::clone(pool),
+        index,
+    };
+    let writer = SlabWriter {
+        tail: pool.spans(index),
+        room: pool.room_per_slab(),
+        spans_left: pool.spans_per_slab(),
+        committed: Committed::default(),
+        hold: hold(),
+    };
+    let reader = SlabReader {
+        taken: Committed::default(),
+        hold: hold(),
+    };
+    (writer, reader)
+}
+
+/// The writing end of a slab: unique, and owned by one recorder. Dropping it seals the slab.
+pub(crate) struct SlabWriter {
+    /// Where the next span goes, and how many bytes are free from there.
+    tail: NonNull<u8>,
+    room: usize,
+    spans_left: u32,
+    committed: Committed,
+    hold: Hold,
+}
+
+// SAFETY: the writer is the only one that writes to the slab's free room, on whichever thread
+// it is; `tail` points into memory that the hold's pool keeps alive.
+unsafe impl Send for SlabWriter {}
+
+impl SlabWriter {
+    /// Whether one more span of `bytes` bytes fits.
+    #[inline]
+    pub(crate) fn has_room_for(&self, bytes: usize) -> bool {
+        bytes <= self.room && self.spans_left > 0
+    }
+
+    /// Room for one more span of `bytes` bytes.
+    ///
+    /// # Panics
+    /// If there is none: see [`has_room_for`](Self::has_room_for).
+    #[inline]
+    pub(crate) fn room(&mut self, bytes: usize) -> &mut [u8] {
+        assert!(self.has_room_for(bytes));
+        // SAFETY: `tail..tail + room` lies within the slab, was initialised when the pool was
+        // made, and belongs to this writer alone until it is committed.
+        unsafe { std::slice::from_raw_parts_mut(self.tail.as_ptr(), bytes) }
+    }
+
+    /// Publishes one span: the `bytes` bytes at the start of the free room.
+    ///
+    /// # Panics
+    /// If the slab has no such room: see [`has_room_for`](Self::has_room_for).
+    #[inline]
+    pub(crate) fn commit(&mut self, bytes: usize) {
+        assert!(self.has_room_for(bytes));
+        let start = self.committed.bytes();
+        self.hold
+            .pool
+            .probe(self.hold.index)
+            .writes(start..start + bytes);
+        self.committed = self.committed.with_span(bytes);
+        // SAFETY: `bytes <= room`, so the new tail is within the slab or one past its end.
+        self.tail = unsafe { self.tail.add(bytes) };
+        self.room -= bytes;
+        self.spans_left -= 1;
+        self.hold
+            .header()
+            .committed
+            .store(self.committed.0, Ordering::Release);
+    }
+
+    /// Ends the slab, whose last span ended at `last_time`: nothing more will be written to it.
+    pub(crate) fn seal(self, last_time: u64) {
+        self.hold
+            .header()
+            .last_time
+            .store(last_time, Ordering::Relaxed);
+    }
+}
+
+impl Drop for SlabWriter {
+    fn drop(&mut self) {
+        self.hold
+            .header()
+            .committed
+            .store(self.committed.sealed().0, Ordering::Release);
+    }
+}
+
+/// The reading end of a slab: unique, and owned by the ring, then by the network thread.
+pub(crate) struct SlabReader {
+    taken: Committed,
+    hold: Hold,
+}
+
+impl SlabReader {
+    /// Spans committed and not yet taken.
+    pub(crate) fn spans_waiting(&self) -> u32 {
+        self.committed().spans() - self.taken.spans()
+    }
+
+    /// All that was committed since the last take, if there is any.
+    pub(crate) fn take(&mut self) -> Option<Batch> {
+        let committed = self.committed();
+        let range = self.taken.bytes()..committed.bytes();
+        let spans = committed.spans() - self.taken.spans();
+        if spans == 0 {
+            return None;
+        }
+        self.taken = committed;
+        Some(Batch {
+            hold: self.hold.clone(),
+            range,
+            spans,
+        })
+    }
+
+    /// Whether the slab is sealed and all of it was taken, so that the reader can be dropped.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        let committed = self.committed();
+        committed.is_sealed() && committed.spans() == self.taken.spans()
+    }
+
+    fn committed(&self) -> Committed {
+        Committed(self.hold.header().committed.load(Ordering::Acquire))
+    }
+}
+
+/// Finished spans: a committed range of one slab, as `ScopeSpans.spans` elements.
+///
+/// Cloning shares the bytes. The slab goes back to its pool when the last holder is gone.
+#[derive(Clone)]
+pub(crate) struct Batch {
+    hold: Hold,
+    range: Range<usize>,
+    spans: u32,
+}
+
+impl Batch {
+    /// How many spans it holds; never 0.
+    pub(crate) fn spans(&self) -> u64 {
+        u64::from(self.spans)
+    }
+}
+
+impl Deref for Batch {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.hold.spans(self.range.clone())
+    }
+}
+
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch")
+            .field("slab", &self.hold.index)
+            .field("range", &self.range)
+            .field("spans", &self.spans)
+            .finish()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use crate::buffer::Pool;
+
+    #[test]
+    fn a_batch_is_what_was_committed_since_the_last() {
+        let pool = Pool::new(1, 4096, 100).unwrap();
+        let (mut writer, mut reader) = Pool::open(&pool, 7).unwrap();
+        assert!(reader.take().is_none());
+
+        for text in ["one", "two"] {
+            writer.room(3).copy_from_slice(text.as_bytes());
+            writer.commit(3);
+        }
+        assert_eq!(reader.spans_waiting(), 2);
+        let batch = reader.take().unwrap();
+        assert_eq!((&*batch, batch.spans()), (&b"onetwo"[..], 2));
+        assert!(!reader.is_exhausted());
+
+        writer.room(4).copy_from_slice(b"tres");
+        writer.commit(4);
+        writer.seal(9);
+        assert!(!reader.is_exhausted());
+        assert_eq!(&*reader.take().unwrap(), b"tres");
+        assert!(reader.is_exhausted());
+    }
+
+    #[test]
+    fn a_slab_is_full_by_bytes_or_by_spans() {
+        let pool = Pool::new(2, 4096, 2).unwrap();
+        let (mut writer, _reader) = Pool::open(&pool, 0).unwrap();
+        assert!(writer.has_room_for(pool.room_per_slab()));
+        assert!(!writer.has_room_for(pool.room_per_slab() + 1));
+        writer.commit(0);
+        writer.commit(0);
+        assert!(!writer.has_room_for(0));
+    }
+
+    #[test]
+    fn a_slab_returns_when_its_last_holder_goes() {
+        let pool = Pool::new(1, 4096, 10).unwrap();
+        let (mut writer, mut reader) = Pool::open(&pool, 0).unwrap();
+        writer.room(1)[0] = 1;
+        writer.commit(1);
+        let batch = reader.take().unwrap();
+        let second = batch.clone();
+        drop((writer, reader, batch));
+        assert!(Pool::open(&pool, 0).is_none());
+        drop(second);
+        assert!(Pool::open(&pool, 0).is_some());
+    }
+}

@@ -1,0 +1,492 @@
+//! The front door: start, pin, hand out recorders, collect, flush, shut down.
+
+mod lease;
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use parking_lot::Mutex;
+
+use crate::affinity;
+use crate::buffer::{Consumer, Pool, Signal, SlabReader, ring};
+use crate::config::{Config, Settings};
+use crate::error::{Error, Refused};
+use crate::exporter::{self, Command, Exporter};
+use crate::processor::Processor;
+use crate::recorder::{Recorder, Shared};
+use crate::span::Span;
+use crate::stats::{Counters, EndpointCounters, Ledger, NetworkStats, Stats};
+
+use self::lease::Leases;
+
+/// The started pipeline. Cloning shares it; dropping the last clone shuts it down, giving
+/// undelivered spans a second at most.
+///
+/// ```
+/// use otlp_collector::{Collector, Config, Span};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let receiver = otlp_collector::testing::Receiver::start()?;
+/// let collector = Collector::new(Config {
+///     endpoint: "http://localhost:4318".to_string(),
+///     # endpoint: receiver.endpoint(),
+///     ..Config::default()
+/// })?;
+/// collector.collect(Span::new("GET /orders"))?;
+/// let ledger = collector.shutdown()?;
+/// assert_eq!(ledger.delivered(), 1);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Collector {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    settings: Arc<Settings>,
+    shared: Arc<Shared>,
+    leases: Leases,
+    rings: Sender<Consumer<SlabReader>>,
+    commands: Sender<Command>,
+    network: NetworkThread,
+    pinned: Arc<Mutex<Vec<PinnedWorker>>>,
+}
+
+/// What is known of the network thread from outside.
+struct NetworkThread {
+    /// Disconnected when the thread has ended.
+    ended: Receiver<()>,
+    /// What it left behind; `None` before its end and if it panicked.
+    last_stats: Arc<Mutex<Option<NetworkStats>>>,
+    handle: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// Which threads run pinned: see [`Collector::pinning`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pinning {
+    /// The network thread's core, if it is pinned.
+    pub network_core: Option<usize>,
+    /// The threads of [`Collector::spawn_pinned`] that are running.
+    pub workers: Vec<PinnedWorker>,
+}
+
+/// A thread of [`Collector::spawn_pinned`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PinnedWorker {
+    /// The thread's name.
+    pub name: String,
+    /// The core it is pinned to.
+    pub core: usize,
+}
+
+/// A running thread of [`Collector::spawn_pinned`].
+#[derive(Debug)]
+pub struct Worker<T>(JoinHandle<Option<T>>);
+
+impl<T> Worker<T> {
+    /// Waits for the thread's end and gives what its work returned.
+    ///
+    /// # Errors
+    /// The work panicked; the error is the panic's payload.
+    pub fn join(self) -> thread::Result<T> {
+        // Its work was done: a thread that could not be pinned is never handed out.
+        self.0
+            .join()
+            .map(|done| done.expect("the thread was pinned"))
+    }
+
+    /// The thread itself.
+    #[must_use]
+    pub fn thread(&self) -> &thread::Thread {
+        self.0.thread()
+    }
+}
+
+impl Collector {
+    /// Starts the pipeline: allocates and touches the buffer, starts the network thread and
+    /// pins it. The endpoint need not be up.
+    ///
+    /// # Errors
+    /// A value of `config` is not usable ([`Error::is_config`]), a core is not available
+    /// ([`Error::is_core`]), or memory or the thread cannot be had ([`Error::is_resources`]).
+    pub fn new(config: Config) -> Result<Self, Error> {
+        let settings = Arc::new(Settings::new(&config)?);
+        let poll = exporter::poll()
+            .map_err(|error| Error::resources("no poll for sockets", Some(error)))?;
+        let waker = Arc::clone(&poll.1);
+        let shared = Arc::new(Shared {
+            pool: pool(&settings)?,
+            // Fails only if the network thread is gone, when there is nobody to wake.
+            signal: Signal::new(move || drop(waker.wake())),
+            counters: Counters::new(vec![Arc::new(EndpointCounters {
+                endpoint: settings.target.url.clone(),
+                ..EndpointCounters::default()
+            })]),
+            overflow: settings.overflow,
+            batch_size: settings.batch_size,
+            few_slabs: (settings.slabs / 4).max(1),
+        });
+        let (rings, arrivals) = unbounded();
+        let (commands, orders) = unbounded();
+        let exporter = Exporter::new(
+            Arc::clone(&settings),
+            Arc::clone(&shared),
+            poll,
+            orders,
+            Processor::new(arrivals),
+        );
+        let network = NetworkThread::start(exporter, Arc::clone(&shared), settings.network_core)?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                leases: Leases::new(settings.slabs),
+                settings,
+                shared,
+                rings,
+                commands,
+                network,
+                pinned: Arc::default(),
+            }),
+        })
+    }
+
+    /// Records a span from any thread; one that has not ended ends now.
+    ///
+    /// Uses a recorder that no other thread is using, for the time of the call. Where more
+    /// threads are in this call at the same moment than there are such recorders (32 for each
+    /// core, at most 256), it waits for one. For the least cost use [`recorder`](Self::recorder).
+    ///
+    /// # Errors
+    /// The span was not accepted; the reason is counted in the [`Ledger`].
+    pub fn collect(&self, mut span: Span) -> Result<(), Refused> {
+        let inner = &*self.inner;
+        inner.leases.with_recorder(
+            &inner.shared,
+            || inner.new_recorder(usize::MAX),
+            |recorder| recorder.record_owned(&mut span),
+        )
+    }
+
+    /// A recorder: the fast way to record spans, for one thread.
+    ///
+    /// # Errors
+    /// There are [`Config::recorders_max`] already ([`Error::is_resources`]).
+    pub fn recorder(&self) -> Result<Recorder, Error> {
+        let max = self.inner.settings.recorders_max;
+        self.inner.new_recorder(max).ok_or_else(|| {
+            Error::resources(
+                format!("there are {max} recorders already: raise recorders_max"),
+                None,
+            )
+        })
+    }
+
+    /// Starts a thread that is pinned to `core` and has a recorder.
+    ///
+    /// # Errors
+    /// The core is not among [`Config::worker_cores`], if any are given, or not among those the
+    /// process may use ([`Error::is_core`]); or there is no recorder or thread to be had
+    /// ([`Error::is_resources`]).
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use otlp_collector::{Collector, Config, SpanRef};
+    /// # let receiver = otlp_collector::testing::Receiver::start()?;
+    /// # let collector = Collector::new(Config { endpoint: receiver.endpoint(), ..Config::default() })?;
+    /// let core = Collector::cores()[0];
+    /// let worker = collector.spawn_pinned(core, "worker-0", |recorder| {
+    ///     let (trace_id, span_id) = (recorder.trace_id(), recorder.span_id());
+    ///     recorder.record(&SpanRef::new(trace_id, span_id, "tick"))
+    /// })?;
+    /// worker.join().expect("the worker panicked")?;
+    /// # assert_eq!(collector.shutdown()?.delivered(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn spawn_pinned<T: Send + 'static>(
+        &self,
+        core: usize,
+        name: impl Into<String>,
+        work: impl FnOnce(&mut Recorder) -> T + Send + 'static,
+    ) -> Result<Worker<T>, Error> {
+        let worker = PinnedWorker {
+            name: name.into(),
+            core,
+        };
+        self.inner.check_worker_core(core)?;
+        let mut recorder = self.recorder()?;
+        let place = PinnedPlace {
+            all: Arc::clone(&self.inner.pinned),
+            worker: worker.clone(),
+        };
+        let (pinned, outcome) = bounded(1);
+        let handle = thread::Builder::new()
+            .name(worker.name.clone())
+            .spawn(move || {
+                let result = affinity::pin(core);
+                let is_pinned = result.is_ok();
+                if is_pinned {
+                    place.enter();
+                }
+                // The spawning thread waits for it.
+                let _ = pinned.send(result);
+                // `place` ends with the thread's work, also when that panics.
+                let _place = place;
+                is_pinned.then(|| work(&mut recorder))
+            })
+            .map_err(|error| {
+                Error::resources(
+                    format!("cannot start thread {:?}", worker.name),
+                    Some(error),
+                )
+            })?;
+        match outcome.recv() {
+            Ok(Err(error)) => Err(error),
+            _ => Ok(Worker(handle)),
+        }
+    }
+
+    /// Which threads are pinned, as the operating system confirmed it.
+    #[must_use]
+    pub fn pinning(&self) -> Pinning {
+        Pinning {
+            network_core: self.inner.settings.network_core,
+            workers: self.inner.pinned.lock().clone(),
+        }
+    }
+
+    /// The cores threads can be pinned to: those the calling thread may run on.
+    #[must_use]
+    pub fn cores() -> Vec<usize> {
+        affinity::cores()
+    }
+
+    /// Waits until every span that was recorded before, on any thread, has an outcome.
+    ///
+    /// What waits for a backoff is tried again at once.
+    ///
+    /// # Errors
+    /// `timeout` passed before ([`Error::is_timed_out`]), or the collector was shut down
+    /// ([`Error::is_shut_down`]); both with the ledger.
+    pub fn flush(&self, timeout: Duration) -> Result<Ledger, Error> {
+        let inner = &*self.inner;
+        let deadline = Instant::now() + timeout;
+        let (done, outcome) = bounded(1);
+        inner.command(Command::Flush { deadline, done });
+        match outcome.recv_deadline(deadline) {
+            Ok(()) => Ok(self.ledger()),
+            Err(RecvTimeoutError::Timeout) => Err(Error::timed_out(self.ledger())),
+            // The network thread let go of the flush at its deadline, or ended.
+            Err(RecvTimeoutError::Disconnected) if Instant::now() >= deadline => {
+                Err(Error::timed_out(self.ledger()))
+            }
+            Err(RecvTimeoutError::Disconnected) => inner
+                .final_ledger()
+                .and_then(|ledger| Err(Error::ended(ledger))),
+        }
+    }
+
+    /// Refuses spans from now on, delivers what is there within
+    /// [`Config::shutdown_timeout_ms`], and ends the network thread.
+    ///
+    /// What could not be delivered is in the returned ledger, as dropped. Calling it again gives
+    /// the ledger again.
+    ///
+    /// # Errors
+    /// The network thread panicked; the error has the ledger.
+    pub fn shutdown(&self) -> Result<Ledger, Error> {
+        self.inner.shut_down(self.inner.settings.shutdown_timeout)
+    }
+
+    /// Where every span is now.
+    #[must_use]
+    pub fn ledger(&self) -> Ledger {
+        self.inner.shared.counters.ledger()
+    }
+
+    /// What the pipeline did so far. Asks the network thread, so it is not for hot paths.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        Stats {
+            network: self.inner.network_stats(),
+            ledger: self.ledger(),
+        }
+    }
+
+    /// Bytes of memory that hold spans, all allocated at start.
+    #[must_use]
+    pub fn buffer_bytes(&self) -> usize {
+        self.inner.shared.pool.bytes()
+    }
+}
+
+impl fmt::Debug for Collector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Collector")
+            .field("endpoint", &self.inner.settings.target.url)
+            .field("ledger", &self.ledger())
+            .finish_non_exhaustive()
+    }
+}
+
+/// How long after its deadline the network thread may take to end.
+const GRACE: Duration = Duration::from_millis(500);
+/// What undelivered spans get when the last clone of a collector is dropped.
+const DROP_TIMEOUT: Duration = Duration::from_secs(1);
+
+impl Inner {
+    fn new_recorder(&self, max: usize) -> Option<Recorder> {
+        let counters = self.shared.counters.register(max)?;
+        let (producer, consumer) = ring(self.settings.slabs);
+        // Fails only if the network thread is gone, when spans are refused anyway.
+        let _ = self.rings.send(consumer);
+        self.shared.signal.wake();
+        Some(Recorder::new(Arc::clone(&self.shared), counters, producer))
+    }
+
+    fn check_worker_core(&self, core: usize) -> Result<(), Error> {
+        let configured = &self.settings.worker_cores;
+        if configured.is_empty() {
+            return affinity::check(std::iter::once(&core));
+        }
+        if configured.contains(&core) {
+            return Ok(());
+        }
+        Err(Error::core(format!(
+            "core {core} is not among the configured worker_cores {configured:?}"
+        )))
+    }
+
+    fn command(&self, command: Command) {
+        // Fails only if the network thread is gone; the caller sees that by the answer.
+        let _ = self.commands.send(command);
+        self.shared.signal.wake();
+    }
+
+    fn shut_down(&self, timeout: Duration) -> Result<Ledger, Error> {
+        let deadline = Instant::now() + timeout;
+        self.shared.signal.close();
+        self.command(Command::ShutDown { deadline });
+        match self.network.ended.recv_deadline(deadline + GRACE) {
+            Err(RecvTimeoutError::Timeout) => Err(Error::timed_out(self.shared.counters.ledger())),
+            _ => self.final_ledger(),
+        }
+    }
+
+    /// The ledger once the network thread has ended, or will right now.
+    fn final_ledger(&self) -> Result<Ledger, Error> {
+        self.network.join();
+        let ledger = self.shared.counters.ledger();
+        if self.network.last_stats.lock().is_none() {
+            return Err(Error::network_thread_failed(ledger));
+        }
+        Ok(ledger)
+    }
+
+    fn network_stats(&self) -> NetworkStats {
+        let (reply, answer) = bounded(1);
+        self.command(Command::Stats { reply });
+        answer.recv().unwrap_or_else(|_| {
+            self.network.join();
+            self.network.last_stats.lock().clone().unwrap_or_default()
+        })
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Nobody is there to be told; the ledger went with the last clone.
+        let _ = self.shut_down(self.settings.shutdown_timeout.min(DROP_TIMEOUT));
+    }
+}
+
+impl NetworkThread {
+    fn start(exporter: Exporter, shared: Arc<Shared>, core: Option<usize>) -> Result<Self, Error> {
+        let (end, ended) = bounded(0);
+        let (pinned, outcome) = bounded(1);
+        let last_stats = Arc::new(Mutex::new(None));
+        let handle = thread::Builder::new()
+            .name("otlp-network".to_string())
+            .spawn({
+                let last_stats = Arc::clone(&last_stats);
+                move || {
+                    let result = core.map_or(Ok(()), affinity::pin);
+                    let is_pinned = result.is_ok();
+                    // The starting thread waits for it.
+                    let _ = pinned.send(result);
+                    if is_pinned {
+                        *last_stats.lock() = run(exporter, &shared);
+                    }
+                    drop(end);
+                }
+            })
+            .map_err(|error| Error::resources("cannot start the network thread", Some(error)))?;
+        outcome.recv().unwrap_or(Ok(()))?;
+        Ok(Self {
+            ended,
+            last_stats,
+            handle: Mutex::new(Some(handle)),
+        })
+    }
+
+    /// Waits for the end of the thread.
+    fn join(&self) {
+        let _ = self.ended.recv();
+        if let Some(handle) = self.handle.lock().take() {
+            // Panics of the exporter are caught in `run`.
+            let _ = handle.join();
+        }
+    }
+}
+
+/// Runs the exporter; whatever ends it, recorders refuse spans afterwards and the ledger says
+/// what became of the rest.
+fn run(exporter: Exporter, shared: &Shared) -> Option<NetworkStats> {
+    let result = catch_unwind(AssertUnwindSafe(|| exporter.run()));
+    shared.signal.close();
+    shared.counters.end();
+    result.ok()
+}
+
+fn pool(settings: &Settings) -> Result<crate::sync::Arc<Pool>, Error> {
+    let Settings {
+        slabs,
+        slab_bytes,
+        spans_per_slab,
+        ..
+    } = *settings;
+    Pool::new(slabs, slab_bytes, spans_per_slab).ok_or_else(|| {
+        Error::resources(
+            format!(
+                "no memory for a buffer of {} MiB: lower buffer_capacity",
+                (slabs * slab_bytes) >> 20
+            ),
+            None,
+        )
+    })
+}
+
+/// A worker's entry in the list of pinned threads, removed when its thread ends.
+struct PinnedPlace {
+    all: Arc<Mutex<Vec<PinnedWorker>>>,
+    worker: PinnedWorker,
+}
+
+impl PinnedPlace {
+    fn enter(&self) {
+        self.all.lock().push(self.worker.clone());
+    }
+}
+
+impl Drop for PinnedPlace {
+    fn drop(&mut self) {
+        let mut all = self.all.lock();
+        if let Some(at) = all.iter().position(|worker| *worker == self.worker) {
+            all.remove(at);
+        }
+    }
+}

@@ -1,0 +1,374 @@
+//! What a user can choose, and its validation into [`Settings`] the pipeline can rely on.
+
+mod target;
+
+use std::time::Duration;
+
+use crate::affinity;
+use crate::buffer::{HEADER_BYTES, PAGE_BYTES};
+use crate::error::Error;
+use crate::otlp::{Envelope, proto};
+use crate::span::{AnyValue, KeyValue};
+
+pub(crate) use target::Target;
+
+/// How a collector is set up. Start from [`Config::default`]:
+///
+/// ```
+/// use otlp_collector::{Config, Overflow};
+///
+/// let config = Config {
+///     endpoint: "http://localhost:4318".to_string(),
+///     service_name: "checkout".to_string(),
+///     buffer_capacity: 200_000,
+///     overflow: Overflow::DropOldest,
+///     ..Config::default()
+/// };
+/// # drop(config);
+/// ```
+///
+/// All values are checked by [`Collector::new`](crate::Collector::new).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Base URL of the OTLP/HTTP receiver; `/v1/traces` is appended unless it is there.
+    /// Default `http://localhost:4318`. Only `http` for now.
+    pub endpoint: String,
+    /// The resource's `service.name`. Default `unknown_service:` and the executable's name.
+    pub service_name: String,
+    /// More attributes of the resource. Default none. `telemetry.sdk.*` is always there.
+    pub resource_attributes: Vec<KeyValue>,
+    /// Spans that wait, over all threads, before they are sent without waiting for
+    /// [`batch_timeout_ms`](Self::batch_timeout_ms). Default 4,096. A request holds more when
+    /// more is ready, and fewer when the timeout comes first.
+    pub batch_size: usize,
+    /// Milliseconds a finished span waits at most before it is sent, as long as the endpoint
+    /// takes requests. Default 200.
+    pub batch_timeout_ms: u64,
+    /// Spans held while they wait for delivery. Default 100,000.
+    ///
+    /// Memory: 256 bytes for each, in whole slabs, allocated and touched at start. Larger spans
+    /// fill it before this number is reached.
+    pub buffer_capacity: usize,
+    /// Size of a slab: the largest span that can be recorded (less 64 bytes), and the memory
+    /// that each recording thread has for itself. Default 64 KiB, at most 16 MiB; rounded up
+    /// to whole pages.
+    pub slab_bytes: usize,
+    /// Largest body of a request in bytes. Default 4 MiB, at most 64 MiB (OTLP's limit).
+    /// Receivers refuse what they find too large: the OpenTelemetry Collector above 20 MiB.
+    pub request_bytes_max: usize,
+    /// What happens to spans when the buffer is full. Default [`Overflow::Refuse`].
+    pub overflow: Overflow,
+    /// The core the network thread is pinned to. Default none: the scheduler decides.
+    pub network_core: Option<usize>,
+    /// The cores [`spawn_pinned`](crate::Collector::spawn_pinned) may pin to. Default empty:
+    /// any core the process may use.
+    pub worker_cores: Vec<usize>,
+    /// Recorders that can exist at a time, not counting the few behind `collect`. Default 1,024.
+    /// Memory: about 1 KiB plus 16 bytes for each slab, for each recorder that exists.
+    pub recorders_max: usize,
+    /// Milliseconds to establish a connection. Default 5,000.
+    pub connect_timeout_ms: u64,
+    /// Milliseconds from a request's first byte to the end of its response. Default 10,000.
+    pub request_timeout_ms: u64,
+    /// Milliseconds of the first backoff after a failure. Default 100. Each next one is twice as
+    /// long; the wait is random within its upper half.
+    pub retry_initial_ms: u64,
+    /// Milliseconds of the longest backoff. Default 5,000.
+    pub retry_max_ms: u64,
+    /// Milliseconds [`shutdown`](crate::Collector::shutdown) gives undelivered spans. Default
+    /// 5,000.
+    pub shutdown_timeout_ms: u64,
+}
+
+/// What happens to spans when the buffer is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Overflow {
+    /// The newest span is refused: recording returns
+    /// [`Refused::BufferFull`](crate::Refused::BufferFull).
+    #[default]
+    Refuse,
+    /// The oldest spans that are not on the way are dropped, some slabs at a time. A burst that
+    /// fills the buffer faster than the network thread runs is refused as above.
+    DropOldest,
+    /// Recording waits for room, at most so many milliseconds, then refuses as above.
+    Block {
+        /// Milliseconds to wait.
+        timeout_ms: u64,
+    },
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            endpoint: "http://localhost:4318".to_string(),
+            service_name: default_service_name(),
+            resource_attributes: Vec::new(),
+            batch_size: 4096,
+            batch_timeout_ms: 200,
+            buffer_capacity: 100_000,
+            slab_bytes: 64 * 1024,
+            request_bytes_max: 4 * 1024 * 1024,
+            overflow: Overflow::Refuse,
+            network_core: None,
+            worker_cores: Vec::new(),
+            recorders_max: 1024,
+            connect_timeout_ms: 5000,
+            request_timeout_ms: 10_000,
+            retry_initial_ms: 100,
+            retry_max_ms: 5000,
+            shutdown_timeout_ms: 5000,
+        }
+    }
+}
+
+/// Bytes a span is reckoned to take when [`Config::buffer_capacity`] becomes memory.
+const SPAN_BYTES: usize = 256;
+const SLAB_BYTES_MAX: usize = 16 << 20;
+const REQUEST_BYTES_LIMIT: usize = 64 << 20;
+const BUFFER_CAPACITY_MAX: usize = 1 << 26;
+/// So many that some are with recorders, some on the way and some free, however small the buffer.
+const SLABS_MIN: usize = 8;
+
+/// A checked [`Config`].
+pub(crate) struct Settings {
+    pub(crate) target: Target,
+    pub(crate) envelope: Envelope,
+    pub(crate) batch_size: u32,
+    pub(crate) batch_timeout: Duration,
+    pub(crate) slabs: usize,
+    pub(crate) slab_bytes: usize,
+    pub(crate) spans_per_slab: u32,
+    pub(crate) request_bytes_max: usize,
+    pub(crate) overflow: Overflow,
+    pub(crate) network_core: Option<usize>,
+    pub(crate) worker_cores: Vec<usize>,
+    pub(crate) recorders_max: usize,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) request_timeout: Duration,
+    pub(crate) retry_initial: Duration,
+    pub(crate) retry_max: Duration,
+    pub(crate) shutdown_timeout: Duration,
+}
+
+impl Settings {
+    /// Checks every value; the error names the first one that cannot be used.
+    pub(crate) fn new(config: &Config) -> Result<Self, Error> {
+        let target = Target::parse(&config.endpoint)?;
+        check_sizes(config)?;
+        check_times(config)?;
+        affinity::check(config.network_core.iter().chain(&config.worker_cores))?;
+
+        let slab_bytes = config.slab_bytes.next_multiple_of(PAGE_BYTES);
+        let slabs = (config.buffer_capacity * SPAN_BYTES)
+            .div_ceil(slab_bytes)
+            .max(SLABS_MIN);
+        let envelope = envelope(config);
+        let request_bytes_min = slab_bytes - HEADER_BYTES + envelope.prefix_max();
+        if config.request_bytes_max < request_bytes_min {
+            return Err(Error::config(format!(
+                "request_bytes_max is {}, but one slab with the resource's attributes takes \
+                 {request_bytes_min}: raise it or lower slab_bytes ({})",
+                config.request_bytes_max, config.slab_bytes
+            )));
+        }
+        Ok(Self {
+            target,
+            envelope,
+            batch_size: config.batch_size as u32,
+            batch_timeout: Duration::from_millis(config.batch_timeout_ms),
+            slabs,
+            slab_bytes,
+            spans_per_slab: config.buffer_capacity.div_ceil(slabs) as u32,
+            // In a small buffer one request must not hold all slabs while it is on the way.
+            request_bytes_max: config
+                .request_bytes_max
+                .min(slabs * slab_bytes / 2)
+                .max(request_bytes_min),
+            overflow: config.overflow,
+            network_core: config.network_core,
+            worker_cores: config.worker_cores.clone(),
+            recorders_max: config.recorders_max,
+            connect_timeout: Duration::from_millis(config.connect_timeout_ms),
+            request_timeout: Duration::from_millis(config.request_timeout_ms),
+            retry_initial: Duration::from_millis(config.retry_initial_ms),
+            retry_max: Duration::from_millis(config.retry_max_ms),
+            shutdown_timeout: Duration::from_millis(config.shutdown_timeout_ms),
+        })
+    }
+}
+
+fn check_sizes(config: &Config) -> Result<(), Error> {
+    let Config {
+        batch_size,
+        buffer_capacity,
+        slab_bytes,
+        request_bytes_max,
+        recorders_max,
+        ..
+    } = *config;
+    in_range("buffer_capacity", buffer_capacity, 1, BUFFER_CAPACITY_MAX)?;
+    in_range("batch_size", batch_size, 1, BUFFER_CAPACITY_MAX)?;
+    if batch_size > buffer_capacity {
+        return Err(Error::config(format!(
+            "batch_size is {batch_size}, more than buffer_capacity ({buffer_capacity}) can hold: \
+             lower batch_size or raise buffer_capacity"
+        )));
+    }
+    in_range("slab_bytes", slab_bytes, PAGE_BYTES, SLAB_BYTES_MAX)?;
+    in_range(
+        "request_bytes_max",
+        request_bytes_max,
+        1,
+        REQUEST_BYTES_LIMIT,
+    )?;
+    in_range("recorders_max", recorders_max, 1, 1 << 20)
+}
+
+fn check_times(config: &Config) -> Result<(), Error> {
+    const DAY_MS: u64 = 86_400_000;
+    for (name, value) in [
+        ("batch_timeout_ms", config.batch_timeout_ms),
+        ("connect_timeout_ms", config.connect_timeout_ms),
+        ("request_timeout_ms", config.request_timeout_ms),
+        ("retry_initial_ms", config.retry_initial_ms),
+        ("retry_max_ms", config.retry_max_ms),
+    ] {
+        in_range(name, value, 1, DAY_MS)?;
+    }
+    in_range("shutdown_timeout_ms", config.shutdown_timeout_ms, 0, DAY_MS)?;
+    if config.retry_initial_ms > config.retry_max_ms {
+        return Err(Error::config(format!(
+            "retry_initial_ms is {}, more than retry_max_ms ({}): lower it or raise retry_max_ms",
+            config.retry_initial_ms, config.retry_max_ms
+        )));
+    }
+    Ok(())
+}
+
+fn in_range<T: PartialOrd + std::fmt::Display>(
+    name: &str,
+    value: T,
+    min: T,
+    max: T,
+) -> Result<(), Error> {
+    if value < min || value > max {
+        return Err(Error::config(format!(
+            "{name} is {value}: it must be from {min} to {max}"
+        )));
+    }
+    Ok(())
+}
+
+/// The resource and scope that all spans are sent under.
+fn envelope(config: &Config) -> Envelope {
+    let mut attributes = vec![
+        KeyValue::new("service.name", config.service_name.clone()),
+        KeyValue::new("telemetry.sdk.language", "rust"),
+        KeyValue::new("telemetry.sdk.name", env!("CARGO_PKG_NAME")),
+        KeyValue::new("telemetry.sdk.version", env!("CARGO_PKG_VERSION")),
+    ];
+    attributes.extend(config.resource_attributes.iter().cloned());
+    let scope = proto::InstrumentationScope {
+        name: env!("CARGO_PKG_NAME").to_string(),
+        version: env!("CARGO_PKG_VERSION").to_string(),
+        ..Default::default()
+    };
+    Envelope::new(attributes.into_iter().map(Into::into).collect(), scope)
+}
+
+impl From<KeyValue> for proto::KeyValue {
+    fn from(attribute: KeyValue) -> Self {
+        use proto::any_value::Value;
+        Self {
+            key: attribute.key.into_owned(),
+            value: Some(proto::AnyValue {
+                value: Some(match attribute.value {
+                    AnyValue::String(text) => Value::StringValue(text.into_owned()),
+                    AnyValue::Bool(truth) => Value::BoolValue(truth),
+                    AnyValue::Int(number) => Value::IntValue(number),
+                    AnyValue::Double(number) => Value::DoubleValue(number),
+                }),
+            }),
+        }
+    }
+}
+
+/// What the specification's resource section asks for where no name is given.
+fn default_service_name() -> String {
+    std::env::current_exe()
+        .ok()
+        .and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()))
+        .map_or_else(
+            || "unknown_service".to_string(),
+            |name| format!("unknown_service:{name}"),
+        )
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// The message of the error that `change` of the default leads to.
+    fn error(change: impl FnOnce(&mut Config)) -> String {
+        let mut config = Config::default();
+        change(&mut config);
+        let error = Settings::new(&config).err().expect("no error");
+        assert!(error.is_config() || error.is_core());
+        error.to_string()
+    }
+
+    #[test]
+    fn the_default_is_valid_and_holds_its_capacity() {
+        let settings = Settings::new(&Config::default()).unwrap();
+        assert_eq!((settings.slabs, settings.spans_per_slab), (391, 256));
+    }
+
+    #[test]
+    fn small_buffers_have_several_slabs_and_hold_few_spans() {
+        let config = Config {
+            buffer_capacity: 100,
+            batch_size: 10,
+            ..Config::default()
+        };
+        let settings = Settings::new(&config).unwrap();
+        assert_eq!((settings.slabs, settings.spans_per_slab), (8, 13));
+    }
+
+    #[test]
+    fn errors_name_the_field_and_the_value() {
+        assert_eq!(
+            error(|c| c.batch_size = 0),
+            "batch_size is 0: it must be from 1 to 67108864"
+        );
+        assert_eq!(
+            error(|c| c.batch_size = 200_000),
+            "batch_size is 200000, more than buffer_capacity (100000) can hold: \
+             lower batch_size or raise buffer_capacity"
+        );
+        for (name, message) in [
+            ("buffer_capacity is 0", error(|c| c.buffer_capacity = 0)),
+            (
+                "buffer_capacity is 1844",
+                error(|c| c.buffer_capacity = usize::MAX),
+            ),
+            ("slab_bytes is 100", error(|c| c.slab_bytes = 100)),
+            ("request_bytes_max is 0", error(|c| c.request_bytes_max = 0)),
+            (
+                "request_bytes_max is 5000",
+                error(|c| c.request_bytes_max = 5000),
+            ),
+            ("recorders_max is 0", error(|c| c.recorders_max = 0)),
+            ("batch_timeout_ms is 0", error(|c| c.batch_timeout_ms = 0)),
+            (
+                "request_timeout_ms is 1844",
+                error(|c| c.request_timeout_ms = u64::MAX),
+            ),
+            (
+                "retry_initial_ms is 6000",
+                error(|c| c.retry_initial_ms = 6000),
+            ),
+        ] {
+            assert!(message.starts_with(name), "{message}");
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! What can go wrong: [`Error`] at the front door, [`Refused`] for a single span.
+
+use std::fmt;
+use std::io;
+
+use crate::stats::Ledger;
+
+/// Why a call on the [`Collector`](crate::Collector) failed: what was wrong, with the value, and
+/// what to do about it.
+#[derive(Debug)]
+pub struct Error(Box<Kind>);
+
+#[derive(Debug)]
+enum Kind {
+    Config(String),
+    Core(String),
+    Resources(String, Option<io::Error>),
+    TimedOut(Ledger),
+    Ended(Ledger),
+    NetworkThreadFailed(Ledger),
+}
+
+impl Error {
+    /// A value of [`Config`](crate::Config) is not usable.
+    #[must_use]
+    pub fn is_config(&self) -> bool {
+        matches!(*self.0, Kind::Config(_))
+    }
+
+    /// A core does not exist, is not allowed, or could not be pinned to.
+    #[must_use]
+    pub fn is_core(&self) -> bool {
+        matches!(*self.0, Kind::Core(_))
+    }
+
+    /// The operating system gave no memory, thread or socket poll, or
+    /// [`Config::recorders_max`](crate::Config::recorders_max) is reached.
+    #[must_use]
+    pub fn is_resources(&self) -> bool {
+        matches!(*self.0, Kind::Resources(..))
+    }
+
+    /// The deadline passed before everything was delivered.
+    #[must_use]
+    pub fn is_timed_out(&self) -> bool {
+        matches!(*self.0, Kind::TimedOut(_))
+    }
+
+    /// The collector was shut down before.
+    #[must_use]
+    pub fn is_shut_down(&self) -> bool {
+        matches!(*self.0, Kind::Ended(_))
+    }
+
+    /// The ledger at the moment of a failed flush or shutdown.
+    #[must_use]
+    pub fn ledger(&self) -> Option<&Ledger> {
+        match &*self.0 {
+            Kind::TimedOut(ledger) | Kind::Ended(ledger) | Kind::NetworkThreadFailed(ledger) => {
+                Some(ledger)
+            }
+            Kind::Config(_) | Kind::Core(_) | Kind::Resources(..) => None,
+        }
+    }
+
+    #[cold]
+    pub(crate) fn config(message: impl Into<String>) -> Self {
+        Self(Box::new(Kind::Config(message.into())))
+    }
+
+    #[cold]
+    pub(crate) fn core(message: impl Into<String>) -> Self {
+        Self(Box::new(Kind::Core(message.into())))
+    }
+
+    #[cold]
+    pub(crate) fn resources(message: impl Into<String>, source: Option<io::Error>) -> Self {
+        Self(Box::new(Kind::Resources(message.into(), source)))
+    }
+
+    #[cold]
+    pub(crate) fn timed_out(ledger: Ledger) -> Self {
+        Self(Box::new(Kind::TimedOut(ledger)))
+    }
+
+    #[cold]
+    pub(crate) fn ended(ledger: Ledger) -> Self {
+        Self(Box::new(Kind::Ended(ledger)))
+    }
+
+    #[cold]
+    pub(crate) fn network_thread_failed(ledger: Ledger) -> Self {
+        Self(Box::new(Kind::NetworkThreadFailed(ledger)))
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &*self.0 {
+            Kind::Config(message) | Kind::Core(message) => f.write_str(message),
+            Kind::Resources(message, None) => f.write_str(message),
+            Kind::Resources(message, Some(source)) => write!(f, "{message}: {source}"),
+            Kind::TimedOut(ledger) => {
+                write!(f, "the deadline passed with spans undelivered: {ledger}")
+            }
+            Kind::Ended(ledger) => write!(f, "the collector was shut down before: {ledger}"),
+            Kind::NetworkThreadFailed(ledger) => {
+                write!(f, "the network thread panicked: {ledger}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &*self.0 {
+            Kind::Resources(_, Some(source)) => Some(source),
+            _ => None,
+        }
+    }
+}
+
+/// Why a span was not accepted. It is counted in the [`Ledger`]; nothing else is affected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Refused {
+    /// All of the buffer's memory holds spans that wait for delivery.
+    BufferFull,
+    /// The encoded span is larger than a slab.
+    TooLarge {
+        /// Its encoded size in bytes.
+        bytes: usize,
+        /// The most that fits, by [`Config::slab_bytes`](crate::Config::slab_bytes).
+        bytes_max: usize,
+    },
+    /// The trace id or the span id is all zeros, which OTLP forbids.
+    InvalidId,
+    /// The collector was shut down or dropped.
+    ShutDown,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BufferFull => f.write_str(
+                "span refused: the buffer is full; raise buffer_capacity or change overflow",
+            ),
+            Self::TooLarge { bytes, bytes_max } => write!(
+                f,
+                "span refused: {bytes} bytes encoded, at most {bytes_max} fit; raise slab_bytes",
+            ),
+            Self::InvalidId => {
+                f.write_str("span refused: its trace_id or span_id is all zeros; set both")
+            }
+            Self::ShutDown => f.write_str("span refused: the collector was shut down"),
+        }
+    }
+}
+
+impl std::error::Error for Refused {}

@@ -1,0 +1,420 @@
+//! Parses HTTP/1.1 responses from bytes as they come.
+
+use std::fmt;
+
+/// Longest response head.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Longest response body: the limit that the OTLP specification recommends.
+const BODY_BYTES_MAX: usize = 4 << 20;
+const HEADERS_MAX: usize = 100;
+
+/// A final response, complete.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Response {
+    pub(crate) status: u16,
+    pub(crate) retry_after: Option<String>,
+    pub(crate) body: Vec<u8>,
+    /// The connection can serve another request.
+    pub(crate) keep_alive: bool,
+}
+
+/// Why bytes are no response that can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ResponseError {
+    MalformedHead,
+    HeadTooLong,
+    MalformedBody,
+    BodyTooLong,
+    /// The connection ended before the response did.
+    Truncated,
+    /// Bytes came that no request asked for.
+    Unexpected,
+}
+
+impl fmt::Display for ResponseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::MalformedHead => "the response head is no HTTP/1.1",
+            Self::HeadTooLong => "the response head is longer than 64 KiB",
+            Self::MalformedBody => "the response body is framed wrongly",
+            Self::BodyTooLong => "the response body is longer than 4 MiB",
+            Self::Truncated => "the connection was closed before the response was complete",
+            Self::Unexpected => "a response came that no request asked for",
+        })
+    }
+}
+
+/// Gathers one response after another from a connection's bytes.
+#[derive(Default)]
+pub(crate) struct ResponseParser {
+    /// Received and not yet parsed.
+    input: Vec<u8>,
+    /// The response under way, from the end of its head on.
+    current: Option<(Response, Framing)>,
+}
+
+/// How the end of a body is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Framing {
+    Length { left: usize },
+    Chunked(Chunk),
+    UntilClose,
+}
+
+/// The next thing to come in a chunked body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Chunk {
+    Size,
+    Data { left: usize },
+    DataEnd,
+    Trailer,
+}
+
+impl ResponseParser {
+    /// No byte of a response has come.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.input.is_empty() && self.current.is_none()
+    }
+
+    /// Takes received bytes; gives the response when they complete it.
+    pub(crate) fn receive(&mut self, bytes: &[u8]) -> Result<Option<Response>, ResponseError> {
+        self.input.extend_from_slice(bytes);
+        while self.current.is_none() {
+            match self.parse_head()? {
+                None => return Ok(None),
+                // An interim response: the final one follows.
+                Some((response, _)) if response.status < 200 => {}
+                head => self.current = head,
+            }
+        }
+        if self.parse_body()? {
+            return Ok(self.finish());
+        }
+        Ok(None)
+    }
+
+    /// The connection ended: completes a body that lasts until then.
+    pub(crate) fn end(&mut self) -> Result<Response, ResponseError> {
+        match self.current {
+            Some((_, Framing::UntilClose)) => self.finish().ok_or(ResponseError::Truncated),
+            _ => Err(ResponseError::Truncated),
+        }
+    }
+
+    fn finish(&mut self) -> Option<Response> {
+        let (mut response, _) = self.current.take()?;
+        // What stands behind a response belongs to nothing.
+        response.keep_alive &= self.input.is_empty();
+        Some(response)
+    }
+
+    fn parse_head(&mut self) -> Result<Option<(Response, Framing)>, ResponseError> {
+        let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+        let mut head = httparse::Response::new(&mut headers);
+        let status = head
+            .parse(&self.input)
+            .map_err(|_| ResponseError::MalformedHead)?;
+        let httparse::Status::Complete(head_bytes) = status else {
+            if self.input.len() > HEAD_BYTES_MAX {
+                return Err(ResponseError::HeadTooLong);
+            }
+            return Ok(None);
+        };
+        let parsed = read_head(&head)?;
+        self.input.drain(..head_bytes);
+        Ok(Some(parsed))
+    }
+
+    /// Moves body bytes out of the input; true when the body is complete.
+    fn parse_body(&mut self) -> Result<bool, ResponseError> {
+        let Some((response, framing)) = &mut self.current else {
+            return Ok(false);
+        };
+        let body = &mut response.body;
+        let mut rest = &self.input[..];
+        let complete = match framing {
+            Framing::Length { left } => {
+                move_bytes(&mut rest, left, body);
+                *left == 0
+            }
+            Framing::UntilClose => {
+                body.extend_from_slice(rest);
+                rest = &[];
+                false
+            }
+            Framing::Chunked(chunk) => parse_chunks(&mut rest, chunk, body)?,
+        };
+        if body.len() > BODY_BYTES_MAX {
+            return Err(ResponseError::BodyTooLong);
+        }
+        let parsed = self.input.len() - rest.len();
+        self.input.drain(..parsed);
+        Ok(complete)
+    }
+}
+
+fn read_head(head: &httparse::Response<'_, '_>) -> Result<(Response, Framing), ResponseError> {
+    let status = head.code.ok_or(ResponseError::MalformedHead)?;
+    let mut response = Response {
+        status,
+        retry_after: None,
+        body: Vec::new(),
+        keep_alive: head.version == Some(1),
+    };
+    let mut framing = Framing::UntilClose;
+    for header in head.headers.iter() {
+        let value = String::from_utf8_lossy(header.value);
+        let value = value.trim();
+        let is = |name: &str| header.name.eq_ignore_ascii_case(name);
+        if is("content-length") && !matches!(framing, Framing::Chunked(_)) {
+            framing = content_length(value, framing)?;
+        } else if is("transfer-encoding") {
+            framing = transfer_encoding(value)?;
+        } else if is("connection") {
+            if has_token(value, "close") {
+                response.keep_alive = false;
+            } else if has_token(value, "keep-alive") {
+                response.keep_alive = true;
+            }
+        } else if is("retry-after") {
+            response.retry_after = Some(value.to_string());
+        }
+    }
+    if status < 200 || matches!(status, 204 | 304) {
+        framing = Framing::Length { left: 0 };
+    }
+    response.keep_alive &= framing != Framing::UntilClose;
+    Ok((response, framing))
+}
+
+/// Several lengths are fine only if they agree.
+fn content_length(value: &str, before: Framing) -> Result<Framing, ResponseError> {
+    let left = value
+        .parse()
+        .ok()
+        // `parse` would also take a sign, which HTTP does not allow.
+        .filter(|_| value.bytes().all(|byte| byte.is_ascii_digit()))
+        .ok_or(ResponseError::MalformedHead)?;
+    match before {
+        Framing::Length { left: other } if other != left => Err(ResponseError::MalformedHead),
+        _ if left > BODY_BYTES_MAX => Err(ResponseError::BodyTooLong),
+        _ => Ok(Framing::Length { left }),
+    }
+}
+
+/// The body is chunked, or has no end but the connection's.
+fn transfer_encoding(value: &str) -> Result<Framing, ResponseError> {
+    if value.eq_ignore_ascii_case("chunked") {
+        Ok(Framing::Chunked(Chunk::Size))
+    } else {
+        Err(ResponseError::MalformedHead)
+    }
+}
+
+fn has_token(value: &str, token: &str) -> bool {
+    value
+        .split(',')
+        .any(|part| part.trim().eq_ignore_ascii_case(token))
+}
+
+/// Decodes chunks from `rest` into `body`; true after the last one and its trailer.
+fn parse_chunks(
+    rest: &mut &[u8],
+    chunk: &mut Chunk,
+    body: &mut Vec<u8>,
+) -> Result<bool, ResponseError> {
+    loop {
+        match chunk {
+            Chunk::Size => match httparse::parse_chunk_size(rest) {
+                Ok(httparse::Status::Complete((line, size))) => {
+                    let left = usize::try_from(size).unwrap_or(usize::MAX);
+                    if body.len().saturating_add(left) > BODY_BYTES_MAX {
+                        return Err(ResponseError::BodyTooLong);
+                    }
+                    *rest = &rest[line..];
+                    *chunk = if left == 0 {
+                        Chunk::Trailer
+                    } else {
+                        Chunk::Data { left }
+                    };
+                }
+                Ok(httparse::Status::Partial) if rest.len() > HEAD_BYTES_MAX => {
+                    return Err(ResponseError::MalformedBody);
+                }
+                Ok(httparse::Status::Partial) => return Ok(false),
+                Err(_) => return Err(ResponseError::MalformedBody),
+            },
+            Chunk::Data { left } => {
+                move_bytes(rest, left, body);
+                if *left > 0 {
+                    return Ok(false);
+                }
+                *chunk = Chunk::DataEnd;
+            }
+            Chunk::DataEnd => match rest.split_at_checked(2) {
+                None => return Ok(false),
+                Some((b"\r\n", after)) => {
+                    *rest = after;
+                    *chunk = Chunk::Size;
+                }
+                Some(_) => return Err(ResponseError::MalformedBody),
+            },
+            Chunk::Trailer => {
+                let Some(line) = rest.iter().position(|byte| *byte == b'\n') else {
+                    if rest.len() > HEAD_BYTES_MAX {
+                        return Err(ResponseError::MalformedBody);
+                    }
+                    return Ok(false);
+                };
+                let is_last = matches!(&rest[..line], b"" | b"\r");
+                *rest = &rest[line + 1..];
+                if is_last {
+                    return Ok(true);
+                }
+            }
+        }
+    }
+}
+
+/// Moves up to `left` bytes from the front of `rest` to `body`.
+fn move_bytes(rest: &mut &[u8], left: &mut usize, body: &mut Vec<u8>) {
+    let (moved, after) = rest.split_at(rest.len().min(*left));
+    body.extend_from_slice(moved);
+    *left -= moved.len();
+    *rest = after;
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// Feeds `bytes` whole and byte by byte; both must come to the same.
+    fn parse(bytes: &[u8]) -> Result<Option<Response>, ResponseError> {
+        let whole = ResponseParser::default().receive(bytes);
+        let mut parser = ResponseParser::default();
+        for (at, byte) in bytes.iter().enumerate() {
+            match parser.receive(&[*byte]) {
+                Ok(None) => {}
+                Ok(Some(mut response)) => {
+                    response.keep_alive &= at + 1 == bytes.len();
+                    assert_eq!(Ok(Some(response)), whole);
+                    return whole;
+                }
+                Err(error) => {
+                    assert_eq!(Err(error), whole);
+                    return whole;
+                }
+            }
+        }
+        assert_eq!(whole, Ok(None));
+        whole
+    }
+
+    fn response(
+        status: u16,
+        body: &[u8],
+        keep_alive: bool,
+    ) -> Result<Option<Response>, ResponseError> {
+        Ok(Some(Response {
+            status,
+            retry_after: None,
+            body: body.to_vec(),
+            keep_alive,
+        }))
+    }
+
+    #[test]
+    fn bodies_by_length() {
+        assert_eq!(
+            parse(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
+            response(200, b"ok", true)
+        );
+        assert_eq!(
+            parse(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nConnection: Close\r\n\r\n"),
+            response(200, b"", false)
+        );
+        assert_eq!(
+            parse(b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n"),
+            response(200, b"", false)
+        );
+        assert_eq!(
+            parse(b"HTTP/1.1 204 No Content\r\n\r\n"),
+            response(204, b"", true)
+        );
+        assert_eq!(
+            parse(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok"),
+            Ok(None)
+        );
+    }
+
+    #[test]
+    fn chunked_bodies() {
+        let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let whole = format!("{head}2\r\nok\r\nA;x=y\r\n0123456789\r\n0\r\nTrailer: 1\r\n\r\n");
+        assert_eq!(
+            parse(whole.as_bytes()),
+            response(200, b"ok0123456789", true)
+        );
+        for wrong in ["x\r\n", "2\r\nokk\r\n"] {
+            let wrong = format!("{head}{wrong}");
+            assert_eq!(parse(wrong.as_bytes()), Err(ResponseError::MalformedBody));
+        }
+        let long = format!("{head}FFFFFFFF\r\n");
+        assert_eq!(parse(long.as_bytes()), Err(ResponseError::BodyTooLong));
+    }
+
+    #[test]
+    fn interim_responses_are_passed_over() {
+        assert_eq!(
+            parse(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n"),
+            response(204, b"", true)
+        );
+    }
+
+    #[test]
+    fn a_body_without_length_ends_with_the_connection() {
+        let mut parser = ResponseParser::default();
+        assert_eq!(
+            parser.receive(b"HTTP/1.1 503 No\r\nRetry-After: 7\r\n\r\nwa"),
+            Ok(None)
+        );
+        assert_eq!(parser.receive(b"it"), Ok(None));
+        let response = parser.end().unwrap();
+        assert_eq!((response.status, &*response.body), (503, &b"wait"[..]));
+        assert_eq!(response.retry_after.as_deref(), Some("7"));
+        assert!(!response.keep_alive);
+        assert_eq!(parser.end(), Err(ResponseError::Truncated));
+    }
+
+    #[test]
+    fn what_stands_behind_a_response_ends_the_connection() {
+        assert_eq!(
+            parse(b"HTTP/1.1 204 No Content\r\n\r\nHTTP"),
+            response(204, b"", false)
+        );
+    }
+
+    #[test]
+    fn malformed_heads_are_errors() {
+        for head in [
+            "220 smtp ready\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
+        ] {
+            assert_eq!(
+                parse(head.as_bytes()),
+                Err(ResponseError::MalformedHead),
+                "{head}"
+            );
+        }
+        let long = format!("HTTP/1.1 200 OK\r\nX: {}", "y".repeat(70_000));
+        let mut parser = ResponseParser::default();
+        assert_eq!(
+            parser.receive(long.as_bytes()),
+            Err(ResponseError::HeadTooLong)
+        );
+        let huge = "HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n";
+        assert_eq!(parse(huge.as_bytes()), Err(ResponseError::BodyTooLong));
+    }
+}

@@ -1,0 +1,59 @@
+//! The wire format: OTLP's trace messages as protobuf.
+
+pub(crate) mod encode;
+mod envelope;
+mod fields;
+#[rustfmt::skip]
+#[allow(missing_docs, reason = "generated; proto/trace.proto documents the messages")]
+#[cfg_attr(not(feature = "testing"), allow(dead_code, reason = "only a receiver needs all"))]
+pub mod proto;
+
+pub(crate) use envelope::Envelope;
+#[cfg(feature = "testing")]
+pub(crate) use fields::Value;
+pub(crate) use fields::{Fields, span_end_time};
+
+use prost::Message;
+
+/// What an endpoint says in the body of a success.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct PartialSuccess {
+    /// Spans of the request that it did not take.
+    pub(crate) rejected: u64,
+    /// Why, in its own words; may be there as a warning without any rejected span.
+    pub(crate) message: String,
+}
+
+impl PartialSuccess {
+    /// Reads the body of a 2xx response. A body that is no `ExportTraceServiceResponse` says
+    /// nothing, and the status has said success.
+    pub(crate) fn decode(body: &[u8]) -> Self {
+        let partial = proto::ExportTraceServiceResponse::decode(body)
+            .ok()
+            .and_then(|response| response.partial_success)
+            .unwrap_or_default();
+        Self {
+            rejected: u64::try_from(partial.rejected_spans).unwrap_or(0),
+            message: partial.error_message,
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partial_success_is_read_and_nonsense_is_success() {
+        let response = proto::ExportTraceServiceResponse {
+            partial_success: Some(proto::ExportTracePartialSuccess {
+                rejected_spans: 3,
+                error_message: "too old".into(),
+            }),
+        };
+        let partial = PartialSuccess::decode(&response.encode_to_vec());
+        assert_eq!((partial.rejected, &*partial.message), (3, "too old"));
+        assert_eq!(PartialSuccess::decode(b""), PartialSuccess::default());
+        assert_eq!(PartialSuccess::decode(b"<html>"), PartialSuccess::default());
+    }
+}

@@ -1,0 +1,146 @@
+//! Reads protobuf without decoding it into messages: a walk over a message's fields.
+
+/// One field of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Field<'a> {
+    pub(crate) number: u32,
+    pub(crate) value: Value<'a>,
+}
+
+impl<'a> Field<'a> {
+    /// The content of a length-delimited field.
+    pub(crate) fn bytes(&self) -> Option<&'a [u8]> {
+        match self.value {
+            Value::Bytes(bytes) => Some(bytes),
+            _ => None,
+        }
+    }
+}
+
+/// A field's value by its wire type; groups are not supported, as in proto3.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Value<'a> {
+    Varint(u64),
+    Fixed64(u64),
+    Bytes(&'a [u8]),
+    Fixed32(u32),
+}
+
+/// The fields of one message in the order they are written; ends after an error.
+pub(crate) struct Fields<'a> {
+    rest: &'a [u8],
+}
+
+/// The bytes are no protobuf message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Malformed;
+
+impl<'a> Fields<'a> {
+    pub(crate) fn new(message: &'a [u8]) -> Self {
+        Self { rest: message }
+    }
+
+    fn field(&mut self) -> Option<Field<'a>> {
+        let tag = self.varint()?;
+        let value = match tag & 7 {
+            0 => Value::Varint(self.varint()?),
+            1 => Value::Fixed64(u64::from_le_bytes(*self.take(8)?.first_chunk()?)),
+            2 => {
+                let len = usize::try_from(self.varint()?).ok()?;
+                Value::Bytes(self.take(len)?)
+            }
+            5 => Value::Fixed32(u32::from_le_bytes(*self.take(4)?.first_chunk()?)),
+            _ => return None,
+        };
+        let number = u32::try_from(tag >> 3).ok().filter(|number| *number > 0)?;
+        Some(Field { number, value })
+    }
+
+    fn varint(&mut self) -> Option<u64> {
+        let mut value = 0;
+        for (position, &byte) in self.rest.iter().take(10).enumerate() {
+            value |= u64::from(byte & 0x7f) << (7 * position);
+            if byte < 0x80 {
+                self.rest = &self.rest[position + 1..];
+                return Some(value);
+            }
+        }
+        None
+    }
+
+    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.rest.split_at_checked(len)?;
+        self.rest = rest;
+        Some(taken)
+    }
+}
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = Result<Field<'a>, Malformed>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let field = self.field();
+        if field.is_none() {
+            self.rest = &[];
+        }
+        Some(field.ok_or(Malformed))
+    }
+}
+
+/// `Span.end_time_unix_nano` of an encoded span; 0 if it has none.
+pub(crate) fn span_end_time(span: &[u8]) -> u64 {
+    const END_TIME: u32 = 8;
+    Fields::new(span)
+        .map_while(Result::ok)
+        .find_map(|field| match (field.number, field.value) {
+            (END_TIME, Value::Fixed64(time)) => Some(time),
+            _ => None,
+        })
+        .unwrap_or(0)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn walks_all_wire_types() {
+        let message = [
+            0x08, 0x96, 0x01, // 1: varint 150
+            0x11, 1, 0, 0, 0, 0, 0, 0, 0, // 2: fixed64 1
+            0x1a, 2, b'h', b'i', // 3: "hi"
+            0x25, 2, 0, 0, 0, // 4: fixed32 2
+        ];
+        let fields: Vec<_> = Fields::new(&message)
+            .map(|field| field.unwrap().value)
+            .collect();
+        assert_eq!(
+            fields,
+            [
+                Value::Varint(150),
+                Value::Fixed64(1),
+                Value::Bytes(b"hi"),
+                Value::Fixed32(2)
+            ]
+        );
+    }
+
+    #[test]
+    fn stops_at_what_is_malformed() {
+        for message in [
+            &[0x1a, 5, b'x'][..],
+            &[0x08],
+            &[0x80; 11],
+            &[0x0b],
+            &[0x02, 0],
+            &[0x09, 0],
+        ] {
+            let mut fields = Fields::new(message);
+            assert_eq!(fields.next(), Some(Err(Malformed)), "{message:?}");
+            assert_eq!(fields.next(), None);
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! The network thread's first half: takes batches from the recorders' rings.
+
+use std::collections::VecDeque;
+
+use crossbeam_channel::Receiver;
+
+use crate::buffer::{Batch, Consumer, SlabReader};
+
+/// All rings, and the slabs that came out of them.
+pub(crate) struct Processor {
+    /// Rings of new recorders.
+    arrivals: Receiver<Consumer<SlabReader>>,
+    lanes: Vec<Lane>,
+}
+
+impl Processor {
+    pub(crate) fn new(arrivals: Receiver<Consumer<SlabReader>>) -> Self {
+        Self {
+            arrivals,
+            lanes: Vec::new(),
+        }
+    }
+
+    /// Whether there is a recorder that could have spans.
+    pub(crate) fn has_recorders(&mut self) -> bool {
+        self.adopt();
+        !self.lanes.is_empty()
+    }
+
+    /// Spans committed and not yet taken.
+    pub(crate) fn spans_waiting(&mut self) -> u64 {
+        self.adopt();
+        self.lanes.iter_mut().map(Lane::spans_waiting).sum()
+    }
+
+    /// Whether taking what there is would let go of a slab.
+    pub(crate) fn has_sealed_slab(&self) -> bool {
+        self.lanes.iter().any(|lane| lane.slabs.len() > 1)
+    }
+
+    /// Takes all that is committed, of open slabs too, and forgets recorders that are gone.
+    pub(crate) fn drain(&mut self, mut deliver: impl FnMut(Batch)) {
+        self.adopt();
+        self.lanes.retain_mut(|lane| {
+            // Read first: if the recorder is gone now, the drain below is its last.
+            let abandoned = lane.ring.is_abandoned();
+            lane.drain(&mut deliver);
+            !(abandoned && lane.slabs.is_empty())
+        });
+    }
+
+    fn adopt(&mut self) {
+        self.lanes.extend(self.arrivals.try_iter().map(Lane::new));
+    }
+}
+
+/// One recorder's spans, in order.
+struct Lane {
+    ring: Consumer<SlabReader>,
+    /// Slabs popped from the ring; the last may be open still.
+    slabs: VecDeque<SlabReader>,
+}
+
+impl Lane {
+    fn new(ring: Consumer<SlabReader>) -> Self {
+        Self {
+            ring,
+            slabs: VecDeque::new(),
+        }
+    }
+
+    fn spans_waiting(&mut self) -> u64 {
+        self.pop_slabs();
+        self.slabs
+            .iter()
+            .map(|slab| u64::from(slab.spans_waiting()))
+            .sum()
+    }
+
+    fn drain(&mut self, deliver: &mut impl FnMut(Batch)) {
+        self.pop_slabs();
+        while let Some(slab) = self.slabs.front_mut() {
+            if let Some(batch) = slab.take() {
+                deliver(batch);
+            }
+            if !slab.is_exhausted() {
+                return;
+            }
+            self.slabs.pop_front();
+        }
+    }
+
+    fn pop_slabs(&mut self) {
+        while let Some(slab) = self.ring.pop() {
+            self.slabs.push_back(slab);
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use crossbeam_channel::unbounded;
+
+    use super::*;
+    use crate::buffer::{Pool, SlabWriter, ring};
+
+    fn write(writer: &mut SlabWriter, text: &[u8]) {
+        writer.room(text.len()).copy_from_slice(text);
+        writer.commit(text.len());
+    }
+
+    #[test]
+    fn takes_sealed_and_open_slabs_and_lets_go_of_gone_recorders() {
+        let pool = Pool::new(3, 4096, 2).unwrap();
+        let (recorders, arrivals) = unbounded();
+        let mut processor = Processor::new(arrivals);
+        let (mut producer, consumer) = ring(4);
+        recorders.send(consumer).unwrap();
+
+        let (mut first, reader) = Pool::open(&pool, 0).unwrap();
+        producer.push(reader).ok().unwrap();
+        write(&mut first, b"a");
+        write(&mut first, b"b");
+        drop(first);
+        let (mut second, reader) = Pool::open(&pool, 0).unwrap();
+        producer.push(reader).ok().unwrap();
+        write(&mut second, b"c");
+        assert_eq!(processor.spans_waiting(), 3);
+
+        let mut taken = Vec::new();
+        processor.drain(|batch| taken.extend_from_slice(&batch));
+        assert_eq!(taken, b"abc");
+        assert_eq!(pool.slabs_free(), 2);
+
+        write(&mut second, b"d");
+        drop((second, producer));
+        assert!(processor.has_recorders());
+        processor.drain(|batch| taken.extend_from_slice(&batch));
+        assert_eq!(taken, b"abcd");
+        assert!(!processor.has_recorders());
+        assert_eq!(pool.slabs_free(), 3);
+    }
+}

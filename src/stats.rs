@@ -1,0 +1,437 @@
+//! The numbers: counters of both sides, the [`Ledger`] made from them, and [`Stats`].
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crossbeam_utils::CachePadded;
+use hdrhistogram::Histogram;
+use parking_lot::Mutex;
+
+use crate::error::Refused;
+
+/// A number that one thread adds to and others read.
+///
+/// A release store instead of an atomic addition: the writer is alone, so nothing is lost.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    #[inline]
+    pub(crate) fn add(&self, more: u64) {
+        self.set(self.0.load(Ordering::Relaxed) + more);
+    }
+
+    #[inline]
+    pub(crate) fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Release);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// What one recorder counts.
+#[derive(Debug, Default)]
+pub(crate) struct RecorderCounters {
+    accepted: Counter,
+    refused_buffer_full: Counter,
+    refused_too_large: Counter,
+    refused_invalid_id: Counter,
+    refused_shut_down: Counter,
+}
+
+impl RecorderCounters {
+    /// Called before the span is committed, so that it is never delivered before it is accepted.
+    #[inline]
+    pub(crate) fn accept(&self) {
+        self.accepted.add(1);
+    }
+
+    #[cold]
+    pub(crate) fn refuse(&self, why: Refused) {
+        match why {
+            Refused::BufferFull => &self.refused_buffer_full,
+            Refused::TooLarge { .. } => &self.refused_too_large,
+            Refused::InvalidId => &self.refused_invalid_id,
+            Refused::ShutDown => &self.refused_shut_down,
+        }
+        .add(1);
+    }
+
+    fn add_to(&self, ledger: &mut Intake) {
+        ledger.accepted += self.accepted.get();
+        ledger.refused.buffer_full += self.refused_buffer_full.get();
+        ledger.refused.too_large += self.refused_too_large.get();
+        ledger.refused.invalid_id += self.refused_invalid_id.get();
+        ledger.refused.shut_down += self.refused_shut_down.get();
+    }
+}
+
+/// What the recorders' counters sum up to.
+#[derive(Clone, Copy, Debug, Default)]
+struct Intake {
+    accepted: u64,
+    refused: RefusedSpans,
+}
+
+/// What the network thread counts for one endpoint; it is the only writer.
+#[derive(Debug, Default)]
+pub(crate) struct EndpointCounters {
+    pub(crate) endpoint: String,
+    pub(crate) delivered: Counter,
+    pub(crate) rejected: Counter,
+    pub(crate) dropped_overflow: Counter,
+    pub(crate) dropped_shut_down: Counter,
+    pub(crate) in_flight: Counter,
+}
+
+impl EndpointCounters {
+    /// The ledger's side of one endpoint, but for what is buffered.
+    ///
+    /// Outcomes are read before what is in flight, and the writer moves spans the other way
+    /// round, so that no span is ever counted twice.
+    fn snapshot(&self) -> EndpointLedger {
+        EndpointLedger {
+            endpoint: self.endpoint.clone(),
+            delivered: self.delivered.get(),
+            rejected: self.rejected.get(),
+            dropped: DroppedSpans {
+                overflow: self.dropped_overflow.get(),
+                shut_down: self.dropped_shut_down.get(),
+            },
+            in_flight: self.in_flight.get(),
+            buffered: 0,
+        }
+    }
+}
+
+/// All counters of a collector.
+#[derive(Debug)]
+pub(crate) struct Counters {
+    recorders: Mutex<Recorders>,
+    pub(crate) endpoints: Vec<Arc<EndpointCounters>>,
+    /// The network thread is gone: whatever still waits will not be delivered.
+    ended: AtomicBool,
+}
+
+/// The counters of living recorders, and the sum of those that are gone.
+#[derive(Debug, Default)]
+struct Recorders {
+    living: Vec<Arc<CachePadded<RecorderCounters>>>,
+    gone: Intake,
+}
+
+impl Counters {
+    pub(crate) fn new(endpoints: Vec<Arc<EndpointCounters>>) -> Self {
+        Self {
+            recorders: Mutex::default(),
+            endpoints,
+            ended: AtomicBool::new(false),
+        }
+    }
+
+    /// Counters for a new recorder, or `None` if there are `max` already.
+    pub(crate) fn register(&self, max: usize) -> Option<Arc<CachePadded<RecorderCounters>>> {
+        let mut recorders = self.recorders.lock();
+        if recorders.living.len() >= max {
+            return None;
+        }
+        let counters = Arc::default();
+        recorders.living.push(Arc::clone(&counters));
+        Some(counters)
+    }
+
+    /// Keeps a recorder's numbers beyond its end.
+    pub(crate) fn retire(&self, counters: &Arc<CachePadded<RecorderCounters>>) {
+        let mut recorders = self.recorders.lock();
+        counters.add_to(&mut recorders.gone);
+        recorders
+            .living
+            .retain(|other| !Arc::ptr_eq(other, counters));
+    }
+
+    /// Counts a refusal where no recorder could be had.
+    #[cold]
+    pub(crate) fn refuse_without_recorder(&self, why: Refused) {
+        let counters = RecorderCounters::default();
+        counters.refuse(why);
+        counters.add_to(&mut self.recorders.lock().gone);
+    }
+
+    /// Nothing more will be delivered.
+    pub(crate) fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn ledger(&self) -> Ledger {
+        let ended = self.ended.load(Ordering::Acquire);
+        let endpoints: Vec<_> = self.endpoints.iter().map(|c| c.snapshot()).collect();
+        // Last, so that it covers every span that has an outcome above.
+        let intake = self.intake();
+        Ledger {
+            accepted: intake.accepted,
+            refused: intake.refused,
+            endpoints: endpoints
+                .into_iter()
+                .map(|endpoint| endpoint.close(intake.accepted, ended))
+                .collect(),
+        }
+    }
+
+    fn intake(&self) -> Intake {
+        let recorders = self.recorders.lock();
+        let mut intake = recorders.gone;
+        recorders
+            .living
+            .iter()
+            .for_each(|counters| counters.add_to(&mut intake));
+        intake
+    }
+}
+
+/// Where every span is: `accepted = delivered + rejected + dropped + in flight + buffered`, for
+/// each endpoint, at any moment.
+///
+/// ```
+/// # use otlp_collector::Ledger;
+/// # fn example(ledger: &Ledger) {
+/// println!("{ledger}");
+/// for endpoint in &ledger.endpoints {
+///     assert_eq!(ledger.accepted, endpoint.settled() + endpoint.in_flight + endpoint.buffered);
+/// }
+/// # }
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ledger {
+    /// Spans for which recording returned `Ok`.
+    pub accepted: u64,
+    /// Spans for which recording returned [`Refused`](crate::Refused); not among the accepted.
+    pub refused: RefusedSpans,
+    /// What became of the accepted spans, for each endpoint.
+    pub endpoints: Vec<EndpointLedger>,
+}
+
+impl Ledger {
+    /// Spans acknowledged, over all endpoints.
+    #[must_use]
+    pub fn delivered(&self) -> u64 {
+        self.endpoints.iter().map(|e| e.delivered).sum()
+    }
+
+    /// Spans refused by endpoints, over all endpoints.
+    #[must_use]
+    pub fn rejected(&self) -> u64 {
+        self.endpoints.iter().map(|e| e.rejected).sum()
+    }
+
+    /// Spans given up, over all endpoints.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.endpoints.iter().map(|e| e.dropped.total()).sum()
+    }
+
+    /// Spans on the way or waiting, over all endpoints.
+    #[must_use]
+    pub fn pending(&self) -> u64 {
+        self.endpoints
+            .iter()
+            .map(|e| e.in_flight + e.buffered)
+            .sum()
+    }
+}
+
+impl fmt::Display for Ledger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let RefusedSpans {
+            buffer_full,
+            too_large,
+            invalid_id,
+            shut_down,
+        } = self.refused;
+        write!(
+            f,
+            "accepted {}, refused {} (buffer full {buffer_full}, too large {too_large}, \
+             invalid id {invalid_id}, shut down {shut_down})",
+            self.accepted,
+            self.refused.total(),
+        )?;
+        for endpoint in &self.endpoints {
+            write!(f, "; {endpoint}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Refused spans by reason: see [`Refused`](crate::Refused).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RefusedSpans {
+    /// The buffer was full.
+    pub buffer_full: u64,
+    /// Larger than a slab.
+    pub too_large: u64,
+    /// An id was all zeros.
+    pub invalid_id: u64,
+    /// The collector was shut down.
+    pub shut_down: u64,
+}
+
+impl RefusedSpans {
+    /// The sum of all reasons.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.buffer_full + self.too_large + self.invalid_id + self.shut_down
+    }
+}
+
+/// What became of the accepted spans at one endpoint.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EndpointLedger {
+    /// Its URL.
+    pub endpoint: String,
+    /// Acknowledged with a success.
+    pub delivered: u64,
+    /// Refused by the endpoint: by a final error status, or in a partial success.
+    pub rejected: u64,
+    /// Given up by this side.
+    pub dropped: DroppedSpans,
+    /// In a request whose response is awaited.
+    pub in_flight: u64,
+    /// Waiting: in a recorder's slab, or for a connection, or to be sent again.
+    pub buffered: u64,
+}
+
+impl EndpointLedger {
+    /// Spans with a final outcome.
+    #[must_use]
+    pub fn settled(&self) -> u64 {
+        self.delivered + self.rejected + self.dropped.total()
+    }
+
+    /// What was accepted and is nowhere else is buffered, or lost once the network thread ended.
+    fn close(mut self, accepted: u64, ended: bool) -> Self {
+        let waiting = accepted - self.settled() - self.in_flight;
+        if ended {
+            self.dropped.shut_down += waiting;
+        } else {
+            self.buffered = waiting;
+        }
+        self
+    }
+}
+
+impl fmt::Display for EndpointLedger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}: delivered {}, rejected {}, dropped {} (overflow {}, shut down {}), \
+             in flight {}, buffered {}",
+            self.endpoint,
+            self.delivered,
+            self.rejected,
+            self.dropped.total(),
+            self.dropped.overflow,
+            self.dropped.shut_down,
+            self.in_flight,
+            self.buffered,
+        )
+    }
+}
+
+/// Spans given up, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DroppedSpans {
+    /// The oldest made room for the newest ([`Overflow::DropOldest`](crate::Overflow)).
+    pub overflow: u64,
+    /// Not delivered when the shutdown's deadline passed.
+    pub shut_down: u64,
+}
+
+impl DroppedSpans {
+    /// The sum of all reasons.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.overflow + self.shut_down
+    }
+}
+
+/// What the pipeline did so far: see [`Collector::stats`](crate::Collector::stats).
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Where every span is.
+    pub ledger: Ledger,
+    /// The network thread's own numbers.
+    pub network: NetworkStats,
+}
+
+/// What the network thread counts.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct NetworkStats {
+    /// Requests that got a response.
+    pub requests: u64,
+    /// Requests that were put back to be sent again.
+    pub retries: u64,
+    /// Bytes of the bodies of answered requests.
+    pub body_bytes: u64,
+    /// Connections established.
+    pub connections: u64,
+    /// Times the network thread was woken by a recorder.
+    pub wake_ups: u64,
+    /// The last error of a connection or response, in words.
+    pub last_error: Option<String>,
+    /// From a span's end to its acknowledgement, in microseconds. Of large requests only the
+    /// spans of some batches are counted, evenly chosen.
+    pub delivery_us: Histogram<u64>,
+}
+
+impl Default for NetworkStats {
+    fn default() -> Self {
+        Self {
+            requests: 0,
+            retries: 0,
+            body_bytes: 0,
+            connections: 0,
+            wake_ups: 0,
+            last_error: None,
+            delivery_us: delivery_histogram(),
+        }
+    }
+}
+
+/// From 1 µs to an hour at two significant digits: fixed in size (about 40 KB).
+fn delivery_histogram() -> Histogram<u64> {
+    const HOUR_US: u64 = 3_600_000_000;
+    Histogram::new_with_bounds(1, HOUR_US, 2).expect("the bounds are constants and valid")
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ledger_closes_while_spans_are_under_way_and_after_the_end() {
+        let endpoint = Arc::new(EndpointCounters::default());
+        let counters = Counters::new(vec![Arc::clone(&endpoint)]);
+        let recorder = counters.register(1).unwrap();
+        assert!(counters.register(1).is_none());
+        (0..10).for_each(|_| recorder.accept());
+        recorder.refuse(Refused::InvalidId);
+        endpoint.delivered.add(3);
+        endpoint.in_flight.set(2);
+
+        let ledger = counters.ledger();
+        assert_eq!((ledger.accepted, ledger.refused.invalid_id), (10, 1));
+        assert_eq!((ledger.delivered(), ledger.pending()), (3, 7));
+        assert_eq!(ledger.endpoints[0].buffered, 5);
+
+        counters.retire(&recorder);
+        endpoint.in_flight.set(0);
+        counters.end();
+        let ledger = counters.ledger();
+        assert_eq!((ledger.accepted, ledger.refused.invalid_id), (10, 1));
+        assert_eq!((ledger.dropped(), ledger.pending()), (7, 0));
+    }
+}

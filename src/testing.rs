@@ -1,0 +1,363 @@
+//! A small OTLP/HTTP receiver for tests and examples, on a loopback port of its own.
+//!
+//! It checks and counts the spans it is sent, keeps them if told to, and answers as it is told.
+//! Needs the feature `testing`.
+//!
+//! ```
+//! use otlp_collector::testing::{Answer, Receiver};
+//! use otlp_collector::{Collector, Config, Span};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let receiver = Receiver::start()?;
+//! receiver.answer_next([Answer::status(503)]);
+//!
+//! let collector = Collector::new(Config {
+//!     endpoint: receiver.endpoint(),
+//!     ..Config::default()
+//! })?;
+//! collector.collect(Span::new("GET /orders"))?;
+//! collector.shutdown()?;
+//!
+//! assert_eq!(receiver.counts().requests, 2);
+//! assert_eq!(receiver.spans()[0].name, "GET /orders");
+//! # Ok(())
+//! # }
+//! ```
+
+mod census;
+mod serve;
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+use prost::Message;
+
+pub use crate::otlp::proto;
+
+/// A running receiver; dropping it stops it.
+#[derive(Debug)]
+pub struct Receiver {
+    address: SocketAddr,
+    state: Arc<State>,
+    acceptor: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// How a request is answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// `None`: the connection is closed instead.
+    status: Option<u16>,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+    /// Whether the request's spans are taken, and how many of them are not.
+    takes: bool,
+    rejected: u64,
+}
+
+impl Answer {
+    /// Success.
+    #[must_use]
+    pub fn ok() -> Self {
+        Self::status(200)
+    }
+
+    /// A response with this status; takes the spans if it is a success.
+    #[must_use]
+    pub fn status(status: u16) -> Self {
+        Self {
+            status: Some(status),
+            headers: Vec::new(),
+            body: Vec::new(),
+            takes: (200..300).contains(&status),
+            rejected: 0,
+        }
+    }
+
+    /// A success that takes all but `rejected` spans.
+    #[must_use]
+    pub fn partial_success(rejected: u64, message: impl Into<String>) -> Self {
+        let response = proto::ExportTraceServiceResponse {
+            partial_success: Some(proto::ExportTracePartialSuccess {
+                rejected_spans: rejected as i64,
+                error_message: message.into(),
+            }),
+        };
+        Self {
+            rejected,
+            ..Self::ok().body(response.encode_to_vec())
+        }
+    }
+
+    /// Reads the request, then closes the connection without taking the spans.
+    #[must_use]
+    pub fn disconnect() -> Self {
+        Self {
+            status: None,
+            takes: false,
+            ..Self::ok()
+        }
+    }
+
+    /// Takes the spans, then closes the connection without saying so.
+    #[must_use]
+    pub fn take_and_disconnect() -> Self {
+        Self {
+            status: None,
+            ..Self::ok()
+        }
+    }
+
+    /// Adds a header.
+    #[must_use]
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// Sets the body.
+    #[must_use]
+    pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
+        self.body = body.into();
+        self
+    }
+}
+
+/// What a receiver has seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Connections accepted.
+    pub connections: u64,
+    /// Requests read.
+    pub requests: u64,
+    /// Requests that were no valid OTLP, answered with 400.
+    pub malformed: u64,
+    /// Spans taken: those in requests that were answered with success.
+    pub spans: u64,
+    /// Bytes of the bodies of all requests.
+    pub body_bytes: u64,
+    /// The largest body.
+    pub body_bytes_max: u64,
+    /// CPU time that reading and checking took.
+    pub cpu_time: Duration,
+}
+
+/// A request as it was received.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReceivedRequest {
+    /// The path and query of the request line.
+    pub path: String,
+    /// Header names, in lower case, and values.
+    pub headers: Vec<(String, String)>,
+    /// The decoded body.
+    pub body: proto::ExportTraceServiceRequest,
+    /// Whether the spans were taken.
+    pub taken: bool,
+}
+
+impl ReceivedRequest {
+    /// The value of the first header with this name, given in lower case.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().find(|(other, _)| other == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// Its spans.
+    pub fn spans(&self) -> impl Iterator<Item = &proto::Span> {
+        (self.body.resource_spans.iter())
+            .flat_map(|resource| &resource.scope_spans)
+            .flat_map(|scope| &scope.spans)
+    }
+}
+
+/// What the receiver and its connections share.
+#[derive(Debug)]
+struct State {
+    keeps: bool,
+    inner: Mutex<Inner>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct Inner {
+    open: bool,
+    paused: bool,
+    answer: Answer,
+    answers_next: VecDeque<Answer>,
+    counts: Counts,
+    kept: Vec<ReceivedRequest>,
+    connections: Vec<TcpStream>,
+}
+
+impl Receiver {
+    /// Starts a receiver that keeps all requests, for tests with few spans.
+    ///
+    /// # Errors
+    /// No socket or thread could be had.
+    pub fn start() -> io::Result<Self> {
+        Self::start_with(true)
+    }
+
+    /// Starts a receiver that checks and counts spans but keeps none, for any number of them.
+    ///
+    /// # Errors
+    /// No socket or thread could be had.
+    pub fn start_counting() -> io::Result<Self> {
+        Self::start_with(false)
+    }
+
+    fn start_with(keeps: bool) -> io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let receiver = Self {
+            address: listener.local_addr()?,
+            state: Arc::new(State {
+                keeps,
+                inner: Mutex::new(Inner {
+                    open: false,
+                    paused: false,
+                    answer: Answer::ok(),
+                    answers_next: VecDeque::new(),
+                    counts: Counts::default(),
+                    kept: Vec::new(),
+                    connections: Vec::new(),
+                }),
+                changed: Condvar::new(),
+            }),
+            acceptor: Mutex::new(None),
+        };
+        receiver.open(listener)?;
+        Ok(receiver)
+    }
+
+    /// The URL to export to.
+    #[must_use]
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The address it listens on.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    // ---- Telling it what to do ----
+
+    /// Answers every request like this from now on, but for those of [`answer_next`].
+    ///
+    /// [`answer_next`]: Self::answer_next
+    pub fn answer(&self, answer: Answer) {
+        self.state.inner.lock().answer = answer;
+    }
+
+    /// Answers the next requests like this, one each.
+    pub fn answer_next(&self, answers: impl IntoIterator<Item = Answer>) {
+        self.state.inner.lock().answers_next.extend(answers);
+    }
+
+    /// Reads and answers nothing until [`resume`](Self::resume); connections stay open.
+    pub fn pause(&self) {
+        self.state.inner.lock().paused = true;
+    }
+
+    /// Goes on after [`pause`](Self::pause).
+    pub fn resume(&self) {
+        self.state.inner.lock().paused = false;
+        self.state.changed.notify_all();
+    }
+
+    /// Breaks all connections and refuses new ones.
+    pub fn close(&self) {
+        let connections = {
+            let mut inner = self.state.inner.lock();
+            inner.open = false;
+            std::mem::take(&mut inner.connections)
+        };
+        self.state.changed.notify_all();
+        for connection in connections {
+            // It may be closed already.
+            let _ = connection.shutdown(Shutdown::Both);
+        }
+        if let Some(acceptor) = self.acceptor.lock().take() {
+            // Calls the acceptor out of its wait.
+            let _ = TcpStream::connect(self.address);
+            let _ = acceptor.join();
+        }
+    }
+
+    /// Listens again, on the same port, after [`close`](Self::close).
+    ///
+    /// # Errors
+    /// The port is taken by somebody else now, or no thread could be had.
+    pub fn reopen(&self) -> io::Result<()> {
+        self.open(TcpListener::bind(self.address)?)
+    }
+
+    fn open(&self, listener: TcpListener) -> io::Result<()> {
+        self.state.inner.lock().open = true;
+        let state = Arc::clone(&self.state);
+        let acceptor = thread::Builder::new()
+            .name("otlp-receiver".to_string())
+            .spawn(move || serve::accept(&listener, &state))?;
+        *self.acceptor.lock() = Some(acceptor);
+        Ok(())
+    }
+
+    // ---- Asking what came ----
+
+    /// What it has seen so far.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.state.inner.lock().counts
+    }
+
+    /// Waits until `condition` holds for the counts; false if `timeout` passed before.
+    pub fn wait_until(&self, timeout: Duration, condition: impl Fn(&Counts) -> bool) -> bool {
+        let deadline = Instant::now() + timeout;
+        let mut inner = self.state.inner.lock();
+        while !condition(&inner.counts) {
+            let wait = self.state.changed.wait_until(&mut inner, deadline);
+            if wait.timed_out() {
+                return condition(&inner.counts);
+            }
+        }
+        true
+    }
+
+    /// The requests kept so far, oldest first.
+    #[must_use]
+    pub fn requests(&self) -> Vec<ReceivedRequest> {
+        self.state.inner.lock().kept.clone()
+    }
+
+    /// The spans of the kept requests whose spans were taken, oldest first.
+    #[must_use]
+    pub fn spans(&self) -> Vec<proto::Span> {
+        let inner = self.state.inner.lock();
+        let taken = inner.kept.iter().filter(|request| request.taken);
+        taken.flat_map(ReceivedRequest::spans).cloned().collect()
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.resume();
+        self.close();
+    }
+}
+
+impl State {
+    /// Waits while the receiver is paused; false once it is closed.
+    fn pass(&self) -> bool {
+        let mut inner = self.inner.lock();
+        while inner.paused && inner.open {
+            self.changed.wait(&mut inner);
+        }
+        inner.open
+    }
+}

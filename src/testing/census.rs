@@ -1,0 +1,136 @@
+//! Checks and counts the spans of a request without building messages.
+
+use crate::otlp::{Fields, Value};
+
+/// How many spans the body of a request holds; `None` if it is no valid OTLP.
+pub(super) fn spans(request: &[u8]) -> Option<u64> {
+    sum(request, |field, content| match field {
+        1 => resource_spans(content),
+        _ => Some(0),
+    })
+}
+
+fn resource_spans(message: &[u8]) -> Option<u64> {
+    sum(message, |field, content| match field {
+        1 => attributes(1, content),
+        2 => scope_spans(content),
+        _ => Some(0),
+    })
+}
+
+fn scope_spans(message: &[u8]) -> Option<u64> {
+    sum(message, |field, content| match field {
+        2 => span(content),
+        _ => Some(0),
+    })
+}
+
+/// 1, if the span has ids, a readable name and well-formed attributes.
+fn span(message: &[u8]) -> Option<u64> {
+    let mut ids = 0;
+    sum(message, |field, content| {
+        match field {
+            1 => ids += u32::from(content.len() == 16 && content != [0; 16]),
+            2 => ids += u32::from(content.len() == 8 && content != [0; 8]),
+            5 => check_text(content)?,
+            9 => check_key_value(content)?,
+            _ => {}
+        }
+        Some(0)
+    })?;
+    (ids == 2).then_some(1)
+}
+
+/// Checks the attributes of a message that has them in this field.
+fn attributes(attributes: u32, message: &[u8]) -> Option<u64> {
+    sum(message, |field, content| {
+        if field == attributes {
+            check_key_value(content)?;
+        }
+        Some(0)
+    })
+}
+
+fn check_key_value(message: &[u8]) -> Option<()> {
+    for field in Fields::new(message) {
+        let field = field.ok()?;
+        match (field.number, field.value) {
+            (1, Value::Bytes(key)) => check_text(key)?,
+            (2, Value::Bytes(value)) => check_value(value)?,
+            _ => return None,
+        }
+    }
+    Some(())
+}
+
+fn check_value(message: &[u8]) -> Option<()> {
+    for field in Fields::new(message) {
+        let field = field.ok()?;
+        match (field.number, field.value) {
+            (1, Value::Bytes(text)) => check_text(text)?,
+            (2 | 3, Value::Varint(_)) | (4, Value::Fixed64(_)) | (5..=7, Value::Bytes(_)) => {}
+            _ => return None,
+        }
+    }
+    Some(())
+}
+
+fn check_text(bytes: &[u8]) -> Option<()> {
+    std::str::from_utf8(bytes).ok().map(drop)
+}
+
+/// Walks all fields; sums up what `count` says of the length-delimited ones.
+fn sum(message: &[u8], mut count: impl FnMut(u32, &[u8]) -> Option<u64>) -> Option<u64> {
+    let mut sum = 0;
+    for field in Fields::new(message) {
+        let field = field.ok()?;
+        if let Value::Bytes(content) = field.value {
+            sum += count(field.number, content)?;
+        }
+    }
+    Some(sum)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use prost::Message;
+
+    use super::*;
+    use crate::otlp::proto::{ExportTraceServiceRequest, ResourceSpans, ScopeSpans, Span};
+
+    fn request(spans: &[Span]) -> Vec<u8> {
+        ExportTraceServiceRequest {
+            resource_spans: vec![ResourceSpans {
+                scope_spans: vec![ScopeSpans {
+                    spans: spans.to_vec(),
+                    ..Default::default()
+                }],
+                ..Default::default()
+            }],
+        }
+        .encode_to_vec()
+    }
+
+    #[test]
+    fn valid_spans_are_counted_and_invalid_ones_refused() {
+        let valid = Span {
+            trace_id: vec![1; 16],
+            span_id: vec![2; 8],
+            name: "span".into(),
+            ..Default::default()
+        };
+        assert_eq!(spans(b""), Some(0));
+        assert_eq!(spans(&request(&[])), Some(0));
+        assert_eq!(spans(&request(&[valid.clone(), valid.clone()])), Some(2));
+
+        let without_id = Span {
+            span_id: Vec::new(),
+            ..valid.clone()
+        };
+        assert_eq!(spans(&request(&[valid.clone(), without_id])), None);
+        let mut truncated = request(&[valid]);
+        truncated.pop();
+        assert_eq!(spans(&truncated), None);
+        assert_eq!(spans(b"<html>"), None);
+    }
+}

@@ -1,0 +1,183 @@
+//! The program the crate began with: one configuration, `collect` from any thread, a ledger.
+
+use std::thread;
+use std::time::Duration;
+
+use otlp_collector::testing::Receiver;
+use otlp_collector::{Collector, Config, KeyValue, Refused, Span, Status};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn config(receiver: &Receiver) -> Config {
+    Config {
+        batch_size: 1000,
+        batch_timeout_ms: 5000,
+        buffer_capacity: 100_000,
+        endpoint: receiver.endpoint(),
+        ..Config::default()
+    }
+}
+
+#[test]
+fn spans_collected_on_one_thread_arrive() {
+    let receiver = Receiver::start().unwrap();
+    let collector = Collector::new(config(&receiver)).unwrap();
+    for i in 0..10_000 {
+        collector.collect(Span::new(format!("span-{i}"))).unwrap();
+    }
+    let ledger = collector.shutdown().unwrap();
+
+    assert_eq!((ledger.accepted, ledger.delivered()), (10_000, 10_000));
+    assert_eq!((ledger.refused.total(), ledger.dropped()), (0, 0));
+    let spans = receiver.spans();
+    assert_eq!(spans.len(), 10_000);
+    for (i, span) in spans.iter().enumerate() {
+        assert_eq!(span.name, format!("span-{i}"));
+        assert!(span.end_time_unix_nano >= span.start_time_unix_nano);
+    }
+}
+
+#[test]
+fn what_a_span_says_arrives() {
+    let receiver = Receiver::start().unwrap();
+    let collector = Collector::new(config(&receiver)).unwrap();
+    let parent = Span::new("parent");
+    let mut child = Span::child_of(&parent, "child");
+    child.start_time = 5;
+    child.end_time = 9;
+    child.attributes = vec![
+        KeyValue::new("text", "ä"),
+        KeyValue::new("truth", true),
+        KeyValue::new("number", -7),
+        KeyValue::new("ratio", 0.5),
+    ];
+    child.status = Status::Error("broken".into());
+    collector.collect(child).unwrap();
+    collector.collect(parent.clone()).unwrap();
+    collector.flush(PATIENCE).unwrap();
+
+    let spans = receiver.spans();
+    let [child, root] = &spans[..] else {
+        panic!("{spans:?}")
+    };
+    assert_eq!(child.trace_id, parent.trace_id);
+    assert_eq!(child.parent_span_id, parent.span_id);
+    assert_eq!((child.start_time_unix_nano, child.end_time_unix_nano), (5, 9));
+    assert_eq!(child.attributes.len(), 4);
+    let status = child.status.as_ref().unwrap();
+    assert_eq!((status.code, &*status.message), (2, "broken"));
+    assert!(root.parent_span_id.is_empty() && root.status.is_none());
+
+    let request = &receiver.requests()[0];
+    assert_eq!(request.path, "/v1/traces");
+    assert_eq!(request.header("content-type"), Some("application/x-protobuf"));
+    let resource = request.body.resource_spans[0].resource.as_ref().unwrap();
+    let keys: Vec<_> = resource.attributes.iter().map(|a| a.key.as_str()).collect();
+    assert_eq!(
+        keys,
+        [
+            "service.name",
+            "telemetry.sdk.language",
+            "telemetry.sdk.name",
+            "telemetry.sdk.version"
+        ]
+    );
+}
+
+#[test]
+fn threads_come_and_go_by_the_thousand() {
+    const THREADS: u64 = 2_000;
+    const SPANS: u64 = 20;
+    let receiver = Receiver::start_counting().unwrap();
+    let collector = Collector::new(config(&receiver)).unwrap();
+    for _ in 0..THREADS / 50 {
+        let threads: Vec<_> = (0..50)
+            .map(|_| {
+                let collector = collector.clone();
+                thread::spawn(move || {
+                    for _ in 0..SPANS {
+                        collector.collect(Span::new("short")).unwrap();
+                    }
+                })
+            })
+            .collect();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+    }
+    let ledger = collector.shutdown().unwrap();
+    assert_eq!(ledger.accepted, THREADS * SPANS);
+    assert_eq!(ledger.delivered(), THREADS * SPANS);
+    assert_eq!(receiver.counts().spans, THREADS * SPANS);
+}
+
+#[test]
+fn a_thousand_threads_at_once_lose_nothing() {
+    const THREADS: u64 = 1_000;
+    const SPANS: u64 = 100;
+    let receiver = Receiver::start_counting().unwrap();
+    let collector = Collector::new(config(&receiver)).unwrap();
+    thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                for _ in 0..SPANS {
+                    collector.collect(Span::new("crowd")).unwrap();
+                }
+            });
+        }
+    });
+    let ledger = collector.shutdown().unwrap();
+    assert_eq!(ledger.delivered(), THREADS * SPANS);
+    assert_eq!(receiver.counts().spans, THREADS * SPANS);
+}
+
+#[test]
+fn dropping_the_last_clone_flushes() {
+    let receiver = Receiver::start().unwrap();
+    let collector = Collector::new(config(&receiver)).unwrap();
+    let clone = collector.clone();
+    collector.collect(Span::new("one")).unwrap();
+    drop(collector);
+    clone.collect(Span::new("two")).unwrap();
+    drop(clone);
+    assert_eq!(receiver.spans().len(), 2);
+}
+
+#[test]
+fn after_shutdown_spans_are_refused_and_counted() {
+    let receiver = Receiver::start().unwrap();
+    let collector = Collector::new(config(&receiver)).unwrap();
+    let mut recorder = collector.recorder().unwrap();
+    collector.collect(Span::new("before")).unwrap();
+    let first = collector.shutdown().unwrap();
+    assert_eq!(collector.collect(Span::new("after")), Err(Refused::ShutDown));
+    let span = otlp_collector::SpanRef::new([1; 16], [1; 8], "after");
+    assert_eq!(recorder.record(&span), Err(Refused::ShutDown));
+
+    let again = collector.shutdown().unwrap();
+    assert_eq!((first.delivered(), again.delivered()), (1, 1));
+    assert_eq!(again.refused.shut_down, 2);
+    assert!(collector.flush(PATIENCE).unwrap_err().is_shut_down());
+    assert_eq!(collector.stats().network.requests, 1);
+}
+
+#[test]
+fn flush_covers_other_threads_and_open_slabs() {
+    let receiver = Receiver::start().unwrap();
+    let collector = Collector::new(config(&receiver)).unwrap();
+    let mut recorders: Vec<_> = (0..10).map(|_| collector.recorder().unwrap()).collect();
+    for (round, expected) in [(1, 10), (2, 20)] {
+        thread::scope(|scope| {
+            for recorder in &mut recorders {
+                scope.spawn(move || {
+                    let (trace_id, span_id) = (recorder.trace_id(), recorder.span_id());
+                    let span = otlp_collector::SpanRef::new(trace_id, span_id, "flushed");
+                    recorder.record(&span).unwrap();
+                });
+            }
+        });
+        let ledger = collector.flush(PATIENCE).unwrap();
+        assert_eq!(ledger.delivered(), expected, "round {round}");
+        assert_eq!(receiver.spans().len() as u64, expected);
+    }
+}
