@@ -12,11 +12,11 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use parking_lot::Mutex;
 
 use crate::affinity;
-use crate::buffer::{Consumer, Pool, Signal, SlabReader, ring};
+use crate::buffer::{Pool, Signal, ring};
 use crate::config::{Config, Settings};
 use crate::error::{Error, Refused};
 use crate::exporter::{self, Command, Exporter};
-use crate::processor::Processor;
+use crate::processor::{Arrival, Processor};
 use crate::recorder::{Recorder, Shared};
 use crate::span::Span;
 use crate::stats::{Counters, EndpointCounters, Ledger, NetworkStats, Stats};
@@ -30,10 +30,11 @@ use self::lease::Leases;
 /// use otlp_collector::{Collector, Config, Span};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let endpoint = "http://localhost:4318";
 /// # let receiver = otlp_collector::testing::Receiver::start()?;
+/// # let endpoint = receiver.endpoint();
 /// let collector = Collector::new(Config {
-///     endpoint: "http://localhost:4318".to_string(),
-///     # endpoint: receiver.endpoint(),
+///     endpoint: endpoint.to_string(),
 ///     ..Config::default()
 /// })?;
 /// collector.collect(Span::new("GET /orders"))?;
@@ -51,7 +52,7 @@ struct Inner {
     settings: Arc<Settings>,
     shared: Arc<Shared>,
     leases: Leases,
-    rings: Sender<Consumer<SlabReader>>,
+    arrivals: Sender<Arrival>,
     commands: Sender<Command>,
     network: NetworkThread,
     pinned: Arc<Mutex<Vec<PinnedWorker>>>,
@@ -131,14 +132,14 @@ impl Collector {
             batch_size: settings.batch_size,
             few_slabs: (settings.slabs / 4).max(1),
         });
-        let (rings, arrivals) = unbounded();
+        let (arrivals, recorders) = unbounded();
         let (commands, orders) = unbounded();
         let exporter = Exporter::new(
             Arc::clone(&settings),
             Arc::clone(&shared),
             poll,
             orders,
-            Processor::new(arrivals),
+            Processor::new(recorders),
         );
         let network = NetworkThread::start(exporter, Arc::clone(&shared), settings.network_core)?;
         Ok(Self {
@@ -146,7 +147,7 @@ impl Collector {
                 leases: Leases::new(settings.slabs),
                 settings,
                 shared,
-                rings,
+                arrivals,
                 commands,
                 network,
                 pinned: Arc::default(),
@@ -342,8 +343,12 @@ impl Inner {
     fn new_recorder(&self, max: usize) -> Option<Recorder> {
         let counters = self.shared.counters.register(max)?;
         let (producer, consumer) = ring(self.settings.slabs);
+        let arrival = Arrival {
+            ring: consumer,
+            counters: Arc::clone(&counters),
+        };
         // Fails only if the network thread is gone, when spans are refused anyway.
-        let _ = self.rings.send(consumer);
+        let _ = self.arrivals.send(arrival);
         self.shared.signal.wake();
         Some(Recorder::new(Arc::clone(&self.shared), counters, producer))
     }

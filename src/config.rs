@@ -37,9 +37,9 @@ pub struct Config {
     pub service_name: String,
     /// More attributes of the resource. Default none. `telemetry.sdk.*` is always there.
     pub resource_attributes: Vec<KeyValue>,
-    /// Spans that wait, over all threads, before they are sent without waiting for
-    /// [`batch_timeout_ms`](Self::batch_timeout_ms). Default 4,096. A request holds more when
-    /// more is ready, and fewer when the timeout comes first.
+    /// Spans of one recorder that make a batch: they are sent without waiting for
+    /// [`batch_timeout_ms`](Self::batch_timeout_ms). Default 4,096. A request holds whatever is
+    /// ready on all threads: more under load, fewer when the timeout comes first.
     pub batch_size: usize,
     /// Milliseconds a finished span waits at most before it is sent, as long as the endpoint
     /// takes requests. Default 200.
@@ -76,7 +76,7 @@ pub struct Config {
     /// Milliseconds of the longest backoff. Default 5,000.
     pub retry_max_ms: u64,
     /// Milliseconds [`shutdown`](crate::Collector::shutdown) gives undelivered spans. Default
-    /// 5,000.
+    /// 5,000; 0 drops what waits.
     pub shutdown_timeout_ms: u64,
 }
 
@@ -90,7 +90,9 @@ pub enum Overflow {
     /// The oldest spans that are not on the way are dropped, some slabs at a time. A burst that
     /// fills the buffer faster than the network thread runs is refused as above.
     DropOldest,
-    /// Recording waits for room, at most so many milliseconds, then refuses as above.
+    /// Recording waits for room, at most so many milliseconds, then refuses as above. After a
+    /// wait in vain a recorder refuses without waiting until there has been room again, so that
+    /// an outage stops a thread once, not at every span.
     Block {
         /// Milliseconds to wait.
         timeout_ms: u64,

@@ -1,4 +1,78 @@
-//! x
+//! Sends trace spans to any OTLP/HTTP backend from services that cannot afford to be disturbed.
+//!
+//! No async runtime: recording a span writes its final wire bytes into memory that belongs to
+//! the recording thread, and one network thread, driven by `mio`, sends them.
+//!
+//! ```
+//! use otlp_collector::{Collector, Config, Span};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let endpoint = "http://localhost:4318";
+//! # let receiver = otlp_collector::testing::Receiver::start()?;
+//! # let endpoint = receiver.endpoint();
+//! let collector = Collector::new(Config {
+//!     batch_size: 1000,
+//!     batch_timeout_ms: 5000,
+//!     buffer_capacity: 100_000,
+//!     endpoint: endpoint.to_string(),
+//!     ..Config::default()
+//! })?;
+//! for i in 0..10_000 {
+//!     collector.collect(Span::new(format!("span-{i}")))?;
+//! }
+//! let ledger = collector.shutdown()?;
+//! assert_eq!(ledger.delivered(), 10_000);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`Collector::collect`] takes owned spans from any thread. A [`Recorder`], from
+//! [`Collector::recorder`] or [`Collector::spawn_pinned`], takes borrowed data on one thread and
+//! costs much less.
+//!
+//! # The way of a span
+//!
+//! ```text
+//!  application thread              network thread (one)
+//! ┌───────────────────────┐       ┌──────────────────────────────────────────────┐
+//! │ Recorder              │       │ Processor            Exporter                │
+//! │  span ─encode─▶ slab  │═ring═▶│  batches ──merge──▶ request ──▶ HTTP/1.1     │──▶ endpoint
+//! │        commit = store │       │  (no copy)                                   │
+//! └──────────▲────────────┘       └─────────────────────┬────────────────────────┘
+//!            └─────────── free slabs ◀──────────────────┘ when the last holder lets go
+//! ```
+//!
+//! 1. `recorder.rs` measures the span and encodes it (`otlp/encode.rs`) into its open slab
+//!    (`buffer/slab.rs`), as an element of OTLP's `ScopeSpans.spans`. One release store commits
+//!    it.
+//! 2. The slab entered the recorder's ring (`buffer/ring.rs`) when it was opened. So the network
+//!    thread sees it all the time and takes what is committed as a batch (`processor.rs`),
+//!    whether the slab is full or not: a quiet thread's spans are never stuck.
+//! 3. When enough spans wait, or [`Config::batch_timeout_ms`] has passed, the exporter
+//!    (`exporter.rs`) hands the batches to the endpoint (`exporter/endpoint.rs`), which puts an
+//!    HTTP head and an OTLP envelope before them and sends all with `writev`. The bytes are not
+//!    touched again.
+//! 4. The response decides: delivered, rejected, or back to the front of the endpoint's backlog
+//!    until its backoff is over. When the last batch of a slab has an outcome, the slab goes back
+//!    to the pool (`buffer/pool.rs`).
+//!
+//! # What always holds
+//!
+//! * [`Recorder::record`] allocates nothing, takes no lock and makes no system call, but for
+//!   waking the network thread when that sleeps and a batch is complete. It waits only with
+//!   [`Overflow::Block`].
+//! * Memory is fixed at start: see [`Config::buffer_capacity`].
+//! * The [`Ledger`] closes to the span, at any moment:
+//!   `accepted = delivered + rejected + dropped + in flight + buffered`.
+//! * Delivery is at least once: a request is sent again when its connection broke before the
+//!   response came.
+//! * Whatever the endpoint does, recording threads notice nothing but, once the buffer is full,
+//!   refused spans.
+//!
+//! # Features
+//!
+//! * `testing`: a small OTLP/HTTP receiver for tests, in the module `testing`.
+
 mod affinity;
 mod buffer;
 mod clock;
@@ -26,3 +100,8 @@ pub use self::span::{
     StatusRef,
 };
 pub use self::stats::{DroppedSpans, EndpointLedger, Ledger, NetworkStats, RefusedSpans, Stats};
+
+/// The README's programs are compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

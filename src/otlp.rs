@@ -4,7 +4,11 @@ pub(crate) mod encode;
 mod envelope;
 mod fields;
 #[rustfmt::skip]
-#[allow(missing_docs, reason = "generated; proto/trace.proto documents the messages")]
+#[allow(
+    missing_docs,
+    clippy::enum_variant_names,
+    reason = "generated; proto/trace.proto documents the messages"
+)]
 #[cfg_attr(not(feature = "testing"), allow(dead_code, reason = "only a receiver needs all"))]
 pub mod proto;
 

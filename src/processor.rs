@@ -1,20 +1,28 @@
 //! The network thread's first half: takes batches from the recorders' rings.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use crossbeam_channel::Receiver;
+use crossbeam_utils::CachePadded;
 
 use crate::buffer::{Batch, Consumer, SlabReader};
+use crate::stats::RecorderCounters;
+
+/// What the network thread gets of a new recorder.
+pub(crate) struct Arrival {
+    pub(crate) ring: Consumer<SlabReader>,
+    pub(crate) counters: Arc<CachePadded<RecorderCounters>>,
+}
 
 /// All rings, and the slabs that came out of them.
 pub(crate) struct Processor {
-    /// Rings of new recorders.
-    arrivals: Receiver<Consumer<SlabReader>>,
+    arrivals: Receiver<Arrival>,
     lanes: Vec<Lane>,
 }
 
 impl Processor {
-    pub(crate) fn new(arrivals: Receiver<Consumer<SlabReader>>) -> Self {
+    pub(crate) fn new(arrivals: Receiver<Arrival>) -> Self {
         Self {
             arrivals,
             lanes: Vec::new(),
@@ -57,14 +65,16 @@ impl Processor {
 /// One recorder's spans, in order.
 struct Lane {
     ring: Consumer<SlabReader>,
+    counters: Arc<CachePadded<RecorderCounters>>,
     /// Slabs popped from the ring; the last may be open still.
     slabs: VecDeque<SlabReader>,
 }
 
 impl Lane {
-    fn new(ring: Consumer<SlabReader>) -> Self {
+    fn new(arrival: Arrival) -> Self {
         Self {
-            ring,
+            ring: arrival.ring,
+            counters: arrival.counters,
             slabs: VecDeque::new(),
         }
     }
@@ -81,6 +91,7 @@ impl Lane {
         self.pop_slabs();
         while let Some(slab) = self.slabs.front_mut() {
             if let Some(batch) = slab.take() {
+                self.counters.taken.add(batch.spans());
                 deliver(batch);
             }
             if !slab.is_exhausted() {
@@ -115,7 +126,12 @@ mod tests {
         let (recorders, arrivals) = unbounded();
         let mut processor = Processor::new(arrivals);
         let (mut producer, consumer) = ring(4);
-        recorders.send(consumer).unwrap();
+        let counters = Arc::default();
+        let arrival = Arrival {
+            ring: consumer,
+            counters: Arc::clone(&counters),
+        };
+        recorders.send(arrival).unwrap();
 
         let (mut first, reader) = Pool::open(&pool, 0).unwrap();
         producer.push(reader).ok().unwrap();
@@ -137,6 +153,7 @@ mod tests {
         assert!(processor.has_recorders());
         processor.drain(|batch| taken.extend_from_slice(&batch));
         assert_eq!(taken, b"abcd");
+        assert_eq!(counters.taken.get(), 4);
         assert!(!processor.has_recorders());
         assert_eq!(pool.slabs_free(), 3);
     }

@@ -75,10 +75,12 @@ pub struct Recorder {
     ring: Producer<SlabReader>,
     counters: StdArc<CachePadded<RecorderCounters>>,
     shared: StdArc<Shared>,
-    /// Spans to record before the network thread is told of a complete batch.
+    /// Spans to record before it is time to see whether a batch is complete.
     batch_left: u32,
     /// When the last span ended.
     last_time: u64,
+    /// The last wait for room was in vain: no other before there has been some.
+    waited: bool,
     ids: IdGenerator,
     not_sync: PhantomData<Cell<()>>,
 }
@@ -96,6 +98,7 @@ impl Recorder {
             batch_left: shared.batch_size,
             shared,
             last_time: 0,
+            waited: false,
             ids: IdGenerator::new(),
             not_sync: PhantomData,
         }
@@ -165,10 +168,22 @@ impl Recorder {
         self.last_time = span.end_time;
         self.batch_left -= 1;
         if self.batch_left == 0 {
-            self.batch_left = self.shared.batch_size;
-            self.shared.signal.notify(Wanted::Batch);
+            self.check_batch();
         }
         Ok(())
+    }
+
+    /// Tells the network thread if a batch waits; else a batch lacks as much as it took meanwhile.
+    #[cold]
+    fn check_batch(&mut self) {
+        let batch_size = self.shared.batch_size;
+        let waiting = self.counters.waiting();
+        if waiting >= u64::from(batch_size) {
+            self.shared.signal.notify(Wanted::Batch);
+            self.batch_left = batch_size;
+        } else {
+            self.batch_left = batch_size - waiting as u32;
+        }
     }
 
     /// Seals the slab that has no room for `bytes` bytes, and opens the next one.
@@ -195,21 +210,23 @@ impl Recorder {
     }
 
     /// A free slab, as the overflow policy has it.
-    fn open(&self, first_time: u64) -> Option<(SlabWriter, SlabReader)> {
+    fn open(&mut self, first_time: u64) -> Option<(SlabWriter, SlabReader)> {
         let shared = &*self.shared;
         let opened = Pool::open(&shared.pool, first_time);
         if shared.pool.slabs_free() < shared.few_slabs {
             shared.signal.notify(Wanted::FewSlabs);
         }
-        match (opened, shared.overflow) {
-            (None, Overflow::Block { timeout_ms }) => {
+        let opened = match (opened, shared.overflow) {
+            (None, Overflow::Block { timeout_ms }) if !self.waited => {
                 let deadline = Instant::now() + Duration::from_millis(timeout_ms);
                 Pool::open_by(&shared.pool, first_time, deadline, || {
                     shared.signal.is_closed()
                 })
             }
             (opened, _) => opened,
-        }
+        };
+        self.waited = opened.is_none();
+        opened
     }
 }
 

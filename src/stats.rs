@@ -40,9 +40,18 @@ pub(crate) struct RecorderCounters {
     refused_too_large: Counter,
     refused_invalid_id: Counter,
     refused_shut_down: Counter,
+    /// Of the accepted spans, those that the network thread took; it alone writes this.
+    pub(crate) taken: CachePadded<Counter>,
 }
 
 impl RecorderCounters {
+    /// Spans accepted and not yet taken.
+    pub(crate) fn waiting(&self) -> u64 {
+        // Read first: it never overtakes what is accepted.
+        let taken = self.taken.get();
+        self.accepted.get() - taken
+    }
+
     /// Called before the span is committed, so that it is never delivered before it is accepted.
     #[inline]
     pub(crate) fn accept(&self) {
@@ -376,6 +385,8 @@ pub struct NetworkStats {
     pub retries: u64,
     /// Bytes of the bodies of answered requests.
     pub body_bytes: u64,
+    /// When the last success was received, in Unix nanoseconds; 0 if there was none.
+    pub last_success_time: u64,
     /// Connections established.
     pub connections: u64,
     /// Times the network thread was woken by a recorder.
@@ -393,6 +404,7 @@ impl Default for NetworkStats {
             requests: 0,
             retries: 0,
             body_bytes: 0,
+            last_success_time: 0,
             connections: 0,
             wake_ups: 0,
             last_error: None,

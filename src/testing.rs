@@ -27,7 +27,7 @@
 mod census;
 mod serve;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -191,7 +191,8 @@ struct Inner {
     answers_next: VecDeque<Answer>,
     counts: Counts,
     kept: Vec<ReceivedRequest>,
-    connections: Vec<TcpStream>,
+    /// By number, in the order they were accepted.
+    connections: HashMap<u64, TcpStream>,
 }
 
 impl Receiver {
@@ -224,7 +225,7 @@ impl Receiver {
                     answers_next: VecDeque::new(),
                     counts: Counts::default(),
                     kept: Vec::new(),
-                    connections: Vec::new(),
+                    connections: HashMap::new(),
                 }),
                 changed: Condvar::new(),
             }),
@@ -279,10 +280,7 @@ impl Receiver {
             std::mem::take(&mut inner.connections)
         };
         self.state.changed.notify_all();
-        for connection in connections {
-            // It may be closed already.
-            let _ = connection.shutdown(Shutdown::Both);
-        }
+        connections.values().for_each(shut_down);
         if let Some(acceptor) = self.acceptor.lock().take() {
             // Calls the acceptor out of its wait.
             let _ = TcpStream::connect(self.address);
@@ -360,4 +358,16 @@ impl State {
         }
         inner.open
     }
+
+    /// Closes a connection for good.
+    fn hang_up(&self, number: u64) {
+        if let Some(connection) = self.inner.lock().connections.remove(&number) {
+            shut_down(&connection);
+        }
+    }
+}
+
+fn shut_down(connection: &TcpStream) {
+    // The other side may have closed it already.
+    let _ = connection.shutdown(Shutdown::Both);
 }

@@ -406,7 +406,7 @@ impl Endpoint {
     fn settle(&mut self, request: &Request, response: &Response, context: &mut Context<'_>) {
         let spans = request.spans();
         let rejected = if (200..300).contains(&response.status) {
-            record_latencies(request, context.stats);
+            record_success(request, context.stats);
             let partial = PartialSuccess::decode(&response.body);
             if !partial.message.is_empty() {
                 self.note(&format!("partial success: {}", partial.message), context);
@@ -526,13 +526,14 @@ fn request_head(settings: &Settings, body_bytes: usize) -> String {
     )
 }
 
-/// Reads the end times of some of the request's spans, which are acknowledged now.
+/// Notes that the request was acknowledged now, and how long ago some of its spans ended.
 ///
 /// All batches of a small request, every n-th of a large one: the walk costs a few nanoseconds
 /// for each span.
-fn record_latencies(request: &Request, stats: &mut NetworkStats) {
+fn record_success(request: &Request, stats: &mut NetworkStats) {
     const BATCHES_MAX: usize = 4;
     let now = unix_nanos();
+    stats.last_success_time = now;
     let step = request.batches.len().div_ceil(BATCHES_MAX);
     for batch in request.batches.iter().step_by(step) {
         for span in Fields::new(batch).map_while(Result::ok) {

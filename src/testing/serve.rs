@@ -20,27 +20,34 @@ const HEADERS_MAX: usize = 64;
 pub(super) fn accept(listener: &TcpListener, state: &Arc<State>) {
     for stream in listener.incoming() {
         let Ok(stream) = stream else { continue };
-        if !register(&stream, state) {
+        let Some(number) = register(&stream, state) else {
             return;
-        }
+        };
         let state = Arc::clone(state);
         let serving = thread::Builder::new()
             .name("otlp-receiver".to_string())
-            // An error is the connection's end, which the other side sees.
-            .spawn(move || drop(Connection::new(stream, &state).serve()));
+            .spawn(move || {
+                // An error is the connection's end, which the other side sees.
+                let _ = Connection::new(stream, &state).serve();
+                state.hang_up(number);
+            });
         drop(serving);
     }
 }
 
-/// Notes the connection, so that it can be broken; false if the receiver is closed.
-fn register(stream: &TcpStream, state: &State) -> bool {
+/// Numbers the connection and notes it, so that it can be broken; `None` if the receiver is
+/// closed.
+fn register(stream: &TcpStream, state: &State) -> Option<u64> {
     let mut inner = state.inner.lock();
     if !inner.open {
-        return false;
+        return None;
     }
     inner.counts.connections += 1;
-    inner.connections.extend(stream.try_clone());
-    true
+    let number = inner.counts.connections;
+    if let Ok(clone) = stream.try_clone() {
+        inner.connections.insert(number, clone);
+    }
+    Some(number)
 }
 
 struct Connection<'a> {

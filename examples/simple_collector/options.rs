@@ -1,0 +1,69 @@
+//! The command line.
+
+use std::thread::available_parallelism;
+
+use lexopt::prelude::{Long, Short, ValueExt};
+
+pub const HELP: &str = "\
+Records spans from several threads, sends them, and accounts for every one.
+
+    --endpoint URL             send there instead of to the embedded receiver
+                               (or set OTEL_EXPORTER_OTLP_ENDPOINT)
+    --spans N                  how many spans (default 1000000)
+    --threads N                from how many threads (default: one for each core, 2 at least)
+    --rate N                   spans/s of all threads together (default: flat out)
+    --shutdown-timeout-ms N    how long undelivered spans are waited for (default 10000)
+    --json                     print the figures as one JSON object, as the last line
+    --help                     print this";
+
+pub struct Options {
+    pub endpoint: Option<String>,
+    pub spans: u64,
+    pub threads: usize,
+    pub rate: Option<u64>,
+    pub shutdown_timeout_ms: u64,
+    pub json: bool,
+    pub help: bool,
+}
+
+impl Options {
+    pub fn from_args() -> Result<Self, lexopt::Error> {
+        let mut options = Self {
+            endpoint: std::env::var("OTEL_EXPORTER_OTLP_ENDPOINT")
+                .ok()
+                .filter(|endpoint| !endpoint.is_empty()),
+            spans: 1_000_000,
+            threads: available_parallelism().map_or(2, usize::from).max(2),
+            rate: None,
+            shutdown_timeout_ms: 10_000,
+            json: false,
+            help: false,
+        };
+        let mut args = lexopt::Parser::from_env();
+        while let Some(arg) = args.next()? {
+            match arg {
+                Long("endpoint") => options.endpoint = Some(args.value()?.string()?),
+                Long("spans") => options.spans = positive("spans", args.value()?.parse()?)?,
+                Long("threads") => {
+                    let threads = positive("threads", args.value()?.parse()?)?;
+                    options.threads = usize::try_from(threads).unwrap_or(usize::MAX);
+                }
+                Long("rate") => options.rate = Some(positive("rate", args.value()?.parse()?)?),
+                Long("shutdown-timeout-ms") => {
+                    options.shutdown_timeout_ms = args.value()?.parse()?
+                }
+                Long("json") => options.json = true,
+                Long("help") | Short('h') => options.help = true,
+                other => return Err(other.unexpected()),
+            }
+        }
+        Ok(options)
+    }
+}
+
+fn positive(name: &str, value: u64) -> Result<u64, lexopt::Error> {
+    if value == 0 {
+        return Err(format!("--{name} must be at least 1").into());
+    }
+    Ok(value)
+}
