@@ -62,7 +62,10 @@ fn what_a_span_says_arrives() {
     };
     assert_eq!(child.trace_id, parent.trace_id);
     assert_eq!(child.parent_span_id, parent.span_id);
-    assert_eq!((child.start_time_unix_nano, child.end_time_unix_nano), (5, 9));
+    assert_eq!(
+        (child.start_time_unix_nano, child.end_time_unix_nano),
+        (5, 9)
+    );
     assert_eq!(child.attributes.len(), 4);
     let status = child.status.as_ref().unwrap();
     assert_eq!((status.code, &*status.message), (2, "broken"));
@@ -70,7 +73,10 @@ fn what_a_span_says_arrives() {
 
     let request = &receiver.requests()[0];
     assert_eq!(request.path, "/v1/traces");
-    assert_eq!(request.header("content-type"), Some("application/x-protobuf"));
+    assert_eq!(
+        request.header("content-type"),
+        Some("application/x-protobuf")
+    );
     let resource = request.body.resource_spans[0].resource.as_ref().unwrap();
     let keys: Vec<_> = resource.attributes.iter().map(|a| a.key.as_str()).collect();
     assert_eq!(
@@ -150,7 +156,10 @@ fn after_shutdown_spans_are_refused_and_counted() {
     let mut recorder = collector.recorder().unwrap();
     collector.collect(Span::new("before")).unwrap();
     let first = collector.shutdown().unwrap();
-    assert_eq!(collector.collect(Span::new("after")), Err(Refused::ShutDown));
+    assert_eq!(
+        collector.collect(Span::new("after")),
+        Err(Refused::ShutDown)
+    );
     let span = otlp_collector::SpanRef::new([1; 16], [1; 8], "after");
     assert_eq!(recorder.record(&span), Err(Refused::ShutDown));
 

@@ -1,0 +1,172 @@
+//! Bad input is an error at start or a counted refusal, and costs nobody else anything.
+
+use std::time::Duration;
+
+use otlp_collector::testing::Receiver;
+use otlp_collector::{Collector, Config, KeyValue, Refused, Span, SpanRef};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The message of the error `Collector::new` gives for this configuration.
+fn config_error(config: Config) -> String {
+    let error = Collector::new(config).unwrap_err();
+    assert!(error.is_config(), "{error}");
+    error.to_string()
+}
+
+#[test]
+fn an_endpoint_that_is_no_url_is_an_error() {
+    for endpoint in [
+        "",
+        "localhost:4318",
+        "http://",
+        "http://h:port",
+        "h h",
+        "ftp://h",
+    ] {
+        let message = config_error(Config {
+            endpoint: endpoint.to_string(),
+            ..Config::default()
+        });
+        assert!(message.contains(&format!("{endpoint:?}")), "{message}");
+    }
+}
+
+#[test]
+fn https_names_the_feature_it_needs() {
+    let message = config_error(Config {
+        endpoint: "https://localhost:4318".to_string(),
+        ..Config::default()
+    });
+    assert!(message.contains("`tls`"), "{message}");
+}
+
+#[test]
+fn sizes_that_cannot_be_are_errors() {
+    let sizes = [
+        Config {
+            batch_size: 0,
+            ..Config::default()
+        },
+        Config {
+            buffer_capacity: 0,
+            ..Config::default()
+        },
+        Config {
+            slab_bytes: 0,
+            ..Config::default()
+        },
+        Config {
+            request_bytes_max: 0,
+            ..Config::default()
+        },
+        Config {
+            recorders_max: 0,
+            ..Config::default()
+        },
+        Config {
+            batch_timeout_ms: 0,
+            ..Config::default()
+        },
+        Config {
+            batch_size: 1001,
+            buffer_capacity: 1000,
+            ..Config::default()
+        },
+    ];
+    for config in sizes {
+        let message = config_error(config);
+        assert!(
+            message.contains("is 0") || message.contains("is 1001"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn spans_that_cannot_be_sent_are_refused_and_counted_alone() {
+    let receiver = Receiver::start().unwrap();
+    let collector = Collector::new(Config {
+        endpoint: receiver.endpoint(),
+        ..Config::default()
+    })
+    .unwrap();
+    collector.collect(Span::new("first")).unwrap();
+
+    let mut large = Span::new("large");
+    large.attributes = vec![KeyValue::new("text", "x".repeat(64 * 1024))];
+    let refused = collector.collect(large).unwrap_err();
+    let Refused::TooLarge { bytes, bytes_max } = refused else {
+        panic!("{refused}")
+    };
+    assert!(bytes > bytes_max && bytes_max == 64 * 1024 - 64);
+
+    let no_trace = Span {
+        trace_id: [0; 16],
+        ..Span::new("no trace")
+    };
+    assert_eq!(collector.collect(no_trace), Err(Refused::InvalidId));
+    let mut recorder = collector.recorder().unwrap();
+    let no_id = SpanRef::new([1; 16], [0; 8], "no id");
+    assert_eq!(recorder.record(&no_id), Err(Refused::InvalidId));
+
+    collector.collect(Span::new("last")).unwrap();
+    let ledger = collector.flush(PATIENCE).unwrap();
+    assert_eq!((ledger.accepted, ledger.delivered()), (2, 2));
+    assert_eq!(
+        (ledger.refused.too_large, ledger.refused.invalid_id),
+        (1, 2)
+    );
+    let names: Vec<_> = receiver.spans().into_iter().map(|span| span.name).collect();
+    assert_eq!(names, ["first", "last"]);
+}
+
+#[test]
+fn the_largest_span_that_fits_arrives() {
+    let receiver = Receiver::start().unwrap();
+    let collector = Collector::new(Config {
+        endpoint: receiver.endpoint(),
+        slab_bytes: 4096,
+        ..Config::default()
+    })
+    .unwrap();
+    let mut recorder = collector.recorder().unwrap();
+    let mut accepted = 0;
+    // Every size around the limit, between small ones that share slabs with them.
+    for len in 3_950..4_050 {
+        let name = "x".repeat(len);
+        for name in ["small", &name] {
+            let span = SpanRef::new([1; 16], recorder.span_id(), name);
+            accepted += usize::from(recorder.record(&span).is_ok());
+        }
+    }
+    let ledger = collector.flush(PATIENCE).unwrap();
+    assert_eq!(ledger.delivered(), accepted as u64);
+    assert_eq!(ledger.refused.total(), ledger.refused.too_large);
+    let longest = receiver.spans().iter().map(|span| span.name.len()).max();
+    // 4,032 bytes less ids, kind, and the tags and lengths around them.
+    assert_eq!(longest, Some(4_032 - 33 - 3));
+}
+
+#[test]
+fn more_recorders_than_configured_is_an_error() {
+    let receiver = Receiver::start().unwrap();
+    let collector = Collector::new(Config {
+        endpoint: receiver.endpoint(),
+        recorders_max: 2,
+        ..Config::default()
+    })
+    .unwrap();
+    let first = collector.recorder().unwrap();
+    let _second = collector.recorder().unwrap();
+    let error = collector.recorder().unwrap_err();
+    assert!(error.is_resources());
+    assert_eq!(
+        error.to_string(),
+        "there are 2 recorders already: raise recorders_max"
+    );
+    drop(first);
+    collector.recorder().unwrap();
+    // Those behind `collect` do not count.
+    collector.collect(Span::new("span")).unwrap();
+}

@@ -1,0 +1,393 @@
+//! The ledger closes to the span, whatever the endpoint does, and what it says is true.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use otlp_collector::testing::{Answer, Receiver};
+use otlp_collector::{Collector, Config, Ledger, Overflow, Recorder, Refused, SpanRef};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn config(receiver: &Receiver) -> Config {
+    Config {
+        endpoint: receiver.endpoint(),
+        batch_size: 100,
+        batch_timeout_ms: 20,
+        buffer_capacity: 10_000,
+        retry_initial_ms: 1,
+        retry_max_ms: 20,
+        shutdown_timeout_ms: 60_000,
+        ..Config::default()
+    }
+}
+
+/// Records one span with a fresh id.
+fn record(recorder: &mut Recorder, name: &str) -> Result<(), Refused> {
+    let (trace_id, span_id) = (recorder.trace_id(), recorder.span_id());
+    recorder.record(&SpanRef::new(trace_id, span_id, name))
+}
+
+/// Records `spans` spans from each of four threads; gives how many were accepted.
+fn produce(collector: &Collector, spans: u64) -> u64 {
+    thread::scope(|scope| {
+        let producers: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut recorder = collector.recorder().unwrap();
+                    let accepted = (0..spans).filter(|_| record(&mut recorder, "span").is_ok());
+                    accepted.count() as u64
+                })
+            })
+            .collect();
+        producers.into_iter().map(|p| p.join().unwrap()).sum()
+    })
+}
+
+/// Waits until `condition` holds for the ledger.
+fn wait_for(collector: &Collector, condition: impl Fn(&Ledger) -> bool) {
+    while !condition(&collector.ledger()) {
+        thread::yield_now();
+    }
+}
+
+/// How often each span id was received.
+fn received(receiver: &Receiver) -> HashMap<Vec<u8>, u32> {
+    let mut times = HashMap::new();
+    for span in receiver.spans() {
+        *times.entry(span.span_id).or_default() += 1;
+    }
+    times
+}
+
+/// All accepted spans were delivered, and received exactly once each.
+fn assert_delivered_once(ledger: &Ledger, accepted: u64, receiver: &Receiver) {
+    assert_eq!(ledger.accepted, accepted);
+    assert_eq!(ledger.delivered(), accepted, "{ledger}");
+    assert_eq!((ledger.pending(), ledger.dropped()), (0, 0));
+    let received = received(receiver);
+    assert_eq!(received.len() as u64, accepted);
+    assert!(received.values().all(|times| *times == 1));
+}
+
+#[test]
+fn several_producers_to_a_healthy_receiver() {
+    let receiver = Receiver::start().unwrap();
+    let collector = Collector::new(config(&receiver)).unwrap();
+    let accepted = produce(&collector, 2_000);
+    assert_eq!(accepted, 8_000);
+    let ledger = collector.shutdown().unwrap();
+    assert_delivered_once(&ledger, accepted, &receiver);
+}
+
+#[test]
+fn the_ledger_closes_at_every_moment() {
+    let receiver = Receiver::start_counting().unwrap();
+    receiver.answer_next((0..50).map(|i| Answer::status(if i % 3 == 0 { 503 } else { 200 })));
+    let collector = Collector::new(config(&receiver)).unwrap();
+    let finished = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let watching = scope.spawn(|| {
+            let mut last = Ledger::default();
+            while !finished.load(Ordering::Relaxed) {
+                let ledger = collector.ledger();
+                let endpoint = &ledger.endpoints[0];
+                let known = endpoint.settled() + endpoint.in_flight + endpoint.buffered;
+                assert_eq!(ledger.accepted, known, "{ledger}");
+                assert!(ledger.accepted >= last.accepted);
+                assert!(ledger.delivered() >= last.delivered());
+                last = ledger;
+            }
+        });
+        let accepted = produce(&collector, 50_000);
+        let ledger = collector.flush(PATIENCE).unwrap();
+        assert_eq!((ledger.accepted, ledger.delivered()), (accepted, accepted));
+        assert_eq!(ledger.refused.total(), 200_000 - accepted);
+        finished.store(true, Ordering::Relaxed);
+        watching.join().unwrap();
+    });
+    assert_eq!(receiver.counts().spans, collector.ledger().delivered());
+}
+
+#[test]
+fn what_an_endpoint_that_is_down_missed_arrives_when_it_comes_back() {
+    let receiver = Receiver::start().unwrap();
+    receiver.close();
+    let collector = Collector::new(config(&receiver)).unwrap();
+    let accepted = produce(&collector, 2_000);
+    assert_eq!(accepted, 8_000);
+    assert!(collector.flush(Duration::ZERO).unwrap_err().is_timed_out());
+    receiver.reopen().unwrap();
+    let ledger = collector.flush(PATIENCE).unwrap();
+    assert_delivered_once(&ledger, accepted, &receiver);
+    assert!(collector.stats().network.last_error.is_some());
+}
+
+#[test]
+fn an_endpoint_that_goes_and_comes_loses_nothing() {
+    let receiver = Receiver::start().unwrap();
+    let collector = Collector::new(config(&receiver)).unwrap();
+    let mut accepted = 0;
+    for _ in 0..5 {
+        accepted += produce(&collector, 100);
+        receiver.close();
+        accepted += produce(&collector, 100);
+        receiver.reopen().unwrap();
+    }
+    let ledger = collector.shutdown().unwrap();
+    assert_eq!((ledger.accepted, ledger.delivered()), (accepted, accepted));
+    // A connection may have been broken between taking the spans and saying so.
+    assert_eq!(received(&receiver).len() as u64, accepted);
+}
+
+#[test]
+fn a_503_is_retried_until_it_is_a_200() {
+    let receiver = Receiver::start().unwrap();
+    receiver.answer_next((0..5).map(|_| Answer::status(503).header("Retry-After", "0")));
+    let collector = Collector::new(config(&receiver)).unwrap();
+    let accepted = produce(&collector, 500);
+    let ledger = collector.shutdown().unwrap();
+    assert_delivered_once(&ledger, accepted, &receiver);
+    assert_eq!(collector.stats().network.retries, 5);
+}
+
+#[test]
+fn a_connection_that_breaks_before_the_answer_is_retried() {
+    let receiver = Receiver::start().unwrap();
+    receiver.answer_next([
+        Answer::disconnect(),
+        Answer::take_and_disconnect(),
+        Answer::ok(),
+        Answer::disconnect(),
+    ]);
+    let collector = Collector::new(config(&receiver)).unwrap();
+    let accepted = produce(&collector, 500);
+    let ledger = collector.shutdown().unwrap();
+    assert_eq!((ledger.accepted, ledger.delivered()), (accepted, accepted));
+    // Twice at most: once in the request that was taken in silence, once when it was sent again.
+    let received = received(&receiver);
+    assert_eq!(received.len() as u64, accepted);
+    assert!(received.values().all(|times| *times <= 2));
+    let silent = &receiver.requests()[1];
+    let twice: Vec<_> = received.iter().filter(|(_, times)| **times == 2).collect();
+    assert_eq!(twice.len(), silent.spans().count());
+}
+
+#[test]
+fn a_receiver_that_does_not_answer_in_time_gets_the_request_again() {
+    let receiver = Receiver::start().unwrap();
+    receiver.pause();
+    let collector = Collector::new(Config {
+        request_timeout_ms: 100,
+        ..config(&receiver)
+    })
+    .unwrap();
+    let accepted = produce(&collector, 100);
+    while collector.stats().network.retries < 2 {
+        thread::yield_now();
+    }
+    receiver.resume();
+    let ledger = collector.shutdown().unwrap();
+    assert_eq!(ledger.delivered(), accepted);
+    assert_eq!(received(&receiver).len() as u64, accepted);
+}
+
+#[test]
+fn a_full_buffer_refuses_the_newest() {
+    let receiver = Receiver::start().unwrap();
+    receiver.pause();
+    let collector = Collector::new(config(&receiver)).unwrap();
+    let accepted = produce(&collector, 5_000);
+    // Whole slabs, of which there are at least eight.
+    assert!((9_000..=10_100).contains(&accepted), "{accepted}");
+    let ledger = collector.ledger();
+    assert_eq!(ledger.refused.buffer_full, 20_000 - accepted);
+    receiver.resume();
+    let ledger = collector.flush(PATIENCE).unwrap();
+    assert_delivered_once(&ledger, accepted, &receiver);
+}
+
+#[test]
+fn drop_oldest_keeps_the_newest() {
+    let receiver = Receiver::start().unwrap();
+    receiver.close();
+    let collector = Collector::new(Config {
+        overflow: Overflow::DropOldest,
+        ..config(&receiver)
+    })
+    .unwrap();
+    let mut recorder = collector.recorder().unwrap();
+    let mut accepted = 0;
+    for i in 0..50_000 {
+        // A burst may be refused before the network thread has made room.
+        while record(&mut recorder, &format!("{i}")).is_err() {
+            thread::yield_now();
+        }
+        accepted += 1;
+    }
+    receiver.reopen().unwrap();
+    let ledger = collector.shutdown().unwrap();
+    let dropped = ledger.endpoints[0].dropped;
+    assert_eq!(ledger.accepted, accepted);
+    assert_eq!(ledger.delivered() + dropped.overflow, accepted, "{ledger}");
+    assert!(dropped.overflow >= 40_000 - 1_000 && dropped.shut_down == 0);
+
+    // What is left are the newest, without a gap.
+    let names: Vec<u64> = (receiver.spans().iter())
+        .map(|span| span.name.parse().unwrap())
+        .collect();
+    let oldest = accepted - ledger.delivered();
+    assert!(names.into_iter().eq(oldest..accepted));
+}
+
+#[test]
+fn block_waits_for_room() {
+    let receiver = Receiver::start().unwrap();
+    receiver.pause();
+    let collector = Collector::new(Config {
+        overflow: Overflow::Block { timeout_ms: 60_000 },
+        ..config(&receiver)
+    })
+    .unwrap();
+    thread::scope(|scope| {
+        let producing = scope.spawn(|| produce(&collector, 10_000));
+        wait_for(&collector, |ledger| ledger.accepted >= 9_000);
+        receiver.resume();
+        assert_eq!(producing.join().unwrap(), 40_000);
+    });
+    let ledger = collector.shutdown().unwrap();
+    assert_delivered_once(&ledger, 40_000, &receiver);
+    assert_eq!(ledger.refused.total(), 0);
+}
+
+#[test]
+fn block_refuses_after_its_limit_and_waits_once() {
+    let receiver = Receiver::start().unwrap();
+    receiver.close();
+    let collector = Collector::new(Config {
+        overflow: Overflow::Block { timeout_ms: 1 },
+        shutdown_timeout_ms: 0,
+        ..config(&receiver)
+    })
+    .unwrap();
+    let accepted = produce(&collector, 5_000);
+    let ledger = collector.shutdown().unwrap();
+    assert_eq!(ledger.refused.buffer_full, 20_000 - accepted);
+    assert_eq!(ledger.endpoints[0].dropped.shut_down, accepted);
+}
+
+#[test]
+fn a_final_status_and_a_partial_success_are_rejections() {
+    let receiver = Receiver::start().unwrap();
+    let collector = Collector::new(config(&receiver)).unwrap();
+    let mut recorder = collector.recorder().unwrap();
+    let answers = [
+        (Answer::status(400), 0, 3),
+        (Answer::partial_success(2, "too old"), 1, 2),
+        (Answer::partial_success(0, "a warning"), 3, 0),
+        // More than it was sent: no more than that is believed.
+        (Answer::partial_success(99, "nonsense"), 0, 3),
+        (Answer::status(202), 3, 0),
+    ];
+    let (mut delivered, mut rejected) = (0, 0);
+    for (answer, delivers, rejects) in answers {
+        receiver.answer_next([answer]);
+        for _ in 0..3 {
+            record(&mut recorder, "span").unwrap();
+        }
+        let ledger = collector.flush(PATIENCE).unwrap();
+        delivered += delivers;
+        rejected += rejects;
+        assert_eq!(
+            (ledger.delivered(), ledger.rejected()),
+            (delivered, rejected)
+        );
+    }
+    assert_eq!(receiver.counts().requests, 5);
+}
+
+#[test]
+fn shutdown_drops_what_cannot_be_delivered_in_time() {
+    let receiver = Receiver::start().unwrap();
+    receiver.close();
+    let collector = Collector::new(Config {
+        shutdown_timeout_ms: 1,
+        ..config(&receiver)
+    })
+    .unwrap();
+    let accepted = produce(&collector, 500);
+    let ledger = collector.shutdown().unwrap();
+    assert_eq!(ledger.endpoints[0].dropped.shut_down, accepted);
+    assert_eq!((ledger.delivered(), ledger.pending()), (0, 0));
+}
+
+#[test]
+fn shutdown_while_others_record_accounts_for_every_span() {
+    let receiver = Receiver::start().unwrap();
+    let collector = Collector::new(config(&receiver)).unwrap();
+    let accepted = thread::scope(|scope| {
+        let producing = scope.spawn(|| produce(&collector, 20_000));
+        wait_for(&collector, |ledger| ledger.accepted > 1_000);
+        collector.shutdown().unwrap();
+        producing.join().unwrap()
+    });
+    let ledger = collector.ledger();
+    assert_eq!(ledger.accepted, accepted);
+    assert_eq!(ledger.delivered() + ledger.dropped(), accepted);
+    assert_eq!(ledger.accepted + ledger.refused.total(), 80_000);
+    assert_eq!(received(&receiver).len() as u64, ledger.delivered());
+}
+
+#[test]
+fn no_request_passes_its_limit() {
+    let receiver = Receiver::start_counting().unwrap();
+    receiver.pause();
+    let collector = Collector::new(Config {
+        buffer_capacity: 100_000,
+        request_bytes_max: 100_000,
+        ..config(&receiver)
+    })
+    .unwrap();
+    let accepted = produce(&collector, 10_000);
+    receiver.resume();
+    let ledger = collector.shutdown().unwrap();
+    assert_eq!(ledger.delivered(), accepted);
+    let largest = receiver.counts().body_bytes_max;
+    assert!((50_000..=100_000).contains(&largest), "{largest}");
+}
+
+#[test]
+fn connections_are_kept_alive() {
+    let receiver = Receiver::start().unwrap();
+    let collector = Collector::new(config(&receiver)).unwrap();
+    let mut recorder = collector.recorder().unwrap();
+    for _ in 0..10 {
+        record(&mut recorder, "span").unwrap();
+        collector.flush(PATIENCE).unwrap();
+    }
+    assert_eq!(receiver.counts().requests, 10);
+    assert_eq!(receiver.counts().connections, 1);
+}
+
+#[test]
+fn a_batch_is_sent_when_it_is_complete() {
+    let receiver = Receiver::start().unwrap();
+    let collector = Collector::new(Config {
+        // Nothing here is due to the timeout.
+        batch_timeout_ms: 3_600_000,
+        ..config(&receiver)
+    })
+    .unwrap();
+    let mut recorder = collector.recorder().unwrap();
+    let mut spans = |count| (0..count).for_each(|_| record(&mut recorder, "span").unwrap());
+    spans(60);
+    collector.flush(PATIENCE).unwrap();
+    // A batch counts from what was taken last.
+    for delivered in [160, 260, 360] {
+        spans(100);
+        assert!(receiver.wait_until(PATIENCE, |counts| counts.spans == delivered));
+        wait_for(&collector, |ledger| ledger.delivered() == delivered);
+    }
+    assert_eq!(receiver.counts().requests, 4);
+}

@@ -1,0 +1,120 @@
+//! Threads are pinned where the configuration says, or an error says where they can be.
+
+use otlp_collector::testing::Receiver;
+use otlp_collector::{Collector, Config, SpanRef};
+
+fn config(receiver: &Receiver) -> Config {
+    Config {
+        endpoint: receiver.endpoint(),
+        ..Config::default()
+    }
+}
+
+#[test]
+fn nothing_is_pinned_by_default() {
+    let receiver = Receiver::start().unwrap();
+    let collector = Collector::new(config(&receiver)).unwrap();
+    let pinning = collector.pinning();
+    assert_eq!(pinning.network_core, None);
+    assert!(pinning.workers.is_empty());
+}
+
+#[test]
+fn what_took_effect_can_be_read_back() {
+    let receiver = Receiver::start().unwrap();
+    let cores = Collector::cores();
+    let (first, last) = (cores[0], *cores.last().unwrap());
+    let collector = Collector::new(Config {
+        network_core: Some(last),
+        worker_cores: vec![first],
+        ..config(&receiver)
+    })
+    .unwrap();
+    let watched = collector.clone();
+    let worker = collector
+        .spawn_pinned(first, "worker-0", move |recorder| {
+            let span = SpanRef::new([1; 16], recorder.span_id(), "pinned");
+            recorder.record(&span).unwrap();
+            // Of the calling thread: only the one it is pinned to.
+            (Collector::cores(), watched.pinning())
+        })
+        .unwrap();
+    assert_eq!(worker.thread().name(), Some("worker-0"));
+    let (cores_of_worker, pinning) = worker.join().unwrap();
+    assert_eq!(cores_of_worker, [first]);
+    assert_eq!(pinning.network_core, Some(last));
+    assert_eq!(pinning.workers.len(), 1);
+    assert_eq!(
+        (&*pinning.workers[0].name, pinning.workers[0].core),
+        ("worker-0", first)
+    );
+
+    assert!(collector.pinning().workers.is_empty());
+    assert_eq!(collector.shutdown().unwrap().delivered(), 1);
+}
+
+#[test]
+fn a_core_that_does_not_exist_is_an_error_that_names_those_that_do() {
+    let receiver = Receiver::start().unwrap();
+    let cores = Collector::cores();
+    let missing = cores.iter().max().unwrap() + 1;
+    let expected =
+        format!("core {missing} cannot be pinned to: this process may use the cores {cores:?}");
+    for config in [
+        Config {
+            network_core: Some(missing),
+            ..config(&receiver)
+        },
+        Config {
+            worker_cores: vec![cores[0], missing],
+            ..config(&receiver)
+        },
+    ] {
+        let error = Collector::new(config).unwrap_err();
+        assert!(error.is_core());
+        assert_eq!(error.to_string(), expected);
+    }
+    let collector = Collector::new(config(&receiver)).unwrap();
+    let error = collector
+        .spawn_pinned(missing, "worker", |_| ())
+        .unwrap_err();
+    assert_eq!(error.to_string(), expected);
+}
+
+#[test]
+fn a_worker_stays_on_the_configured_cores() {
+    let receiver = Receiver::start().unwrap();
+    let cores = Collector::cores();
+    let [first, .., other] = cores[..] else {
+        eprintln!("skipped: needs two cores");
+        return;
+    };
+    let collector = Collector::new(Config {
+        worker_cores: vec![first],
+        ..config(&receiver)
+    })
+    .unwrap();
+    let error = collector.spawn_pinned(other, "worker", |_| ()).unwrap_err();
+    assert!(error.is_core());
+    assert_eq!(
+        error.to_string(),
+        format!("core {other} is not among the configured worker_cores [{first}]")
+    );
+}
+
+#[test]
+fn a_worker_that_panics_says_so_and_loses_nothing() {
+    let receiver = Receiver::start().unwrap();
+    let collector = Collector::new(config(&receiver)).unwrap();
+    let core = Collector::cores()[0];
+    let worker = collector
+        .spawn_pinned(core, "doomed", |recorder| {
+            let span = SpanRef::new([1; 16], recorder.span_id(), "last words");
+            recorder.record(&span).unwrap();
+            panic!("as the test wants");
+        })
+        .unwrap();
+    assert!(worker.join().is_err());
+    assert!(collector.pinning().workers.is_empty());
+    assert_eq!(collector.shutdown().unwrap().delivered(), 1);
+}
