@@ -1,0 +1,336 @@
+//! A receiver by others, the rotel agent, prints the spans it gets, and all are as they were
+//! sent. Run by `.ci/rotel`.
+
+use std::env;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::{Command, Output, Stdio};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use otlp_collector::{
+    AnyValue, AnyValueRef, Collector, Config, KeyValue, KeyValueRef, NO_PARENT, Recorder, Span,
+    SpanKind, SpanRef, Status, StatusRef,
+};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[test]
+#[ignore = "needs the rotel agent: run .ci/rotel"]
+fn the_rotel_agent_understands_every_span() {
+    let agent = Agent::start();
+    let collector = Collector::new(Config {
+        endpoint: agent.endpoint(),
+        service_name: "заказы".to_string(),
+        resource_attributes: vec![KeyValue::new("host.cpus", 2)],
+        ..Config::default()
+    })
+    .unwrap();
+
+    let mut sent = Vec::new();
+    for span in family("collected") {
+        collector.collect(span.clone()).unwrap();
+        sent.push(span);
+    }
+    let mut recorder = collector.recorder().unwrap();
+    for round in 0..20 {
+        for span in family("recorded") {
+            record(&mut recorder, &span);
+            sent.push(span);
+        }
+        // So that there are several requests, some of one family and some of more.
+        if round % 5 == 0 {
+            collector.flush(PATIENCE).unwrap();
+        }
+    }
+    let ledger = collector.flush(PATIENCE).unwrap();
+    assert_eq!(ledger.delivered(), sent.len() as u64);
+    collector.shutdown().unwrap();
+
+    let printed = agent.end();
+    compare_resources(&printed);
+    compare_spans(&printed, &sent);
+    println!("the agent printed {} spans, all as sent", sent.len());
+}
+
+// ---- What is sent ----
+
+/// A parent, and a child of each kind with each status. All times are set.
+fn family(name: &'static str) -> Vec<Span> {
+    let kinds = [
+        SpanKind::Internal,
+        SpanKind::Server,
+        SpanKind::Client,
+        SpanKind::Producer,
+        SpanKind::Consumer,
+    ];
+    let statuses = [
+        Status::Unset,
+        Status::Ok,
+        Status::Error("".into()),
+        Status::Error("Zeitüberschreitung \"db\" ⏱".into()),
+    ];
+    let mut parent = Span::new(name);
+    parent.end_time = parent.start_time + 1_000_000;
+    let mut family = vec![parent.clone()];
+    for (i, kind) in kinds.into_iter().enumerate() {
+        for (j, status) in statuses.iter().enumerate() {
+            let mut child = Span::child_of(&parent, format!("{name} {kind:?} {j} 子供 \\"));
+            child.kind = kind;
+            child.status = status.clone();
+            child.start_time = parent.start_time + i as u64;
+            child.end_time = parent.end_time - j as u64;
+            child.attributes = attributes();
+            family.push(child);
+        }
+    }
+    // The emptiest span, with the extremes of time.
+    family.push(Span {
+        start_time: 1,
+        end_time: u64::MAX,
+        ..Span::child_of(&parent, "")
+    });
+    family
+}
+
+/// Every type of value, with the values that are easy to get wrong.
+fn attributes() -> Vec<KeyValue> {
+    vec![
+        KeyValue::new("text", "GET /orders"),
+        KeyValue::new("text.unicode", "Grüße, 世界 🎉"),
+        KeyValue::new("text.empty", ""),
+        KeyValue::new("text.long", "long ".repeat(60) + "text"),
+        KeyValue::new("ключ", "значение"),
+        KeyValue::new("true", true),
+        KeyValue::new("false", false),
+        KeyValue::new("int", 200),
+        KeyValue::new("int.zero", 0),
+        KeyValue::new("int.min", i64::MIN),
+        KeyValue::new("int.max", i64::MAX),
+        KeyValue::new("double", 0.1),
+        KeyValue::new("double.zero", 0.0),
+        KeyValue::new("double.negative", -2.5e-9),
+        KeyValue::new("double.infinite", f64::INFINITY),
+        KeyValue::new("double.nan", f64::NAN),
+    ]
+}
+
+/// Records an owned span by way of the borrowed one.
+fn record(recorder: &mut Recorder, span: &Span) {
+    let attributes: Vec<_> = span.attributes.iter().map(borrowed).collect();
+    let span = SpanRef {
+        parent_span_id: span.parent_span_id,
+        kind: span.kind,
+        start_time: span.start_time,
+        end_time: span.end_time,
+        attributes: &attributes,
+        status: match &span.status {
+            Status::Unset => StatusRef::Unset,
+            Status::Ok => StatusRef::Ok,
+            Status::Error(message) => StatusRef::Error(message),
+        },
+        ..SpanRef::new(span.trace_id, span.span_id, &span.name)
+    };
+    recorder.record(&span).unwrap();
+}
+
+fn borrowed(attribute: &KeyValue) -> KeyValueRef<'_> {
+    let value = match &attribute.value {
+        AnyValue::String(text) => AnyValueRef::String(text),
+        AnyValue::Bool(truth) => AnyValueRef::Bool(*truth),
+        AnyValue::Int(number) => AnyValueRef::Int(*number),
+        AnyValue::Double(number) => AnyValueRef::Double(*number),
+        other => panic!("{other:?} is not known here"),
+    };
+    KeyValueRef::new(&attribute.key, value)
+}
+
+// ---- What is printed ----
+
+/// Each request begins with its resource and scope; all have the same.
+fn compare_resources(printed: &str) {
+    let version = env!("CARGO_PKG_VERSION");
+    let expected = [
+        "0",
+        "Resource SchemaURL: ",
+        "Resource attributes:",
+        "     -> service.name: Str(заказы)",
+        "     -> telemetry.sdk.language: Str(rust)",
+        "     -> telemetry.sdk.name: Str(otlp-collector)",
+        &format!("     -> telemetry.sdk.version: Str({version})"),
+        "     -> host.cpus: Int(2)",
+        "ScopeSpans #0",
+        "ScopeSpans SchemaURL: ",
+        &format!("InstrumentationScope otlp-collector {version}"),
+    ];
+    let requests: Vec<_> = printed.split("ResourceSpans #").skip(1).collect();
+    assert!(requests.len() > 1, "not several requests: {printed}");
+    for request in requests {
+        let head: Vec<_> = request.lines().take(expected.len()).collect();
+        assert_eq!(head, expected);
+    }
+}
+
+/// Compared as text, which leaves nothing out, and sorted: recorders keep no common order.
+fn compare_spans(printed: &str, sent: &[Span]) {
+    let mut printed: Vec<_> = (printed.split("ResourceSpans #"))
+        .flat_map(|request| request.split("\nSpan #").skip(1))
+        .map(without_number)
+        .collect();
+    let mut expected: Vec<_> = sent.iter().map(as_printed).collect();
+    printed.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(printed.len(), expected.len());
+    for (printed, expected) in printed.iter().zip(&expected) {
+        assert!(printed == expected, "{printed}\nis not\n{expected}");
+    }
+}
+
+fn without_number(span: &str) -> String {
+    let (_, rest) = span.split_once('\n').expect("lines");
+    rest.strip_suffix('\n').unwrap_or(rest).to_string()
+}
+
+/// The span as the agent prints it.
+fn as_printed(span: &Span) -> String {
+    let mut lines = vec![
+        format!("    Trace ID       : {}", hex(&span.trace_id)),
+        format!("    Parent ID      : {}", parent(span)),
+        format!("    ID             : {}", hex(&span.span_id)),
+        format!("    Name           : {}", span.name),
+        format!("    Kind           : {}", kind(span.kind)),
+        format!("Start time: {}", span.start_time),
+        format!("End time: {}", span.end_time),
+    ];
+    lines.extend(status(&span.status));
+    if !span.attributes.is_empty() {
+        lines.push("Attributes:".to_string());
+    }
+    lines.extend(span.attributes.iter().map(attribute));
+    lines.join("\n")
+}
+
+fn hex(id: &[u8]) -> String {
+    id.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn parent(span: &Span) -> String {
+    if span.parent_span_id == NO_PARENT {
+        return String::new();
+    }
+    hex(&span.parent_span_id)
+}
+
+fn kind(kind: SpanKind) -> &'static str {
+    match kind {
+        SpanKind::Internal => "SPAN_KIND_INTERNAL",
+        SpanKind::Server => "SPAN_KIND_SERVER",
+        SpanKind::Client => "SPAN_KIND_CLIENT",
+        SpanKind::Producer => "SPAN_KIND_PRODUCER",
+        SpanKind::Consumer => "SPAN_KIND_CONSUMER",
+    }
+}
+
+/// Nothing for a status that is not set: it is not sent.
+fn status(status: &Status) -> Vec<String> {
+    let (code, message) = match status {
+        Status::Unset => return Vec::new(),
+        Status::Ok => ("STATUS_CODE_OK", ""),
+        Status::Error(message) => ("STATUS_CODE_ERROR", &**message),
+    };
+    vec![
+        format!("    Status code    : {code}"),
+        format!("    Status message : {message}"),
+    ]
+}
+
+fn attribute(attribute: &KeyValue) -> String {
+    let value = match &attribute.value {
+        AnyValue::String(text) => format!("Str({text})"),
+        AnyValue::Bool(truth) => format!("Bool({truth})"),
+        AnyValue::Int(number) => format!("Int({number})"),
+        AnyValue::Double(number) => format!("Double({number})"),
+        other => panic!("{other:?} is not known here"),
+    };
+    format!("     -> {}: {value}", attribute.key)
+}
+
+// ---- The agent ----
+
+/// The running agent, killed if the test panics.
+struct Agent {
+    http: SocketAddr,
+    pid: u32,
+    /// Reads what it prints until it ends, so that it never waits for that.
+    output: Option<JoinHandle<io::Result<Output>>>,
+}
+
+impl Agent {
+    fn start() -> Self {
+        let path = env::var_os("ROTEL_AGENT").expect("ROTEL_AGENT is not set: run .ci/rotel");
+        let [http, grpc] = free_addresses();
+        let child = Command::new(path)
+            .args(["start", "--exporter", "blackhole"])
+            .args(["--debug-log", "traces", "--debug-log-verbosity", "detailed"])
+            .args(["--otlp-http-endpoint", &http.to_string()])
+            .args(["--otlp-grpc-endpoint", &grpc.to_string()])
+            // Its log would stand between the spans.
+            .env("RUST_LOG", "warn")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let agent = Self {
+            http,
+            pid: child.id(),
+            output: Some(thread::spawn(|| child.wait_with_output())),
+        };
+        agent.wait_until_ready()
+    }
+
+    fn wait_until_ready(mut self) -> Self {
+        let deadline = Instant::now() + PATIENCE;
+        while TcpStream::connect(self.http).is_err() {
+            if self.output.as_ref().is_some_and(JoinHandle::is_finished) {
+                panic!("the agent ended by itself: {:?}", self.stop("-KILL"));
+            }
+            assert!(Instant::now() < deadline, "the agent does not listen");
+            thread::yield_now();
+        }
+        self
+    }
+
+    fn endpoint(&self) -> String {
+        format!("http://{}", self.http)
+    }
+
+    /// Lets it finish its work; gives what it has printed.
+    fn end(mut self) -> String {
+        let output = self.stop("-TERM").expect("it runs").unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn stop(&mut self, signal: &str) -> Option<io::Result<Output>> {
+        let output = self.output.take()?;
+        // It may have ended already.
+        let _ = Command::new("kill")
+            .args([signal, &self.pid.to_string()])
+            .output();
+        Some(output.join().unwrap())
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.stop("-KILL");
+    }
+}
+
+/// Two loopback addresses that nobody listens on.
+fn free_addresses() -> [SocketAddr; 2] {
+    // Both at once, so that they differ.
+    let listeners = [(); 2].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
+    listeners.map(|listener| listener.local_addr().unwrap())
+}

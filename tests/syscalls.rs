@@ -1,0 +1,154 @@
+//! Recording makes no system call but the wake-up of the network thread. These tests record
+//! between two marks; `.ci/syscalls` runs them under strace and looks at what lies between.
+
+use std::fs;
+use std::thread;
+use std::time::Duration;
+
+use otlp_collector::testing::Receiver;
+use otlp_collector::{
+    Collector, Config, KeyValueRef, Overflow, Recorder, Refused, SpanKind, SpanRef,
+};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const SPANS: u64 = 100_000;
+const ROUNDS: u64 = 100;
+
+#[test]
+#[ignore = "needs strace: run .ci/syscalls"]
+fn healthy_endpoint() {
+    let receiver = Receiver::start_counting().unwrap();
+    let collector = collector(&receiver, 2 * SPANS);
+    on_recording_thread(&collector, |collector, recorder| {
+        record(recorder, 1_000);
+        for _ in 0..ROUNDS {
+            // The network thread has nothing left to do, so that each round has to wake it.
+            collector.flush(PATIENCE).unwrap();
+            assert_eq!(record_marked("healthy", recorder, SPANS / ROUNDS), 0);
+        }
+    });
+    let ledger = collector.flush(PATIENCE).unwrap();
+    assert_eq!(ledger.delivered(), 1_000 + SPANS);
+}
+
+#[test]
+#[ignore = "needs strace: run .ci/syscalls"]
+fn refusing_endpoint() {
+    let receiver = Receiver::start_counting().unwrap();
+    receiver.close();
+    let collector = collector(&receiver, 2 * SPANS);
+    on_recording_thread(&collector, |collector, recorder| {
+        record(recorder, 1_000);
+        wait_for_failed_connect(collector);
+        assert_eq!(record_marked("refusing", recorder, SPANS), 0);
+    });
+    assert_eq!(collector.ledger().pending(), 1_000 + SPANS);
+}
+
+#[test]
+#[ignore = "needs strace: run .ci/syscalls"]
+fn full_buffer() {
+    let receiver = Receiver::start_counting().unwrap();
+    receiver.close();
+    let collector = collector(&receiver, 1_000);
+    on_recording_thread(&collector, |collector, recorder| {
+        while record(recorder, 1) == 0 {}
+        wait_for_failed_connect(collector);
+        assert_eq!(record_marked("full", recorder, SPANS), SPANS);
+    });
+    assert_eq!(collector.ledger().refused.buffer_full, SPANS + 1);
+}
+
+#[test]
+#[ignore = "needs strace: run .ci/syscalls"]
+fn dropping_the_oldest() {
+    let receiver = Receiver::start_counting().unwrap();
+    receiver.close();
+    let collector = Collector::new(Config {
+        overflow: Overflow::DropOldest,
+        ..config(&receiver, 20_000)
+    })
+    .unwrap();
+    on_recording_thread(&collector, |collector, recorder| {
+        record(recorder, 1_000);
+        wait_for_failed_connect(collector);
+        // A burst may be refused before the network thread has made room.
+        record_marked("dropping", recorder, SPANS);
+    });
+    let ledger = collector.ledger();
+    assert_eq!(ledger.accepted + ledger.refused.buffer_full, 1_000 + SPANS);
+    assert!(ledger.dropped() > 0);
+}
+
+fn collector(receiver: &Receiver, buffer_capacity: u64) -> Collector {
+    Collector::new(config(receiver, buffer_capacity)).unwrap()
+}
+
+fn config(receiver: &Receiver, buffer_capacity: u64) -> Config {
+    Config {
+        endpoint: receiver.endpoint(),
+        batch_size: 100,
+        buffer_capacity: buffer_capacity as usize,
+        // A dead endpoint is tried again many times while spans are recorded.
+        retry_initial_ms: 1,
+        retry_max_ms: 1,
+        // What a dead endpoint did not take need not be waited for.
+        shutdown_timeout_ms: 0,
+        ..Config::default()
+    }
+}
+
+fn on_recording_thread(
+    collector: &Collector,
+    work: impl FnOnce(&Collector, &mut Recorder) + Send + 'static,
+) {
+    let clone = collector.clone();
+    let core = Collector::cores()[0];
+    collector
+        .spawn_pinned(core, "recording", move |recorder| work(&clone, recorder))
+        .unwrap()
+        .join()
+        .unwrap();
+}
+
+fn wait_for_failed_connect(collector: &Collector) {
+    while collector.stats().network.last_error.is_none() {
+        thread::yield_now();
+    }
+}
+
+/// Records between two calls that strace shows and that nobody else makes.
+fn record_marked(situation: &str, recorder: &mut Recorder, spans: u64) -> u64 {
+    // Both before the first mark: making them may ask the system for memory.
+    let begin = format!("/marker-begin-{situation}");
+    let end = format!("/marker-end-{situation}");
+    assert!(fs::metadata(&begin).is_err());
+    let refused = record(recorder, spans);
+    assert!(fs::metadata(&end).is_err());
+    refused
+}
+
+/// Records so many spans; tells how many were refused because the buffer was full.
+fn record(recorder: &mut Recorder, spans: u64) -> u64 {
+    let mut refused = 0;
+    for i in 0..spans {
+        let attributes = [
+            KeyValueRef::new("http.request.method", "GET"),
+            KeyValueRef::new("http.response.status_code", 200),
+        ];
+        let span = SpanRef {
+            kind: SpanKind::Server,
+            // Set, since not every machine can tell the time without a system call.
+            start_time: 1_700_000_000_000_000_000 + i,
+            end_time: 1_700_000_000_000_000_500 + i,
+            attributes: &attributes,
+            ..SpanRef::new(recorder.trace_id(), recorder.span_id(), "GET /orders")
+        };
+        match recorder.record(&span) {
+            Ok(()) => {}
+            Err(Refused::BufferFull) => refused += 1,
+            Err(other) => panic!("{other}"),
+        }
+    }
+    refused
+}
