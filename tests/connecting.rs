@@ -1,0 +1,139 @@
+//! Ways to the endpoint: names, several addresses, connections that come and go.
+
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use otlp_collector::testing::{Answer, Receiver};
+use otlp_collector::{Collector, Config, Span};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn collector(endpoint: String) -> Collector {
+    Collector::new(Config {
+        endpoint,
+        retry_initial_ms: 1,
+        retry_max_ms: 20,
+        ..Config::default()
+    })
+    .unwrap()
+}
+
+#[test]
+fn a_name_is_resolved_and_its_addresses_tried_in_turn() {
+    let receiver = Receiver::start().unwrap();
+    // Where localhost is ::1 too, nobody listens there.
+    let endpoint = format!("http://localhost:{}", receiver.address().port());
+    let collector = collector(endpoint);
+    collector.collect(Span::new("by name")).unwrap();
+    collector.flush(PATIENCE).unwrap();
+    let port = receiver.address().port();
+    let host = format!("localhost:{port}");
+    assert_eq!(receiver.requests()[0].header("host"), Some(&*host));
+}
+
+#[test]
+fn base_path_and_query_are_kept() {
+    let receiver = Receiver::start().unwrap();
+    let collector = collector(format!("{}/otlp/?tenant=7", receiver.endpoint()));
+    collector.collect(Span::new("span")).unwrap();
+    collector.flush(PATIENCE).unwrap();
+    assert_eq!(receiver.requests()[0].path, "/otlp/v1/traces?tenant=7");
+}
+
+#[test]
+fn a_name_without_address_is_retried_and_does_not_hold_up_shutdown() {
+    // A label of more than 63 characters is refused without asking the network.
+    let name = "x".repeat(64);
+    let collector = Collector::new(Config {
+        endpoint: format!("http://{name}:4318"),
+        retry_initial_ms: 1,
+        retry_max_ms: 1,
+        shutdown_timeout_ms: 1,
+        ..Config::default()
+    })
+    .unwrap();
+    collector.collect(Span::new("nowhere")).unwrap();
+    assert!(collector.flush(Duration::ZERO).is_err());
+    let error = loop {
+        if let Some(error) = collector.stats().network.last_error {
+            break error;
+        }
+    };
+    assert!(
+        error.contains(&format!("cannot resolve {name:?}")),
+        "{error}"
+    );
+    assert_eq!(collector.shutdown().unwrap().dropped(), 1);
+}
+
+#[test]
+fn a_connection_the_server_closed_while_idle_costs_nothing() {
+    let receiver = Receiver::start().unwrap();
+    let collector = collector(receiver.endpoint());
+    for _ in 0..5 {
+        collector.collect(Span::new("span")).unwrap();
+        let ledger = collector.flush(PATIENCE).unwrap();
+        assert_eq!(ledger.delivered(), receiver.counts().spans);
+        receiver.close();
+        receiver.reopen().unwrap();
+    }
+    assert_eq!(receiver.spans().len(), 5);
+}
+
+#[test]
+fn a_server_that_closes_after_each_response_is_served() {
+    let receiver = Receiver::start().unwrap();
+    receiver.answer(Answer::ok().header("Connection", "close"));
+    let collector = collector(receiver.endpoint());
+    for _ in 0..5 {
+        collector.collect(Span::new("span")).unwrap();
+        collector.flush(PATIENCE).unwrap();
+    }
+    assert_eq!(receiver.counts().connections, 5);
+    assert_eq!(receiver.spans().len(), 5);
+}
+
+#[test]
+fn a_server_that_accepts_and_says_nothing_does_not_hold_up_flush_and_shutdown() {
+    // The system accepts for it; nobody reads.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let collector = Collector::new(Config {
+        endpoint: format!("http://{}", silent.local_addr().unwrap()),
+        request_timeout_ms: 86_400_000,
+        shutdown_timeout_ms: 10,
+        ..Config::default()
+    })
+    .unwrap();
+    collector.collect(Span::new("span")).unwrap();
+    let error = collector.flush(Duration::from_millis(10)).unwrap_err();
+    assert!(error.is_timed_out());
+    assert_eq!(error.ledger().unwrap().pending(), 1);
+
+    let began = Instant::now();
+    let ledger = collector.shutdown().unwrap();
+    assert_eq!(ledger.dropped(), 1);
+    // Far below the request's timeout: it did not wait for that.
+    assert!(began.elapsed() < PATIENCE);
+}
+
+#[test]
+fn garbage_instead_of_a_response_is_a_broken_connection() {
+    use std::io::{Read, Write};
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let collector = collector(format!("http://{}", listener.local_addr().unwrap()));
+    collector.collect(Span::new("span")).unwrap();
+    for answer in [
+        &b"220 mail.example ESMTP\r\n"[..],
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n",
+        b"",
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ] {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut request = [0; 4096];
+        assert!(stream.read(&mut request).unwrap() > 0);
+        stream.write_all(answer).unwrap();
+    }
+    let ledger = collector.flush(PATIENCE).unwrap();
+    assert_eq!(ledger.delivered(), 1);
+    assert_eq!(collector.stats().network.retries, 3);
+}
