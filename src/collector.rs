@@ -12,14 +12,16 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use parking_lot::Mutex;
 
 use crate::affinity;
-use crate::buffer::{Pool, Signal, ring};
+use crate::buffer::{Signal, ring};
 use crate::config::{Config, Settings};
-use crate::error::{Error, Refused};
+use crate::error::Error;
 use crate::exporter::{self, Command, Exporter};
 use crate::processor::{Arrival, Processor};
-use crate::recorder::{Recorder, Shared};
+use crate::recorder::Recorder;
+use crate::refused::Refused;
+use crate::shared::Shared;
 use crate::span::Span;
-use crate::stats::{Counters, EndpointCounters, Ledger, NetworkStats, Stats};
+use crate::stats::{Ledger, NetworkStats, Stats};
 
 use self::lease::Leases;
 
@@ -120,18 +122,9 @@ impl Collector {
         let poll = exporter::poll()
             .map_err(|error| Error::resources("no poll for sockets", Some(error)))?;
         let waker = Arc::clone(&poll.1);
-        let shared = Arc::new(Shared {
-            pool: pool(&settings)?,
-            // Fails only if the network thread is gone, when there is nobody to wake.
-            signal: Signal::new(move || drop(waker.wake())),
-            counters: Counters::new(vec![Arc::new(EndpointCounters {
-                endpoint: settings.target.url.clone(),
-                ..EndpointCounters::default()
-            })]),
-            overflow: settings.overflow,
-            batch_size: settings.batch_size,
-            few_slabs: (settings.slabs / 4).max(1),
-        });
+        // Fails only if the network thread is gone, when there is nobody to wake.
+        let signal = Signal::new(move || drop(waker.wake()));
+        let shared = Arc::new(Shared::new(&settings, signal)?);
         let (arrivals, recorders) = unbounded();
         let (commands, orders) = unbounded();
         let exporter = Exporter::new(
@@ -455,24 +448,6 @@ fn run(exporter: Exporter, shared: &Shared) -> Option<NetworkStats> {
     shared.signal.close();
     shared.counters.end();
     result.ok()
-}
-
-fn pool(settings: &Settings) -> Result<crate::sync::Arc<Pool>, Error> {
-    let Settings {
-        slabs,
-        slab_bytes,
-        spans_per_slab,
-        ..
-    } = *settings;
-    Pool::new(slabs, slab_bytes, spans_per_slab).ok_or_else(|| {
-        Error::resources(
-            format!(
-                "no memory for a buffer of {} MiB: lower buffer_capacity",
-                (slabs * slab_bytes) >> 20
-            ),
-            None,
-        )
-    })
 }
 
 /// A worker's entry in the list of pinned threads, removed when its thread ends.

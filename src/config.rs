@@ -8,7 +8,7 @@ use crate::affinity;
 use crate::buffer::{HEADER_BYTES, PAGE_BYTES};
 use crate::error::Error;
 use crate::otlp::{Envelope, proto};
-use crate::span::{AnyValue, KeyValue};
+use crate::span::KeyValue;
 
 pub(crate) use target::Target;
 
@@ -275,24 +275,7 @@ fn envelope(config: &Config) -> Envelope {
         version: env!("CARGO_PKG_VERSION").to_string(),
         ..Default::default()
     };
-    Envelope::new(attributes.into_iter().map(Into::into).collect(), scope)
-}
-
-impl From<KeyValue> for proto::KeyValue {
-    fn from(attribute: KeyValue) -> Self {
-        use proto::any_value::Value;
-        Self {
-            key: attribute.key.into_owned(),
-            value: Some(proto::AnyValue {
-                value: Some(match attribute.value {
-                    AnyValue::String(text) => Value::StringValue(text.into_owned()),
-                    AnyValue::Bool(truth) => Value::BoolValue(truth),
-                    AnyValue::Int(number) => Value::IntValue(number),
-                    AnyValue::Double(number) => Value::DoubleValue(number),
-                }),
-            }),
-        }
-    }
+    Envelope::new(attributes, scope)
 }
 
 /// What the specification's resource section asks for where no name is given.

@@ -20,7 +20,7 @@ use mio::{Events, Poll, Token, Waker};
 use crate::buffer::Wanted;
 use crate::config::{Overflow, Settings};
 use crate::processor::Processor;
-use crate::recorder::Shared;
+use crate::shared::Shared;
 use crate::stats::NetworkStats;
 
 use self::endpoint::{Context, Endpoint};

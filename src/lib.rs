@@ -56,6 +56,11 @@
 //!    until its backoff is over. When the last batch of a slab has an outcome, the slab goes back
 //!    to the pool (`buffer/pool.rs`).
 //!
+//! Files import only from those below them: `collector`, `recorder`, `exporter`, `processor`,
+//! `shared`, `config`, `affinity`, `buffer`, `otlp`, `error`, `stats`, `refused`, `span`, `clock`,
+//! `id`. Protocol code (`exporter/connection.rs`, `response.rs`, `retry.rs`, `processor.rs`,
+//! `otlp/`) takes bytes and owns neither socket nor clock. `unsafe` is in `buffer/` alone.
+//!
 //! # What always holds
 //!
 //! * [`Recorder::record`] allocates nothing, takes no lock and makes no system call, but for
@@ -84,6 +89,8 @@ mod id;
 mod otlp;
 mod processor;
 mod recorder;
+mod refused;
+mod shared;
 mod span;
 mod stats;
 mod sync;
@@ -93,8 +100,9 @@ pub mod testing;
 pub use self::clock::unix_nanos;
 pub use self::collector::{Collector, PinnedWorker, Pinning, Worker};
 pub use self::config::{Config, Overflow};
-pub use self::error::{Error, Refused};
+pub use self::error::Error;
 pub use self::recorder::Recorder;
+pub use self::refused::Refused;
 pub use self::span::{
     AnyValue, AnyValueRef, KeyValue, KeyValueRef, NO_PARENT, Span, SpanKind, SpanRef, Status,
     StatusRef,

@@ -19,6 +19,8 @@ pub(crate) use fields::{Fields, span_end_time};
 
 use prost::Message;
 
+use crate::span::{AnyValue, KeyValue};
+
 /// What an endpoint says in the body of a success.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct PartialSuccess {
@@ -39,6 +41,23 @@ impl PartialSuccess {
         Self {
             rejected: u64::try_from(partial.rejected_spans).unwrap_or(0),
             message: partial.error_message,
+        }
+    }
+}
+
+impl From<KeyValue> for proto::KeyValue {
+    fn from(attribute: KeyValue) -> Self {
+        use proto::any_value::Value;
+        Self {
+            key: attribute.key.into_owned(),
+            value: Some(proto::AnyValue {
+                value: Some(match attribute.value {
+                    AnyValue::String(text) => Value::StringValue(text.into_owned()),
+                    AnyValue::Bool(truth) => Value::BoolValue(truth),
+                    AnyValue::Int(number) => Value::IntValue(number),
+                    AnyValue::Double(number) => Value::DoubleValue(number),
+                }),
+            }),
         }
     }
 }

@@ -3,31 +3,20 @@
 use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::Arc as StdArc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_utils::CachePadded;
 
-use crate::buffer::{Pool, Producer, Signal, SlabReader, SlabWriter, Wanted};
+use crate::buffer::{Pool, Producer, SlabReader, SlabWriter, Wanted};
 use crate::clock::unix_nanos;
 use crate::config::Overflow;
-use crate::error::Refused;
 use crate::id::IdGenerator;
 use crate::otlp::encode::{self, SpanFields};
+use crate::refused::Refused;
+use crate::shared::Shared;
 use crate::span::{KeyValueRef, Span, SpanRef};
-use crate::stats::{Counters, RecorderCounters};
-use crate::sync::Arc;
-
-/// What all recorders of a collector share.
-pub(crate) struct Shared {
-    pub(crate) pool: Arc<Pool>,
-    pub(crate) signal: Signal,
-    pub(crate) counters: Counters,
-    pub(crate) overflow: Overflow,
-    pub(crate) batch_size: u32,
-    /// With fewer free slabs than this the network thread is called.
-    pub(crate) few_slabs: usize,
-}
+use crate::stats::RecorderCounters;
 
 /// One thread's way to record spans: unique, never waiting for another thread.
 ///
@@ -73,8 +62,8 @@ pub(crate) struct Shared {
 pub struct Recorder {
     slab: Option<SlabWriter>,
     ring: Producer<SlabReader>,
-    counters: StdArc<CachePadded<RecorderCounters>>,
-    shared: StdArc<Shared>,
+    counters: Arc<CachePadded<RecorderCounters>>,
+    shared: Arc<Shared>,
     /// Spans to record before it is time to see whether a batch is complete.
     batch_left: u32,
     /// When the last span ended.
@@ -87,8 +76,8 @@ pub struct Recorder {
 
 impl Recorder {
     pub(crate) fn new(
-        shared: StdArc<Shared>,
-        counters: StdArc<CachePadded<RecorderCounters>>,
+        shared: Arc<Shared>,
+        counters: Arc<CachePadded<RecorderCounters>>,
         ring: Producer<SlabReader>,
     ) -> Self {
         Self {

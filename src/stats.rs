@@ -8,7 +8,7 @@ use crossbeam_utils::CachePadded;
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 
-use crate::error::Refused;
+use crate::refused::Refused;
 
 /// A number that one thread adds to and others read.
 ///

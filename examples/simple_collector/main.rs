@@ -150,8 +150,14 @@ fn work(options: &Options, collector: &Collector) -> Result<Vec<Worker<Records>>
     drop(finished);
 
     let began = Instant::now();
-    while progress.recv_timeout(Duration::from_millis(500)) == Err(RecvTimeoutError::Timeout) {
-        show_progress(collector, began.elapsed());
+    // Often at first, since a short run is over in less than a second.
+    let mut interval = Duration::from_millis(100);
+    while progress.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
+        let elapsed = began.elapsed();
+        show_progress(collector, elapsed);
+        if elapsed >= Duration::from_secs(1) {
+            interval = Duration::from_secs(1);
+        }
     }
     Ok(workers)
 }

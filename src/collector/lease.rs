@@ -13,8 +13,9 @@ use crossbeam_utils::CachePadded;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::config::Overflow;
-use crate::error::Refused;
-use crate::recorder::{Recorder, Shared};
+use crate::recorder::Recorder;
+use crate::refused::Refused;
+use crate::shared::Shared;
 
 /// How long a call waits for a recorder when all are in use, unless `Overflow::Block` says else.
 const WAIT: Duration = Duration::from_millis(100);

@@ -296,18 +296,6 @@ mod tests {
 
     /// The naive way to the same bytes: build prost's message and let it encode.
     fn oracle(span: &Span) -> proto::Span {
-        use proto::any_value::Value;
-        let attribute = |attribute: &KeyValue| proto::KeyValue {
-            key: attribute.key.to_string(),
-            value: Some(proto::AnyValue {
-                value: Some(match &attribute.value {
-                    AnyValue::String(text) => Value::StringValue(text.to_string()),
-                    AnyValue::Bool(truth) => Value::BoolValue(*truth),
-                    AnyValue::Int(number) => Value::IntValue(*number),
-                    AnyValue::Double(number) => Value::DoubleValue(*number),
-                }),
-            }),
-        };
         let status = match &span.status {
             Status::Unset => None,
             Status::Ok => Some((1, String::new())),
@@ -325,7 +313,7 @@ mod tests {
             kind: span.kind as i32,
             start_time_unix_nano: span.start_time,
             end_time_unix_nano: span.end_time,
-            attributes: span.attributes.iter().map(attribute).collect(),
+            attributes: span.attributes.iter().cloned().map(Into::into).collect(),
             status: status.map(|(code, message)| proto::Status { message, code }),
             ..proto::Span::default()
         }

@@ -3,7 +3,8 @@
 use prost::Message;
 use prost::encoding::{encode_varint, encoded_len_varint};
 
-use crate::otlp::proto::{InstrumentationScope, KeyValue, Resource};
+use crate::otlp::proto::{InstrumentationScope, Resource};
+use crate::span::KeyValue;
 
 /// `ExportTraceServiceRequest.resource_spans`
 const RESOURCE_SPANS: u8 = 1 << 3 | 2;
@@ -27,7 +28,7 @@ pub(crate) struct Envelope {
 impl Envelope {
     pub(crate) fn new(resource: Vec<KeyValue>, scope: InstrumentationScope) -> Self {
         let resource = Resource {
-            attributes: resource,
+            attributes: resource.into_iter().map(Into::into).collect(),
             dropped_attributes_count: 0,
         };
         Self {
@@ -74,15 +75,12 @@ mod tests {
 
     #[test]
     fn prefix_and_spans_are_one_request() {
-        let key_value = KeyValue {
-            key: "service.name".into(),
-            value: None,
-        };
+        let attribute = KeyValue::new("service.name", "test");
         let scope = InstrumentationScope {
             name: "scope".into(),
             ..Default::default()
         };
-        let envelope = Envelope::new(vec![key_value.clone()], scope.clone());
+        let envelope = Envelope::new(vec![attribute.clone()], scope.clone());
         for spans in [0_usize, 1, 3, 500] {
             let spans = vec![
                 Span {
@@ -104,7 +102,7 @@ mod tests {
             assert_eq!(request.encode_to_vec(), body);
             let resource_spans = &request.resource_spans[0];
             let resource = resource_spans.resource.as_ref().unwrap();
-            assert_eq!(resource.attributes, std::slice::from_ref(&key_value));
+            assert_eq!(resource.attributes, [attribute.clone().into()]);
             let scope_spans = &resource_spans.scope_spans[0];
             assert_eq!(scope_spans.scope.as_ref(), Some(&scope));
             assert_eq!(scope_spans.spans, spans);
