@@ -125,6 +125,7 @@ impl<'a, A: Iterator<Item = KeyValueRef<'a>> + Clone> SpanFields<'a, A> {
         debug_assert_eq!(out.at, len.element);
     }
 
+    #[inline]
     fn body_len(&self) -> usize {
         let attributes: usize = self
             .attributes
@@ -153,16 +154,19 @@ pub(crate) struct SpanLen {
     pub(crate) element: usize,
 }
 
+#[inline]
 fn has_parent(parent_span_id: &[u8; 8]) -> bool {
     u64::from_ne_bytes(*parent_span_id) != 0
 }
 
 /// Tag, length and content of a length-delimited field whose tag is one byte.
+#[inline]
 fn delimited_len(content: usize) -> usize {
     1 + encoded_len_varint(content as u64) + content
 }
 
 /// A text field that is left out when empty, as proto3 does.
+#[inline]
 fn non_empty_len(text: &str) -> usize {
     if text.is_empty() {
         0
@@ -171,15 +175,18 @@ fn non_empty_len(text: &str) -> usize {
     }
 }
 
+#[inline]
 fn fixed64_len(value: u64) -> usize {
     if value == 0 { 0 } else { 9 }
 }
 
+#[inline]
 fn key_value_len(attribute: KeyValueRef<'_>) -> usize {
     non_empty_len(attribute.key) + delimited_len(value_len(attribute.value))
 }
 
 /// A member of a oneof is written even if it has its type's default value.
+#[inline]
 fn value_len(value: AnyValueRef<'_>) -> usize {
     match value {
         AnyValueRef::String(text) => delimited_len(text.len()),
@@ -189,6 +196,7 @@ fn value_len(value: AnyValueRef<'_>) -> usize {
     }
 }
 
+#[inline]
 fn status_len(status: StatusRef<'_>) -> usize {
     match status {
         StatusRef::Unset => 0,
@@ -197,6 +205,7 @@ fn status_len(status: StatusRef<'_>) -> usize {
     }
 }
 
+#[inline]
 fn encode_key_value(attribute: KeyValueRef<'_>, out: &mut Cursor<'_>) {
     out.header(tag::ATTRIBUTES, key_value_len(attribute));
     if !attribute.key.is_empty() {
@@ -207,16 +216,17 @@ fn encode_key_value(attribute: KeyValueRef<'_>, out: &mut Cursor<'_>) {
         AnyValueRef::String(text) => out.delimited(tag::STRING_VALUE, text.as_bytes()),
         AnyValueRef::Bool(truth) => out.bytes(&[tag::BOOL_VALUE, u8::from(truth)]),
         AnyValueRef::Int(number) => {
-            out.byte(tag::INT_VALUE);
+            out.bytes(&[tag::INT_VALUE]);
             out.varint(number as u64);
         }
         AnyValueRef::Double(number) => {
-            out.byte(tag::DOUBLE_VALUE);
+            out.bytes(&[tag::DOUBLE_VALUE]);
             out.bytes(&number.to_le_bytes());
         }
     }
 }
 
+#[inline]
 fn encode_status(status: StatusRef<'_>, out: &mut Cursor<'_>) {
     const OK: u8 = 1;
     const ERROR: u8 = 2;
@@ -234,51 +244,65 @@ fn encode_status(status: StatusRef<'_>, out: &mut Cursor<'_>) {
 }
 
 /// Writes protobuf from the front of a slice that was measured to be long enough.
+///
+/// Nearly all lengths fit into one byte: that case is written with one check of the bounds.
 struct Cursor<'b> {
     out: &'b mut [u8],
     at: usize,
 }
 
 impl Cursor<'_> {
-    #[inline]
-    fn byte(&mut self, byte: u8) {
-        self.out[self.at] = byte;
-        self.at += 1;
+    /// The next `len` bytes, to be written.
+    #[inline(always)]
+    fn next(&mut self, len: usize) -> &mut [u8] {
+        let next = &mut self.out[self.at..self.at + len];
+        self.at += len;
+        next
     }
 
-    #[inline]
+    #[inline(always)]
     fn bytes(&mut self, bytes: &[u8]) {
-        self.out[self.at..self.at + bytes.len()].copy_from_slice(bytes);
-        self.at += bytes.len();
+        self.next(bytes.len()).copy_from_slice(bytes);
     }
 
-    #[inline]
     fn varint(&mut self, mut value: u64) {
         while value >= 0x80 {
-            self.byte(value as u8 | 0x80);
+            self.bytes(&[value as u8 | 0x80]);
             value >>= 7;
         }
-        self.byte(value as u8);
+        self.bytes(&[value as u8]);
     }
 
     /// Tag and length of a field whose content follows.
-    #[inline]
+    #[inline(always)]
     fn header(&mut self, tag: u8, len: usize) {
-        self.byte(tag);
-        self.varint(len as u64);
+        if len < 0x80 {
+            self.bytes(&[tag, len as u8]);
+        } else {
+            self.bytes(&[tag]);
+            self.varint(len as u64);
+        }
     }
 
-    #[inline]
+    #[inline(always)]
     fn delimited(&mut self, tag: u8, content: &[u8]) {
-        self.header(tag, content.len());
-        self.bytes(content);
+        if content.len() < 0x80 {
+            let field = self.next(2 + content.len());
+            field[0] = tag;
+            field[1] = content.len() as u8;
+            field[2..].copy_from_slice(content);
+        } else {
+            self.header(tag, content.len());
+            self.bytes(content);
+        }
     }
 
-    #[inline]
+    #[inline(always)]
     fn fixed64(&mut self, tag: u8, value: u64) {
         if value != 0 {
-            self.byte(tag);
-            self.bytes(&value.to_le_bytes());
+            let field = self.next(9);
+            field[0] = tag;
+            field[1..].copy_from_slice(&value.to_le_bytes());
         }
     }
 }
