@@ -73,7 +73,8 @@ pub struct Config {
     /// Milliseconds of the first backoff after a failure. Default 100. Each next one is twice as
     /// long; the wait is random within its upper half.
     pub retry_initial_ms: u64,
-    /// Milliseconds of the longest backoff. Default 5,000.
+    /// Milliseconds of the longest backoff. Default 2,000: trying costs little, and the buffer
+    /// fills in seconds.
     pub retry_max_ms: u64,
     /// Milliseconds [`shutdown`](crate::Collector::shutdown) gives undelivered spans. Default
     /// 5,000; 0 drops what waits.
@@ -117,7 +118,7 @@ impl Default for Config {
             connect_timeout_ms: 5000,
             request_timeout_ms: 10_000,
             retry_initial_ms: 100,
-            retry_max_ms: 5000,
+            retry_max_ms: 2000,
             shutdown_timeout_ms: 5000,
         }
     }

@@ -5,6 +5,7 @@
 
 mod connection;
 mod endpoint;
+mod request;
 mod resolve;
 mod response;
 mod retry;

@@ -9,34 +9,11 @@
 
 use std::io::IoSlice;
 
-use bytes::Bytes;
-
-use crate::buffer::Batch;
+use crate::exporter::request::Request;
 use crate::exporter::response::{Response, ResponseError, ResponseParser};
 
 /// Parts handed to one `writev`; more would only make the array larger.
 pub(crate) const PARTS_MAX: usize = 64;
-
-/// One POST: HTTP head and envelope, then the batches as they are.
-pub(crate) struct Request {
-    pub(crate) head: Bytes,
-    pub(crate) batches: Vec<Batch>,
-    /// Length of envelope and batches.
-    pub(crate) body_bytes: usize,
-}
-
-impl Request {
-    pub(crate) fn spans(&self) -> u64 {
-        self.batches.iter().map(Batch::spans).sum()
-    }
-
-    fn part(&self, index: usize) -> Option<&[u8]> {
-        match index.checked_sub(1) {
-            None => Some(&self.head),
-            Some(batch) => self.batches.get(batch).map(|batch| &**batch),
-        }
-    }
-}
 
 /// An open connection.
 #[derive(Default)]
@@ -137,8 +114,10 @@ impl Connection {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
-    use crate::buffer::Pool;
+    use crate::buffer::{Batch, Pool};
 
     fn batch(text: &[u8]) -> Batch {
         let pool = Pool::new(1, 4096, 10).unwrap();

@@ -13,7 +13,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
 use crossbeam_channel::{Receiver, TryRecvError};
 use mio::event::Event;
 use mio::{Registry, Token, Waker};
@@ -21,7 +20,8 @@ use mio::{Registry, Token, Waker};
 use crate::buffer::Batch;
 use crate::clock::unix_nanos;
 use crate::config::Settings;
-use crate::exporter::connection::{Connection, Exchange, PARTS_MAX, Request};
+use crate::exporter::connection::{Connection, Exchange, PARTS_MAX};
+use crate::exporter::request::Request;
 use crate::exporter::resolve;
 use crate::exporter::response::Response;
 use crate::exporter::retry::{self, Backoff};
@@ -296,7 +296,7 @@ impl Endpoint {
             return;
         }
         self.in_flight = Some(self.enqueued - self.backlog.len() as u64);
-        let request = merge(&mut self.backlog, &self.settings);
+        let request = Request::merge(&mut self.backlog, &self.settings);
         self.counters.in_flight.set(request.spans());
         connection.start(request);
         *deadline = context.now + self.settings.request_timeout;
@@ -485,45 +485,6 @@ impl Endpoint {
     fn is_backing_off(&self, now: Instant) -> bool {
         self.retry_at.is_some_and(|at| now < at)
     }
-}
-
-/// The oldest batches as one request that stays within the limit.
-fn merge(backlog: &mut VecDeque<Batch>, settings: &Settings) -> Request {
-    let room = settings.request_bytes_max - settings.envelope.prefix_max();
-    let mut spans_bytes = 0;
-    let mut count = 0;
-    for batch in backlog.iter() {
-        if count > 0 && spans_bytes + batch.len() > room {
-            break;
-        }
-        spans_bytes += batch.len();
-        count += 1;
-    }
-    let prefix = settings.envelope.prefix(spans_bytes);
-    let body_bytes = prefix.len() + spans_bytes;
-    let mut head = request_head(settings, body_bytes).into_bytes();
-    head.extend_from_slice(&prefix);
-    Request {
-        head: Bytes::from(head),
-        batches: backlog.drain(..count).collect(),
-        body_bytes,
-    }
-}
-
-fn request_head(settings: &Settings, body_bytes: usize) -> String {
-    let target = &settings.target;
-    format!(
-        "POST {} HTTP/1.1\r\n\
-         Host: {}\r\n\
-         User-Agent: {}/{version} OTel-OTLP-Exporter-Rust/{version}\r\n\
-         Content-Type: application/x-protobuf\r\n\
-         Content-Length: {body_bytes}\r\n\
-         \r\n",
-        target.path,
-        target.authority,
-        env!("CARGO_PKG_NAME"),
-        version = env!("CARGO_PKG_VERSION"),
-    )
 }
 
 /// Notes that the request was acknowledged now, and how long ago some of its spans ended.
