@@ -137,7 +137,7 @@ impl Collector {
         let network = NetworkThread::start(exporter, Arc::clone(&shared), settings.network_core)?;
         Ok(Self {
             inner: Arc::new(Inner {
-                leases: Leases::new(settings.slabs),
+                leases: Leases::new(settings.leases),
                 settings,
                 shared,
                 arrivals,
@@ -171,7 +171,8 @@ impl Collector {
     /// There are [`Config::recorders_max`] already ([`Error::is_resources`]).
     pub fn recorder(&self) -> Result<Recorder, Error> {
         let max = self.inner.settings.recorders_max;
-        self.inner.new_recorder(max).ok_or_else(|| {
+        let with_leases = max + self.inner.leases.made();
+        self.inner.new_recorder(with_leases).ok_or_else(|| {
             Error::resources(
                 format!("there are {max} recorders already: raise recorders_max"),
                 None,
@@ -335,7 +336,7 @@ const DROP_TIMEOUT: Duration = Duration::from_secs(1);
 impl Inner {
     fn new_recorder(&self, max: usize) -> Option<Recorder> {
         let counters = self.shared.counters.register(max)?;
-        let (producer, consumer) = ring(self.settings.slabs);
+        let (producer, consumer) = ring(self.settings.slabs + 1);
         let arrival = Arrival {
             ring: consumer,
             counters: Arc::clone(&counters),

@@ -2,6 +2,7 @@
 
 mod target;
 
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use crate::affinity;
@@ -138,7 +139,10 @@ pub(crate) struct Settings {
     pub(crate) envelope: Envelope,
     pub(crate) batch_size: u32,
     pub(crate) batch_timeout: Duration,
+    /// Slabs for sealed spans that wait; each recorder has one more.
     pub(crate) slabs: usize,
+    /// Recorders behind `collect`.
+    pub(crate) leases: usize,
     pub(crate) slab_bytes: usize,
     pub(crate) spans_per_slab: u32,
     pub(crate) request_bytes_max: usize,
@@ -180,6 +184,7 @@ impl Settings {
             batch_size: config.batch_size as u32,
             batch_timeout: Duration::from_millis(config.batch_timeout_ms),
             slabs,
+            leases: leases(),
             slab_bytes,
             spans_per_slab: config.buffer_capacity.div_ceil(slabs) as u32,
             // In a small buffer one request must not hold all slabs while it is on the way.
@@ -260,6 +265,13 @@ fn in_range<T: PartialOrd + std::fmt::Display>(
         )));
     }
     Ok(())
+}
+
+/// How many recorders `collect` may use: many more than cores, since a thread that loses its core
+/// in the middle of a call keeps its recorder until it runs again.
+fn leases() -> usize {
+    let cores = available_parallelism().map_or(1, usize::from);
+    (32 * cores).min(256)
 }
 
 /// The resource and scope that all spans are sent under.

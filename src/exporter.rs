@@ -120,8 +120,8 @@ impl Exporter {
             let now = Instant::now();
             self.obey_commands();
             self.take_batches(now);
-            self.shed();
             self.advance_endpoints(now);
+            self.shed();
             self.finish_flushes(now);
             if self.is_done(now) {
                 return self.finish();
@@ -167,7 +167,7 @@ impl Exporter {
     }
 
     fn has_few_slabs(&self) -> bool {
-        self.shared.pool.slabs_free() < self.shared.few_slabs
+        self.shared.pool.slabs_left() < self.shared.few_slabs
     }
 
     /// Takes all that is committed, for every endpoint.
@@ -187,8 +187,8 @@ impl Exporter {
         }
         self.drain();
         // Somewhat more than asked for, so that it is not needed again at once.
-        let enough = self.shared.few_slabs + self.shared.few_slabs / 2;
-        while self.shared.pool.slabs_free() < enough {
+        let enough = 2 * self.shared.few_slabs;
+        while self.shared.pool.slabs_left() < enough {
             let dropped = self
                 .endpoints
                 .iter_mut()

@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn takes_sealed_and_open_slabs_and_lets_go_of_gone_recorders() {
-        let pool = Pool::new(3, 4096, 2).unwrap();
+        let pool = Pool::new(3, 0, 4096, 2).unwrap();
         let (recorders, arrivals) = unbounded();
         let mut processor = Processor::new(arrivals);
         let (mut producer, consumer) = ring(4);
@@ -146,15 +146,17 @@ mod tests {
         let mut taken = Vec::new();
         processor.drain(|batch| taken.extend_from_slice(&batch));
         assert_eq!(taken, b"abc");
-        assert_eq!(pool.slabs_free(), 2);
+        // The first was sealed and is free again, the second is open still.
+        assert_eq!(pool.slabs_left(), 3);
 
         write(&mut second, b"d");
         drop((second, producer));
+        assert_eq!(pool.slabs_left(), 2);
         assert!(processor.has_recorders());
         processor.drain(|batch| taken.extend_from_slice(&batch));
         assert_eq!(taken, b"abcd");
         assert_eq!(counters.taken.get(), 4);
         assert!(!processor.has_recorders());
-        assert_eq!(pool.slabs_free(), 3);
+        assert_eq!(pool.slabs_left(), 3);
     }
 }

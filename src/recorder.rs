@@ -80,6 +80,7 @@ impl Recorder {
         counters: Arc<CachePadded<RecorderCounters>>,
         ring: Producer<SlabReader>,
     ) -> Self {
+        shared.pool.join();
         Self {
             slab: None,
             ring,
@@ -202,7 +203,7 @@ impl Recorder {
     fn open(&mut self, first_time: u64) -> Option<(SlabWriter, SlabReader)> {
         let shared = &*self.shared;
         let opened = Pool::open(&shared.pool, first_time);
-        if shared.pool.slabs_free() < shared.few_slabs {
+        if shared.pool.slabs_left() < shared.few_slabs {
             shared.signal.notify(Wanted::FewSlabs);
         }
         let opened = match (opened, shared.overflow) {
@@ -222,6 +223,7 @@ impl Recorder {
 impl Drop for Recorder {
     fn drop(&mut self) {
         self.seal();
+        self.shared.pool.leave();
         self.shared.counters.retire(&self.counters);
     }
 }

@@ -14,7 +14,7 @@ pub(crate) struct Shared {
     pub(crate) counters: Counters,
     pub(crate) overflow: Overflow,
     pub(crate) batch_size: u32,
-    /// With fewer free slabs than this the network thread is called.
+    /// With fewer slabs left than this the network thread is called.
     pub(crate) few_slabs: usize,
 }
 
@@ -31,7 +31,7 @@ impl Shared {
             counters: Counters::new(vec![Arc::new(endpoint)]),
             overflow: settings.overflow,
             batch_size: settings.batch_size,
-            few_slabs: (settings.slabs / 4).max(1),
+            few_slabs: (settings.slabs / 8).max(1),
         })
     }
 }
@@ -39,15 +39,18 @@ impl Shared {
 fn pool(settings: &Settings) -> Result<sync::Arc<Pool>, Error> {
     let Settings {
         slabs,
+        leases,
+        recorders_max,
         slab_bytes,
         spans_per_slab,
         ..
     } = *settings;
-    Pool::new(slabs, slab_bytes, spans_per_slab).ok_or_else(|| {
+    Pool::new(slabs, recorders_max + leases, slab_bytes, spans_per_slab).ok_or_else(|| {
         Error::resources(
             format!(
-                "no memory for a buffer of {} MiB: lower buffer_capacity",
-                (slabs * slab_bytes) >> 20
+                "no memory for a buffer of {} MiB: lower buffer_capacity, slab_bytes or \
+                 recorders_max",
+                ((slabs + recorders_max + leases) * slab_bytes) >> 20
             ),
             None,
         )

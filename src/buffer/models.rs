@@ -17,7 +17,7 @@ fn check(model: impl Fn() + Send + Sync + 'static) {
 }
 
 fn pool(slabs: usize, spans_per_slab: u32) -> Arc<Pool> {
-    Pool::new(slabs, PAGE_BYTES, spans_per_slab).unwrap()
+    Pool::new(slabs, 0, PAGE_BYTES, spans_per_slab).unwrap()
 }
 
 /// Writes one span whose bytes all equal `value`.
@@ -58,7 +58,7 @@ fn a_prefix_is_taken_while_the_writer_commits_and_seals() {
         assert_eq!(expected, 3);
         assert!(reader.is_exhausted());
         drop(reader);
-        assert_eq!(pool.slabs_free(), 1);
+        assert_eq!(pool.slabs_left(), 1);
     });
 }
 
@@ -120,7 +120,7 @@ fn slabs_cross_the_ring_and_nothing_is_lost_when_the_thread_exits() {
         }
         recorder.join().unwrap();
         assert_eq!(expected, 3);
-        assert_eq!(pool.slabs_free(), 2);
+        assert_eq!(pool.slabs_left(), 2);
     });
 }
 
@@ -166,7 +166,7 @@ fn two_threads_never_get_the_same_slab() {
         for thread in threads {
             thread.join().unwrap();
         }
-        assert_eq!(pool.slabs_free(), 2);
+        assert_eq!(pool.slabs_left(), 2);
     });
 }
 

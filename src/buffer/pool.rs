@@ -1,7 +1,9 @@
 //! All slabs of a collector: one block of memory, allocated and touched at start.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::ops::Range;
 use std::ptr::NonNull;
+use std::sync::atomic;
 use std::time::Instant;
 
 use crossbeam_utils::CachePadded;
@@ -14,11 +16,21 @@ use crate::sync::{Arc, AtomicU32, AtomicU64, Ordering, RaceProbe};
 pub(crate) const PAGE_BYTES: usize = 4096;
 
 /// The slabs and which of them are free.
+///
+/// Some are shared by all recorders: as many sealed slabs may wait for delivery. Besides, each
+/// recorder has one of its own, so that the open slab of a recorder that has fallen quiet takes
+/// nothing from the others.
 pub(crate) struct Pool {
     memory: NonNull<u8>,
     layout: Layout,
     slab_bytes: usize,
     spans_per_slab: u32,
+    shared: u32,
+    /// Sealed and not yet freed; at times more than `shared` by what recorders seal at once.
+    sealed: CachePadded<atomic::AtomicU32>,
+    recorders: atomic::AtomicU32,
+    /// The most recorders there ever were: so many slabs of their own are in circulation.
+    recorders_most: atomic::AtomicU32,
     free: FreeList,
     room: Room,
     probes: Box<[RaceProbe]>,
@@ -31,9 +43,16 @@ unsafe impl Send for Pool {}
 unsafe impl Sync for Pool {}
 
 impl Pool {
-    /// `slabs` slabs of `slab_bytes` bytes (a multiple of the page size), each for at most
-    /// `spans_per_slab` spans. `None` if there is no such memory.
-    pub(crate) fn new(slabs: usize, slab_bytes: usize, spans_per_slab: u32) -> Option<Arc<Self>> {
+    /// `shared` slabs, and one for each of up to `recorders_max` recorders, of `slab_bytes` bytes
+    /// (a multiple of the page size), each for at most `spans_per_slab` spans. `None` if there
+    /// is no such memory.
+    pub(crate) fn new(
+        shared: usize,
+        recorders_max: usize,
+        slab_bytes: usize,
+        spans_per_slab: u32,
+    ) -> Option<Arc<Self>> {
+        let slabs = shared + recorders_max;
         assert!(slab_bytes.is_multiple_of(PAGE_BYTES) && slab_bytes > HEADER_BYTES);
         assert!((1..u32::MAX as usize).contains(&slabs) && slab_bytes <= u32::MAX as usize);
         let bytes = slabs.checked_mul(slab_bytes)?;
@@ -45,30 +64,49 @@ impl Pool {
             layout,
             slab_bytes,
             spans_per_slab,
+            shared: shared as u32,
+            sealed: CachePadded::default(),
+            recorders: atomic::AtomicU32::new(0),
+            recorders_most: atomic::AtomicU32::new(0),
             free: FreeList::new(slabs),
             room: Room::default(),
             probes: (0..slabs)
                 .map(|_| RaceProbe::new(slab_bytes - HEADER_BYTES))
                 .collect(),
         };
-        pool.touch();
-        for index in 0..slabs {
-            // SAFETY: the slab's start is in bounds and aligned to a page, and nobody else
-            // knows the memory yet.
-            unsafe {
-                pool.slab(index as u32)
-                    .cast::<Header>()
-                    .write(Header::new())
-            };
-        }
+        pool.circulate(0..shared as u32);
         Some(Arc::new(pool))
     }
 
-    /// Opens a free slab for spans from `first_time` (Unix nanoseconds) on, or `None` if all are
-    /// in use.
+    /// One more recorder: brings a slab for it, if there never were so many.
+    pub(crate) fn join(&self) {
+        let recorders = self.recorders.fetch_add(1, Ordering::Relaxed) + 1;
+        let most = self.recorders_most.fetch_max(recorders, Ordering::Relaxed);
+        let slabs = self.slabs() as u32;
+        // Empty unless `recorders` is a new record; never the same slab for two callers.
+        let first = (self.shared + most).min(slabs);
+        self.circulate(first..(self.shared + recorders).min(slabs));
+    }
+
+    /// One recorder less.
+    pub(crate) fn leave(&self) {
+        self.recorders.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Opens a free slab for spans from `first_time` (Unix nanoseconds) on, or `None` if too
+    /// many wait for delivery.
     pub(crate) fn open(pool: &Arc<Self>, first_time: u64) -> Option<(SlabWriter, SlabReader)> {
+        if pool.slabs_left() == 0 {
+            return None;
+        }
         let index = pool.free.pop()?;
         Some(slab::open(pool, index, first_time))
+    }
+
+    /// How many more slabs can wait for delivery before recorders are refused new ones.
+    pub(crate) fn slabs_left(&self) -> usize {
+        self.shared
+            .saturating_sub(self.sealed.load(Ordering::Relaxed)) as usize
     }
 
     /// Bytes of spans that fit into one slab.
@@ -81,19 +119,14 @@ impl Pool {
         self.spans_per_slab
     }
 
-    /// How many slabs there are.
-    pub(crate) fn slabs(&self) -> usize {
-        self.layout.size() / self.slab_bytes
-    }
-
-    /// How many of them are free, at some moment during the call.
-    pub(crate) fn slabs_free(&self) -> usize {
-        self.free.len()
-    }
-
-    /// Bytes of memory in all slabs.
+    /// Bytes of memory in circulation.
     pub(crate) fn bytes(&self) -> usize {
-        self.layout.size()
+        let recorders = self.recorders_most.load(Ordering::Relaxed);
+        (self.shared + recorders) as usize * self.slab_bytes
+    }
+
+    fn slabs(&self) -> usize {
+        self.layout.size() / self.slab_bytes
     }
 
     /// As [`open`](Self::open), but waits for a slab until `deadline`, or until `give_up`.
@@ -112,13 +145,20 @@ impl Pool {
             .flatten()
     }
 
+    /// A writer is about to seal its slab.
+    pub(super) fn seal(&self) {
+        self.sealed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A sealed slab has no holder any more.
     pub(super) fn free(&self, index: u32) {
         self.free.push(index);
+        self.sealed.fetch_sub(1, Ordering::Relaxed);
         self.room.notify();
     }
 
     pub(super) fn header(&self, index: u32) -> &Header {
-        // SAFETY: `new` wrote a header at the start of each slab; its fields that change are
+        // SAFETY: `circulate` wrote a header at the slab's start; its fields that change are
         // atomics.
         unsafe { self.slab(index).cast::<Header>().as_ref() }
     }
@@ -139,21 +179,33 @@ impl Pool {
         unsafe { self.memory.add(index as usize * self.slab_bytes) }
     }
 
-    /// Makes the kernel give the memory now, so that no recorder meets a page fault.
-    fn touch(&self) {
-        for offset in (0..self.bytes()).step_by(PAGE_BYTES) {
-            // SAFETY: in bounds; volatile, since writing zeros to zeroed memory could be
-            // optimised away.
-            unsafe { self.memory.add(offset).write_volatile(0) };
+    /// Makes these slabs ready and free.
+    fn circulate(&self, slabs: Range<u32>) {
+        for index in slabs {
+            self.touch(index);
+            // SAFETY: the slab's start is in bounds and aligned to a page, and nobody else
+            // knows the slab yet.
+            unsafe { self.slab(index).cast::<Header>().write(Header::new()) };
+            self.free.push(index);
+        }
+    }
+
+    /// Makes the kernel give the slab's memory now, so that no recorder meets a page fault.
+    fn touch(&self, index: u32) {
+        for offset in (0..self.slab_bytes).step_by(PAGE_BYTES) {
+            // SAFETY: in bounds, and nobody else knows the slab yet; volatile, since writing
+            // zeros to zeroed memory could be optimised away.
+            unsafe { self.slab(index).add(offset).write_volatile(0) };
         }
     }
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        for index in 0..self.slabs() {
-            // SAFETY: each header was written by `new`, and no holder of a slab is left, since
-            // each keeps the pool alive. (A no-op but for loom's atomics.)
+        let circulating = self.bytes() / self.slab_bytes;
+        for index in 0..circulating.min(self.slabs()) {
+            // SAFETY: each header was written by `circulate`, and no holder of a slab is left,
+            // since each keeps the pool alive. (A no-op but for loom's atomics.)
             unsafe { self.slab(index as u32).cast::<Header>().drop_in_place() };
         }
         // SAFETY: allocated by `new` with this layout.
@@ -171,18 +223,14 @@ struct FreeList {
     head: CachePadded<AtomicU64>,
     /// For each slab: index + 1 of the next free one (0: none).
     next: Box<[AtomicU32]>,
-    len: CachePadded<AtomicU32>,
 }
 
 impl FreeList {
     fn new(slabs: usize) -> Self {
-        let list = Self {
+        Self {
             head: CachePadded::new(AtomicU64::new(0)),
             next: (0..slabs).map(|_| AtomicU32::new(0)).collect(),
-            len: CachePadded::new(AtomicU32::new(0)),
-        };
-        (0..slabs as u32).rev().for_each(|index| list.push(index));
-        list
+        }
     }
 
     fn pop(&self) -> Option<u32> {
@@ -191,18 +239,13 @@ impl FreeList {
             let index = (head as u32).checked_sub(1)?;
             let next = self.next[index as usize].load(Ordering::Relaxed);
             match self.exchange(head, next) {
-                Ok(_) => {
-                    self.len.fetch_sub(1, Ordering::Relaxed);
-                    return Some(index);
-                }
+                Ok(_) => return Some(index),
                 Err(seen) => head = seen,
             }
         }
     }
 
     fn push(&self, index: u32) {
-        // Before the exchange, so that no pop can take the count below zero.
-        self.len.fetch_add(1, Ordering::Relaxed);
         let mut head = self.head.load(Ordering::Relaxed);
         loop {
             self.next[index as usize].store(head as u32, Ordering::Relaxed);
@@ -211,10 +254,6 @@ impl FreeList {
                 Err(seen) => head = seen,
             }
         }
-    }
-
-    fn len(&self) -> usize {
-        self.len.load(Ordering::Relaxed) as usize
     }
 
     /// Replaces the head that was seen by one with the next tag that points to `first`.

@@ -218,6 +218,8 @@ impl SlabWriter {
 
 impl Drop for SlabWriter {
     fn drop(&mut self) {
+        // Before the store: then the slab may be freed, which counts it back.
+        self.hold.pool.seal();
         self.hold
             .header()
             .committed
@@ -305,7 +307,7 @@ mod tests {
 
     #[test]
     fn a_batch_is_what_was_committed_since_the_last() {
-        let pool = Pool::new(1, 4096, 100).unwrap();
+        let pool = Pool::new(1, 0, 4096, 100).unwrap();
         let (mut writer, mut reader) = Pool::open(&pool, 7).unwrap();
         assert!(reader.take().is_none());
 
@@ -328,7 +330,7 @@ mod tests {
 
     #[test]
     fn a_slab_is_full_by_bytes_or_by_spans() {
-        let pool = Pool::new(2, 4096, 2).unwrap();
+        let pool = Pool::new(2, 0, 4096, 2).unwrap();
         let (mut writer, _reader) = Pool::open(&pool, 0).unwrap();
         assert!(writer.has_room_for(pool.room_per_slab()));
         assert!(!writer.has_room_for(pool.room_per_slab() + 1));
@@ -339,15 +341,42 @@ mod tests {
 
     #[test]
     fn a_slab_returns_when_its_last_holder_goes() {
-        let pool = Pool::new(1, 4096, 10).unwrap();
+        let pool = Pool::new(1, 0, 4096, 10).unwrap();
         let (mut writer, mut reader) = Pool::open(&pool, 0).unwrap();
         writer.room(1)[0] = 1;
         writer.commit(1);
         let batch = reader.take().unwrap();
         let second = batch.clone();
         drop((writer, reader, batch));
+        assert_eq!(pool.slabs_left(), 0);
         assert!(Pool::open(&pool, 0).is_none());
         drop(second);
+        assert_eq!(pool.slabs_left(), 1);
         assert!(Pool::open(&pool, 0).is_some());
+    }
+
+    #[test]
+    fn open_slabs_of_quiet_recorders_take_nothing_from_others() {
+        const RECORDERS: usize = 5;
+        let pool = Pool::new(2, RECORDERS, 4096, 10).unwrap();
+        assert_eq!(pool.bytes(), 2 * 4096);
+        let open: Vec<_> = (0..RECORDERS)
+            .map(|_| {
+                pool.join();
+                Pool::open(&pool, 0).unwrap()
+            })
+            .collect();
+        assert_eq!((pool.slabs_left(), pool.bytes()), (2, 7 * 4096));
+        // Sealed ones count, whoever filled them.
+        drop(
+            open.into_iter()
+                .map(|(_, reader)| reader)
+                .collect::<Vec<_>>(),
+        );
+        assert_eq!(pool.slabs_left(), 2);
+        // A recorder that comes after another went needs no more memory.
+        pool.leave();
+        pool.join();
+        assert_eq!(pool.bytes(), 7 * 4096);
     }
 }

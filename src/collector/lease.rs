@@ -6,7 +6,6 @@
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
@@ -23,6 +22,7 @@ const WAIT: Duration = Duration::from_millis(100);
 pub(super) struct Leases {
     /// Made when first used.
     slots: Box<[Slot]>,
+    made: AtomicUsize,
 }
 
 type Slot = CachePadded<Mutex<Option<Recorder>>>;
@@ -36,14 +36,16 @@ thread_local! {
 }
 
 impl Leases {
-    /// Many more than cores: a thread that loses its core in the middle of a call keeps its
-    /// recorder until it runs again. But each may hold a slab, so not for all slabs.
-    pub(super) fn new(slabs: usize) -> Self {
-        let cores = thread::available_parallelism().map_or(1, usize::from);
-        let slots = (32 * cores).min(256).min(slabs / 4).max(1);
+    pub(super) fn new(recorders: usize) -> Self {
         Self {
-            slots: (0..slots).map(|_| Slot::default()).collect(),
+            slots: (0..recorders).map(|_| Slot::default()).collect(),
+            made: AtomicUsize::new(0),
         }
+    }
+
+    /// How many recorders have been made.
+    pub(super) fn made(&self) -> usize {
+        self.made.load(Ordering::Relaxed)
     }
 
     /// Runs `record` with a recorder; `make` gives a new one.
@@ -56,6 +58,7 @@ impl Leases {
         let mut slot = self.lease(shared)?;
         if slot.is_none() {
             *slot = make();
+            self.made.fetch_add(1, Ordering::Relaxed);
         }
         match &mut *slot {
             Some(recorder) => record(recorder),

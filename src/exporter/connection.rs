@@ -120,7 +120,7 @@ mod tests {
     use crate::buffer::{Batch, Pool};
 
     fn batch(text: &[u8]) -> Batch {
-        let pool = Pool::new(1, 4096, 10).unwrap();
+        let pool = Pool::new(1, 0, 4096, 10).unwrap();
         let (mut writer, mut reader) = Pool::open(&pool, 0).unwrap();
         writer.room(text.len()).copy_from_slice(text);
         writer.commit(text.len());
