@@ -4,10 +4,12 @@ use core_affinity::CoreId;
 
 use crate::error::Error;
 
-/// The cores the calling thread, and so the threads it starts, may run on.
+/// The cores this process may use.
+///
+/// On Linux those of its main thread, so that a thread that is pinned already still sees them
+/// all; elsewhere those of the calling thread.
 pub(crate) fn cores() -> Vec<usize> {
-    let cores = core_affinity::get_core_ids().unwrap_or_default();
-    cores.into_iter().map(|core| core.id).collect()
+    cores_of_process().unwrap_or_else(cores_of_thread)
 }
 
 /// Fails if one of `wanted` is not among the cores there are.
@@ -28,12 +30,48 @@ pub(crate) fn check<'a>(wanted: impl Iterator<Item = &'a usize>) -> Result<(), E
 /// Pins the calling thread and reads back that it took effect.
 pub(crate) fn pin(core: usize) -> Result<(), Error> {
     let set = core_affinity::set_for_current(CoreId { id: core });
-    if set && (cores() == [core] || !cfg!(target_os = "linux")) {
+    if set && (cores_of_thread() == [core] || !cfg!(target_os = "linux")) {
         return Ok(());
     }
     Err(Error::core(format!(
         "the operating system refused to pin a thread to core {core}; the thread may use the \
          cores {:?}",
-        cores()
+        cores_of_thread()
     )))
+}
+
+fn cores_of_thread() -> Vec<usize> {
+    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    cores.into_iter().map(|core| core.id).collect()
+}
+
+fn cores_of_process() -> Option<Vec<usize>> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
+    parse_list(line.trim())
+}
+
+/// Reads a list such as `0-2,5`.
+fn parse_list(list: &str) -> Option<Vec<usize>> {
+    let mut cores = Vec::new();
+    for range in list.split(',') {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        cores.extend(first.parse::<usize>().ok()?..=last.parse().ok()?);
+    }
+    Some(cores)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_cores_are_read() {
+        assert_eq!(parse_list("0"), Some(vec![0]));
+        assert_eq!(parse_list("0-2,5,8-9"), Some(vec![0, 1, 2, 5, 8, 9]));
+        assert_eq!(parse_list(""), None);
+        assert_eq!(parse_list("0-x"), None);
+    }
 }

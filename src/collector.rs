@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded, unbounded};
 use parking_lot::Mutex;
 
 use crate::affinity;
@@ -168,8 +168,12 @@ impl Collector {
     /// A recorder: the fast way to record spans, for one thread.
     ///
     /// # Errors
-    /// There are [`Config::recorders_max`] already ([`Error::is_resources`]).
+    /// There are [`Config::recorders_max`] already ([`Error::is_resources`]), or the collector was
+    /// shut down ([`Error::is_shut_down`]).
     pub fn recorder(&self) -> Result<Recorder, Error> {
+        if self.inner.shared.signal.is_closed() {
+            return Err(Error::ended(self.ledger()));
+        }
         let max = self.inner.settings.recorders_max;
         let with_leases = max + self.inner.leases.made();
         self.inner.new_recorder(with_leases).ok_or_else(|| {
@@ -184,8 +188,9 @@ impl Collector {
     ///
     /// # Errors
     /// The core is not among [`Config::worker_cores`], if any are given, or not among those the
-    /// process may use ([`Error::is_core`]); or there is no recorder or thread to be had
-    /// ([`Error::is_resources`]).
+    /// process may use ([`Error::is_core`]); there is no recorder or thread to be had, or the name
+    /// has a zero byte ([`Error::is_resources`]); or the collector was shut down
+    /// ([`Error::is_shut_down`]).
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -212,6 +217,13 @@ impl Collector {
             name: name.into(),
             core,
         };
+        if worker.name.contains('\0') {
+            let name = &worker.name;
+            return Err(Error::resources(
+                format!("no thread can have the name {name:?}: it has a zero byte"),
+                None,
+            ));
+        }
         self.inner.check_worker_core(core)?;
         let mut recorder = self.recorder()?;
         let place = PinnedPlace {
@@ -254,7 +266,7 @@ impl Collector {
         }
     }
 
-    /// The cores threads can be pinned to: those the calling thread may run on.
+    /// The cores threads can be pinned to: those the process may use.
     #[must_use]
     pub fn cores() -> Vec<usize> {
         affinity::cores()
@@ -262,34 +274,35 @@ impl Collector {
 
     /// Waits until every span that was recorded before, on any thread, has an outcome.
     ///
-    /// What waits for a backoff is tried again at once.
+    /// What waits for a backoff is tried again at once. An outcome may also be that the endpoint
+    /// rejected the spans: the ledger tells.
     ///
     /// # Errors
     /// `timeout` passed before ([`Error::is_timed_out`]), or the collector was shut down
     /// ([`Error::is_shut_down`]); both with the ledger.
     pub fn flush(&self, timeout: Duration) -> Result<Ledger, Error> {
         let inner = &*self.inner;
-        let deadline = Instant::now() + timeout;
+        let deadline = after(timeout);
         let (done, outcome) = bounded(1);
         inner.command(Command::Flush { deadline, done });
-        match outcome.recv_deadline(deadline) {
-            Ok(()) => Ok(self.ledger()),
-            Err(RecvTimeoutError::Timeout) => Err(Error::timed_out(self.ledger())),
-            // The network thread let go of the flush at its deadline, or ended.
-            Err(RecvTimeoutError::Disconnected) if Instant::now() >= deadline => {
-                Err(Error::timed_out(self.ledger()))
-            }
-            Err(RecvTimeoutError::Disconnected) => inner
-                .final_ledger()
-                .and_then(|ledger| Err(Error::ended(ledger))),
+        if outcome.recv_deadline(deadline).is_ok() {
+            return Ok(self.ledger());
         }
+        if inner.network.has_ended() {
+            return Err(Error::ended(inner.final_ledger()?));
+        }
+        let ledger = self.ledger();
+        if ledger.pending() == 0 {
+            return Ok(ledger);
+        }
+        Err(Error::timed_out(ledger))
     }
 
     /// Refuses spans from now on, delivers what is there within
     /// [`Config::shutdown_timeout_ms`], and ends the network thread.
     ///
-    /// What could not be delivered is in the returned ledger, as dropped. Calling it again gives
-    /// the ledger again.
+    /// That there was nothing left to deliver is not what `Ok` says: what could not be delivered
+    /// is in the ledger, as dropped. Calling it again gives the ledger again.
     ///
     /// # Errors
     /// The network thread panicked; the error has the ledger.
@@ -326,6 +339,12 @@ impl fmt::Debug for Collector {
             .field("ledger", &self.ledger())
             .finish_non_exhaustive()
     }
+}
+
+/// The moment when `timeout` has passed, or one that nobody lives to see.
+fn after(timeout: Duration) -> Instant {
+    const CENTURY: Duration = Duration::from_secs(100 * 365 * 86_400);
+    Instant::now() + timeout.min(CENTURY)
 }
 
 /// How long after its deadline the network thread may take to end.
@@ -367,7 +386,7 @@ impl Inner {
     }
 
     fn shut_down(&self, timeout: Duration) -> Result<Ledger, Error> {
-        let deadline = Instant::now() + timeout;
+        let deadline = after(timeout);
         self.shared.signal.close();
         self.command(Command::ShutDown { deadline });
         match self.network.ended.recv_deadline(deadline + GRACE) {
@@ -430,6 +449,10 @@ impl NetworkThread {
             last_stats,
             handle: Mutex::new(Some(handle)),
         })
+    }
+
+    fn has_ended(&self) -> bool {
+        self.ended.try_recv() == Err(TryRecvError::Disconnected)
     }
 
     /// Waits for the end of the thread.

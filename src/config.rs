@@ -36,7 +36,8 @@ pub struct Config {
     pub endpoint: String,
     /// The resource's `service.name`. Default `unknown_service:` and the executable's name.
     pub service_name: String,
-    /// More attributes of the resource. Default none. `telemetry.sdk.*` is always there.
+    /// More attributes of the resource. Default none. `telemetry.sdk.*` is there unless given
+    /// here; of several with the same key the last counts.
     pub resource_attributes: Vec<KeyValue>,
     /// Spans of one recorder that make a batch: they are sent without waiting for
     /// [`batch_timeout_ms`](Self::batch_timeout_ms). Default 4,096. A request holds whatever is
@@ -48,24 +49,28 @@ pub struct Config {
     /// Spans held while they wait for delivery. Default 100,000.
     ///
     /// Memory: 256 bytes for each, in whole slabs, allocated and touched at start. Larger spans
-    /// fill it before this number is reached.
+    /// fill it before this number is reached. Besides, each recorder has a slab of its own.
     pub buffer_capacity: usize,
     /// Size of a slab: the largest span that can be recorded (less 64 bytes), and the memory
-    /// that each recording thread has for itself. Default 64 KiB, at most 16 MiB; rounded up
-    /// to whole pages.
+    /// that each recorder has for itself. Default 64 KiB, at most 16 MiB; rounded up to whole
+    /// pages.
     pub slab_bytes: usize,
     /// Largest body of a request in bytes. Default 4 MiB, at most 64 MiB (OTLP's limit).
     /// Receivers refuse what they find too large: the OpenTelemetry Collector above 20 MiB.
     pub request_bytes_max: usize,
     /// What happens to spans when the buffer is full. Default [`Overflow::Refuse`].
     pub overflow: Overflow,
-    /// The core the network thread is pinned to. Default none: the scheduler decides.
+    /// The core the network thread is pinned to. Default none: the scheduler decides, among the
+    /// cores of the thread that calls [`Collector::new`](crate::Collector::new), so call that
+    /// before pinning this one.
     pub network_core: Option<usize>,
     /// The cores [`spawn_pinned`](crate::Collector::spawn_pinned) may pin to. Default empty:
     /// any core the process may use.
     pub worker_cores: Vec<usize>,
-    /// Recorders that can exist at a time, not counting the few behind `collect`. Default 1,024.
-    /// Memory: about 1 KiB plus 16 bytes for each slab, for each recorder that exists.
+    /// Recorders that can exist at a time, not counting those behind `collect`. Default 1,024.
+    ///
+    /// Memory, touched when a recorder is made and kept for the next: a slab, 16 bytes for each
+    /// slab of the buffer, and 1 KiB.
     pub recorders_max: usize,
     /// Milliseconds to establish a connection. Default 5,000.
     pub connect_timeout_ms: u64,
@@ -89,14 +94,15 @@ pub enum Overflow {
     /// [`Refused::BufferFull`](crate::Refused::BufferFull).
     #[default]
     Refuse,
-    /// The oldest spans that are not on the way are dropped, some slabs at a time. A burst that
-    /// fills the buffer faster than the network thread runs is refused as above.
+    /// The oldest spans that are not on the way are dropped, some slabs at a time, from seven
+    /// eighths full on. A burst that fills the buffer faster than the network thread runs is
+    /// refused as above.
     DropOldest,
     /// Recording waits for room, at most so many milliseconds, then refuses as above. After a
     /// wait in vain a recorder refuses without waiting until there has been room again, so that
     /// an outage stops a thread once, not at every span.
     Block {
-        /// Milliseconds to wait.
+        /// Milliseconds to wait, at most a day.
         timeout_ms: u64,
     },
 }
@@ -163,6 +169,11 @@ impl Settings {
         let target = Target::parse(&config.endpoint)?;
         check_sizes(config)?;
         check_times(config)?;
+        if config.resource_attributes.iter().any(|a| a.key.is_empty()) {
+            return Err(Error::config(
+                "resource_attributes has an empty key: name it",
+            ));
+        }
         affinity::check(config.network_core.iter().chain(&config.worker_cores))?;
 
         let slab_bytes = config.slab_bytes.next_multiple_of(PAGE_BYTES);
@@ -244,6 +255,9 @@ fn check_times(config: &Config) -> Result<(), Error> {
         in_range(name, value, 1, DAY_MS)?;
     }
     in_range("shutdown_timeout_ms", config.shutdown_timeout_ms, 0, DAY_MS)?;
+    if let Overflow::Block { timeout_ms } = config.overflow {
+        in_range("timeout_ms of Overflow::Block", timeout_ms, 0, DAY_MS)?;
+    }
     if config.retry_initial_ms > config.retry_max_ms {
         return Err(Error::config(format!(
             "retry_initial_ms is {}, more than retry_max_ms ({}): lower it or raise retry_max_ms",
@@ -276,13 +290,21 @@ fn leases() -> usize {
 
 /// The resource and scope that all spans are sent under.
 fn envelope(config: &Config) -> Envelope {
+    let service_name = match &*config.service_name {
+        "" => default_service_name(),
+        name => name.to_string(),
+    };
     let mut attributes = vec![
-        KeyValue::new("service.name", config.service_name.clone()),
+        KeyValue::new("service.name", service_name),
         KeyValue::new("telemetry.sdk.language", "rust"),
         KeyValue::new("telemetry.sdk.name", env!("CARGO_PKG_NAME")),
         KeyValue::new("telemetry.sdk.version", env!("CARGO_PKG_VERSION")),
     ];
-    attributes.extend(config.resource_attributes.iter().cloned());
+    // The user's own beat these; a key must not stand twice.
+    for attribute in &config.resource_attributes {
+        attributes.retain(|other| other.key != attribute.key);
+        attributes.push(attribute.clone());
+    }
     let scope = proto::InstrumentationScope {
         name: env!("CARGO_PKG_NAME").to_string(),
         version: env!("CARGO_PKG_VERSION").to_string(),

@@ -66,11 +66,11 @@
 //! * [`Recorder::record`] allocates nothing, takes no lock and makes no system call, but for
 //!   waking the network thread when that sleeps and a batch is complete. It waits only with
 //!   [`Overflow::Block`].
-//! * Memory is fixed at start: see [`Config::buffer_capacity`].
+//! * Memory is bounded: see [`Config::buffer_capacity`] and [`Config::recorders_max`].
 //! * The [`Ledger`] closes to the span, at any moment:
 //!   `accepted = delivered + rejected + dropped + in flight + buffered`.
-//! * Delivery is at least once: a request is sent again when its connection broke before the
-//!   response came.
+//! * A request is sent again after a broken connection, a timeout, or a status that asks for it,
+//!   so a span may arrive twice then; otherwise once.
 //! * Whatever the endpoint does, recording threads notice nothing but, once the buffer is full,
 //!   refused spans.
 //!

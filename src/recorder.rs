@@ -184,7 +184,14 @@ impl Recorder {
             return Err(Refused::TooLarge { bytes, bytes_max });
         }
         self.seal();
-        let (writer, reader) = self.open(end_time).ok_or(Refused::BufferFull)?;
+        let Some((writer, reader)) = self.open(end_time) else {
+            // It may have waited until the shutdown.
+            return Err(if self.shared.signal.is_closed() {
+                Refused::ShutDown
+            } else {
+                Refused::BufferFull
+            });
+        };
         if self.ring.push(reader).is_err() {
             // Cannot be: the ring has a place for each slab there is.
             return Err(Refused::BufferFull);

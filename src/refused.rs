@@ -6,7 +6,7 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Refused {
-    /// All of the buffer's memory holds spans that wait for delivery.
+    /// As many spans wait for delivery as [`Config::buffer_capacity`](crate::Config) allows.
     BufferFull,
     /// The encoded span is larger than a slab.
     TooLarge {

@@ -98,9 +98,9 @@ pub struct SpanRef<'a> {
     pub name: &'a str,
     /// Its role between services.
     pub kind: SpanKind,
-    /// When it began, in nanoseconds since the Unix epoch.
+    /// When it began, in nanoseconds since the Unix epoch; 0 is sent as unknown.
     pub start_time: u64,
-    /// When it ended, in nanoseconds since the Unix epoch.
+    /// When it ended, in nanoseconds since the Unix epoch; 0 is sent as unknown.
     pub end_time: u64,
     /// What is known about it. Keys should be unique.
     pub attributes: &'a [KeyValueRef<'a>],
@@ -297,4 +297,27 @@ macro_rules! from_number {
     )*};
 }
 
-from_number!(bool => Bool, i64 => Int, i32 => Int, u32 => Int, u16 => Int, f64 => Double);
+from_number!(
+    bool => Bool,
+    i64 => Int, i32 => Int, i16 => Int, i8 => Int, u32 => Int, u16 => Int, u8 => Int,
+    f64 => Double, f32 => Double
+);
+
+/// Numbers that may not fit into OTLP's `i64`: larger ones become its largest.
+macro_rules! from_large_number {
+    ($($from:ty),*) => {$(
+        impl From<$from> for AnyValue {
+            fn from(value: $from) -> Self {
+                Self::Int(i64::try_from(value).unwrap_or(i64::MAX))
+            }
+        }
+
+        impl From<$from> for AnyValueRef<'_> {
+            fn from(value: $from) -> Self {
+                Self::Int(i64::try_from(value).unwrap_or(i64::MAX))
+            }
+        }
+    )*};
+}
+
+from_large_number!(u64, usize);

@@ -333,7 +333,8 @@ impl Receiver {
         self.state.inner.lock().kept.clone()
     }
 
-    /// The spans of the kept requests whose spans were taken, oldest first.
+    /// The spans of the kept requests whose spans were taken, oldest first. (A partial success
+    /// does not say which spans it rejects, so all of its request are here.)
     #[must_use]
     pub fn spans(&self) -> Vec<proto::Span> {
         let inner = self.state.inner.lock();

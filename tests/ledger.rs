@@ -199,8 +199,8 @@ fn a_full_buffer_refuses_the_newest() {
     receiver.pause();
     let collector = Collector::new(config(&receiver)).unwrap();
     let accepted = produce(&collector, 5_000);
-    // Whole slabs, of which there are at least eight.
-    assert!((9_000..=10_100).contains(&accepted), "{accepted}");
+    // Whole slabs, and one of its own for each recorder.
+    assert!((10_000..=11_300).contains(&accepted), "{accepted}");
     let ledger = collector.ledger();
     assert_eq!(ledger.refused.buffer_full, 20_000 - accepted);
     receiver.resume();
@@ -390,4 +390,53 @@ fn a_batch_is_sent_when_it_is_complete() {
         wait_for(&collector, |ledger| ledger.delivered() == delivered);
     }
     assert_eq!(receiver.counts().requests, 4);
+}
+
+#[test]
+fn quiet_recorders_take_no_room_from_others() {
+    for overflow in [Overflow::Refuse, Overflow::DropOldest] {
+        let receiver = Receiver::start_counting().unwrap();
+        let collector = Collector::new(Config {
+            overflow,
+            buffer_capacity: 2_000,
+            ..config(&receiver)
+        })
+        .unwrap();
+        // Many more than there are shared slabs.
+        let mut recorders: Vec<_> = (0..200).map(|_| collector.recorder().unwrap()).collect();
+        for round in 1..=5 {
+            for recorder in &mut recorders {
+                record(recorder, "span").unwrap();
+            }
+            let ledger = collector.flush(PATIENCE).unwrap();
+            assert_eq!(ledger.delivered(), round * 200, "{ledger}");
+        }
+    }
+}
+
+#[test]
+fn a_thread_that_waits_for_room_is_released_by_shutdown() {
+    let receiver = Receiver::start().unwrap();
+    receiver.pause();
+    let collector = Collector::new(Config {
+        overflow: Overflow::Block {
+            timeout_ms: 86_400_000,
+        },
+        shutdown_timeout_ms: 1,
+        ..config(&receiver)
+    })
+    .unwrap();
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| {
+            let mut recorder = collector.recorder().unwrap();
+            loop {
+                if let Err(refused) = record(&mut recorder, "span") {
+                    return refused;
+                }
+            }
+        });
+        wait_for(&collector, |ledger| ledger.accepted >= 10_000);
+        collector.shutdown().unwrap();
+        assert_eq!(waiting.join().unwrap(), Refused::ShutDown);
+    });
 }

@@ -1,5 +1,6 @@
 //! Threads are pinned where the configuration says, or an error says where they can be.
 
+use core_affinity::CoreId;
 use otlp_collector::testing::Receiver;
 use otlp_collector::{Collector, Config, SpanRef};
 
@@ -35,13 +36,12 @@ fn what_took_effect_can_be_read_back() {
         .spawn_pinned(first, "worker-0", move |recorder| {
             let span = SpanRef::new([1; 16], recorder.span_id(), "pinned");
             recorder.record(&span).unwrap();
-            // Of the calling thread: only the one it is pinned to.
-            (Collector::cores(), watched.pinning())
+            (core_affinity::get_core_ids().unwrap(), watched.pinning())
         })
         .unwrap();
     assert_eq!(worker.thread().name(), Some("worker-0"));
     let (cores_of_worker, pinning) = worker.join().unwrap();
-    assert_eq!(cores_of_worker, [first]);
+    assert_eq!(cores_of_worker, [CoreId { id: first }]);
     assert_eq!(pinning.network_core, Some(last));
     assert_eq!(pinning.workers.len(), 1);
     assert_eq!(
@@ -117,4 +117,29 @@ fn a_worker_that_panics_says_so_and_loses_nothing() {
     assert!(worker.join().is_err());
     assert!(collector.pinning().workers.is_empty());
     assert_eq!(collector.shutdown().unwrap().delivered(), 1);
+}
+
+#[test]
+fn a_pinned_thread_can_start_a_collector_on_other_cores() {
+    let receiver = Receiver::start().unwrap();
+    let cores = Collector::cores();
+    let last = *cores.last().unwrap();
+    assert!(core_affinity::set_for_current(CoreId { id: cores[0] }));
+    let collector = Collector::new(Config {
+        network_core: Some(last),
+        ..config(&receiver)
+    })
+    .unwrap();
+    assert_eq!(collector.pinning().network_core, Some(last));
+    assert_eq!(Collector::cores(), cores);
+}
+
+#[test]
+fn a_thread_name_that_cannot_be_is_an_error() {
+    let receiver = Receiver::start().unwrap();
+    let collector = Collector::new(config(&receiver)).unwrap();
+    let error = collector
+        .spawn_pinned(Collector::cores()[0], "a\0b", |_| ())
+        .unwrap_err();
+    assert!(error.to_string().contains("zero byte"));
 }

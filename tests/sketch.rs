@@ -4,7 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use otlp_collector::testing::Receiver;
-use otlp_collector::{Collector, Config, KeyValue, Refused, Span, Status};
+use otlp_collector::{Collector, Config, KeyValue, Overflow, Refused, Span, Status};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -122,7 +122,12 @@ fn a_thousand_threads_at_once_lose_nothing() {
     const THREADS: u64 = 1_000;
     const SPANS: u64 = 100;
     let receiver = Receiver::start_counting().unwrap();
-    let collector = Collector::new(config(&receiver)).unwrap();
+    let collector = Collector::new(Config {
+        // However slow the receiver is, and whoever has to wait for a recorder.
+        overflow: Overflow::Block { timeout_ms: 60_000 },
+        ..config(&receiver)
+    })
+    .unwrap();
     thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| {
@@ -167,6 +172,9 @@ fn after_shutdown_spans_are_refused_and_counted() {
     assert_eq!((first.delivered(), again.delivered()), (1, 1));
     assert_eq!(again.refused.shut_down, 2);
     assert!(collector.flush(PATIENCE).unwrap_err().is_shut_down());
+    assert!(collector.recorder().unwrap_err().is_shut_down());
+    let worker = collector.spawn_pinned(Collector::cores()[0], "late", |_| ());
+    assert!(worker.unwrap_err().is_shut_down());
     assert_eq!(collector.stats().network.requests, 1);
 }
 
@@ -189,4 +197,16 @@ fn flush_covers_other_threads_and_open_slabs() {
         assert_eq!(ledger.delivered(), expected, "round {round}");
         assert_eq!(receiver.spans().len() as u64, expected);
     }
+}
+
+#[test]
+fn flush_takes_any_timeout() {
+    let receiver = Receiver::start().unwrap();
+    let collector = Collector::new(config(&receiver)).unwrap();
+    // Nothing is pending, so nothing can be late.
+    collector.flush(Duration::ZERO).unwrap();
+    collector.collect(Span::new("one")).unwrap();
+    let ledger = collector.flush(Duration::MAX).unwrap();
+    assert_eq!(ledger.delivered(), 1);
+    collector.flush(Duration::ZERO).unwrap();
 }

@@ -118,10 +118,17 @@ fn introduce(options: &Options, collector: &Collector, receiver: Option<&Receive
         options.threads,
     );
     eprintln!(
-        "Cores {:?}; network thread on core {:?}; {} MiB of buffer",
+        "Cores {:?}; network thread {}; {:.1} MB of buffer; when it is full, {}",
         Collector::cores(),
-        collector.pinning().network_core,
-        collector.buffer_bytes() >> 20,
+        match collector.pinning().network_core {
+            Some(core) => format!("on core {core}"),
+            None => "not pinned".to_string(),
+        },
+        collector.buffer_bytes() as f64 / 1e6,
+        match options.rate {
+            Some(_) => "spans are refused",
+            None => "threads wait for room, 30 s at most",
+        },
     );
 }
 
@@ -152,9 +159,15 @@ fn work(options: &Options, collector: &Collector) -> Result<Vec<Worker<Records>>
     let began = Instant::now();
     // Often at first, since a short run is over in less than a second.
     let mut interval = Duration::from_millis(100);
+    let mut error_shown = None;
     while progress.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
         let elapsed = began.elapsed();
         show_progress(collector, elapsed);
+        let error = collector.stats().network.last_error;
+        if error.is_some() && error != error_shown {
+            eprintln!("\n{}", error.as_deref().unwrap_or_default());
+            error_shown = error;
+        }
         if elapsed >= Duration::from_secs(1) {
             interval = Duration::from_secs(1);
         }

@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::ffi::OsStr;
 use std::thread::available_parallelism;
 
 use lexopt::prelude::{Long, Short, ValueExt};
@@ -11,7 +12,8 @@ Records spans from several threads, sends them, and accounts for every one.
                                (or set OTEL_EXPORTER_OTLP_ENDPOINT)
     --spans N                  how many spans (default 1000000)
     --threads N                from how many threads (default: one for each core, 2 at least)
-    --rate N                   spans/s of all threads together (default: flat out)
+    --rate N                   spans/s of all threads together; a full buffer refuses spans
+                               (default: flat out; a full buffer makes threads wait)
     --shutdown-timeout-ms N    how long undelivered spans are waited for (default 10000)
     --json                     print the figures as one JSON object, as the last line
     --help                     print this";
@@ -43,14 +45,18 @@ impl Options {
         while let Some(arg) = args.next()? {
             match arg {
                 Long("endpoint") => options.endpoint = Some(args.value()?.string()?),
-                Long("spans") => options.spans = positive("spans", args.value()?.parse()?)?,
+                Long("spans") => {
+                    options.spans = positive("spans", number("spans", &args.value()?)?)?
+                }
                 Long("threads") => {
-                    let threads = positive("threads", args.value()?.parse()?)?;
+                    let threads = positive("threads", number("threads", &args.value()?)?)?;
                     options.threads = usize::try_from(threads).unwrap_or(usize::MAX);
                 }
-                Long("rate") => options.rate = Some(positive("rate", args.value()?.parse()?)?),
+                Long("rate") => {
+                    options.rate = Some(positive("rate", number("rate", &args.value()?)?)?)
+                }
                 Long("shutdown-timeout-ms") => {
-                    options.shutdown_timeout_ms = args.value()?.parse()?
+                    options.shutdown_timeout_ms = number("shutdown-timeout-ms", &args.value()?)?
                 }
                 Long("json") => options.json = true,
                 Long("help") | Short('h') => options.help = true,
@@ -59,6 +65,11 @@ impl Options {
         }
         Ok(options)
     }
+}
+
+fn number(name: &str, value: &OsStr) -> Result<u64, lexopt::Error> {
+    let parsed = value.to_str().and_then(|text| text.parse().ok());
+    parsed.ok_or_else(|| format!("--{name} takes a whole number, not {value:?}").into())
 }
 
 fn positive(name: &str, value: u64) -> Result<u64, lexopt::Error> {

@@ -96,6 +96,9 @@ impl Report {
             "record_ns": Percentiles::of(&records.record_ns, 1.0).json(),
             "delivery_ms": Percentiles::of(&network.delivery_us, 1e3).json(),
             "rss_growth_bytes": rss_growth_bytes,
+            "requests": network.requests,
+            "retries": network.retries,
+            "last_error": network.last_error,
         });
         if let Some(counts) = received {
             figures["received"] = json!(counts.spans);
@@ -188,7 +191,7 @@ impl Report {
         )?;
         writeln!(
             f,
-            "record       {} ns  (waiting for room included)",
+            "record       {} ns  (one span in 61 is measured; waiting for room included)",
             Percentiles::of(&records.record_ns, 1.0),
         )?;
         if self.outcome.ledger.delivered() == 0 {
@@ -201,7 +204,7 @@ impl Report {
         )?;
         writeln!(
             f,
-            "span         {:.0} bytes, {:.0} ns of CPU ({:.2} cores meanwhile, without the receiver)",
+            "a span       {:.0} bytes, {:.0} ns of CPU ({:.2} cores; an embedded receiver not counted)",
             self.bytes_per_span(),
             self.cpu_ns_per_span(),
             self.cpu_time.as_secs_f64() / self.elapsed.as_secs_f64(),
@@ -226,20 +229,20 @@ impl Report {
         let mut line = |name: &str, spans: u64, remark: String| {
             writeln!(f, "{name:<12} {:>13}  {remark}", grouped(spans))
         };
-        line("spans", self.outcome.spans, String::new())?;
+        line("recorded", self.outcome.spans, String::new())?;
         line(
             "refused",
             refused.total(),
-            format!("buffer full {}", grouped(refused.buffer_full)),
+            format!("by this side: buffer full {}", grouped(refused.buffer_full)),
         )?;
         line("accepted", ledger.accepted, String::new())?;
         line("delivered", ledger.delivered(), String::new())?;
-        line("rejected", ledger.rejected(), String::new())?;
+        line("rejected", ledger.rejected(), "by the endpoint".into())?;
         line(
             "dropped",
             ledger.dropped(),
             format!(
-                "overflow {}, shut down {}",
+                "by this side: overflow {}, shut down {}",
                 grouped(dropped.overflow),
                 grouped(dropped.shut_down)
             ),

@@ -62,7 +62,12 @@ impl Plan {
         while left > 0 {
             self.pace(began, self.spans - left);
             let children = CHILDREN.min(left - 1);
-            record_trace(recorder, children, left, &mut records.record_ns);
+            record_trace(
+                recorder,
+                children,
+                self.spans - left,
+                &mut records.record_ns,
+            );
             left -= 1 + children;
         }
         records
@@ -83,7 +88,13 @@ impl Plan {
     }
 }
 
-fn record_trace(recorder: &mut Recorder, children: u64, left: u64, record_ns: &mut Histogram<u64>) {
+/// Records a trace whose first span has this number.
+fn record_trace(
+    recorder: &mut Recorder,
+    children: u64,
+    number: u64,
+    record_ns: &mut Histogram<u64>,
+) {
     let trace_id = recorder.trace_id();
     let root_id = recorder.span_id();
     let start_time = unix_nanos();
@@ -103,7 +114,7 @@ fn record_trace(recorder: &mut Recorder, children: u64, left: u64, record_ns: &m
             attributes: &attributes,
             ..SpanRef::new(trace_id, recorder.span_id(), "SELECT shop.order_line")
         };
-        record(recorder, &span, left - child, record_ns);
+        record(recorder, &span, number + child, record_ns);
     }
     let attributes = [
         KeyValueRef::new("http.request.method", "GET"),
@@ -118,14 +129,19 @@ fn record_trace(recorder: &mut Recorder, children: u64, left: u64, record_ns: &m
         attributes: &attributes,
         ..SpanRef::new(trace_id, root_id, "GET /shop/{shop}/orders/{id}")
     };
-    record(recorder, &span, left - children, record_ns);
+    record(recorder, &span, number + children, record_ns);
 }
 
-/// Records a span; measures how long that takes if it is this one's turn.
+/// Records a span; measures how long that takes if it is this one's turn, the first's included.
 ///
 /// A refused span is counted by the collector, so there is nothing to do about it here.
-fn record(recorder: &mut Recorder, span: &SpanRef<'_>, left: u64, record_ns: &mut Histogram<u64>) {
-    if !left.is_multiple_of(SAMPLE_EVERY) {
+fn record(
+    recorder: &mut Recorder,
+    span: &SpanRef<'_>,
+    number: u64,
+    record_ns: &mut Histogram<u64>,
+) {
+    if !number.is_multiple_of(SAMPLE_EVERY) {
         let _ = recorder.record(span);
         return;
     }

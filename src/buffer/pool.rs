@@ -21,7 +21,10 @@ pub(crate) const PAGE_BYTES: usize = 4096;
 /// recorder has one of its own, so that the open slab of a recorder that has fallen quiet takes
 /// nothing from the others.
 pub(crate) struct Pool {
+    /// Where the first slab begins.
     memory: NonNull<u8>,
+    slabs: u32,
+    allocation: NonNull<u8>,
     layout: Layout,
     slab_bytes: usize,
     spans_per_slab: u32,
@@ -55,12 +58,18 @@ impl Pool {
         let slabs = shared + recorders_max;
         assert!(slab_bytes.is_multiple_of(PAGE_BYTES) && slab_bytes > HEADER_BYTES);
         assert!((1..u32::MAX as usize).contains(&slabs) && slab_bytes <= u32::MAX as usize);
-        let bytes = slabs.checked_mul(slab_bytes)?;
-        let layout = Layout::from_size_align(bytes, PAGE_BYTES).ok()?;
-        // SAFETY: the layout's size is not zero, since neither factor is.
-        let memory = NonNull::new(unsafe { alloc_zeroed(layout) })?;
+        // Aligned by hand: for an alignment beyond the usual one the system's allocator would
+        // write the zeros itself, and so touch what recorders to come may never need.
+        let bytes = slabs.checked_mul(slab_bytes)?.checked_add(PAGE_BYTES)?;
+        let layout = Layout::from_size_align(bytes, align_of::<usize>()).ok()?;
+        // SAFETY: the layout's size is not zero.
+        let allocation = NonNull::new(unsafe { alloc_zeroed(layout) })?;
+        let padding = allocation.align_offset(PAGE_BYTES);
         let pool = Self {
-            memory,
+            // SAFETY: the allocation has a page more than the slabs need.
+            memory: unsafe { allocation.add(padding) },
+            slabs: slabs as u32,
+            allocation,
             layout,
             slab_bytes,
             spans_per_slab,
@@ -82,10 +91,9 @@ impl Pool {
     pub(crate) fn join(&self) {
         let recorders = self.recorders.fetch_add(1, Ordering::Relaxed) + 1;
         let most = self.recorders_most.fetch_max(recorders, Ordering::Relaxed);
-        let slabs = self.slabs() as u32;
         // Empty unless `recorders` is a new record; never the same slab for two callers.
-        let first = (self.shared + most).min(slabs);
-        self.circulate(first..(self.shared + recorders).min(slabs));
+        let first = (self.shared + most).min(self.slabs);
+        self.circulate(first..(self.shared + recorders).min(self.slabs));
     }
 
     /// One recorder less.
@@ -123,10 +131,6 @@ impl Pool {
     pub(crate) fn bytes(&self) -> usize {
         let recorders = self.recorders_most.load(Ordering::Relaxed);
         (self.shared + recorders) as usize * self.slab_bytes
-    }
-
-    fn slabs(&self) -> usize {
-        self.layout.size() / self.slab_bytes
     }
 
     /// As [`open`](Self::open), but waits for a slab until `deadline`, or until `give_up`.
@@ -174,7 +178,7 @@ impl Pool {
     }
 
     fn slab(&self, index: u32) -> NonNull<u8> {
-        debug_assert!((index as usize) < self.slabs());
+        debug_assert!(index < self.slabs);
         // SAFETY: indices come from the free list, which holds only those of this pool's slabs.
         unsafe { self.memory.add(index as usize * self.slab_bytes) }
     }
@@ -202,14 +206,14 @@ impl Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        let circulating = self.bytes() / self.slab_bytes;
-        for index in 0..circulating.min(self.slabs()) {
+        let recorders = self.recorders_most.load(Ordering::Relaxed);
+        for index in 0..(self.shared + recorders).min(self.slabs) {
             // SAFETY: each header was written by `circulate`, and no holder of a slab is left,
             // since each keeps the pool alive. (A no-op but for loom's atomics.)
-            unsafe { self.slab(index as u32).cast::<Header>().drop_in_place() };
+            unsafe { self.slab(index).cast::<Header>().drop_in_place() };
         }
         // SAFETY: allocated by `new` with this layout.
-        unsafe { dealloc(self.memory.as_ptr(), self.layout) };
+        unsafe { dealloc(self.allocation.as_ptr(), self.layout) };
     }
 }
 

@@ -26,9 +26,21 @@ impl Target {
     pub(crate) fn parse(endpoint: &str) -> Result<Self, Error> {
         let wrong = |why: &str| {
             Error::config(format!(
-                "endpoint {endpoint:?} {why}; it looks like \"http://localhost:4318\""
+                "endpoint {endpoint:?} {why}; expected something like \"http://localhost:4318\""
             ))
         };
+        if endpoint.contains('@') {
+            return Err(Error::config(
+                "endpoint has a user name or password (not shown), which OTLP does not use: \
+                 remove all up to the @",
+            ));
+        }
+        if endpoint.contains('#') {
+            return Err(wrong("has a fragment"));
+        }
+        if endpoint == "http://" {
+            return Err(wrong("has no host"));
+        }
         let uri: Uri = endpoint
             .parse()
             .map_err(|error| wrong(&format!("is no URL ({error})")))?;
@@ -44,9 +56,6 @@ impl Target {
             None => return Err(wrong("has no scheme")),
         }
         let authority = uri.authority().ok_or_else(|| wrong("has no host"))?;
-        if authority.as_str().contains('@') {
-            return Err(wrong("has a user name, which OTLP does not use"));
-        }
         let host = uri.host().unwrap_or_default();
         let host = host.trim_start_matches('[').trim_end_matches(']');
         if host.is_empty() {
@@ -117,7 +126,8 @@ mod tests {
         for (endpoint, reason) in [
             ("", "is no URL"),
             ("localhost:4318", "has no"),
-            ("http://", "is no URL"),
+            ("http://", "has no host"),
+            ("http://h/#here", "has a fragment"),
             ("http://:4318", "has no host"),
             ("http://h:0", "invalid port"),
             ("http://h:99999", "port"),
@@ -125,12 +135,19 @@ mod tests {
             ("http://h h", "is no URL"),
             ("ftp://h", "unknown scheme \"ftp\""),
             ("https://h:4318", "feature `tls`"),
-            ("http://user:secret@h", "user name"),
             ("/v1/traces", "has no scheme"),
         ] {
             let error = Target::parse(endpoint).unwrap_err().to_string();
             assert!(error.contains(reason), "{endpoint}: {error}");
             assert!(error.contains(&format!("{endpoint:?}")), "{error}");
         }
+    }
+
+    #[test]
+    fn a_password_is_not_shown() {
+        let error = Target::parse("http://user:secret@h")
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("user name") && !error.contains("secret"));
     }
 }

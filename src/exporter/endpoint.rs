@@ -234,8 +234,7 @@ impl Endpoint {
             }
         }
         let reason = error.map_or("the name has no address".to_string(), |e| e.to_string());
-        let url = &self.settings.target.url;
-        self.failed(&format!("cannot connect to {url}: {reason}"), context);
+        self.failed(&format!("cannot connect: {reason}"), context);
         true
     }
 
@@ -413,7 +412,11 @@ impl Endpoint {
             }
             partial.rejected.min(spans)
         } else {
-            self.note(&format!("final status {}", response.status), context);
+            let status = response.status;
+            self.note(
+                &format!("answered {status}: {spans} spans rejected"),
+                context,
+            );
             spans
         };
         self.backoff.reset();
@@ -432,7 +435,8 @@ impl Endpoint {
         let asked = response.retry_after.as_deref().and_then(retry::retry_after);
         self.throttled = asked.is_some();
         self.retry_at = Some(context.now + asked.unwrap_or_default().max(backoff));
-        self.note(&format!("retryable status {}", response.status), context);
+        let status = response.status;
+        self.note(&format!("answered {status}: to be sent again"), context);
     }
 
     /// The connection is of no use any more; what was on it is sent again.
@@ -499,8 +503,10 @@ fn record_success(request: &Request, stats: &mut NetworkStats) {
     for batch in request.batches.iter().step_by(step) {
         for span in Fields::new(batch).map_while(Result::ok) {
             let end_time = span.bytes().map_or(0, span_end_time);
-            let us = now.saturating_sub(end_time) / 1000;
-            stats.delivery_us.saturating_record(us);
+            if end_time > 0 {
+                let us = now.saturating_sub(end_time) / 1000;
+                stats.delivery_us.saturating_record(us);
+            }
         }
     }
 }

@@ -34,7 +34,9 @@ pub(crate) enum ResponseError {
 impl fmt::Display for ResponseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::MalformedHead => "the response head is no HTTP/1.1",
+            Self::MalformedHead => {
+                "the response is no HTTP/1.1 (a gRPC port? OTLP/HTTP is usually 4318)"
+            }
             Self::HeadTooLong => "the response head is longer than 64 KiB",
             Self::MalformedBody => "the response body is framed wrongly",
             Self::BodyTooLong => "the response body is longer than 4 MiB",
