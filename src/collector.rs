@@ -274,7 +274,8 @@ impl Collector {
 
     /// Waits until every span that was recorded before, on any thread, has an outcome.
     ///
-    /// What waits for a backoff is tried again at once. An outcome may also be that the endpoint
+    /// What waits for a backoff is tried again at once, unless the endpoint itself has asked for
+    /// the wait. An outcome may also be that the endpoint
     /// rejected the spans: the ledger tells.
     ///
     /// # Errors

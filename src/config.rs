@@ -69,8 +69,8 @@ pub struct Config {
     pub worker_cores: Vec<usize>,
     /// Recorders that can exist at a time, not counting those behind `collect`. Default 1,024.
     ///
-    /// Memory, touched when a recorder is made and kept for the next: a slab, 16 bytes for each
-    /// slab of the buffer, and 1 KiB.
+    /// Memory, touched when a recorder is made: a slab, kept for the next one, and 24 bytes for
+    /// each slab of the buffer (up to the next power of two), and 1 KiB.
     pub recorders_max: usize,
     /// Milliseconds to establish a connection. Default 5,000.
     pub connect_timeout_ms: u64,

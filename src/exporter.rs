@@ -119,6 +119,7 @@ impl Exporter {
         loop {
             let now = Instant::now();
             self.obey_commands();
+            self.processor.forget_gone();
             self.take_batches(now);
             self.advance_endpoints(now);
             self.shed();
@@ -277,7 +278,7 @@ impl Exporter {
 
     fn poll(&mut self, now: Instant, ready: bool) {
         let takes = ready && self.processor.has_recorders();
-        let deadline = (self.endpoints.iter().filter_map(Endpoint::deadline))
+        let deadline = (self.endpoints.iter().filter_map(|e| e.deadline(now)))
             .chain(takes.then_some(self.next_take))
             .chain(self.stop)
             .min();

@@ -42,8 +42,19 @@ impl Processor {
     }
 
     /// Whether taking what there is would let go of a slab.
-    pub(crate) fn has_sealed_slab(&self) -> bool {
-        self.lanes.iter().any(|lane| lane.slabs.len() > 1)
+    pub(crate) fn has_sealed_slab(&mut self) -> bool {
+        self.lanes.iter_mut().any(Lane::has_sealed_slab)
+    }
+
+    /// Forgets recorders that are gone and left nothing, so that they do not add up while nothing
+    /// is drained.
+    pub(crate) fn forget_gone(&mut self) {
+        self.adopt();
+        self.lanes.retain_mut(|lane| {
+            let abandoned = lane.ring.is_abandoned();
+            lane.pop_slabs();
+            !(abandoned && lane.slabs.is_empty())
+        });
     }
 
     /// Takes all that is committed, of open slabs too, and forgets recorders that are gone.
@@ -85,6 +96,11 @@ impl Lane {
             .iter()
             .map(|slab| u64::from(slab.spans_waiting()))
             .sum()
+    }
+
+    fn has_sealed_slab(&mut self) -> bool {
+        self.pop_slabs();
+        self.slabs.front().is_some_and(SlabReader::is_sealed)
     }
 
     fn drain(&mut self, deliver: &mut impl FnMut(Batch)) {

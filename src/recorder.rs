@@ -68,8 +68,9 @@ pub struct Recorder {
     batch_left: u32,
     /// When the last span ended.
     last_time: u64,
-    /// The last wait for room was in vain: no other before there has been some.
-    waited: bool,
+    /// There was no slab the last time, even after a wait if the policy is to wait: no other wait
+    /// before there has been one.
+    without_room: bool,
     ids: IdGenerator,
     not_sync: PhantomData<Cell<()>>,
 }
@@ -88,7 +89,7 @@ impl Recorder {
             batch_left: shared.batch_size,
             shared,
             last_time: 0,
-            waited: false,
+            without_room: false,
             ids: IdGenerator::new(),
             not_sync: PhantomData,
         }
@@ -197,6 +198,9 @@ impl Recorder {
             return Err(Refused::BufferFull);
         }
         self.slab = Some(writer);
+        if self.shared.pool.slabs_left() < self.shared.few_slabs {
+            self.shared.signal.notify(Wanted::FewSlabs);
+        }
         Ok(())
     }
 
@@ -210,19 +214,23 @@ impl Recorder {
     fn open(&mut self, first_time: u64) -> Option<(SlabWriter, SlabReader)> {
         let shared = &*self.shared;
         let opened = Pool::open(&shared.pool, first_time);
-        if shared.pool.slabs_left() < shared.few_slabs {
-            shared.signal.notify(Wanted::FewSlabs);
+        if opened.is_some() {
+            self.without_room = false;
+            return opened;
         }
-        let opened = match (opened, shared.overflow) {
-            (None, Overflow::Block { timeout_ms }) if !self.waited => {
-                let deadline = Instant::now() + Duration::from_millis(timeout_ms);
-                Pool::open_by(&shared.pool, first_time, deadline, || {
-                    shared.signal.is_closed()
-                })
-            }
-            (opened, _) => opened,
+        // Once for each time that room runs out: it costs a system call.
+        if std::mem::replace(&mut self.without_room, true) {
+            return None;
+        }
+        shared.signal.notify(Wanted::FewSlabs);
+        let Overflow::Block { timeout_ms } = shared.overflow else {
+            return None;
         };
-        self.waited = opened.is_none();
+        let deadline = Instant::now() + Duration::from_millis(timeout_ms);
+        let opened = Pool::open_by(&shared.pool, first_time, deadline, || {
+            shared.signal.is_closed()
+        });
+        self.without_room = opened.is_none();
         opened
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Why a span was not accepted. It is counted in the [`Ledger`]; nothing else is affected.
+/// Why a span was not accepted. It is counted in the [`Ledger`](crate::Ledger); nothing else is affected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Refused {

@@ -1,6 +1,9 @@
 //! Ways to the endpoint: names, several addresses, connections that come and go.
 
+use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use otlp_collector::testing::{Answer, Receiver};
@@ -118,7 +121,6 @@ fn a_server_that_accepts_and_says_nothing_does_not_hold_up_flush_and_shutdown() 
 
 #[test]
 fn garbage_instead_of_a_response_is_a_broken_connection() {
-    use std::io::{Read, Write};
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let collector = collector(format!("http://{}", listener.local_addr().unwrap()));
     collector.collect(Span::new("span")).unwrap();
@@ -136,4 +138,58 @@ fn garbage_instead_of_a_response_is_a_broken_connection() {
     let ledger = collector.flush(PATIENCE).unwrap();
     assert_eq!(ledger.delivered(), 1);
     assert_eq!(collector.stats().network.retries, 3);
+}
+
+/// Serves connections on a thread: reads once from each and answers with the next of `answers`,
+/// then closes it. Tells when it has served one.
+fn serve(listener: TcpListener, answers: Vec<&'static [u8]>) -> mpsc::Receiver<()> {
+    let (served, serving) = mpsc::channel();
+    thread::spawn(move || {
+        for answer in answers {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = [0; 4096];
+            assert!(stream.read(&mut request).unwrap() > 0);
+            stream.write_all(answer).unwrap();
+            drop(stream);
+            served.send(()).unwrap();
+        }
+    });
+    serving
+}
+
+#[test]
+fn an_idle_connection_that_breaks_does_not_stop_delivery() {
+    const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    // What a server says to a connection that was idle for too long.
+    const OK_AND_TIMEOUT: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n\
+        HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n";
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let collector = collector(format!("http://{}", listener.local_addr().unwrap()));
+    let serving = serve(listener, vec![OK_AND_TIMEOUT, OK, OK_AND_TIMEOUT, OK]);
+    for _ in 0..4 {
+        collector.collect(Span::new("span")).unwrap();
+        // Without a call that wakes the network thread: it has to come to it by itself.
+        serving.recv_timeout(PATIENCE).unwrap();
+    }
+    assert_eq!(collector.shutdown().unwrap().delivered(), 4);
+}
+
+#[test]
+fn a_server_that_never_stops_talking_does_not_hold_up_shutdown() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let collector = Collector::new(Config {
+        endpoint: format!("http://{}", listener.local_addr().unwrap()),
+        shutdown_timeout_ms: 10,
+        ..Config::default()
+    })
+    .unwrap();
+    collector.collect(Span::new("span")).unwrap();
+    let talking = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let interim = b"HTTP/1.1 100 Continue\r\n\r\n".repeat(1000);
+        while stream.write_all(&interim).is_ok() {}
+    });
+    assert!(collector.flush(Duration::from_millis(10)).is_err());
+    assert_eq!(collector.shutdown().unwrap().dropped(), 1);
+    talking.join().unwrap();
 }

@@ -261,6 +261,11 @@ impl SlabReader {
         committed.is_sealed() && committed.spans() == self.taken.spans()
     }
 
+    /// Whether nothing more will be written to it.
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.committed().is_sealed()
+    }
+
     fn committed(&self) -> Committed {
         Committed(self.hold.header().committed.load(Ordering::Acquire))
     }

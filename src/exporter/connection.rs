@@ -117,20 +117,24 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::buffer::{Batch, Pool};
+    use crate::buffer::Pool;
+    use crate::exporter::request::Queued;
 
-    fn batch(text: &[u8]) -> Batch {
+    fn queued(text: &[u8]) -> Queued {
         let pool = Pool::new(1, 0, 4096, 10).unwrap();
         let (mut writer, mut reader) = Pool::open(&pool, 0).unwrap();
         writer.room(text.len()).copy_from_slice(text);
         writer.commit(text.len());
-        reader.take().unwrap()
+        Queued {
+            number: 0,
+            batch: reader.take().unwrap(),
+        }
     }
 
     fn request() -> Request {
         Request {
             head: Bytes::from_static(b"head "),
-            batches: vec![batch(b"one "), batch(b"two")],
+            batches: vec![queued(b"one "), queued(b"two")],
             body_bytes: 7,
         }
     }

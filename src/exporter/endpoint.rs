@@ -21,7 +21,7 @@ use crate::buffer::Batch;
 use crate::clock::unix_nanos;
 use crate::config::Settings;
 use crate::exporter::connection::{Connection, Exchange, PARTS_MAX};
-use crate::exporter::request::Request;
+use crate::exporter::request::{Queued, Request};
 use crate::exporter::resolve;
 use crate::exporter::response::Response;
 use crate::exporter::retry::{self, Backoff};
@@ -37,17 +37,25 @@ pub(crate) struct Context<'a> {
     pub(crate) stats: &'a mut NetworkStats,
 }
 
+/// Reads of one turn: with the buffer's size half a megabyte.
+const READS_MAX: u32 = 64;
+/// What is kept of a server's message.
+const MESSAGE_CHARS_MAX: usize = 300;
+
 pub(crate) struct Endpoint {
     settings: Arc<Settings>,
     token: Token,
     waker: Arc<Waker>,
     counters: Arc<EndpointCounters>,
     /// Batches to be sent, oldest first.
-    backlog: VecDeque<Batch>,
-    /// How many batches were ever enqueued; numbers the batches for [`oldest`](Self::oldest).
+    backlog: VecDeque<Queued>,
+    /// How many batches were ever enqueued; the next one's number.
     enqueued: u64,
     /// The number of the first batch in flight.
     in_flight: Option<u64>,
+    /// How large requests may be: less after one that was not answered in time, so that a slow
+    /// link is not offered the same too large request for ever.
+    request_bytes_max: usize,
     link: Link,
     backoff: Backoff,
     /// Nothing is tried before.
@@ -83,6 +91,7 @@ impl Endpoint {
     ) -> Self {
         Self {
             backoff: Backoff::new(settings.retry_initial, settings.retry_max),
+            request_bytes_max: settings.request_bytes_max,
             settings,
             token,
             waker,
@@ -106,8 +115,8 @@ impl Endpoint {
 
     /// The number of the oldest batch without an outcome: all before it are settled.
     pub(crate) fn oldest(&self) -> u64 {
-        self.in_flight
-            .unwrap_or(self.enqueued - self.backlog.len() as u64)
+        let waiting = self.backlog.front().map(|queued| queued.number);
+        self.in_flight.or(waiting).unwrap_or(self.enqueued)
     }
 
     /// How many batches were ever enqueued.
@@ -116,28 +125,31 @@ impl Endpoint {
     }
 
     /// When it wants to be advanced even if nothing happens.
-    pub(crate) fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self, now: Instant) -> Option<Instant> {
         match &self.link {
+            Link::Resolving(_) => None,
             Link::Connecting { deadline, .. } => Some(*deadline),
+            Link::Up { transport, .. } if transport.is_readable() => Some(now),
             Link::Up { deadline, .. } if self.in_flight.is_some() => Some(*deadline),
-            Link::Down | Link::Up { .. } if !self.backlog.is_empty() => self.retry_at,
-            Link::Down | Link::Up { .. } | Link::Resolving(_) => None,
+            // Also without a backlog: from then on it wants batches.
+            Link::Down | Link::Up { .. } => self.retry_at.filter(|at| now < *at),
         }
     }
 
     // ---- What the network thread does to it ----
 
     pub(crate) fn enqueue(&mut self, batch: Batch) {
+        let number = self.enqueued;
         self.enqueued += 1;
-        self.backlog.push_back(batch);
+        self.backlog.push_back(Queued { number, batch });
     }
 
     /// Drops the oldest batch that is not in flight; false if there is none.
     pub(crate) fn drop_oldest(&mut self) -> bool {
-        let Some(batch) = self.backlog.pop_front() else {
+        let Some(queued) = self.backlog.pop_front() else {
             return false;
         };
-        self.counters.dropped_overflow.add(batch.spans());
+        self.counters.dropped_overflow.add(queued.batch.spans());
         true
     }
 
@@ -152,7 +164,8 @@ impl Endpoint {
     /// Gives up all that has no outcome yet.
     pub(crate) fn give_up(&mut self) {
         self.take_back();
-        let spans = self.backlog.drain(..).map(|batch| batch.spans()).sum();
+        let backlog = self.backlog.drain(..);
+        let spans = backlog.map(|queued| queued.batch.spans()).sum();
         self.counters.dropped_shut_down.add(spans);
         self.link = Link::Down;
     }
@@ -291,11 +304,14 @@ impl Endpoint {
         else {
             return;
         };
-        if backing_off || self.backlog.is_empty() || !connection.is_idle() {
+        let Some(oldest) = self.backlog.front() else {
+            return;
+        };
+        if backing_off || !connection.is_idle() {
             return;
         }
-        self.in_flight = Some(self.enqueued - self.backlog.len() as u64);
-        let request = Request::merge(&mut self.backlog, &self.settings);
+        self.in_flight = Some(oldest.number);
+        let request = Request::merge(&mut self.backlog, self.request_bytes_max, &self.settings);
         self.counters.in_flight.set(request.spans());
         connection.start(request);
         *deadline = context.now + self.settings.request_timeout;
@@ -321,6 +337,7 @@ impl Endpoint {
                 Ok(Some(sent)) => connection.sent(sent),
                 // The other side may have answered before it closed: read that first.
                 Err(error) => {
+                    transport.assume_readable();
                     if !self.receive(context) {
                         self.broken(&error.to_string(), context);
                     }
@@ -330,10 +347,11 @@ impl Endpoint {
         }
     }
 
-    /// Reads all there is; true if a request came to its end.
+    /// Reads what there is, within reason; true if a request came to its end.
     fn receive(&mut self, context: &mut Context<'_>) -> bool {
         let mut buffer = [0; 8192];
-        loop {
+        // A server that never stops must not keep the thread from everything else.
+        for _ in 0..READS_MAX {
             let Link::Up {
                 transport,
                 connection,
@@ -367,6 +385,7 @@ impl Endpoint {
                 }
             }
         }
+        false
     }
 
     fn check_deadline(&mut self, context: &mut Context<'_>) -> bool {
@@ -377,6 +396,7 @@ impl Endpoint {
             return false;
         }
         let timeout = self.settings.request_timeout;
+        self.request_bytes_max = (self.request_bytes_max / 2).max(self.settings.slab_bytes);
         self.broken(&format!("no response within {timeout:?}"), context);
         true
     }
@@ -408,7 +428,8 @@ impl Endpoint {
             record_success(request, context.stats);
             let partial = PartialSuccess::decode(&response.body);
             if !partial.message.is_empty() {
-                self.note(&format!("partial success: {}", partial.message), context);
+                let message: String = partial.message.chars().take(MESSAGE_CHARS_MAX).collect();
+                self.note(&format!("partial success: {message}"), context);
             }
             partial.rejected.min(spans)
         } else {
@@ -422,6 +443,7 @@ impl Endpoint {
         self.backoff.reset();
         self.retry_at = None;
         self.throttled = false;
+        self.request_bytes_max = (2 * self.request_bytes_max).min(self.settings.request_bytes_max);
         // In this order: the ledger must not count a span twice.
         self.in_flight = None;
         self.counters.in_flight.set(0);
@@ -445,7 +467,10 @@ impl Endpoint {
         let had_request = self.take_back();
         context.stats.retries += u64::from(had_request);
         self.link = Link::Down;
-        if had_request && stale {
+        if !had_request {
+            // It was idle: nothing failed, the next request gets a fresh connection.
+            self.note(&format!("idle connection broken: {reason}"), context);
+        } else if stale {
             // Most likely closed while idle: worth one immediate attempt on a fresh connection.
             self.note(&format!("stale connection: {reason}"), context);
         } else {
@@ -479,8 +504,8 @@ impl Endpoint {
 
     /// Its batches are the oldest again.
     fn put_back(&mut self, request: Request) {
-        for batch in request.batches.into_iter().rev() {
-            self.backlog.push_front(batch);
+        for queued in request.batches.into_iter().rev() {
+            self.backlog.push_front(queued);
         }
         self.in_flight = None;
         self.counters.in_flight.set(0);
@@ -500,8 +525,8 @@ fn record_success(request: &Request, stats: &mut NetworkStats) {
     let now = unix_nanos();
     stats.last_success_time = now;
     let step = request.batches.len().div_ceil(BATCHES_MAX);
-    for batch in request.batches.iter().step_by(step) {
-        for span in Fields::new(batch).map_while(Result::ok) {
+    for queued in request.batches.iter().step_by(step) {
+        for span in Fields::new(&queued.batch).map_while(Result::ok) {
             let end_time = span.bytes().map_or(0, span_end_time);
             if end_time > 0 {
                 let us = now.saturating_sub(end_time) / 1000;

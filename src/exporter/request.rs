@@ -7,18 +7,28 @@ use bytes::Bytes;
 use crate::buffer::Batch;
 use crate::config::Settings;
 
+/// A batch and its place among all that an endpoint was ever given.
+pub(crate) struct Queued {
+    pub(crate) number: u64,
+    pub(crate) batch: Batch,
+}
+
 pub(crate) struct Request {
     /// HTTP head and envelope.
     pub(crate) head: Bytes,
-    pub(crate) batches: Vec<Batch>,
+    pub(crate) batches: Vec<Queued>,
     /// Length of envelope and batches.
     pub(crate) body_bytes: usize,
 }
 
 impl Request {
     /// The oldest batches of `backlog`, as many as stay within the limit.
-    pub(crate) fn merge(backlog: &mut VecDeque<Batch>, settings: &Settings) -> Self {
-        let room = settings.request_bytes_max - settings.envelope.prefix_max();
+    pub(crate) fn merge(
+        backlog: &mut VecDeque<Queued>,
+        bytes_max: usize,
+        settings: &Settings,
+    ) -> Self {
+        let room = bytes_max.saturating_sub(settings.envelope.prefix_max());
         let (count, spans_bytes) = fitting(backlog, room);
         let prefix = settings.envelope.prefix(spans_bytes);
         let body_bytes = prefix.len() + spans_bytes;
@@ -32,23 +42,23 @@ impl Request {
     }
 
     pub(crate) fn spans(&self) -> u64 {
-        self.batches.iter().map(Batch::spans).sum()
+        self.batches.iter().map(|queued| queued.batch.spans()).sum()
     }
 
     /// What is sent, piece by piece: the head, then each batch.
     pub(crate) fn part(&self, index: usize) -> Option<&[u8]> {
         match index.checked_sub(1) {
             None => Some(&self.head),
-            Some(batch) => self.batches.get(batch).map(|batch| &**batch),
+            Some(index) => self.batches.get(index).map(|queued| &*queued.batch),
         }
     }
 }
 
 /// How many of the oldest batches have room, at least one, and their bytes.
-fn fitting(backlog: &VecDeque<Batch>, room: usize) -> (usize, usize) {
+fn fitting(backlog: &VecDeque<Queued>, room: usize) -> (usize, usize) {
     let mut count = 0;
     let mut bytes = 0;
-    for batch in backlog {
+    for Queued { batch, .. } in backlog {
         if count > 0 && bytes + batch.len() > room {
             break;
         }

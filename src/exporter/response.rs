@@ -7,6 +7,9 @@ const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Longest response body: the limit that the OTLP specification recommends.
 const BODY_BYTES_MAX: usize = 4 << 20;
 const HEADERS_MAX: usize = 100;
+/// Bytes of one response with all that stands around its body: interim responses, chunk sizes,
+/// trailers.
+const RESPONSE_BYTES_MAX: usize = 16 << 20;
 
 /// A final response, complete.
 #[derive(Debug, PartialEq, Eq)]
@@ -25,6 +28,8 @@ pub(crate) enum ResponseError {
     HeadTooLong,
     MalformedBody,
     BodyTooLong,
+    /// Interim responses, chunk sizes or trailers without end.
+    TooLong,
     /// The connection ended before the response did.
     Truncated,
     /// Bytes came that no request asked for.
@@ -40,6 +45,7 @@ impl fmt::Display for ResponseError {
             Self::HeadTooLong => "the response head is longer than 64 KiB",
             Self::MalformedBody => "the response body is framed wrongly",
             Self::BodyTooLong => "the response body is longer than 4 MiB",
+            Self::TooLong => "the response is longer than 16 MiB with all around its body",
             Self::Truncated => "the connection was closed before the response was complete",
             Self::Unexpected => "a response came that no request asked for",
         })
@@ -51,6 +57,8 @@ impl fmt::Display for ResponseError {
 pub(crate) struct ResponseParser {
     /// Received and not yet parsed.
     input: Vec<u8>,
+    /// Bytes received since the last response.
+    received: usize,
     /// The response under way, from the end of its head on.
     current: Option<(Response, Framing)>,
 }
@@ -80,7 +88,15 @@ impl ResponseParser {
 
     /// Takes received bytes; gives the response when they complete it.
     pub(crate) fn receive(&mut self, bytes: &[u8]) -> Result<Option<Response>, ResponseError> {
+        self.received += bytes.len();
+        if self.received > RESPONSE_BYTES_MAX {
+            return Err(ResponseError::TooLong);
+        }
         self.input.extend_from_slice(bytes);
+        if self.current.is_none() && !bytes.contains(&b'\n') && self.input.len() <= HEAD_BYTES_MAX {
+            // No head is complete without the end of a line.
+            return Ok(None);
+        }
         while self.current.is_none() {
             match self.parse_head()? {
                 None => return Ok(None),
@@ -105,6 +121,7 @@ impl ResponseParser {
 
     fn finish(&mut self) -> Option<Response> {
         let (mut response, _) = self.current.take()?;
+        self.received = 0;
         // What stands behind a response belongs to nothing.
         response.keep_alive &= self.input.is_empty();
         Some(response)
@@ -418,5 +435,20 @@ mod tests {
         );
         let huge = "HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n";
         assert_eq!(parse(huge.as_bytes()), Err(ResponseError::BodyTooLong));
+    }
+
+    #[test]
+    fn interim_responses_and_trailers_have_an_end() {
+        let interim = b"HTTP/1.1 100 Continue\r\n\r\n".repeat(1000);
+        let mut parser = ResponseParser::default();
+        let mut results = (0..1000).map(|_| parser.receive(&interim));
+        assert!(results.any(|result| result == Err(ResponseError::TooLong)));
+
+        let mut parser = ResponseParser::default();
+        let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n";
+        assert_eq!(parser.receive(head), Ok(None));
+        let trailer = b"x: y\r\n".repeat(10_000);
+        let mut results = (0..1000).map(|_| parser.receive(&trailer));
+        assert!(results.any(|result| result == Err(ResponseError::TooLong)));
     }
 }

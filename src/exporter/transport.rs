@@ -1,6 +1,6 @@
 //! The only socket I/O: a non-blocking stream that remembers whether it is ready.
 
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, IoSlice, Read};
 use std::net::SocketAddr;
 
 use mio::event::Event;
@@ -54,15 +54,37 @@ impl Transport {
         }
     }
 
+    /// Something may be left to read.
+    pub(crate) fn is_readable(&self) -> bool {
+        self.readable
+    }
+
+    /// A write failed: what can be read now may not have been announced yet.
+    pub(crate) fn assume_readable(&mut self) {
+        self.readable = true;
+    }
+
     /// Writes what it can; `None` if nothing can be written now.
     pub(crate) fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<Option<usize>> {
-        attempt(&mut self.writable, || self.stream.write_vectored(slices))
+        attempt(&mut self.writable, || send(&self.stream, slices))
     }
 
     /// Reads what there is, 0 at the end; `None` if nothing can be read now.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         attempt(&mut self.readable, || self.stream.read(buffer))
     }
+}
+
+/// Sends without the signal that a closed connection raises where it can be suppressed for one
+/// call: in a host that is no Rust program SIGPIPE may end the process.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn send(stream: &TcpStream, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    socket2::SockRef::from(stream).send_vectored_with_flags(slices, libc::MSG_NOSIGNAL)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn send(mut stream: &TcpStream, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    io::Write::write_vectored(&mut stream, slices)
 }
 
 /// Tries while the stream is ready; notes when it no longer is.
