@@ -397,7 +397,8 @@ impl Endpoint {
         }
         let timeout = self.settings.request_timeout;
         self.request_bytes_max = (self.request_bytes_max / 2).max(self.settings.slab_bytes);
-        self.broken(&format!("no response within {timeout:?}"), context);
+        context.stats.retries += u64::from(self.take_back());
+        self.failed(&format!("no response within {timeout:?}"), context);
         true
     }
 
@@ -443,7 +444,9 @@ impl Endpoint {
         self.backoff.reset();
         self.retry_at = None;
         self.throttled = false;
-        self.request_bytes_max = (2 * self.request_bytes_max).min(self.settings.request_bytes_max);
+        // Slowly, or every second request of a slow link would come to nothing.
+        self.request_bytes_max = (self.request_bytes_max + self.settings.slab_bytes)
+            .min(self.settings.request_bytes_max);
         // In this order: the ledger must not count a span twice.
         self.in_flight = None;
         self.counters.in_flight.set(0);
