@@ -267,7 +267,12 @@ impl Exporter {
         };
         self.shared.signal.want(wanted);
         // After `want`: what was published before it is seen here, the rest makes a wake-up.
-        let awake = !self.commands.is_empty() || (ready && self.is_due(now));
+        let due = match wanted {
+            Wanted::Batch => self.is_due(now),
+            Wanted::FewSlabs => self.has_few_slabs() && self.processor.has_sealed_slab(),
+            Wanted::Nothing => false,
+        };
+        let awake = due || !self.commands.is_empty();
         if !awake {
             self.poll(now, ready);
         }

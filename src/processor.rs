@@ -31,7 +31,7 @@ impl Processor {
 
     /// Whether there is a recorder that could have spans.
     pub(crate) fn has_recorders(&mut self) -> bool {
-        self.adopt();
+        self.forget_gone();
         !self.lanes.is_empty()
     }
 
@@ -51,21 +51,19 @@ impl Processor {
     pub(crate) fn forget_gone(&mut self) {
         self.adopt();
         self.lanes.retain_mut(|lane| {
+            // Read first: if the recorder is gone now, what the ring gives is all there will be.
             let abandoned = lane.ring.is_abandoned();
             lane.pop_slabs();
             !(abandoned && lane.slabs.is_empty())
         });
     }
 
-    /// Takes all that is committed, of open slabs too, and forgets recorders that are gone.
+    /// Takes all that is committed, of open slabs too.
     pub(crate) fn drain(&mut self, mut deliver: impl FnMut(Batch)) {
         self.adopt();
-        self.lanes.retain_mut(|lane| {
-            // Read first: if the recorder is gone now, the drain below is its last.
-            let abandoned = lane.ring.is_abandoned();
+        for lane in &mut self.lanes {
             lane.drain(&mut deliver);
-            !(abandoned && lane.slabs.is_empty())
-        });
+        }
     }
 
     fn adopt(&mut self) {

@@ -408,7 +408,6 @@ impl Endpoint {
         let Exchange { request, response } = exchange;
         context.stats.requests += 1;
         context.stats.body_bytes += request.body_bytes as u64;
-        let success = (200..300).contains(&response.status);
         if retry::is_retryable(response.status) {
             self.put_back(request);
             context.stats.retries += 1;
@@ -417,7 +416,7 @@ impl Endpoint {
             self.settle(&request, &response, context);
         }
         // After an error another connection may meet a healthier server.
-        if !response.keep_alive || !success {
+        if !response.keep_alive || !response.is_success() {
             self.link = Link::Down;
         }
     }
@@ -425,7 +424,7 @@ impl Endpoint {
     /// A final answer: the request's spans are delivered or rejected.
     fn settle(&mut self, request: &Request, response: &Response, context: &mut Context<'_>) {
         let spans = request.spans();
-        let rejected = if (200..300).contains(&response.status) {
+        let rejected = if response.is_success() {
             record_success(request, context.stats);
             let partial = PartialSuccess::decode(&response.body);
             if !partial.message.is_empty() {
