@@ -1,7 +1,5 @@
 //! The front door: start, pin, hand out recorders, collect, flush, shut down.
 
-mod lease;
-
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -12,18 +10,17 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounde
 use parking_lot::Mutex;
 
 use crate::affinity;
-use crate::buffer::{Signal, ring};
+use crate::buffer::Signal;
 use crate::config::{Config, Settings};
 use crate::error::Error;
 use crate::exporter::{self, Command, Exporter};
-use crate::processor::{Arrival, Processor};
-use crate::recorder::Recorder;
+use crate::processor::Processor;
+use crate::recorder::{Recorder, Recorders};
 use crate::refused::Refused;
+use crate::scope::{InstrumentationScope, Scope};
 use crate::shared::Shared;
 use crate::span::Span;
 use crate::stats::{Ledger, NetworkStats, Stats};
-
-use self::lease::Leases;
 
 /// The started pipeline. Cloning shares it; dropping the last clone shuts it down, giving
 /// undelivered spans a second at most.
@@ -53,8 +50,7 @@ pub struct Collector {
 struct Inner {
     settings: Arc<Settings>,
     shared: Arc<Shared>,
-    leases: Leases,
-    arrivals: Sender<Arrival>,
+    recorders: Arc<Recorders>,
     commands: Sender<Command>,
     network: NetworkThread,
     pinned: Arc<Mutex<Vec<PinnedWorker>>>,
@@ -137,10 +133,9 @@ impl Collector {
         let network = NetworkThread::start(exporter, Arc::clone(&shared), settings.network_core)?;
         Ok(Self {
             inner: Arc::new(Inner {
-                leases: Leases::new(settings.leases),
+                recorders: Recorders::new(Arc::clone(&shared), arrivals, settings.leases),
                 settings,
                 shared,
-                arrivals,
                 commands,
                 network,
                 pinned: Arc::default(),
@@ -156,13 +151,8 @@ impl Collector {
     ///
     /// # Errors
     /// The span was not accepted; the reason is counted in the [`Ledger`].
-    pub fn collect(&self, mut span: Span) -> Result<(), Refused> {
-        let inner = &*self.inner;
-        inner.leases.with_recorder(
-            &inner.shared,
-            || inner.new_recorder(usize::MAX),
-            |recorder| recorder.record_owned(&mut span),
-        )
+    pub fn collect(&self, span: Span) -> Result<(), Refused> {
+        self.inner.recorders.collect(span)
     }
 
     /// A recorder: the fast way to record spans, for one thread.
@@ -175,13 +165,41 @@ impl Collector {
             return Err(Error::ended(self.ledger()));
         }
         let max = self.inner.settings.recorders_max;
-        let with_leases = max + self.inner.leases.made();
-        self.inner.new_recorder(with_leases).ok_or_else(|| {
+        self.inner.recorders.recorder(max).ok_or_else(|| {
             Error::resources(
                 format!("there are {max} recorders already: raise recorders_max"),
                 None,
             )
         })
+    }
+
+    /// An instrumentation scope, for the spans of one library or part of a program:
+    /// [`Recorder::scope`], [`Span::scope`]. The same content gives the same scope.
+    ///
+    /// # Errors
+    /// There are 256 already ([`Error::is_resources`]), or it is so large that it fits into no
+    /// request together with a slab ([`Error::is_config`]).
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use otlp_collector::{Collector, Config, InstrumentationScope, Span};
+    /// # let receiver = otlp_collector::testing::Receiver::start()?;
+    /// # let collector = Collector::new(Config { endpoint: receiver.endpoint(), ..Config::default() })?;
+    /// let storage = collector.scope(InstrumentationScope::new("shop-storage"))?;
+    /// let mut span = Span::new("SELECT orders");
+    /// span.scope = Some(storage);
+    /// collector.collect(span)?;
+    /// # assert_eq!(collector.shutdown()?.delivered(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn scope(&self, scope: InstrumentationScope) -> Result<Scope, Error> {
+        let settings = &self.inner.settings;
+        settings.check_scope(&scope)?;
+        settings
+            .envelope
+            .scope(scope)
+            .ok_or_else(|| Error::resources("there are 256 scopes already: use fewer", None))
     }
 
     /// Starts a thread that is pinned to `core` and has a recorder.
@@ -211,7 +229,7 @@ impl Collector {
         &self,
         core: usize,
         name: impl Into<String>,
-        work: impl FnOnce(&mut Recorder) -> T + Send + 'static,
+        work: impl FnOnce(&Recorder) -> T + Send + 'static,
     ) -> Result<Worker<T>, Error> {
         let worker = PinnedWorker {
             name: name.into(),
@@ -225,7 +243,7 @@ impl Collector {
             ));
         }
         self.inner.check_worker_core(core)?;
-        let mut recorder = self.recorder()?;
+        let recorder = self.recorder()?;
         let place = PinnedPlace {
             all: Arc::clone(&self.inner.pinned),
             worker: worker.clone(),
@@ -243,7 +261,7 @@ impl Collector {
                 let _ = pinned.send(result);
                 // `place` ends with the thread's work, also when that panics.
                 let _place = place;
-                is_pinned.then(|| work(&mut recorder))
+                is_pinned.then(|| work(&recorder))
             })
             .map_err(|error| {
                 Error::resources(
@@ -354,19 +372,6 @@ const GRACE: Duration = Duration::from_millis(500);
 const DROP_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Inner {
-    fn new_recorder(&self, max: usize) -> Option<Recorder> {
-        let counters = self.shared.counters.register(max)?;
-        let (producer, consumer) = ring(self.settings.slabs + 1);
-        let arrival = Arrival {
-            ring: consumer,
-            counters: Arc::clone(&counters),
-        };
-        // Fails only if the network thread is gone, when spans are refused anyway.
-        let _ = self.arrivals.send(arrival);
-        self.shared.signal.wake();
-        Some(Recorder::new(Arc::clone(&self.shared), counters, producer))
-    }
-
     fn check_worker_core(&self, core: usize) -> Result<(), Error> {
         let configured = &self.settings.worker_cores;
         if configured.is_empty() {

@@ -1,15 +1,22 @@
 //! What a user can choose, and its validation into [`Settings`] the pipeline can rely on.
 
+mod resource;
 mod target;
 
 use std::thread::available_parallelism;
 use std::time::Duration;
 
 use crate::affinity;
+use crate::attribute::KeyValue;
 use crate::buffer::{HEADER_BYTES, PAGE_BYTES};
 use crate::error::Error;
-use crate::otlp::{Envelope, proto};
-use crate::span::KeyValue;
+use crate::id::IdGenerator;
+use crate::limits::SpanLimits;
+use crate::otlp::Envelope;
+use crate::sampler::{Sampler, TailSampling};
+use crate::scope::InstrumentationScope;
+
+use self::resource::default_service_name;
 
 pub(crate) use target::Target;
 
@@ -36,9 +43,31 @@ pub struct Config {
     pub endpoint: String,
     /// The resource's `service.name`. Default `unknown_service:` and the executable's name.
     pub service_name: String,
-    /// More attributes of the resource. Default none. `telemetry.sdk.*` is there unless given
-    /// here; of several with the same key the last counts.
+    /// More attributes of the resource. Default none. Unless given here, `telemetry.sdk.*`,
+    /// `process.pid`, `process.executable.name`, `host.name`, `host.arch` and `os.type` are added;
+    /// of several with the same key the last counts.
     pub resource_attributes: Vec<KeyValue>,
+    /// The schema that the resource's attributes follow. Default none.
+    pub resource_schema_url: String,
+    /// Which open spans are recorded. Default: as their parent; all that have none. Spans that
+    /// are recorded in one go are not asked about.
+    pub sampler: Sampler,
+    /// Whether a trace's spans wait for the end of their local root, which decides whether they
+    /// are kept. Default no.
+    pub tail_sampling: Option<TailSampling>,
+    /// How much a span may say. Default: as the specification has it.
+    pub span_limits: SpanLimits,
+    /// Where recorders take new ids from. Default [`IdGenerator::Random`].
+    pub id_generator: IdGenerator,
+    /// Spans that can be open on one recorder at a time and say all they are to say. Default 32,
+    /// at most 65,536. Further ones lose what [`OpenSpan`](crate::OpenSpan) tells.
+    ///
+    /// Memory, touched when a recorder is made: [`open_span_bytes`](Self::open_span_bytes) for
+    /// each, 128 KiB by default.
+    pub open_spans_max: usize,
+    /// Bytes that the name, attributes, events, links and status description of an open span can
+    /// take, encoded. Default 4,096; not more than fits into a slab.
+    pub open_span_bytes: usize,
     /// Spans of one recorder that make a batch: they are sent without waiting for
     /// [`batch_timeout_ms`](Self::batch_timeout_ms). Default 4,096. A request holds whatever is
     /// ready on all threads: more under load, fewer when the timeout comes first.
@@ -69,9 +98,12 @@ pub struct Config {
     /// any core the process may use.
     pub worker_cores: Vec<usize>,
     /// Recorders that can exist at a time, not counting those behind `collect`. Default 1,024.
+    /// Each further instrumentation scope that a recorder writes to counts as one more.
     ///
     /// Memory, touched when a recorder is made: a slab, kept for the next one, and 24 bytes for
-    /// each slab of the buffer (up to the next power of two), and 1 KiB.
+    /// each slab of the buffer (up to the next power of two), and 1 KiB. Besides, what open spans
+    /// and held traces take: see [`open_spans_max`](Self::open_spans_max) and
+    /// [`TailSampling`].
     pub recorders_max: usize,
     /// Milliseconds to establish a connection. Default 5,000.
     pub connect_timeout_ms: u64,
@@ -114,6 +146,13 @@ impl Default for Config {
             endpoint: "http://localhost:4318".to_string(),
             service_name: default_service_name(),
             resource_attributes: Vec::new(),
+            resource_schema_url: String::new(),
+            sampler: Sampler::default(),
+            tail_sampling: None,
+            span_limits: SpanLimits::default(),
+            id_generator: IdGenerator::Random,
+            open_spans_max: 32,
+            open_span_bytes: 4096,
             batch_size: 4096,
             batch_timeout_ms: 200,
             buffer_capacity: 100_000,
@@ -142,10 +181,20 @@ const SLABS_MIN: usize = 8;
 /// For so many slabs there is one more, since recorders that end leave theirs partly filled.
 const SLABS_PER_SPARE: usize = 32;
 
+/// The most that ids, times, kind, flags, dropped counts and a status of an open span take.
+const SPAN_FIXED_BYTES_MAX: usize = 128;
+const OPEN_SPAN_BYTES_MIN: usize = 64;
+
 /// A checked [`Config`].
 pub(crate) struct Settings {
     pub(crate) target: Target,
     pub(crate) envelope: Envelope,
+    pub(crate) sampler: Sampler,
+    pub(crate) tail_sampling: Option<TailSampling>,
+    pub(crate) span_limits: SpanLimits,
+    pub(crate) id_generator: IdGenerator,
+    pub(crate) open_spans_max: usize,
+    pub(crate) open_span_bytes: usize,
     pub(crate) batch_size: u32,
     pub(crate) batch_timeout: Duration,
     /// Slabs for sealed spans that wait; each recorder has one more.
@@ -172,6 +221,7 @@ impl Settings {
         let target = Target::parse(&config.endpoint)?;
         check_sizes(config)?;
         check_times(config)?;
+        check_sampling(config)?;
         if config.resource_attributes.iter().any(|a| a.key.is_empty()) {
             return Err(Error::config(
                 "resource_attributes has an empty key: name it",
@@ -185,7 +235,9 @@ impl Settings {
             .max(SLABS_MIN);
         let slabs = full_slabs + full_slabs.div_ceil(SLABS_PER_SPARE);
         let envelope = envelope(config);
-        let request_bytes_min = slab_bytes - HEADER_BYTES + envelope.prefix_max();
+        let room_per_slab = slab_bytes - HEADER_BYTES;
+        let request_bytes_min =
+            room_per_slab + envelope.resource_bytes_max() + envelope.scope_bytes_max(0);
         if config.request_bytes_max < request_bytes_min {
             return Err(Error::config(format!(
                 "request_bytes_max is {}, but one slab with the resource's attributes takes \
@@ -196,6 +248,14 @@ impl Settings {
         Ok(Self {
             target,
             envelope,
+            sampler: config.sampler.clone(),
+            tail_sampling: config.tail_sampling.clone(),
+            span_limits: config.span_limits,
+            id_generator: config.id_generator.clone(),
+            open_spans_max: config.open_spans_max,
+            open_span_bytes: config
+                .open_span_bytes
+                .min(room_per_slab - SPAN_FIXED_BYTES_MAX),
             batch_size: config.batch_size as u32,
             batch_timeout: Duration::from_millis(config.batch_timeout_ms),
             slabs,
@@ -217,6 +277,21 @@ impl Settings {
             retry_max: Duration::from_millis(config.retry_max_ms),
             shutdown_timeout: Duration::from_millis(config.shutdown_timeout_ms),
         })
+    }
+}
+
+impl Settings {
+    /// Whether a scope leaves room for spans in a request.
+    pub(crate) fn check_scope(&self, scope: &InstrumentationScope) -> Result<(), Error> {
+        let bytes = self.slab_bytes + self.envelope.bytes_with(scope);
+        if bytes > self.request_bytes_max {
+            return Err(Error::config(format!(
+                "a request with the scope {:?} and one slab takes {bytes} bytes: raise \
+                 request_bytes_max ({}) or say less of the scope",
+                scope.name, self.request_bytes_max
+            )));
+        }
+        Ok(())
     }
 }
 
@@ -244,7 +319,44 @@ fn check_sizes(config: &Config) -> Result<(), Error> {
         1,
         REQUEST_BYTES_LIMIT,
     )?;
-    in_range("recorders_max", recorders_max, 1, 1 << 20)
+    in_range("recorders_max", recorders_max, 1, 1 << 20)?;
+    in_range("open_spans_max", config.open_spans_max, 0, 1 << 16)?;
+    let open_span_bytes = config.open_span_bytes;
+    in_range(
+        "open_span_bytes",
+        open_span_bytes,
+        OPEN_SPAN_BYTES_MIN,
+        SLAB_BYTES_MAX,
+    )
+}
+
+fn check_sampling(config: &Config) -> Result<(), Error> {
+    if let Some(ratio) = config.sampler.invalid_ratio() {
+        return Err(Error::config(format!(
+            "sampler has the ratio {ratio}: it must be from 0 to 1"
+        )));
+    }
+    let Some(tail) = &config.tail_sampling else {
+        return Ok(());
+    };
+    in_range(
+        "held_traces_max of tail_sampling",
+        tail.held_traces_max,
+        1,
+        1 << 16,
+    )?;
+    in_range(
+        "held_trace_bytes of tail_sampling",
+        tail.held_trace_bytes,
+        256,
+        SLAB_BYTES_MAX,
+    )?;
+    if tail.keep_if.one_in == Some(0) {
+        return Err(Error::config(
+            "one_in of tail_sampling is 0: one in no traces cannot be kept; use None",
+        ));
+    }
+    Ok(())
 }
 
 fn check_times(config: &Config) -> Result<(), Error> {
@@ -292,40 +404,14 @@ fn leases() -> usize {
     (32 * cores).min(256)
 }
 
-/// The resource and scope that all spans are sent under.
+/// The resource, and the scope of spans that have no other.
 fn envelope(config: &Config) -> Envelope {
-    let service_name = match &*config.service_name {
-        "" => default_service_name(),
-        name => name.to_string(),
-    };
-    let mut attributes = vec![
-        KeyValue::new("service.name", service_name),
-        KeyValue::new("telemetry.sdk.language", "rust"),
-        KeyValue::new("telemetry.sdk.name", env!("CARGO_PKG_NAME")),
-        KeyValue::new("telemetry.sdk.version", env!("CARGO_PKG_VERSION")),
-    ];
-    // The user's own beat these; a key must not stand twice.
-    for attribute in &config.resource_attributes {
-        attributes.retain(|other| other.key != attribute.key);
-        attributes.push(attribute.clone());
-    }
-    let scope = proto::InstrumentationScope {
-        name: env!("CARGO_PKG_NAME").to_string(),
+    let own_scope = InstrumentationScope {
         version: env!("CARGO_PKG_VERSION").to_string(),
-        ..Default::default()
+        ..InstrumentationScope::new(env!("CARGO_PKG_NAME"))
     };
-    Envelope::new(attributes, scope)
-}
-
-/// What the specification's resource section asks for where no name is given.
-fn default_service_name() -> String {
-    std::env::current_exe()
-        .ok()
-        .and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()))
-        .map_or_else(
-            || "unknown_service".to_string(),
-            |name| format!("unknown_service:{name}"),
-        )
+    let resource = resource::attributes(config);
+    Envelope::new(resource, &config.resource_schema_url, &own_scope)
 }
 
 #[cfg(all(test, not(loom)))]

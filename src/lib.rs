@@ -79,17 +79,22 @@
 //! * `testing`: a small OTLP/HTTP receiver for tests, in the module `testing`.
 
 mod affinity;
+mod attribute;
 mod buffer;
 mod clock;
 mod collector;
 mod config;
+mod context;
 mod error;
 mod exporter;
 mod id;
+mod limits;
 mod otlp;
 mod processor;
 mod recorder;
 mod refused;
+mod sampler;
+mod scope;
 mod shared;
 mod span;
 mod stats;
@@ -97,17 +102,32 @@ mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+#[doc(hidden)]
+pub use self::attribute::prepare;
+pub use self::attribute::{
+    AnyValue, AnyValueRef, ArrayRef, Key, KeyValue, KeyValueListRef, KeyValueRef, Name,
+};
 pub use self::clock::unix_nanos;
 pub use self::collector::{Collector, PinnedWorker, Pinning, Worker};
 pub use self::config::{Config, Overflow};
-pub use self::error::Error;
-pub use self::recorder::Recorder;
-pub use self::refused::Refused;
-pub use self::span::{
-    AnyValue, AnyValueRef, KeyValue, KeyValueRef, NO_PARENT, Span, SpanKind, SpanRef, Status,
-    StatusRef,
+pub use self::context::{
+    InvalidHeader, SpanContext, TRACEPARENT, TRACESTATE, TraceFlags, TraceState, Traceparent,
 };
-pub use self::stats::{DroppedSpans, EndpointLedger, Ledger, NetworkStats, RefusedSpans, Stats};
+pub use self::error::Error;
+pub use self::id::{GenerateIds, IdGenerator};
+pub use self::limits::SpanLimits;
+pub use self::recorder::{DetachedSpan, OpenSpan, Recorder, ScopedRecorder, SpanBuilder};
+pub use self::refused::Refused;
+pub use self::sampler::{
+    KeepIf, ParentBased, Sample, Sampler, SamplingInput, SamplingResult, TailSampling,
+};
+pub use self::scope::{InstrumentationScope, Scope};
+pub use self::span::{
+    Event, EventRef, Link, LinkRef, NO_PARENT, Span, SpanKind, SpanRef, Status, StatusRef,
+};
+pub use self::stats::{
+    DroppedSpans, EndpointLedger, Ledger, NetworkStats, RefusedSpans, SampledOutSpans, Stats,
+};
 
 /// The README's programs are compiled.
 #[cfg(doctest)]

@@ -1,8 +1,11 @@
 //! The wire format: OTLP's trace messages as protobuf.
 
+pub(crate) mod draft;
 pub(crate) mod encode;
 mod envelope;
 mod fields;
+#[cfg(all(test, not(loom)))]
+mod oracle;
 #[rustfmt::skip]
 #[allow(
     missing_docs,
@@ -11,15 +14,17 @@ mod fields;
 )]
 #[cfg_attr(not(feature = "testing"), allow(dead_code, reason = "only a receiver needs all"))]
 pub mod proto;
+mod value;
+mod wire;
 
-pub(crate) use envelope::Envelope;
+pub(crate) use envelope::{Envelope, Run, Scopes};
 #[cfg(feature = "testing")]
 pub(crate) use fields::Value;
 pub(crate) use fields::{Fields, span_end_time};
 
 use prost::Message;
 
-use crate::span::{AnyValue, KeyValue};
+use crate::attribute::{AnyValue, KeyValue};
 
 /// What an endpoint says in the body of a success.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -47,18 +52,31 @@ impl PartialSuccess {
 
 impl From<KeyValue> for proto::KeyValue {
     fn from(attribute: KeyValue) -> Self {
-        use proto::any_value::Value;
         Self {
             key: attribute.key.into_owned(),
-            value: Some(proto::AnyValue {
-                value: Some(match attribute.value {
-                    AnyValue::String(text) => Value::StringValue(text.into_owned()),
-                    AnyValue::Bool(truth) => Value::BoolValue(truth),
-                    AnyValue::Int(number) => Value::IntValue(number),
-                    AnyValue::Double(number) => Value::DoubleValue(number),
-                }),
-            }),
+            value: Some(attribute.value.into()),
         }
+    }
+}
+
+impl From<AnyValue> for proto::AnyValue {
+    fn from(value: AnyValue) -> Self {
+        use proto::any_value::Value;
+        let value = match value {
+            AnyValue::Empty => None,
+            AnyValue::String(text) => Some(Value::StringValue(text.into_owned())),
+            AnyValue::Bool(truth) => Some(Value::BoolValue(truth)),
+            AnyValue::Int(number) => Some(Value::IntValue(number)),
+            AnyValue::Double(number) => Some(Value::DoubleValue(number)),
+            AnyValue::Bytes(bytes) => Some(Value::BytesValue(bytes)),
+            AnyValue::Array(values) => Some(Value::ArrayValue(proto::ArrayValue {
+                values: values.into_iter().map(Into::into).collect(),
+            })),
+            AnyValue::KeyValueList(values) => Some(Value::KvlistValue(proto::KeyValueList {
+                values: values.into_iter().map(Into::into).collect(),
+            })),
+        };
+        Self { value }
     }
 }
 

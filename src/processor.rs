@@ -147,12 +147,12 @@ mod tests {
         };
         recorders.send(arrival).unwrap();
 
-        let (mut first, reader) = Pool::open(&pool, 0).unwrap();
+        let (mut first, reader) = Pool::open(&pool, 0, 0).unwrap();
         producer.push(reader).ok().unwrap();
         write(&mut first, b"a");
         write(&mut first, b"b");
         drop(first);
-        let (mut second, reader) = Pool::open(&pool, 0).unwrap();
+        let (mut second, reader) = Pool::open(&pool, 0, 0).unwrap();
         producer.push(reader).ok().unwrap();
         write(&mut second, b"c");
         assert_eq!(processor.spans_waiting(), 3);

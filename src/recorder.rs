@@ -1,22 +1,37 @@
-//! The application thread's side: encode a span into the open slab, commit it, count it.
+//! The application thread's side: open spans, encode them, commit them, count them.
 
-use std::cell::Cell;
+mod builder;
+mod detached;
+mod hold;
+mod lease;
+mod open_span;
+mod scratch;
+mod writer;
+
+use std::cell::RefCell;
 use std::fmt;
-use std::marker::PhantomData;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Weak};
 
-use crossbeam_utils::CachePadded;
-
-use crate::buffer::{Pool, Producer, SlabReader, SlabWriter, Wanted};
+use crate::attribute::{AsKeyValue, Name};
 use crate::clock::unix_nanos;
-use crate::config::Overflow;
-use crate::id::IdGenerator;
+use crate::error::Error;
+use crate::id::Ids;
+use crate::limits::SpanLimits;
+use crate::otlp::draft::Draft;
 use crate::otlp::encode::{self, SpanFields};
 use crate::refused::Refused;
+use crate::scope::Scope;
 use crate::shared::Shared;
-use crate::span::{KeyValueRef, Span, SpanRef};
-use crate::stats::RecorderCounters;
+use crate::span::{AsEvent, AsLink, Span, SpanRef};
+
+use self::hold::{Decision, HeldTraces, Hold};
+use self::scratch::ScratchPool;
+use self::writer::Writer;
+
+pub use self::builder::SpanBuilder;
+pub use self::detached::DetachedSpan;
+pub(crate) use self::lease::Recorders;
+pub use self::open_span::OpenSpan;
 
 /// One thread's way to record spans: unique, never waiting for another thread.
 ///
@@ -24,28 +39,30 @@ use crate::stats::RecorderCounters;
 /// is complete, or slabs get few, while the network thread sleeps, it is woken. (With
 /// [`Overflow::Block`](crate::Overflow::Block) a full buffer makes it wait.)
 ///
+/// There are two ways: [`start`](Self::start) opens a span that ends later, alone or with
+/// others; [`record`](Self::record) takes one that is finished.
+///
 /// A recorder may move to another thread (`Send`) but is used by one at a time (neither `Sync`
 /// nor `Clone`). Spans it recorded stay on their way when it is dropped.
 ///
 /// ```
-/// use otlp_collector::{Collector, Config, KeyValueRef, SpanRef, unix_nanos};
+/// use otlp_collector::{Collector, Config, SpanKind, StatusRef};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let receiver = otlp_collector::testing::Receiver::start()?;
 /// # let config = Config { endpoint: receiver.endpoint(), ..Config::default() };
 /// let collector = Collector::new(config)?;
-/// let mut recorder = collector.recorder()?;
+/// let recorder = collector.recorder()?;
 ///
-/// let start_time = unix_nanos();
-/// let attributes = [KeyValueRef::new("http.response.status_code", 200)];
-/// let span = SpanRef {
-///     start_time,
-///     end_time: unix_nanos(),
-///     attributes: &attributes,
-///     ..SpanRef::new(recorder.trace_id(), recorder.span_id(), "GET /orders")
-/// };
-/// recorder.record(&span)?;
-/// # assert_eq!(collector.shutdown()?.delivered(), 1);
+/// let mut request = recorder.span_builder("GET /orders").kind(SpanKind::Server).start();
+/// request.attribute("url.path", "/orders");
+/// {
+///     let mut query = recorder.start_child(&request, "SELECT orders");
+///     query.attribute("db.system.name", "postgresql");
+/// } // ends here
+/// request.attribute("http.response.status_code", 200);
+/// request.end()?;
+/// # assert_eq!(collector.shutdown()?.delivered(), 2);
 /// # Ok(())
 /// # }
 /// ```
@@ -60,191 +77,350 @@ use crate::stats::RecorderCounters;
 /// clone::<otlp_collector::Recorder>();
 /// ```
 pub struct Recorder {
-    slab: Option<SlabWriter>,
-    ring: Producer<SlabReader>,
-    counters: Arc<CachePadded<RecorderCounters>>,
+    state: RefCell<State>,
     shared: Arc<Shared>,
-    /// Spans to record before it is time to see whether a batch is complete.
-    batch_left: u32,
-    /// When the last span ended.
-    last_time: u64,
-    /// There was no slab the last time, even after a wait if the policy is to wait: no other wait
-    /// before there has been one.
-    without_room: bool,
-    ids: IdGenerator,
-    not_sync: PhantomData<Cell<()>>,
+    /// For spans that end on threads without a recorder.
+    recorders: Weak<Recorders>,
 }
 
+/// What changes while spans are started and ended.
+struct State {
+    writer: Writer,
+    scratch: ScratchPool,
+    held: HeldTraces,
+    ids: Ids,
+}
+
+/// The lane of the collector's own scope.
+const OWN_SCOPE: usize = 0;
+
 impl Recorder {
-    pub(crate) fn new(
+    fn new(
         shared: Arc<Shared>,
-        counters: Arc<CachePadded<RecorderCounters>>,
-        ring: Producer<SlabReader>,
+        writer: Writer,
+        recorders: Weak<Recorders>,
+        with_spans: bool,
     ) -> Self {
-        shared.pool.join();
+        let tracing = &shared.tracing;
+        let open_spans_max = if with_spans {
+            tracing.open_spans_max
+        } else {
+            0
+        };
+        let tail_sampling = tracing.tail_sampling.as_ref().filter(|_| with_spans);
         Self {
-            slab: None,
-            ring,
-            counters,
-            batch_left: shared.batch_size,
+            state: RefCell::new(State {
+                writer,
+                scratch: ScratchPool::new(open_spans_max, tracing.open_span_bytes),
+                held: HeldTraces::new(tail_sampling),
+                ids: tracing.ids(with_spans),
+            }),
             shared,
-            last_time: 0,
-            without_room: false,
-            ids: IdGenerator::new(),
-            not_sync: PhantomData,
+            recorders,
         }
     }
 
-    /// Records a finished span.
+    /// Starts a span now: a root, if it is sampled.
+    #[inline]
+    pub fn start<'n>(&self, name: impl Into<Name<'n>>) -> OpenSpan<'_> {
+        self.span_builder(name).start()
+    }
+
+    /// Starts a span now, within that of `parent`.
+    #[inline]
+    pub fn start_child<'n>(
+        &self,
+        parent: &OpenSpan<'_>,
+        name: impl Into<Name<'n>>,
+    ) -> OpenSpan<'_> {
+        self.span_builder(name).child_of(parent).start()
+    }
+
+    /// A span that is started with more than a name: see [`SpanBuilder`].
+    #[inline]
+    pub fn span_builder<'b>(&self, name: impl Into<Name<'b>>) -> SpanBuilder<'_, 'b> {
+        SpanBuilder::new(self, OWN_SCOPE, name.into())
+    }
+
+    /// Goes on with a span that was started on another thread.
+    pub fn attach(&self, span: DetachedSpan) -> OpenSpan<'_> {
+        span.attach_to(self)
+    }
+
+    /// This recorder for spans of another instrumentation scope.
+    ///
+    /// # Errors
+    /// There is no slab for one more scope ([`Error::is_resources`]), or the scope is another
+    /// collector's ([`Error::is_config`]).
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use otlp_collector::{Collector, Config, InstrumentationScope};
+    /// # let receiver = otlp_collector::testing::Receiver::start()?;
+    /// # let collector = Collector::new(Config { endpoint: receiver.endpoint(), ..Config::default() })?;
+    /// let storage = collector.scope(InstrumentationScope::new("shop-storage"))?;
+    ///
+    /// let recorder = collector.recorder()?;
+    /// let in_storage = recorder.scope(&storage)?;
+    /// let request = recorder.start("GET /orders");
+    /// let query = in_storage.start_child(&request, "SELECT orders");
+    /// # drop((query, request));
+    /// # assert_eq!(collector.shutdown()?.delivered(), 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn scope(&self, scope: &Scope) -> Result<ScopedRecorder<'_>, Error> {
+        if !self.shared.scopes.knows(scope) {
+            return Err(Error::config(format!(
+                "the scope {:?} is another collector's: make it with this one's scope()",
+                scope.definition().name
+            )));
+        }
+        let lane = self.state.borrow_mut().writer.lane(scope).ok_or_else(|| {
+            Error::resources(
+                "no slab for the spans of one more scope: raise recorders_max",
+                None,
+            )
+        })?;
+        Ok(ScopedRecorder {
+            recorder: self,
+            lane,
+        })
+    }
+
+    /// Records a finished span, whatever the sampler thinks of it.
+    ///
+    /// ```
+    /// use otlp_collector::{Collector, Config, KeyValueRef, SpanRef, unix_nanos};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let receiver = otlp_collector::testing::Receiver::start()?;
+    /// # let config = Config { endpoint: receiver.endpoint(), ..Config::default() };
+    /// let collector = Collector::new(config)?;
+    /// let recorder = collector.recorder()?;
+    ///
+    /// let start_time = unix_nanos();
+    /// let attributes = [KeyValueRef::new("http.response.status_code", 200)];
+    /// let span = SpanRef {
+    ///     start_time,
+    ///     end_time: unix_nanos(),
+    ///     attributes: &attributes,
+    ///     ..SpanRef::new(recorder.trace_id(), recorder.span_id(), "GET /orders")
+    /// };
+    /// recorder.record(&span)?;
+    /// # assert_eq!(collector.shutdown()?.delivered(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// The span was not accepted; the reason is counted in the [`Ledger`](crate::Ledger).
     #[inline]
-    pub fn record(&mut self, span: &SpanRef<'_>) -> Result<(), Refused> {
-        self.write(&encode::borrowed(span))
+    pub fn record(&self, span: &SpanRef<'_>) -> Result<(), Refused> {
+        let fields = encode::borrowed(span, self.limits());
+        self.write(OWN_SCOPE, &fields)
     }
 
     /// Records an owned span; one that has not ended ends now.
-    pub(crate) fn record_owned(&mut self, span: &mut Span) -> Result<(), Refused> {
+    fn record_owned(&self, span: &mut Span) -> Result<(), Refused> {
         if span.end_time == 0 {
             span.end_time = unix_nanos();
         }
-        self.write(&encode::owned(span))
+        let lane = self.lane(span.scope.as_ref())?;
+        self.write(lane, &encode::owned(span, self.limits()))
     }
 
-    /// A random trace id, never all zeros.
+    /// A new trace id, never all zeros: random, unless [`Config::id_generator`] is another.
+    ///
+    /// [`Config::id_generator`]: crate::Config::id_generator
     #[inline]
-    pub fn trace_id(&mut self) -> [u8; 16] {
-        self.ids.trace_id()
+    pub fn trace_id(&self) -> [u8; 16] {
+        self.state.borrow_mut().ids.trace_id()
     }
 
-    /// A random span id, never all zeros.
+    /// A new span id, never all zeros: random, unless [`Config::id_generator`] is another.
+    ///
+    /// [`Config::id_generator`]: crate::Config::id_generator
     #[inline]
-    pub fn span_id(&mut self) -> [u8; 8] {
-        self.ids.span_id()
-    }
-
-    #[inline]
-    fn write<'a, A>(&mut self, span: &SpanFields<'a, A>) -> Result<(), Refused>
-    where
-        A: Iterator<Item = KeyValueRef<'a>> + Clone,
-    {
-        let result = self.encode(span);
-        if let Err(why) = result {
-            self.counters.refuse(why);
-        }
-        result
+    pub fn span_id(&self) -> [u8; 8] {
+        self.state.borrow_mut().ids.span_id()
     }
 
     #[inline]
-    fn encode<'a, A>(&mut self, span: &SpanFields<'a, A>) -> Result<(), Refused>
-    where
-        A: Iterator<Item = KeyValueRef<'a>> + Clone,
-    {
-        if self.shared.signal.is_closed() {
-            return Err(Refused::ShutDown);
-        }
-        if *span.trace_id == [0; 16] || *span.span_id == [0; 8] {
-            return Err(Refused::InvalidId);
+    fn limits(&self) -> &SpanLimits {
+        &self.shared.tracing.limits
+    }
+
+    #[inline]
+    fn write<K: AsKeyValue, E: AsEvent, L: AsLink>(
+        &self,
+        lane: usize,
+        span: &SpanFields<'_, K, E, L>,
+    ) -> Result<(), Refused> {
+        let writer = &mut self.state.borrow_mut().writer;
+        if *span.ids.trace_id == [0; 16] || *span.ids.span_id == [0; 8] {
+            return Err(writer.refuse(Refused::InvalidId));
         }
         let len = span.measure();
-        if !(self.slab.as_ref()).is_some_and(|slab| slab.has_room_for(len.element)) {
-            self.next_slab(len.element, span.end_time)?;
-        }
-        let slab = self.slab.as_mut().expect("there is one with room");
-        span.encode(len, slab.room(len.element));
-        // Before the commit: no span is delivered before it is accepted.
-        self.counters.accept();
-        slab.commit(len.element);
-        self.last_time = span.end_time;
-        self.batch_left -= 1;
-        if self.batch_left == 0 {
-            self.check_batch();
-        }
-        Ok(())
+        writer.write(lane, len.element, span.end_time, |out| {
+            span.encode(len, out)
+        })
     }
 
-    /// Tells the network thread if a batch waits; else a batch lacks as much as it took meanwhile.
-    #[cold]
-    fn check_batch(&mut self) {
-        let batch_size = self.shared.batch_size;
-        let waiting = self.counters.waiting();
-        if waiting >= u64::from(batch_size) {
-            self.shared.signal.notify(Wanted::Batch);
-            self.batch_left = batch_size;
-        } else {
-            self.batch_left = batch_size - waiting as u32;
-        }
-    }
-
-    /// Seals the slab that has no room for `bytes` bytes, and opens the next one.
-    #[cold]
-    fn next_slab(&mut self, bytes: usize, end_time: u64) -> Result<(), Refused> {
-        let bytes_max = self.shared.pool.room_per_slab();
-        if bytes > bytes_max {
-            return Err(Refused::TooLarge { bytes, bytes_max });
-        }
-        self.seal();
-        let Some((writer, reader)) = self.open(end_time) else {
-            // It may have waited until the shutdown.
-            return Err(if self.shared.signal.is_closed() {
-                Refused::ShutDown
-            } else {
-                Refused::BufferFull
-            });
+    /// The lane for spans of this scope.
+    fn lane(&self, scope: Option<&Scope>) -> Result<usize, Refused> {
+        let Some(scope) = scope else {
+            return Ok(OWN_SCOPE);
         };
-        if self.ring.push(reader).is_err() {
-            // Cannot be: the ring has a place for each slab there is.
-            return Err(Refused::BufferFull);
+        let writer = &mut self.state.borrow_mut().writer;
+        if !self.shared.scopes.knows(scope) {
+            return Err(writer.refuse(Refused::UnknownScope));
         }
-        self.slab = Some(writer);
-        if self.shared.pool.slabs_left() < self.shared.few_slabs {
-            self.shared.signal.notify(Wanted::FewSlabs);
-        }
-        Ok(())
+        let lane = writer.lane(scope);
+        lane.ok_or_else(|| writer.refuse(Refused::BufferFull))
     }
 
-    fn seal(&mut self) {
-        if let Some(slab) = self.slab.take() {
-            slab.seal(self.last_time);
+    // ---- The end of open spans ----
+
+    #[inline]
+    fn end(
+        &self,
+        draft: &Draft,
+        lane: usize,
+        hold: Option<Hold>,
+        end_time: u64,
+    ) -> Result<(), Refused> {
+        let state = &mut *self.state.borrow_mut();
+        let len = draft.measure(end_time);
+        match hold {
+            None => state.writer.write(lane, len.element, end_time, |out| {
+                draft.encode(len, end_time, out);
+            }),
+            Some(hold) => state.end_held(draft, lane, hold, end_time),
         }
     }
 
-    /// A free slab, as the overflow policy has it.
-    fn open(&mut self, first_time: u64) -> Option<(SlabWriter, SlabReader)> {
-        let shared = &*self.shared;
-        let opened = Pool::open(&shared.pool, first_time);
-        if opened.is_some() {
-            self.without_room = false;
-            return opened;
+    /// The trace of a span that leaves this thread is kept: what becomes of the span will not be
+    /// known here.
+    fn release(&self, hold: Hold) {
+        let state = &mut *self.state.borrow_mut();
+        if state.held.trace(hold).decision() == Decision::Pending {
+            state.keep(hold);
         }
-        // Once for each time that room runs out: it costs a system call.
-        if std::mem::replace(&mut self.without_room, true) {
-            return None;
-        }
-        shared.signal.notify(Wanted::FewSlabs);
-        let Overflow::Block { timeout_ms } = shared.overflow else {
-            return None;
-        };
-        let deadline = Instant::now() + Duration::from_millis(timeout_ms);
-        let opened = Pool::open_by(&shared.pool, first_time, deadline, || {
-            shared.signal.is_closed()
-        });
-        self.without_room = opened.is_none();
-        opened
+        state.held.leave(hold);
     }
 }
 
-impl Drop for Recorder {
-    fn drop(&mut self) {
-        self.seal();
-        self.shared.pool.leave();
-        self.shared.counters.retire(&self.counters);
+impl State {
+    /// Ends a span of a held trace.
+    fn end_held(
+        &mut self,
+        draft: &Draft,
+        lane: usize,
+        hold: Hold,
+        end_time: u64,
+    ) -> Result<(), Refused> {
+        let trace = self.held.trace(hold);
+        if draft.has_failed() {
+            trace.note_failure();
+        }
+        if let Some(rule) = hold.decides
+            && trace.decision() == Decision::Pending
+        {
+            let nanos = end_time.saturating_sub(draft.start_time);
+            if trace.is_kept(rule, draft.trace_id, nanos) {
+                self.keep(hold);
+            } else {
+                self.drop_trace(hold);
+            }
+        }
+        let result = self.write_held(draft, lane, hold, end_time);
+        self.held.leave(hold);
+        result
+    }
+
+    /// Writes a span as its trace's decision has it.
+    fn write_held(
+        &mut self,
+        draft: &Draft,
+        lane: usize,
+        hold: Hold,
+        end_time: u64,
+    ) -> Result<(), Refused> {
+        let trace = self.held.trace(hold);
+        let len = draft.measure(end_time);
+        let fill = |out: &mut [u8]| draft.encode(len, end_time, out);
+        match trace.decision() {
+            Decision::Dropped => {
+                self.writer.counters.sample_out(1);
+                return Ok(());
+            }
+            Decision::Pending if trace.push(lane, len.element, end_time, fill) => return Ok(()),
+            // It outgrew what can be held back.
+            Decision::Pending => self.keep(hold),
+            Decision::Kept => {}
+        }
+        self.writer.write(lane, len.element, end_time, fill)
+    }
+
+    fn keep(&mut self, hold: Hold) {
+        let trace = self.held.trace(hold);
+        trace.decide(Decision::Kept);
+        trace.drain(|lane, end_time, span| {
+            // One that has no room is counted.
+            let _ = self.writer.write(lane, span.len(), end_time, |out| {
+                out.copy_from_slice(span);
+            });
+        });
+    }
+
+    fn drop_trace(&mut self, hold: Hold) {
+        let trace = self.held.trace(hold);
+        trace.decide(Decision::Dropped);
+        self.writer.counters.sample_out(trace.spans());
     }
 }
 
 impl fmt::Debug for Recorder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Recorder").finish_non_exhaustive()
+    }
+}
+
+/// A [`Recorder`] for spans of another instrumentation scope than the collector's own: see
+/// [`Recorder::scope`].
+#[derive(Clone, Copy, Debug)]
+pub struct ScopedRecorder<'r> {
+    recorder: &'r Recorder,
+    lane: usize,
+}
+
+impl<'r> ScopedRecorder<'r> {
+    /// As [`Recorder::start`].
+    pub fn start<'n>(&self, name: impl Into<Name<'n>>) -> OpenSpan<'r> {
+        self.span_builder(name).start()
+    }
+
+    /// As [`Recorder::start_child`]; the parent may be of any scope.
+    pub fn start_child<'n>(
+        &self,
+        parent: &OpenSpan<'_>,
+        name: impl Into<Name<'n>>,
+    ) -> OpenSpan<'r> {
+        self.span_builder(name).child_of(parent).start()
+    }
+
+    /// As [`Recorder::span_builder`].
+    pub fn span_builder<'b>(&self, name: impl Into<Name<'b>>) -> SpanBuilder<'r, 'b> {
+        SpanBuilder::new(self.recorder, self.lane, name.into())
+    }
+
+    /// As [`Recorder::record`].
+    ///
+    /// # Errors
+    /// The span was not accepted; the reason is counted in the [`Ledger`](crate::Ledger).
+    pub fn record(&self, span: &SpanRef<'_>) -> Result<(), Refused> {
+        let fields = encode::borrowed(span, self.recorder.limits());
+        self.recorder.write(self.lane, &fields)
     }
 }

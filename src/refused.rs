@@ -17,6 +17,8 @@ pub enum Refused {
     },
     /// The trace id or the span id is all zeros, which OTLP forbids.
     InvalidId,
+    /// The span's scope is another collector's.
+    UnknownScope,
     /// The collector was shut down or dropped.
     ShutDown,
 }
@@ -34,6 +36,9 @@ impl fmt::Display for Refused {
             Self::InvalidId => {
                 f.write_str("span refused: its trace_id or span_id is all zeros; set both")
             }
+            Self::UnknownScope => f.write_str(
+                "span refused: its scope is another collector's; make it with this one's scope()",
+            ),
             Self::ShutDown => f.write_str("span refused: the collector was shut down"),
         }
     }

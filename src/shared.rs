@@ -1,10 +1,16 @@
 //! What the recorders and the network thread share.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::buffer::{Pool, Signal};
 use crate::config::{Overflow, Settings};
 use crate::error::Error;
+use crate::id::{IdGenerator, Ids};
+use crate::limits::SpanLimits;
+use crate::otlp::Scopes;
+use crate::refused::Refused;
+use crate::sampler::{Sampler, TailSampling};
 use crate::stats::{Counters, EndpointCounters};
 use crate::sync;
 
@@ -12,10 +18,50 @@ pub(crate) struct Shared {
     pub(crate) pool: sync::Arc<Pool>,
     pub(crate) signal: Signal,
     pub(crate) counters: Counters,
+    pub(crate) scopes: Arc<Scopes>,
+    pub(crate) tracing: Tracing,
     pub(crate) overflow: Overflow,
     pub(crate) batch_size: u32,
+    /// Sealed slabs that can wait at a time.
+    pub(crate) slabs: usize,
     /// With fewer slabs left than this the network thread is called.
     pub(crate) few_slabs: usize,
+}
+
+/// How spans are made.
+pub(crate) struct Tracing {
+    pub(crate) sampler: Sampler,
+    pub(crate) tail_sampling: Option<TailSampling>,
+    pub(crate) limits: SpanLimits,
+    pub(crate) open_spans_max: usize,
+    pub(crate) open_span_bytes: usize,
+    id_generator: IdGenerator,
+    /// How many recorders had ids of their own so far.
+    recorders: AtomicU64,
+}
+
+impl Tracing {
+    fn new(settings: &Settings) -> Self {
+        Self {
+            sampler: settings.sampler.clone(),
+            tail_sampling: settings.tail_sampling.clone(),
+            limits: settings.span_limits,
+            open_spans_max: settings.open_spans_max,
+            open_span_bytes: settings.open_span_bytes,
+            id_generator: settings.id_generator.clone(),
+            recorders: AtomicU64::new(0),
+        }
+    }
+
+    /// Ids for a new recorder. One that only takes finished spans needs none: it must not change
+    /// what the others get.
+    pub(crate) fn ids(&self, starts_spans: bool) -> Ids {
+        if !starts_spans {
+            return Ids::new(&IdGenerator::Seeded(0), 0);
+        }
+        let number = self.recorders.fetch_add(1, Ordering::Relaxed);
+        Ids::new(&self.id_generator, number)
+    }
 }
 
 impl Shared {
@@ -29,10 +75,19 @@ impl Shared {
             pool: pool(settings)?,
             signal,
             counters: Counters::new(vec![Arc::new(endpoint)]),
+            scopes: Arc::clone(settings.envelope.scopes()),
+            tracing: Tracing::new(settings),
             overflow: settings.overflow,
             batch_size: settings.batch_size,
+            slabs: settings.slabs,
             few_slabs: (settings.slabs / 8).max(1),
         })
+    }
+
+    /// Counts a span for which there is no recorder.
+    pub(crate) fn refuse(&self, why: Refused) -> Refused {
+        self.counters.refuse_without_recorder(why);
+        why
     }
 }
 

@@ -2,8 +2,11 @@
 
 use std::borrow::Cow;
 
+use crate::attribute::{AsKeyValue, KeyValue, KeyValueRef, Name};
 use crate::clock::unix_nanos;
+use crate::context::{SpanContext, TraceFlags};
 use crate::id::with_thread_ids;
+use crate::scope::Scope;
 
 /// The parent id of a span that has no parent.
 pub const NO_PARENT: [u8; 8] = [0; 8];
@@ -28,6 +31,12 @@ pub struct Span {
     pub span_id: [u8; 8],
     /// The parent's id, [`NO_PARENT`] for a root.
     pub parent_span_id: [u8; 8],
+    /// Whether the parent is in another process, if that is known.
+    pub parent_is_remote: Option<bool>,
+    /// W3C trace flags.
+    pub trace_flags: TraceFlags,
+    /// W3C trace state, sent as it is.
+    pub trace_state: Cow<'static, str>,
     /// What was done, in few words.
     pub name: Cow<'static, str>,
     /// Its role between services.
@@ -36,14 +45,26 @@ pub struct Span {
     pub start_time: u64,
     /// When it ended, in nanoseconds since the Unix epoch; 0 means when it is collected.
     pub end_time: u64,
-    /// What is known about it. Keys should be unique.
+    /// What is known about it; of several with the same key the last counts.
     pub attributes: Vec<KeyValue>,
+    /// Attributes that are not here any more.
+    pub dropped_attributes_count: u32,
+    /// What happened meanwhile.
+    pub events: Vec<Event>,
+    /// Events that are not here any more.
+    pub dropped_events_count: u32,
+    /// Spans it has to do with, of this or other traces.
+    pub links: Vec<Link>,
+    /// Links that are not here any more.
+    pub dropped_links_count: u32,
     /// How it ended.
     pub status: Status,
+    /// The instrumentation scope it belongs to; `None` is the collector's own.
+    pub scope: Option<Scope>,
 }
 
 impl Span {
-    /// A root span with random ids that starts now and has not ended.
+    /// A root span with random ids that starts now and has not ended, sampled.
     #[must_use]
     pub fn new(name: impl Into<Cow<'static, str>>) -> Self {
         let (trace_id, span_id) = with_thread_ids(|ids| (ids.trace_id(), ids.span_id()));
@@ -51,12 +72,21 @@ impl Span {
             trace_id,
             span_id,
             parent_span_id: NO_PARENT,
+            parent_is_remote: None,
+            trace_flags: TraceFlags::SAMPLED | TraceFlags::RANDOM,
+            trace_state: Cow::Borrowed(""),
             name: name.into(),
             kind: SpanKind::default(),
             start_time: unix_nanos(),
             end_time: 0,
             attributes: Vec::new(),
+            dropped_attributes_count: 0,
+            events: Vec::new(),
+            dropped_events_count: 0,
+            links: Vec::new(),
+            dropped_links_count: 0,
             status: Status::default(),
+            scope: None,
         }
     }
 
@@ -66,6 +96,23 @@ impl Span {
         Self {
             trace_id: parent.trace_id,
             parent_span_id: parent.span_id,
+            parent_is_remote: Some(false),
+            trace_flags: parent.trace_flags,
+            trace_state: parent.trace_state.clone(),
+            scope: parent.scope.clone(),
+            ..Self::new(name)
+        }
+    }
+
+    /// A span that continues a trace that came from elsewhere; starts now and has not ended.
+    #[must_use]
+    pub fn with_parent(parent: &SpanContext<'_>, name: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            trace_id: parent.trace_id,
+            parent_span_id: parent.span_id,
+            parent_is_remote: Some(parent.is_remote),
+            trace_flags: parent.trace_flags,
+            trace_state: Cow::Owned(parent.trace_state.as_str().to_string()),
             ..Self::new(name)
         }
     }
@@ -94,33 +141,58 @@ pub struct SpanRef<'a> {
     pub span_id: [u8; 8],
     /// The parent's id, [`NO_PARENT`] for a root.
     pub parent_span_id: [u8; 8],
-    /// What was done, in few words.
-    pub name: &'a str,
+    /// Whether the parent is in another process, if that is known.
+    pub parent_is_remote: Option<bool>,
+    /// W3C trace flags. Default none: then nothing is sent of them.
+    pub trace_flags: TraceFlags,
+    /// W3C trace state, sent as it is.
+    pub trace_state: &'a str,
+    /// What was done, in few words: a text, or prepared by [`name!`](crate::name).
+    pub name: Name<'a>,
     /// Its role between services.
     pub kind: SpanKind,
     /// When it began, in nanoseconds since the Unix epoch; 0 is sent as unknown.
     pub start_time: u64,
     /// When it ended, in nanoseconds since the Unix epoch; 0 is sent as unknown.
     pub end_time: u64,
-    /// What is known about it. Keys should be unique.
+    /// What is known about it; of several with the same key the last counts.
     pub attributes: &'a [KeyValueRef<'a>],
+    /// Attributes that are not here any more.
+    pub dropped_attributes_count: u32,
+    /// What happened meanwhile.
+    pub events: &'a [EventRef<'a>],
+    /// Events that are not here any more.
+    pub dropped_events_count: u32,
+    /// Spans it has to do with, of this or other traces.
+    pub links: &'a [LinkRef<'a>],
+    /// Links that are not here any more.
+    pub dropped_links_count: u32,
     /// How it ended.
     pub status: StatusRef<'a>,
 }
 
 impl<'a> SpanRef<'a> {
     /// A root span with these ids, without times, attributes or status.
+    #[inline]
     #[must_use]
-    pub const fn new(trace_id: [u8; 16], span_id: [u8; 8], name: &'a str) -> Self {
+    pub fn new(trace_id: [u8; 16], span_id: [u8; 8], name: impl Into<Name<'a>>) -> Self {
         Self {
             trace_id,
             span_id,
             parent_span_id: NO_PARENT,
-            name,
+            parent_is_remote: None,
+            trace_flags: TraceFlags::NONE,
+            trace_state: "",
+            name: name.into(),
             kind: SpanKind::Internal,
             start_time: 0,
             end_time: 0,
             attributes: &[],
+            dropped_attributes_count: 0,
+            events: &[],
+            dropped_events_count: 0,
+            links: &[],
+            dropped_links_count: 0,
             status: StatusRef::Unset,
         }
     }
@@ -176,148 +248,166 @@ pub enum StatusRef<'a> {
     Error(&'a str),
 }
 
-/// An attribute: a key and its value.
+/// Something that happened at a moment of a span (OTLP's `Span.Event`).
 #[derive(Clone, Debug, PartialEq)]
-pub struct KeyValue {
-    /// The attribute's name.
-    pub key: Cow<'static, str>,
-    /// Its value.
-    pub value: AnyValue,
+pub struct Event {
+    /// What happened.
+    pub name: Cow<'static, str>,
+    /// When, in nanoseconds since the Unix epoch.
+    pub time: u64,
+    /// What is known about it; of several with the same key the last counts.
+    pub attributes: Vec<KeyValue>,
+    /// Attributes that are not here any more.
+    pub dropped_attributes_count: u32,
 }
 
-impl KeyValue {
-    /// An attribute from anything that converts to a key and a value.
+impl Event {
+    /// An event that happens now.
     #[must_use]
-    pub fn new(key: impl Into<Cow<'static, str>>, value: impl Into<AnyValue>) -> Self {
+    pub fn new(name: impl Into<Cow<'static, str>>) -> Self {
         Self {
-            key: key.into(),
-            value: value.into(),
-        }
-    }
-
-    pub(crate) fn as_ref(&self) -> KeyValueRef<'_> {
-        KeyValueRef {
-            key: &self.key,
-            value: self.value.as_ref(),
+            name: name.into(),
+            time: unix_nanos(),
+            attributes: Vec::new(),
+            dropped_attributes_count: 0,
         }
     }
 }
 
-/// The value of an attribute.
+/// A borrowed [`Event`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct EventRef<'a> {
+    /// What happened.
+    pub name: &'a str,
+    /// When, in nanoseconds since the Unix epoch; 0 is sent as unknown.
+    pub time: u64,
+    /// What is known about it; of several with the same key the last counts.
+    pub attributes: &'a [KeyValueRef<'a>],
+    /// Attributes that are not here any more.
+    pub dropped_attributes_count: u32,
+}
+
+impl<'a> EventRef<'a> {
+    /// An event at `time`, without attributes.
+    #[must_use]
+    pub const fn new(name: &'a str, time: u64) -> Self {
+        Self {
+            name,
+            time,
+            attributes: &[],
+            dropped_attributes_count: 0,
+        }
+    }
+}
+
+/// Another span that this one has to do with (OTLP's `Span.Link`).
 #[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum AnyValue {
-    /// Text.
-    String(Cow<'static, str>),
-    /// Truth.
-    Bool(bool),
-    /// A whole number.
-    Int(i64),
-    /// A number.
-    Double(f64),
+pub struct Link {
+    /// The other span.
+    pub context: SpanContext<'static>,
+    /// What is known about the relation; of several with the same key the last counts.
+    pub attributes: Vec<KeyValue>,
+    /// Attributes that are not here any more.
+    pub dropped_attributes_count: u32,
 }
 
-impl AnyValue {
-    fn as_ref(&self) -> AnyValueRef<'_> {
-        match self {
-            Self::String(text) => AnyValueRef::String(text),
-            Self::Bool(truth) => AnyValueRef::Bool(*truth),
-            Self::Int(number) => AnyValueRef::Int(*number),
-            Self::Double(number) => AnyValueRef::Double(*number),
-        }
-    }
-}
-
-/// A borrowed [`KeyValue`].
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct KeyValueRef<'a> {
-    /// The attribute's name.
-    pub key: &'a str,
-    /// Its value.
-    pub value: AnyValueRef<'a>,
-}
-
-impl<'a> KeyValueRef<'a> {
-    /// An attribute from anything that converts to a value.
+impl Link {
+    /// A link to that span.
     #[must_use]
-    pub fn new(key: &'a str, value: impl Into<AnyValueRef<'a>>) -> Self {
+    pub fn new(context: SpanContext<'static>) -> Self {
         Self {
-            key,
-            value: value.into(),
+            context,
+            attributes: Vec::new(),
+            dropped_attributes_count: 0,
         }
     }
 }
 
-/// A borrowed [`AnyValue`].
+/// A borrowed [`Link`].
 #[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum AnyValueRef<'a> {
-    /// Text.
-    String(&'a str),
-    /// Truth.
-    Bool(bool),
-    /// A whole number.
-    Int(i64),
-    /// A number.
-    Double(f64),
+pub struct LinkRef<'a> {
+    /// The other span.
+    pub context: &'a SpanContext<'a>,
+    /// What is known about the relation; of several with the same key the last counts.
+    pub attributes: &'a [KeyValueRef<'a>],
+    /// Attributes that are not here any more.
+    pub dropped_attributes_count: u32,
 }
 
-impl<'a> From<&'a str> for AnyValueRef<'a> {
-    fn from(text: &'a str) -> Self {
-        Self::String(text)
+impl<'a> LinkRef<'a> {
+    /// A link to that span, without attributes.
+    #[must_use]
+    pub const fn new(context: &'a SpanContext<'a>) -> Self {
+        Self {
+            context,
+            attributes: &[],
+            dropped_attributes_count: 0,
+        }
     }
 }
 
-impl From<&'static str> for AnyValue {
-    fn from(text: &'static str) -> Self {
-        Self::String(Cow::Borrowed(text))
-    }
+/// What an owned and a borrowed event have in common.
+pub(crate) trait AsEvent {
+    type Attribute: AsKeyValue;
+
+    fn as_event(&self) -> EventFields<'_, Self::Attribute>;
 }
 
-impl From<String> for AnyValue {
-    fn from(text: String) -> Self {
-        Self::String(Cow::Owned(text))
-    }
+pub(crate) struct EventFields<'a, K> {
+    pub(crate) name: &'a str,
+    pub(crate) time: u64,
+    pub(crate) attributes: &'a [K],
+    pub(crate) dropped_attributes_count: u32,
 }
 
-/// The conversions that the owned and the borrowed value share.
-macro_rules! from_number {
-    ($($from:ty => $variant:ident),*) => {$(
-        impl From<$from> for AnyValue {
-            fn from(value: $from) -> Self {
-                Self::$variant(value.into())
-            }
-        }
+/// What an owned and a borrowed link have in common.
+pub(crate) trait AsLink {
+    type Attribute: AsKeyValue;
 
-        impl From<$from> for AnyValueRef<'_> {
-            fn from(value: $from) -> Self {
-                Self::$variant(value.into())
-            }
-        }
-    )*};
+    fn as_link(&self) -> LinkFields<'_, Self::Attribute>;
 }
 
-from_number!(
-    bool => Bool,
-    i64 => Int, i32 => Int, i16 => Int, i8 => Int, u32 => Int, u16 => Int, u8 => Int,
-    f64 => Double, f32 => Double
-);
-
-/// Numbers that may not fit into OTLP's `i64`: larger ones become its largest.
-macro_rules! from_large_number {
-    ($($from:ty),*) => {$(
-        impl From<$from> for AnyValue {
-            fn from(value: $from) -> Self {
-                Self::Int(i64::try_from(value).unwrap_or(i64::MAX))
-            }
-        }
-
-        impl From<$from> for AnyValueRef<'_> {
-            fn from(value: $from) -> Self {
-                Self::Int(i64::try_from(value).unwrap_or(i64::MAX))
-            }
-        }
-    )*};
+pub(crate) struct LinkFields<'a, K> {
+    pub(crate) context: &'a SpanContext<'a>,
+    pub(crate) attributes: &'a [K],
+    pub(crate) dropped_attributes_count: u32,
 }
 
-from_large_number!(u64, usize);
+macro_rules! as_event {
+    ($event:ty, $attribute:ty $(, $lifetime:lifetime)?) => {
+        impl$(<$lifetime>)? AsEvent for $event {
+            type Attribute = $attribute;
+
+            fn as_event(&self) -> EventFields<'_, $attribute> {
+                EventFields {
+                    name: &self.name,
+                    time: self.time,
+                    attributes: &self.attributes,
+                    dropped_attributes_count: self.dropped_attributes_count,
+                }
+            }
+        }
+    };
+}
+
+as_event!(Event, KeyValue);
+as_event!(EventRef<'e>, KeyValueRef<'e>, 'e);
+
+macro_rules! as_link {
+    ($link:ty, $attribute:ty $(, $lifetime:lifetime)?) => {
+        impl$(<$lifetime>)? AsLink for $link {
+            type Attribute = $attribute;
+
+            fn as_link(&self) -> LinkFields<'_, $attribute> {
+                LinkFields {
+                    context: &self.context,
+                    attributes: &self.attributes,
+                    dropped_attributes_count: self.dropped_attributes_count,
+                }
+            }
+        }
+    };
+}
+
+as_link!(Link, KeyValue);
+as_link!(LinkRef<'l>, KeyValueRef<'l>, 'l);

@@ -39,7 +39,10 @@ pub(crate) struct RecorderCounters {
     refused_buffer_full: Counter,
     refused_too_large: Counter,
     refused_invalid_id: Counter,
+    refused_unknown_scope: Counter,
     refused_shut_down: Counter,
+    sampled_out_at_start: Counter,
+    sampled_out_at_end: Counter,
     /// Of the accepted spans, those that the network thread took; it alone writes this.
     pub(crate) taken: CachePadded<Counter>,
 }
@@ -64,9 +67,21 @@ impl RecorderCounters {
             Refused::BufferFull => &self.refused_buffer_full,
             Refused::TooLarge { .. } => &self.refused_too_large,
             Refused::InvalidId => &self.refused_invalid_id,
+            Refused::UnknownScope => &self.refused_unknown_scope,
             Refused::ShutDown => &self.refused_shut_down,
         }
         .add(1);
+    }
+
+    /// The sampler did not choose a span.
+    #[inline]
+    pub(crate) fn leave_out(&self) {
+        self.sampled_out_at_start.add(1);
+    }
+
+    /// So many spans of a held trace were dropped.
+    pub(crate) fn sample_out(&self, spans: u64) {
+        self.sampled_out_at_end.add(spans);
     }
 
     fn add_to(&self, ledger: &mut Intake) {
@@ -74,7 +89,10 @@ impl RecorderCounters {
         ledger.refused.buffer_full += self.refused_buffer_full.get();
         ledger.refused.too_large += self.refused_too_large.get();
         ledger.refused.invalid_id += self.refused_invalid_id.get();
+        ledger.refused.unknown_scope += self.refused_unknown_scope.get();
         ledger.refused.shut_down += self.refused_shut_down.get();
+        ledger.sampled_out.at_start += self.sampled_out_at_start.get();
+        ledger.sampled_out.at_end += self.sampled_out_at_end.get();
     }
 }
 
@@ -83,6 +101,7 @@ impl RecorderCounters {
 struct Intake {
     accepted: u64,
     refused: RefusedSpans,
+    sampled_out: SampledOutSpans,
 }
 
 /// What the network thread counts for one endpoint; it is the only writer.
@@ -182,6 +201,7 @@ impl Counters {
         Ledger {
             accepted: intake.accepted,
             refused: intake.refused,
+            sampled_out: intake.sampled_out,
             endpoints: endpoints
                 .into_iter()
                 .map(|endpoint| endpoint.close(intake.accepted, ended))
@@ -218,6 +238,8 @@ pub struct Ledger {
     pub accepted: u64,
     /// Spans for which recording returned [`Refused`](crate::Refused); not among the accepted.
     pub refused: RefusedSpans,
+    /// Spans that were not to be sent; not among the accepted either.
+    pub sampled_out: SampledOutSpans,
     /// What became of the accepted spans, for each endpoint.
     pub endpoints: Vec<EndpointLedger>,
 }
@@ -257,14 +279,18 @@ impl fmt::Display for Ledger {
             buffer_full,
             too_large,
             invalid_id,
+            unknown_scope,
             shut_down,
         } = self.refused;
+        let SampledOutSpans { at_start, at_end } = self.sampled_out;
         write!(
             f,
             "accepted {}, refused {} (buffer full {buffer_full}, too large {too_large}, \
-             invalid id {invalid_id}, shut down {shut_down})",
+             invalid id {invalid_id}, unknown scope {unknown_scope}, shut down {shut_down}), \
+             sampled out {} (at start {at_start}, at end {at_end})",
             self.accepted,
             self.refused.total(),
+            self.sampled_out.total(),
         )?;
         for endpoint in &self.endpoints {
             write!(f, "; {endpoint}")?;
@@ -282,6 +308,8 @@ pub struct RefusedSpans {
     pub too_large: u64,
     /// An id was all zeros.
     pub invalid_id: u64,
+    /// The scope was another collector's.
+    pub unknown_scope: u64,
     /// The collector was shut down.
     pub shut_down: u64,
 }
@@ -290,7 +318,26 @@ impl RefusedSpans {
     /// The sum of all reasons.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.buffer_full + self.too_large + self.invalid_id + self.shut_down
+        self.buffer_full + self.too_large + self.invalid_id + self.unknown_scope + self.shut_down
+    }
+}
+
+/// Open spans that were not to be sent, by whose decision it was.
+///
+/// Spans that wait for their local root's decision are not counted anywhere yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SampledOutSpans {
+    /// The sampler's, when they started.
+    pub at_start: u64,
+    /// Their local root's, by [`TailSampling`](crate::TailSampling).
+    pub at_end: u64,
+}
+
+impl SampledOutSpans {
+    /// The sum of both.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.at_start + self.at_end
     }
 }
 

@@ -36,7 +36,7 @@ fn allocations(work: impl FnOnce()) -> u64 {
     ALLOCATIONS.get() - before
 }
 
-fn record(recorder: &mut Recorder, spans: u32) -> u32 {
+fn record(recorder: &Recorder, spans: u32) -> u32 {
     let mut accepted = 0;
     for i in 0..spans {
         let attributes = [
@@ -69,10 +69,10 @@ fn recording_allocates_nothing() {
         ..Config::default()
     })
     .unwrap();
-    let mut recorder = collector.recorder().unwrap();
-    record(&mut recorder, 1_000);
+    let recorder = collector.recorder().unwrap();
+    record(&recorder, 1_000);
     let mut accepted = 0;
-    assert_eq!(allocations(|| accepted = record(&mut recorder, 100_000)), 0);
+    assert_eq!(allocations(|| accepted = record(&recorder, 100_000)), 0);
     assert_eq!(accepted, 100_000);
     assert_eq!(collector.shutdown().unwrap().delivered(), 101_000);
 }
@@ -89,10 +89,10 @@ fn refusing_allocates_nothing() {
         ..Config::default()
     })
     .unwrap();
-    let mut recorder = collector.recorder().unwrap();
-    record(&mut recorder, 2_000);
+    let recorder = collector.recorder().unwrap();
+    record(&recorder, 2_000);
     let mut accepted = 0;
-    assert_eq!(allocations(|| accepted = record(&mut recorder, 100_000)), 0);
+    assert_eq!(allocations(|| accepted = record(&recorder, 100_000)), 0);
     assert_eq!(accepted, 0);
 }
 

@@ -106,7 +106,7 @@ fn spans_that_cannot_be_sent_are_refused_and_counted_alone() {
         ..Span::new("no trace")
     };
     assert_eq!(collector.collect(no_trace), Err(Refused::InvalidId));
-    let mut recorder = collector.recorder().unwrap();
+    let recorder = collector.recorder().unwrap();
     let no_id = SpanRef::new([1; 16], [0; 8], "no id");
     assert_eq!(recorder.record(&no_id), Err(Refused::InvalidId));
 
@@ -130,7 +130,7 @@ fn the_largest_span_that_fits_arrives() {
         ..Config::default()
     })
     .unwrap();
-    let mut recorder = collector.recorder().unwrap();
+    let recorder = collector.recorder().unwrap();
     let mut accepted = 0;
     // Every size around the limit, between small ones that share slabs with them.
     for len in 3_950..4_050 {

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From the front door down.
-const MODULES: [&str; 17] = [
+const MODULES: [&str; 22] = [
     "testing",
     "collector",
     "recorder",
@@ -18,7 +18,12 @@ const MODULES: [&str; 17] = [
     "error",
     "stats",
     "refused",
+    "sampler",
     "span",
+    "scope",
+    "context",
+    "attribute",
+    "limits",
     "clock",
     "id",
     "sync",
@@ -56,9 +61,14 @@ fn imports_point_one_way() {
         // Tests may look anywhere.
         let code = text.split("#[cfg(all(test").next().unwrap();
         for line in code.lines().filter(|line| !line.trim().starts_with("//")) {
+            // What macros for users name is found from the crate's root.
+            let line = line.replace("$crate::", "");
             for import in line.split("crate::").skip(1) {
                 let end = import.find(|c: char| !c.is_alphanumeric() && c != '_');
-                let imported = &import[..end.unwrap_or(import.len())];
+                let (imported, rest) = import.split_at(end.unwrap_or(import.len()));
+                if rest.starts_with('!') {
+                    continue; // a macro of ours, which stands nowhere
+                }
                 imports += 1;
                 assert!(
                     position(imported) >= position(module),

@@ -24,7 +24,7 @@ fn config(receiver: &Receiver) -> Config {
 }
 
 /// Records one span with a fresh id.
-fn record(recorder: &mut Recorder, name: &str) -> Result<(), Refused> {
+fn record(recorder: &Recorder, name: &str) -> Result<(), Refused> {
     let (trace_id, span_id) = (recorder.trace_id(), recorder.span_id());
     recorder.record(&SpanRef::new(trace_id, span_id, name))
 }
@@ -34,9 +34,9 @@ fn produce(collector: &Collector, spans: u64) -> u64 {
     let recorders: Vec<_> = (0..4).map(|_| collector.recorder().unwrap()).collect();
     thread::scope(|scope| {
         let producers: Vec<_> = (recorders.into_iter())
-            .map(|mut recorder| {
+            .map(|recorder| {
                 scope.spawn(move || {
-                    let accepted = (0..spans).filter(|_| record(&mut recorder, "span").is_ok());
+                    let accepted = (0..spans).filter(|_| record(&recorder, "span").is_ok());
                     accepted.count() as u64
                 })
             })
@@ -219,11 +219,11 @@ fn drop_oldest_keeps_the_newest() {
         ..config(&receiver)
     })
     .unwrap();
-    let mut recorder = collector.recorder().unwrap();
+    let recorder = collector.recorder().unwrap();
     let mut accepted = 0;
     for i in 0..50_000 {
         // A burst may be refused before the network thread has made room.
-        while record(&mut recorder, &format!("{i}")).is_err() {
+        while record(&recorder, &format!("{i}")).is_err() {
             thread::yield_now();
         }
         accepted += 1;
@@ -283,7 +283,7 @@ fn block_refuses_after_its_limit_and_waits_once() {
 fn a_final_status_and_a_partial_success_are_rejections() {
     let receiver = Receiver::start().unwrap();
     let collector = Collector::new(config(&receiver)).unwrap();
-    let mut recorder = collector.recorder().unwrap();
+    let recorder = collector.recorder().unwrap();
     let answers = [
         (Answer::status(400), 0, 3),
         (Answer::partial_success(2, "too old"), 1, 2),
@@ -296,7 +296,7 @@ fn a_final_status_and_a_partial_success_are_rejections() {
     for (answer, delivers, rejects) in answers {
         receiver.answer_next([answer]);
         for _ in 0..3 {
-            record(&mut recorder, "span").unwrap();
+            record(&recorder, "span").unwrap();
         }
         let ledger = collector.flush(PATIENCE).unwrap();
         delivered += delivers;
@@ -363,9 +363,9 @@ fn no_request_passes_its_limit() {
 fn connections_are_kept_alive() {
     let receiver = Receiver::start().unwrap();
     let collector = Collector::new(config(&receiver)).unwrap();
-    let mut recorder = collector.recorder().unwrap();
+    let recorder = collector.recorder().unwrap();
     for _ in 0..10 {
-        record(&mut recorder, "span").unwrap();
+        record(&recorder, "span").unwrap();
         collector.flush(PATIENCE).unwrap();
     }
     assert_eq!(receiver.counts().requests, 10);
@@ -381,8 +381,8 @@ fn a_batch_is_sent_when_it_is_complete() {
         ..config(&receiver)
     })
     .unwrap();
-    let mut recorder = collector.recorder().unwrap();
-    let mut spans = |count| (0..count).for_each(|_| record(&mut recorder, "span").unwrap());
+    let recorder = collector.recorder().unwrap();
+    let spans = |count| (0..count).for_each(|_| record(&recorder, "span").unwrap());
     spans(60);
     collector.flush(PATIENCE).unwrap();
     // A batch counts from what was taken last.
@@ -405,9 +405,9 @@ fn quiet_recorders_take_no_room_from_others() {
         })
         .unwrap();
         // Many more than there are shared slabs.
-        let mut recorders: Vec<_> = (0..200).map(|_| collector.recorder().unwrap()).collect();
+        let recorders: Vec<_> = (0..200).map(|_| collector.recorder().unwrap()).collect();
         for round in 1..=5 {
-            for recorder in &mut recorders {
+            for recorder in &recorders {
                 record(recorder, "span").unwrap();
             }
             let ledger = collector.flush(PATIENCE).unwrap();
@@ -430,9 +430,9 @@ fn a_thread_that_waits_for_room_is_released_by_shutdown() {
     .unwrap();
     thread::scope(|scope| {
         let waiting = scope.spawn(|| {
-            let mut recorder = collector.recorder().unwrap();
+            let recorder = collector.recorder().unwrap();
             loop {
-                if let Err(refused) = record(&mut recorder, "span") {
+                if let Err(refused) = record(&recorder, "span") {
                     return refused;
                 }
             }

@@ -32,10 +32,10 @@ fn the_rotel_agent_understands_every_span() {
         collector.collect(span.clone()).unwrap();
         sent.push(span);
     }
-    let mut recorder = collector.recorder().unwrap();
+    let recorder = collector.recorder().unwrap();
     for round in 0..20 {
         for span in family("recorded") {
-            record(&mut recorder, &span);
+            record(&recorder, &span);
             sent.push(span);
         }
         // So that there are several requests, some of one family and some of more.
@@ -116,7 +116,7 @@ fn attributes() -> Vec<KeyValue> {
 }
 
 /// Records an owned span by way of the borrowed one.
-fn record(recorder: &mut Recorder, span: &Span) {
+fn record(recorder: &Recorder, span: &Span) {
     let attributes: Vec<_> = span.attributes.iter().map(borrowed).collect();
     let span = SpanRef {
         parent_span_id: span.parent_span_id,

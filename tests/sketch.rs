@@ -158,7 +158,7 @@ fn dropping_the_last_clone_flushes() {
 fn after_shutdown_spans_are_refused_and_counted() {
     let receiver = Receiver::start().unwrap();
     let collector = Collector::new(config(&receiver)).unwrap();
-    let mut recorder = collector.recorder().unwrap();
+    let recorder = collector.recorder().unwrap();
     collector.collect(Span::new("before")).unwrap();
     let first = collector.shutdown().unwrap();
     assert_eq!(

@@ -100,7 +100,7 @@ fn config(receiver: &Receiver, buffer_capacity: u64) -> Config {
 
 fn on_recording_thread(
     collector: &Collector,
-    work: impl FnOnce(&Collector, &mut Recorder) + Send + 'static,
+    work: impl FnOnce(&Collector, &Recorder) + Send + 'static,
 ) {
     let clone = collector.clone();
     let core = Collector::cores()[0];
@@ -118,7 +118,7 @@ fn wait_for_failed_connect(collector: &Collector) {
 }
 
 /// Records between two calls that strace shows and that nobody else makes.
-fn record_marked(situation: &str, recorder: &mut Recorder, spans: u64) -> u64 {
+fn record_marked(situation: &str, recorder: &Recorder, spans: u64) -> u64 {
     // Both before the first mark: making them may ask the system for memory.
     let begin = format!("/marker-begin-{situation}");
     let end = format!("/marker-end-{situation}");
@@ -129,7 +129,7 @@ fn record_marked(situation: &str, recorder: &mut Recorder, spans: u64) -> u64 {
 }
 
 /// Records so many spans; tells how many were refused because the buffer was full.
-fn record(recorder: &mut Recorder, spans: u64) -> u64 {
+fn record(recorder: &Recorder, spans: u64) -> u64 {
     let mut refused = 0;
     for i in 0..spans {
         let attributes = [

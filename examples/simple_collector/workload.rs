@@ -54,7 +54,7 @@ impl Plan {
         }
     }
 
-    pub fn run(&self, recorder: &mut Recorder) -> Records {
+    pub fn run(&self, recorder: &Recorder) -> Records {
         let mut records = Records::new();
         let mut left = self.spans;
         let began = Instant::now();
@@ -89,12 +89,7 @@ impl Plan {
 }
 
 /// Records a trace whose first span has this number.
-fn record_trace(
-    recorder: &mut Recorder,
-    children: u64,
-    number: u64,
-    record_ns: &mut Histogram<u64>,
-) {
+fn record_trace(recorder: &Recorder, children: u64, number: u64, record_ns: &mut Histogram<u64>) {
     let trace_id = recorder.trace_id();
     let root_id = recorder.span_id();
     let start_time = unix_nanos();
@@ -135,12 +130,7 @@ fn record_trace(
 /// Records a span; measures how long that takes if it is this one's turn, the first's included.
 ///
 /// A refused span is counted by the collector, so there is nothing to do about it here.
-fn record(
-    recorder: &mut Recorder,
-    span: &SpanRef<'_>,
-    number: u64,
-    record_ns: &mut Histogram<u64>,
-) {
+fn record(recorder: &Recorder, span: &SpanRef<'_>, number: u64, record_ns: &mut Histogram<u64>) {
     if !number.is_multiple_of(SAMPLE_EVERY) {
         let _ = recorder.record(span);
         return;

@@ -44,7 +44,7 @@ fn take(reader: &mut SlabReader, expected: &mut u8) {
 fn a_prefix_is_taken_while_the_writer_commits_and_seals() {
     check(|| {
         let pool = pool(1, 8);
-        let (mut writer, mut reader) = Pool::open(&pool, 0).unwrap();
+        let (mut writer, mut reader) = Pool::open(&pool, 0, 0).unwrap();
         let recorder = thread::spawn(move || {
             write(&mut writer, 1);
             write(&mut writer, 2);
@@ -66,13 +66,13 @@ fn a_prefix_is_taken_while_the_writer_commits_and_seals() {
 fn a_slab_is_used_again_only_after_its_last_reader() {
     check(|| {
         let pool = pool(1, 8);
-        let (mut writer, mut reader) = Pool::open(&pool, 0).unwrap();
+        let (mut writer, mut reader) = Pool::open(&pool, 0, 0).unwrap();
         let again = Arc::clone(&pool);
         let recorder = thread::spawn(move || {
             write(&mut writer, 1);
             drop(writer);
             // Succeeds only in interleavings where the reader has let go.
-            if let Some((mut writer, _reader)) = Pool::open(&again, 0) {
+            if let Some((mut writer, _reader)) = Pool::open(&again, 0, 0) {
                 write(&mut writer, 5);
             }
         });
@@ -92,7 +92,7 @@ fn slabs_cross_the_ring_and_nothing_is_lost_when_the_thread_exits() {
             let pool = Arc::clone(&pool);
             thread::spawn(move || {
                 for value in 1..=2 {
-                    let (mut writer, reader) = Pool::open(&pool, 0).unwrap();
+                    let (mut writer, reader) = Pool::open(&pool, 0, 0).unwrap();
                     assert!(producer.push(reader).is_ok());
                     write(&mut writer, value);
                 }
@@ -156,7 +156,7 @@ fn two_threads_never_get_the_same_slab() {
             .map(|_| {
                 let pool = Arc::clone(&pool);
                 thread::spawn(move || {
-                    let (mut writer, mut reader) = Pool::open(&pool, 0).unwrap();
+                    let (mut writer, mut reader) = Pool::open(&pool, 0, 0).unwrap();
                     write(&mut writer, 3);
                     let batch = reader.take().unwrap();
                     assert_eq!(&*batch, [3, 3, 3]);
@@ -174,7 +174,7 @@ fn two_threads_never_get_the_same_slab() {
 fn a_complete_batch_is_seen_before_the_sleep_or_wakes_it() {
     check(|| {
         let pool = pool(1, 8);
-        let (mut writer, reader) = Pool::open(&pool, 0).unwrap();
+        let (mut writer, reader) = Pool::open(&pool, 0, 0).unwrap();
         let woken = Arc::new(AtomicBool::new(false));
         let signal = Arc::new(Signal::new({
             let woken = Arc::clone(&woken);

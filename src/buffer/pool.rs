@@ -87,13 +87,18 @@ impl Pool {
         Some(Arc::new(pool))
     }
 
-    /// One more recorder: brings a slab for it, if there never were so many.
-    pub(crate) fn join(&self) {
+    /// One more recorder (or scope of a recorder): brings a slab for it, if there never were so
+    /// many; false if there are as many as there can be.
+    pub(crate) fn join(&self) -> bool {
         let recorders = self.recorders.fetch_add(1, Ordering::Relaxed) + 1;
+        if recorders > self.slabs - self.shared {
+            self.leave();
+            return false;
+        }
         let most = self.recorders_most.fetch_max(recorders, Ordering::Relaxed);
         // Empty unless `recorders` is a new record; never the same slab for two callers.
-        let first = (self.shared + most).min(self.slabs);
-        self.circulate(first..(self.shared + recorders).min(self.slabs));
+        self.circulate(self.shared + most..self.shared + recorders);
+        true
     }
 
     /// One recorder less.
@@ -101,14 +106,18 @@ impl Pool {
         self.recorders.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Opens a free slab for spans from `first_time` (Unix nanoseconds) on, or `None` if too
-    /// many wait for delivery.
-    pub(crate) fn open(pool: &Arc<Self>, first_time: u64) -> Option<(SlabWriter, SlabReader)> {
+    /// Opens a free slab for spans of `scope` from `first_time` (Unix nanoseconds) on, or `None`
+    /// if too many wait for delivery.
+    pub(crate) fn open(
+        pool: &Arc<Self>,
+        scope: u32,
+        first_time: u64,
+    ) -> Option<(SlabWriter, SlabReader)> {
         if pool.slabs_left() == 0 {
             return None;
         }
         let index = pool.free.pop()?;
-        Some(slab::open(pool, index, first_time))
+        Some(slab::open(pool, index, scope, first_time))
     }
 
     /// How many more slabs can wait for delivery before recorders are refused new ones.
@@ -136,12 +145,13 @@ impl Pool {
     /// As [`open`](Self::open), but waits for a slab until `deadline`, or until `give_up`.
     pub(crate) fn open_by(
         pool: &Arc<Self>,
+        scope: u32,
         first_time: u64,
         deadline: Instant,
         give_up: impl Fn() -> bool,
     ) -> Option<(SlabWriter, SlabReader)> {
         pool.room
-            .wait(deadline, || match Self::open(pool, first_time) {
+            .wait(deadline, || match Self::open(pool, scope, first_time) {
                 None if give_up() => Some(None),
                 None => None,
                 opened => Some(opened),

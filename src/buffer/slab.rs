@@ -21,7 +21,7 @@ pub(crate) struct Header {
     magic: u64,
     version: u32,
     /// Which instrumentation scope the spans belong to; 0 is the collector's own.
-    scope: u32,
+    scope: AtomicU32,
     /// When its first and its last span ended, in Unix nanoseconds (last: 0 until sealed).
     first_time: AtomicU64,
     last_time: AtomicU64,
@@ -39,7 +39,7 @@ impl Header {
         Self {
             magic: MAGIC,
             version: VERSION,
-            scope: 0,
+            scope: AtomicU32::new(0),
             first_time: AtomicU64::new(0),
             last_time: AtomicU64::new(0),
             committed: AtomicU64::new(0),
@@ -126,9 +126,15 @@ impl Drop for Hold {
 }
 
 /// Both ends of the slab `index`, freshly taken from `pool`'s free slabs.
-pub(super) fn open(pool: &Arc<Pool>, index: u32, first_time: u64) -> (SlabWriter, SlabReader) {
+pub(super) fn open(
+    pool: &Arc<Pool>,
+    index: u32,
+    scope: u32,
+    first_time: u64,
+) -> (SlabWriter, SlabReader) {
     let header = pool.header(index);
     debug_assert_eq!((header.magic, header.version), (MAGIC, VERSION));
+    header.scope.store(scope, Ordering::Relaxed);
     header.first_time.store(first_time, Ordering::Relaxed);
     header.last_time.store(0, Ordering::Relaxed);
     header.committed.store(0, Ordering::Relaxed);
@@ -286,6 +292,11 @@ impl Batch {
     pub(crate) fn spans(&self) -> u64 {
         u64::from(self.spans)
     }
+
+    /// The instrumentation scope they belong to; 0 is the collector's own.
+    pub(crate) fn scope(&self) -> u32 {
+        self.hold.header().scope.load(Ordering::Relaxed)
+    }
 }
 
 impl Deref for Batch {
@@ -313,7 +324,7 @@ mod tests {
     #[test]
     fn a_batch_is_what_was_committed_since_the_last() {
         let pool = Pool::new(1, 0, 4096, 100).unwrap();
-        let (mut writer, mut reader) = Pool::open(&pool, 7).unwrap();
+        let (mut writer, mut reader) = Pool::open(&pool, 0, 7).unwrap();
         assert!(reader.take().is_none());
 
         for text in ["one", "two"] {
@@ -336,7 +347,7 @@ mod tests {
     #[test]
     fn a_slab_is_full_by_bytes_or_by_spans() {
         let pool = Pool::new(2, 0, 4096, 2).unwrap();
-        let (mut writer, _reader) = Pool::open(&pool, 0).unwrap();
+        let (mut writer, _reader) = Pool::open(&pool, 0, 0).unwrap();
         assert!(writer.has_room_for(pool.room_per_slab()));
         assert!(!writer.has_room_for(pool.room_per_slab() + 1));
         writer.commit(0);
@@ -347,17 +358,17 @@ mod tests {
     #[test]
     fn a_slab_returns_when_its_last_holder_goes() {
         let pool = Pool::new(1, 0, 4096, 10).unwrap();
-        let (mut writer, mut reader) = Pool::open(&pool, 0).unwrap();
+        let (mut writer, mut reader) = Pool::open(&pool, 0, 0).unwrap();
         writer.room(1)[0] = 1;
         writer.commit(1);
         let batch = reader.take().unwrap();
         let second = batch.clone();
         drop((writer, reader, batch));
         assert_eq!(pool.slabs_left(), 0);
-        assert!(Pool::open(&pool, 0).is_none());
+        assert!(Pool::open(&pool, 0, 0).is_none());
         drop(second);
         assert_eq!(pool.slabs_left(), 1);
-        assert!(Pool::open(&pool, 0).is_some());
+        assert!(Pool::open(&pool, 0, 0).is_some());
     }
 
     #[test]
@@ -367,8 +378,8 @@ mod tests {
         assert_eq!(pool.bytes(), 2 * 4096);
         let open: Vec<_> = (0..RECORDERS)
             .map(|_| {
-                pool.join();
-                Pool::open(&pool, 0).unwrap()
+                assert!(pool.join());
+                Pool::open(&pool, 0, 0).unwrap()
             })
             .collect();
         assert_eq!((pool.slabs_left(), pool.bytes()), (2, 7 * 4096));
@@ -381,7 +392,7 @@ mod tests {
         assert_eq!(pool.slabs_left(), 2);
         // A recorder that comes after another went needs no more memory.
         pool.leave();
-        pool.join();
+        assert!(pool.join());
         assert_eq!(pool.bytes(), 7 * 4096);
     }
 }

@@ -118,11 +118,12 @@ mod tests {
 
     use super::*;
     use crate::buffer::Pool;
+    use crate::exporter::request::Part;
     use crate::exporter::request::Queued;
 
     fn queued(text: &[u8]) -> Queued {
         let pool = Pool::new(1, 0, 4096, 10).unwrap();
-        let (mut writer, mut reader) = Pool::open(&pool, 0).unwrap();
+        let (mut writer, mut reader) = Pool::open(&pool, 0, 0).unwrap();
         writer.room(text.len()).copy_from_slice(text);
         writer.commit(text.len());
         Queued {
@@ -133,8 +134,12 @@ mod tests {
 
     fn request() -> Request {
         Request {
-            head: Bytes::from_static(b"head "),
             batches: vec![queued(b"one "), queued(b"two")],
+            parts: vec![
+                Part::Head(Bytes::from_static(b"head ")),
+                Part::Batch(0),
+                Part::Batch(1),
+            ],
             body_bytes: 7,
         }
     }

@@ -26,7 +26,7 @@ use crate::exporter::resolve;
 use crate::exporter::response::Response;
 use crate::exporter::retry::{self, Backoff};
 use crate::exporter::transport::Transport;
-use crate::id::IdGenerator;
+use crate::id::RandomIds;
 use crate::otlp::{Fields, PartialSuccess, span_end_time};
 use crate::stats::{EndpointCounters, NetworkStats};
 
@@ -62,7 +62,7 @@ pub(crate) struct Endpoint {
     retry_at: Option<Instant>,
     /// The endpoint itself has asked for the wait.
     throttled: bool,
-    random: IdGenerator,
+    random: RandomIds,
 }
 
 enum Link {
@@ -102,7 +102,7 @@ impl Endpoint {
             link: Link::Down,
             retry_at: None,
             throttled: false,
-            random: IdGenerator::new(),
+            random: RandomIds::new(),
         }
     }
 

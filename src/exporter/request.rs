@@ -1,11 +1,13 @@
 //! One POST: batches merged behind an HTTP head and an OTLP envelope, without copying them.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use bytes::Bytes;
 
 use crate::buffer::Batch;
 use crate::config::Settings;
+use crate::otlp::{Envelope, Run};
 
 /// A batch and its place among all that an endpoint was ever given.
 pub(crate) struct Queued {
@@ -14,11 +16,18 @@ pub(crate) struct Queued {
 }
 
 pub(crate) struct Request {
-    /// HTTP head and envelope.
-    pub(crate) head: Bytes,
     pub(crate) batches: Vec<Queued>,
-    /// Length of envelope and batches.
+    /// What is sent, in order.
+    pub(crate) parts: Vec<Part>,
     pub(crate) body_bytes: usize,
+}
+
+/// A piece of a request.
+pub(crate) enum Part {
+    /// HTTP head, or what stands before the spans of a scope.
+    Head(Bytes),
+    /// The spans of the batch at this index.
+    Batch(usize),
 }
 
 impl Request {
@@ -28,15 +37,25 @@ impl Request {
         bytes_max: usize,
         settings: &Settings,
     ) -> Self {
-        let room = bytes_max.saturating_sub(settings.envelope.prefix_max());
-        let (count, spans_bytes) = fitting(backlog, room);
-        let prefix = settings.envelope.prefix(spans_bytes);
-        let body_bytes = prefix.len() + spans_bytes;
-        let mut head = head(settings, body_bytes).into_bytes();
-        head.extend_from_slice(&prefix);
+        let room = bytes_max.saturating_sub(settings.envelope.resource_bytes_max());
+        let count = fitting(backlog, room, &settings.envelope);
+        let batches: Vec<_> = backlog.drain(..count).collect();
+        let mut parts = Vec::with_capacity(batches.len() + 1);
+        let runs = runs(&batches);
+        let heads = settings
+            .envelope
+            .heads(&runs.iter().map(|(run, _)| *run).collect::<Vec<_>>());
+        let body_bytes = heads.iter().map(Vec::len).sum::<usize>()
+            + runs.iter().map(|(run, _)| run.bytes).sum::<usize>();
+        let mut before = head(settings, body_bytes).into_bytes();
+        for (envelope, (_, batches)) in heads.into_iter().zip(runs) {
+            before.extend(envelope);
+            parts.push(Part::Head(Bytes::from(std::mem::take(&mut before))));
+            parts.extend(batches.map(Part::Batch));
+        }
         Self {
-            head: Bytes::from(head),
-            batches: backlog.drain(..count).collect(),
+            batches,
+            parts,
             body_bytes,
         }
     }
@@ -45,27 +64,50 @@ impl Request {
         self.batches.iter().map(|queued| queued.batch.spans()).sum()
     }
 
-    /// What is sent, piece by piece: the head, then each batch.
+    /// What is sent, piece by piece.
     pub(crate) fn part(&self, index: usize) -> Option<&[u8]> {
-        match index.checked_sub(1) {
-            None => Some(&self.head),
-            Some(index) => self.batches.get(index).map(|queued| &*queued.batch),
-        }
+        self.parts.get(index).map(|part| match part {
+            Part::Head(bytes) => &**bytes,
+            Part::Batch(index) => &*self.batches[*index].batch,
+        })
     }
 }
 
-/// How many of the oldest batches have room, at least one, and their bytes.
-fn fitting(backlog: &VecDeque<Queued>, room: usize) -> (usize, usize) {
-    let mut count = 0;
+/// How many of the oldest batches have room, at least one.
+fn fitting(backlog: &VecDeque<Queued>, room: usize, envelope: &Envelope) -> usize {
     let mut bytes = 0;
-    for Queued { batch, .. } in backlog {
-        if count > 0 && bytes + batch.len() > room {
-            break;
+    let mut scope = None;
+    for (count, Queued { batch, .. }) in backlog.iter().enumerate() {
+        if scope.replace(batch.scope()) != Some(batch.scope()) {
+            bytes += envelope.scope_bytes_max(batch.scope());
         }
         bytes += batch.len();
-        count += 1;
+        if count > 0 && bytes > room {
+            return count;
+        }
     }
-    (count, bytes)
+    backlog.len()
+}
+
+/// The batches by runs of the same scope.
+fn runs(batches: &[Queued]) -> Vec<(Run, Range<usize>)> {
+    let mut runs: Vec<(Run, Range<usize>)> = Vec::new();
+    for (index, Queued { batch, .. }) in batches.iter().enumerate() {
+        match runs.last_mut() {
+            Some((run, batches)) if run.scope == batch.scope() => {
+                run.bytes += batch.len();
+                batches.end = index + 1;
+            }
+            _ => runs.push((
+                Run {
+                    scope: batch.scope(),
+                    bytes: batch.len(),
+                },
+                index..index + 1,
+            )),
+        }
+    }
+    runs
 }
 
 fn head(settings: &Settings, body_bytes: usize) -> String {

@@ -1,455 +1,452 @@
-//! Encodes one span in place, as an element of `ScopeSpans.spans`.
+//! Encodes one finished span in place, as an element of `ScopeSpans.spans`.
 //!
 //! Two passes over the same data: the first sums up lengths, since protobuf writes each length
 //! before what it measures; the second writes. The bytes equal those of prost for the same span.
 
-use prost::encoding::encoded_len_varint;
+use crate::attribute::{AsKeyValue, Name};
+use crate::context::{SpanContext, TraceFlags};
+use crate::limits::SpanLimits;
+use crate::otlp::value::Attributes;
+use crate::otlp::wire::{Cursor, count_len, delimited_len, fixed64_len, non_empty_len, tag};
+use crate::span::{AsEvent, AsLink, EventFields, LinkFields, Span, SpanKind, SpanRef, StatusRef};
 
-use crate::span::{AnyValueRef, KeyValue, KeyValueRef, Span, SpanKind, SpanRef, StatusRef};
-
-/// Field numbers and wire types of the messages written here, as single-byte tags.
-mod tag {
-    const fn len(field: u8) -> u8 {
-        field << 3 | 2
-    }
-
-    const fn varint(field: u8) -> u8 {
-        field << 3
-    }
-
-    const fn fixed64(field: u8) -> u8 {
-        field << 3 | 1
-    }
-
-    /// `ScopeSpans.spans`
-    pub(super) const SPANS: u8 = len(2);
-
-    pub(super) const TRACE_ID: u8 = len(1);
-    pub(super) const SPAN_ID: u8 = len(2);
-    pub(super) const PARENT_SPAN_ID: u8 = len(4);
-    pub(super) const NAME: u8 = len(5);
-    pub(super) const KIND: u8 = varint(6);
-    pub(super) const START_TIME: u8 = fixed64(7);
-    pub(super) const END_TIME: u8 = fixed64(8);
-    pub(super) const ATTRIBUTES: u8 = len(9);
-    pub(super) const STATUS: u8 = len(15);
-
-    pub(super) const STATUS_MESSAGE: u8 = len(2);
-    pub(super) const STATUS_CODE: u8 = varint(3);
-
-    pub(super) const KEY: u8 = len(1);
-    pub(super) const VALUE: u8 = len(2);
-
-    pub(super) const STRING_VALUE: u8 = len(1);
-    pub(super) const BOOL_VALUE: u8 = varint(2);
-    pub(super) const INT_VALUE: u8 = varint(3);
-    pub(super) const DOUBLE_VALUE: u8 = fixed64(4);
-}
-
-/// The fields of a span, wherever they are kept.
-pub(crate) struct SpanFields<'a, A> {
-    pub(crate) trace_id: &'a [u8; 16],
-    pub(crate) span_id: &'a [u8; 8],
-    parent_span_id: &'a [u8; 8],
-    name: &'a str,
+/// The fields of a span, wherever they are kept, as many as the limits let through.
+pub(crate) struct SpanFields<'a, K, E, L> {
+    pub(crate) ids: SpanIds<'a>,
+    pub(crate) end_time: u64,
+    trace_state: &'a str,
+    name: Name<'a>,
     kind: SpanKind,
     start_time: u64,
-    pub(crate) end_time: u64,
-    attributes: A,
+    attributes: Attributes<'a, K>,
+    events: &'a [E],
+    links: &'a [L],
+    dropped: Dropped,
     status: StatusRef<'a>,
+    flags: u32,
+    limits: &'a SpanLimits,
+}
+
+#[derive(Clone, Copy)]
+pub(crate) struct SpanIds<'a> {
+    pub(crate) trace_id: &'a [u8; 16],
+    pub(crate) span_id: &'a [u8; 8],
+    pub(crate) parent_span_id: &'a [u8; 8],
+}
+
+/// What a span does not say any more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Dropped {
+    pub(crate) attributes: u32,
+    pub(crate) events: u32,
+    pub(crate) links: u32,
+}
+
+/// The fields of an owned or borrowed span; a macro, since these differ in the types of all that
+/// they hold.
+macro_rules! fields {
+    ($span:expr, $limits:expr, $name:expr, $status:expr) => {{
+        let (span, limits) = ($span, $limits);
+        let (event_count, link_count) = (limits.event_count as usize, limits.link_count as usize);
+        let attributes = Attributes::new(&span.attributes, limits.attribute_count);
+        let events = &span.events[..span.events.len().min(event_count)];
+        let links = &span.links[..span.links.len().min(link_count)];
+        SpanFields {
+            ids: SpanIds {
+                trace_id: &span.trace_id,
+                span_id: &span.span_id,
+                parent_span_id: &span.parent_span_id,
+            },
+            end_time: span.end_time,
+            trace_state: &span.trace_state,
+            name: $name,
+            kind: span.kind,
+            start_time: span.start_time,
+            dropped: Dropped {
+                attributes: (span.dropped_attributes_count).saturating_add(attributes.dropped),
+                events: beyond(span.dropped_events_count, span.events.len(), events.len()),
+                links: beyond(span.dropped_links_count, span.links.len(), links.len()),
+            },
+            attributes,
+            events,
+            links,
+            status: $status,
+            flags: span_flags(span.trace_flags, span.parent_is_remote),
+            limits,
+        }
+    }};
 }
 
 /// The fields of a borrowed span.
+#[inline]
 pub(crate) fn borrowed<'a>(
     span: &'a SpanRef<'a>,
-) -> SpanFields<'a, impl Iterator<Item = KeyValueRef<'a>> + Clone> {
-    SpanFields {
-        trace_id: &span.trace_id,
-        span_id: &span.span_id,
-        parent_span_id: &span.parent_span_id,
-        name: span.name,
-        kind: span.kind,
-        start_time: span.start_time,
-        end_time: span.end_time,
-        attributes: span.attributes.iter().copied(),
-        status: span.status,
-    }
+    limits: &'a SpanLimits,
+) -> SpanFields<'a, impl AsKeyValue, impl AsEvent, impl AsLink> {
+    fields!(span, limits, span.name, span.status)
 }
 
 /// The fields of an owned span.
-pub(crate) fn owned(span: &Span) -> SpanFields<'_, impl Iterator<Item = KeyValueRef<'_>> + Clone> {
-    SpanFields {
-        trace_id: &span.trace_id,
-        span_id: &span.span_id,
-        parent_span_id: &span.parent_span_id,
-        name: &span.name,
-        kind: span.kind,
-        start_time: span.start_time,
-        end_time: span.end_time,
-        attributes: span.attributes.iter().map(KeyValue::as_ref),
-        status: span.status.as_ref(),
-    }
+pub(crate) fn owned<'a>(
+    span: &'a Span,
+    limits: &'a SpanLimits,
+) -> SpanFields<'a, impl AsKeyValue, impl AsEvent, impl AsLink> {
+    fields!(span, limits, Name::from(&*span.name), span.status.as_ref())
 }
 
-impl<'a, A: Iterator<Item = KeyValueRef<'a>> + Clone> SpanFields<'a, A> {
-    /// How long the span is, measured once so that it can be written at once.
-    #[inline]
-    pub(crate) fn measure(&self) -> SpanLen {
-        let body = self.body_len();
-        SpanLen {
-            body,
-            element: delimited_len(body),
-        }
-    }
-
-    /// Writes the span into `out`, which is exactly `len.element` bytes long.
-    #[inline]
-    pub(crate) fn encode(&self, len: SpanLen, out: &mut [u8]) {
-        let mut out = Cursor { out, at: 0 };
-        out.header(tag::SPANS, len.body);
-        out.delimited(tag::TRACE_ID, self.trace_id);
-        out.delimited(tag::SPAN_ID, self.span_id);
-        if has_parent(self.parent_span_id) {
-            out.delimited(tag::PARENT_SPAN_ID, self.parent_span_id);
-        }
-        if !self.name.is_empty() {
-            out.delimited(tag::NAME, self.name.as_bytes());
-        }
-        out.bytes(&[tag::KIND, self.kind as u8]);
-        out.fixed64(tag::START_TIME, self.start_time);
-        out.fixed64(tag::END_TIME, self.end_time);
-        for attribute in self.attributes.clone() {
-            encode_key_value(attribute, &mut out);
-        }
-        encode_status(self.status, &mut out);
-        debug_assert_eq!(out.at, len.element);
-    }
-
-    #[inline]
-    fn body_len(&self) -> usize {
-        let attributes: usize = self
-            .attributes
-            .clone()
-            .map(|attribute| delimited_len(key_value_len(attribute)))
-            .sum();
-        let parent = if has_parent(self.parent_span_id) {
-            10
-        } else {
-            0
-        };
-        let ids_and_kind = 18 + 10 + parent + 2;
-        ids_and_kind
-            + non_empty_len(self.name)
-            + fixed64_len(self.start_time)
-            + fixed64_len(self.end_time)
-            + attributes
-            + status_len(self.status)
-    }
+/// How many were dropped, if of `all` only `kept` are left.
+#[inline]
+fn beyond(dropped: u32, all: usize, kept: usize) -> u32 {
+    dropped.saturating_add(u32::try_from(all - kept).unwrap_or(u32::MAX))
 }
 
 /// Length of a span's own fields, and of the whole element with its tag and length.
 #[derive(Clone, Copy)]
 pub(crate) struct SpanLen {
-    body: usize,
+    pub(super) body: usize,
     pub(crate) element: usize,
 }
 
-#[inline]
-fn has_parent(parent_span_id: &[u8; 8]) -> bool {
-    u64::from_ne_bytes(*parent_span_id) != 0
+impl SpanLen {
+    #[inline]
+    pub(super) fn of_body(body: usize) -> Self {
+        Self {
+            body,
+            element: delimited_len(body),
+        }
+    }
 }
 
-/// Tag, length and content of a length-delimited field whose tag is one byte.
-#[inline]
-fn delimited_len(content: usize) -> usize {
-    1 + encoded_len_varint(content as u64) + content
+impl<K: AsKeyValue, E: AsEvent, L: AsLink> SpanFields<'_, K, E, L> {
+    /// How long the span is, measured once so that it can be written at once.
+    #[inline]
+    pub(crate) fn measure(&self) -> SpanLen {
+        let limits = self.limits;
+        let name = match self.name.wire() {
+            Some(wire) => wire.len(),
+            None => non_empty_len(self.name.text().as_bytes()),
+        };
+        let body = fixed_len(self.ids, self.start_time, self.end_time)
+            + non_empty_len(self.trace_state.as_bytes())
+            + name
+            + self.attributes.len(limits)
+            + self
+                .events
+                .iter()
+                .map(|event| event_len(&event.as_event(), limits))
+                .sum::<usize>()
+            + self
+                .links
+                .iter()
+                .map(|link| link_len(&link.as_link(), limits))
+                .sum::<usize>()
+            + dropped_len(self.dropped)
+            + status_len(self.status)
+            + flags_len(self.flags);
+        SpanLen::of_body(body)
+    }
+
+    /// Writes the span into `out`, which is exactly `len.element` bytes long.
+    #[inline]
+    pub(crate) fn encode(&self, len: SpanLen, out: &mut [u8]) {
+        let limits = self.limits;
+        let mut out = Cursor::new(out);
+        out.header(tag::SPANS, len.body);
+        out.delimited(tag::TRACE_ID, self.ids.trace_id);
+        out.delimited(tag::SPAN_ID, self.ids.span_id);
+        out.non_empty(tag::TRACE_STATE, self.trace_state.as_bytes());
+        encode_parent(self.ids, &mut out);
+        encode_name(self.name, &mut out);
+        encode_kind_and_times(self.kind, self.start_time, self.end_time, &mut out);
+        self.attributes.encode(tag::ATTRIBUTES, limits, &mut out);
+        out.count(tag::DROPPED_ATTRIBUTES, self.dropped.attributes);
+        for event in self.events {
+            encode_event(&event.as_event(), limits, &mut out);
+        }
+        out.count(tag::DROPPED_EVENTS, self.dropped.events);
+        for link in self.links {
+            encode_link(&link.as_link(), limits, &mut out);
+        }
+        out.count(tag::DROPPED_LINKS, self.dropped.links);
+        encode_status(self.status, &mut out);
+        encode_flags(self.flags, &mut out);
+        debug_assert_eq!(out.written(), len.element);
+    }
 }
 
-/// A text field that is left out when empty, as proto3 does.
+/// `Span.flags`: the W3C flags, and what is known of the parent's place.
 #[inline]
-fn non_empty_len(text: &str) -> usize {
-    if text.is_empty() {
-        0
-    } else {
-        delimited_len(text.len())
+pub(super) fn span_flags(trace_flags: TraceFlags, parent_is_remote: Option<bool>) -> u32 {
+    const HAS_IS_REMOTE: u32 = 0x100;
+    const IS_REMOTE: u32 = 0x200;
+    let remoteness = match parent_is_remote {
+        None => 0,
+        Some(false) => HAS_IS_REMOTE,
+        Some(true) => HAS_IS_REMOTE | IS_REMOTE,
+    };
+    u32::from(trace_flags.bits()) | remoteness
+}
+
+/// Length of what nearly every span has: ids, kind and times.
+#[inline]
+pub(super) fn fixed_len(ids: SpanIds<'_>, start_time: u64, end_time: u64) -> usize {
+    const TRACE_ID_SPAN_ID_KIND: usize = 18 + 10 + 2;
+    let parent = if has_parent(ids) { 10 } else { 0 };
+    TRACE_ID_SPAN_ID_KIND + parent + fixed64_len(start_time) + fixed64_len(end_time)
+}
+
+#[inline]
+fn has_parent(ids: SpanIds<'_>) -> bool {
+    u64::from_ne_bytes(*ids.parent_span_id) != 0
+}
+
+#[inline]
+pub(super) fn encode_parent(ids: SpanIds<'_>, out: &mut Cursor<'_>) {
+    if has_parent(ids) {
+        out.delimited(tag::PARENT_SPAN_ID, ids.parent_span_id);
     }
 }
 
 #[inline]
-fn fixed64_len(value: u64) -> usize {
-    if value == 0 { 0 } else { 9 }
-}
-
-#[inline]
-fn key_value_len(attribute: KeyValueRef<'_>) -> usize {
-    non_empty_len(attribute.key) + delimited_len(value_len(attribute.value))
-}
-
-/// A member of a oneof is written even if it has its type's default value.
-#[inline]
-fn value_len(value: AnyValueRef<'_>) -> usize {
-    match value {
-        AnyValueRef::String(text) => delimited_len(text.len()),
-        AnyValueRef::Bool(_) => 2,
-        AnyValueRef::Int(number) => 1 + encoded_len_varint(number as u64),
-        AnyValueRef::Double(_) => 9,
+pub(super) fn encode_name(name: Name<'_>, out: &mut Cursor<'_>) {
+    match name.wire() {
+        Some(wire) => out.bytes(wire),
+        None => out.non_empty(tag::NAME, name.text().as_bytes()),
     }
 }
 
 #[inline]
-fn status_len(status: StatusRef<'_>) -> usize {
+pub(super) fn encode_kind_and_times(
+    kind: SpanKind,
+    start_time: u64,
+    end_time: u64,
+    out: &mut Cursor<'_>,
+) {
+    out.bytes(&[tag::KIND, kind as u8]);
+    out.fixed64(tag::START_TIME, start_time);
+    out.fixed64(tag::END_TIME, end_time);
+}
+
+#[inline]
+pub(super) fn dropped_len(dropped: Dropped) -> usize {
+    count_len(dropped.attributes) + count_len(dropped.events) + count_len(dropped.links)
+}
+
+#[inline]
+pub(super) fn status_len(status: StatusRef<'_>) -> usize {
     match status {
         StatusRef::Unset => 0,
         StatusRef::Ok => delimited_len(2),
-        StatusRef::Error(description) => delimited_len(2 + non_empty_len(description)),
+        StatusRef::Error(description) => delimited_len(2 + non_empty_len(description.as_bytes())),
     }
 }
 
 #[inline]
-fn encode_key_value(attribute: KeyValueRef<'_>, out: &mut Cursor<'_>) {
-    out.header(tag::ATTRIBUTES, key_value_len(attribute));
-    if !attribute.key.is_empty() {
-        out.delimited(tag::KEY, attribute.key.as_bytes());
-    }
-    out.header(tag::VALUE, value_len(attribute.value));
-    match attribute.value {
-        AnyValueRef::String(text) => out.delimited(tag::STRING_VALUE, text.as_bytes()),
-        AnyValueRef::Bool(truth) => out.bytes(&[tag::BOOL_VALUE, u8::from(truth)]),
-        AnyValueRef::Int(number) => {
-            out.bytes(&[tag::INT_VALUE]);
-            out.varint(number as u64);
-        }
-        AnyValueRef::Double(number) => {
-            out.bytes(&[tag::DOUBLE_VALUE]);
-            out.bytes(&number.to_le_bytes());
-        }
-    }
-}
-
-#[inline]
-fn encode_status(status: StatusRef<'_>, out: &mut Cursor<'_>) {
+pub(super) fn encode_status(status: StatusRef<'_>, out: &mut Cursor<'_>) {
     const OK: u8 = 1;
     const ERROR: u8 = 2;
     match status {
         StatusRef::Unset => {}
         StatusRef::Ok => out.bytes(&[tag::STATUS, 2, tag::STATUS_CODE, OK]),
         StatusRef::Error(description) => {
+            let description = description.as_bytes();
             out.header(tag::STATUS, 2 + non_empty_len(description));
-            if !description.is_empty() {
-                out.delimited(tag::STATUS_MESSAGE, description.as_bytes());
-            }
+            out.non_empty(tag::STATUS_MESSAGE, description);
             out.bytes(&[tag::STATUS_CODE, ERROR]);
         }
     }
 }
 
-/// Writes protobuf from the front of a slice that was measured to be long enough.
-///
-/// Nearly all lengths fit into one byte: that case is written with one check of the bounds.
-struct Cursor<'b> {
-    out: &'b mut [u8],
-    at: usize,
+#[inline]
+pub(super) fn flags_len(flags: u32) -> usize {
+    if flags == 0 { 0 } else { 6 }
 }
 
-impl Cursor<'_> {
-    /// The next `len` bytes, to be written.
-    #[inline(always)]
-    fn next(&mut self, len: usize) -> &mut [u8] {
-        let next = &mut self.out[self.at..self.at + len];
-        self.at += len;
-        next
+#[inline]
+pub(super) fn encode_flags(flags: u32, out: &mut Cursor<'_>) {
+    if flags != 0 {
+        out.bytes(&tag::FLAGS);
+        out.bytes(&flags.to_le_bytes());
     }
+}
 
-    #[inline(always)]
-    fn bytes(&mut self, bytes: &[u8]) {
-        self.next(bytes.len()).copy_from_slice(bytes);
-    }
+/// Length of one event as an element of `Span.events`.
+pub(super) fn event_len<K: AsKeyValue>(event: &EventFields<'_, K>, limits: &SpanLimits) -> usize {
+    delimited_len(event_body_len(event, limits))
+}
 
-    fn varint(&mut self, mut value: u64) {
-        while value >= 0x80 {
-            self.bytes(&[value as u8 | 0x80]);
-            value >>= 7;
-        }
-        self.bytes(&[value as u8]);
-    }
+fn event_body_len<K: AsKeyValue>(event: &EventFields<'_, K>, limits: &SpanLimits) -> usize {
+    let attributes = Attributes::new(event.attributes, limits.event_attribute_count);
+    let dropped = event
+        .dropped_attributes_count
+        .saturating_add(attributes.dropped);
+    fixed64_len(event.time)
+        + non_empty_len(event.name.as_bytes())
+        + attributes.len(limits)
+        + count_len(dropped)
+}
 
-    /// Tag and length of a field whose content follows.
-    #[inline(always)]
-    fn header(&mut self, tag: u8, len: usize) {
-        if len < 0x80 {
-            self.bytes(&[tag, len as u8]);
-        } else {
-            self.bytes(&[tag]);
-            self.varint(len as u64);
-        }
-    }
+pub(super) fn encode_event<K: AsKeyValue>(
+    event: &EventFields<'_, K>,
+    limits: &SpanLimits,
+    out: &mut Cursor<'_>,
+) {
+    let attributes = Attributes::new(event.attributes, limits.event_attribute_count);
+    let dropped = event
+        .dropped_attributes_count
+        .saturating_add(attributes.dropped);
+    out.header(tag::EVENTS, event_body_len(event, limits));
+    out.fixed64(tag::EVENT_TIME, event.time);
+    out.non_empty(tag::EVENT_NAME, event.name.as_bytes());
+    attributes.encode(tag::EVENT_ATTRIBUTES, limits, out);
+    out.count(tag::EVENT_DROPPED_ATTRIBUTES, dropped);
+}
 
-    #[inline(always)]
-    fn delimited(&mut self, tag: u8, content: &[u8]) {
-        if content.len() < 0x80 {
-            let field = self.next(2 + content.len());
-            field[0] = tag;
-            field[1] = content.len() as u8;
-            field[2..].copy_from_slice(content);
-        } else {
-            self.header(tag, content.len());
-            self.bytes(content);
-        }
-    }
+/// Length of one link as an element of `Span.links`.
+pub(super) fn link_len<K: AsKeyValue>(link: &LinkFields<'_, K>, limits: &SpanLimits) -> usize {
+    delimited_len(link_body_len(link, limits))
+}
 
-    #[inline(always)]
-    fn fixed64(&mut self, tag: u8, value: u64) {
-        if value != 0 {
-            let field = self.next(9);
-            field[0] = tag;
-            field[1..].copy_from_slice(&value.to_le_bytes());
-        }
-    }
+fn link_body_len<K: AsKeyValue>(link: &LinkFields<'_, K>, limits: &SpanLimits) -> usize {
+    let SpanContext {
+        trace_id,
+        span_id,
+        trace_state,
+        ..
+    } = link.context;
+    let attributes = Attributes::new(link.attributes, limits.link_attribute_count);
+    let dropped = link
+        .dropped_attributes_count
+        .saturating_add(attributes.dropped);
+    delimited_len(trace_id.len())
+        + delimited_len(span_id.len())
+        + non_empty_len(trace_state.as_str().as_bytes())
+        + attributes.len(limits)
+        + count_len(dropped)
+        + 5
+}
+
+pub(super) fn encode_link<K: AsKeyValue>(
+    link: &LinkFields<'_, K>,
+    limits: &SpanLimits,
+    out: &mut Cursor<'_>,
+) {
+    let SpanContext {
+        trace_id,
+        span_id,
+        trace_state,
+        ..
+    } = link.context;
+    let attributes = Attributes::new(link.attributes, limits.link_attribute_count);
+    let dropped = link
+        .dropped_attributes_count
+        .saturating_add(attributes.dropped);
+    out.header(tag::LINKS, link_body_len(link, limits));
+    out.delimited(tag::LINK_TRACE_ID, trace_id);
+    out.delimited(tag::LINK_SPAN_ID, span_id);
+    out.non_empty(tag::LINK_TRACE_STATE, trace_state.as_str().as_bytes());
+    attributes.encode(tag::LINK_ATTRIBUTES, limits, out);
+    out.count(tag::LINK_DROPPED_ATTRIBUTES, dropped);
+    // Never zero: that the other span's place is known is always said.
+    let flags = span_flags(link.context.trace_flags, Some(link.context.is_remote));
+    out.bytes(&[tag::LINK_FLAGS]);
+    out.bytes(&flags.to_le_bytes());
 }
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use std::borrow::Cow;
-
     use proptest::prelude::*;
     use prost::Message;
 
     use super::*;
-    use crate::otlp::{proto, span_end_time};
-    use crate::span::{AnyValue, Status};
+    use crate::attribute::{AnyValue, AnyValueRef, KeyValue, KeyValueRef};
+    use crate::otlp::oracle::{any_limits, any_span, message};
+    use crate::otlp::{Fields, proto, span_end_time};
+    use crate::span::{EventRef, LinkRef};
 
-    /// The naive way to the same bytes: build prost's message and let it encode.
-    fn oracle(span: &Span) -> proto::Span {
-        let status = match &span.status {
-            Status::Unset => None,
-            Status::Ok => Some((1, String::new())),
-            Status::Error(description) => Some((2, description.to_string())),
-        };
-        proto::Span {
-            trace_id: span.trace_id.to_vec(),
-            span_id: span.span_id.to_vec(),
-            parent_span_id: if span.parent_span_id == [0; 8] {
-                Vec::new()
-            } else {
-                span.parent_span_id.to_vec()
-            },
-            name: span.name.to_string(),
-            kind: span.kind as i32,
-            start_time_unix_nano: span.start_time,
-            end_time_unix_nano: span.end_time,
-            attributes: span.attributes.iter().cloned().map(Into::into).collect(),
-            status: status.map(|(code, message)| proto::Status { message, code }),
-            ..proto::Span::default()
-        }
-    }
-
-    fn encode(span: &Span) -> Vec<u8> {
-        let fields = owned(span);
+    fn encode(span: &Span, limits: &SpanLimits) -> Vec<u8> {
+        let fields = owned(span, limits);
         let len = fields.measure();
         let mut out = vec![0; len.element];
         fields.encode(len, &mut out);
         out
     }
 
-    fn encode_borrowed(span: &Span) -> Vec<u8> {
-        let attributes: Vec<_> = span.attributes.iter().map(KeyValue::as_ref).collect();
+    fn references(attributes: &[KeyValue]) -> Vec<KeyValueRef<'_>> {
+        attributes.iter().map(AsKeyValue::as_key_value).collect()
+    }
+
+    fn encode_borrowed(span: &Span, limits: &SpanLimits) -> Vec<u8> {
+        let attributes = references(&span.attributes);
+        let of_events: Vec<_> = span
+            .events
+            .iter()
+            .map(|e| references(&e.attributes))
+            .collect();
+        let events: Vec<_> = (span.events.iter().zip(&of_events))
+            .map(|(event, attributes)| EventRef {
+                attributes,
+                dropped_attributes_count: event.dropped_attributes_count,
+                ..EventRef::new(&event.name, event.time)
+            })
+            .collect();
+        let of_links: Vec<_> = span
+            .links
+            .iter()
+            .map(|l| references(&l.attributes))
+            .collect();
+        let links: Vec<_> = (span.links.iter().zip(&of_links))
+            .map(|(link, attributes)| LinkRef {
+                attributes,
+                dropped_attributes_count: link.dropped_attributes_count,
+                ..LinkRef::new(&link.context)
+            })
+            .collect();
         let span = SpanRef {
-            trace_id: span.trace_id,
-            span_id: span.span_id,
             parent_span_id: span.parent_span_id,
-            name: &span.name,
+            parent_is_remote: span.parent_is_remote,
+            trace_flags: span.trace_flags,
+            trace_state: &span.trace_state,
             kind: span.kind,
             start_time: span.start_time,
             end_time: span.end_time,
             attributes: &attributes,
+            dropped_attributes_count: span.dropped_attributes_count,
+            events: &events,
+            dropped_events_count: span.dropped_events_count,
+            links: &links,
+            dropped_links_count: span.dropped_links_count,
             status: span.status.as_ref(),
+            ..SpanRef::new(span.trace_id, span.span_id, &*span.name)
         };
-        let fields = borrowed(&span);
+        let fields = borrowed(&span, limits);
         let len = fields.measure();
         let mut out = vec![0; len.element];
         fields.encode(len, &mut out);
         out
     }
 
-    fn any_text() -> impl Strategy<Value = Cow<'static, str>> {
-        prop_oneof![
-            "\\PC{0,40}".prop_map(Cow::from),
-            // Around the places where a length takes one more byte.
-            (120_usize..135).prop_map(|len| Cow::from("x".repeat(len))),
-            (16_370_usize..16_400).prop_map(|len| Cow::from("y".repeat(len))),
-        ]
-    }
-
-    fn any_value() -> impl Strategy<Value = AnyValue> {
-        prop_oneof![
-            any_text().prop_map(AnyValue::String),
-            any::<bool>().prop_map(AnyValue::Bool),
-            any::<i64>().prop_map(AnyValue::Int),
-            (-300_i64..300).prop_map(AnyValue::Int),
-            any::<f64>().prop_map(AnyValue::Double),
-            Just(AnyValue::Double(0.0)),
-        ]
-    }
-
-    fn any_status() -> impl Strategy<Value = Status> {
-        prop_oneof![
-            Just(Status::Unset),
-            Just(Status::Ok),
-            any_text().prop_map(Status::Error),
-        ]
-    }
-
-    fn any_kind() -> impl Strategy<Value = SpanKind> {
-        prop_oneof![
-            Just(SpanKind::Internal),
-            Just(SpanKind::Server),
-            Just(SpanKind::Client),
-            Just(SpanKind::Producer),
-            Just(SpanKind::Consumer),
-        ]
-    }
-
-    prop_compose! {
-        fn any_span()(
-            ids in any::<([u8; 16], [u8; 8])>(),
-            parent_span_id in prop_oneof![Just([0; 8]), any::<[u8; 8]>()],
-            name in any_text(),
-            kind in any_kind(),
-            times in prop_oneof![Just((0, 0)), any::<(u64, u64)>()],
-            attributes in prop::collection::vec((any_text(), any_value()), 0..12),
-            status in any_status(),
-        ) -> Span {
-            Span {
-                trace_id: ids.0,
-                span_id: ids.1,
-                parent_span_id,
-                name,
-                kind,
-                start_time: times.0,
-                end_time: times.1,
-                attributes: attributes
-                    .into_iter()
-                    .map(|(key, value)| KeyValue { key, value })
-                    .collect(),
-                status,
-            }
-        }
+    fn element(span: proto::Span) -> Vec<u8> {
+        let message = proto::ScopeSpans {
+            spans: vec![span],
+            ..Default::default()
+        };
+        message.encode_to_vec()
     }
 
     proptest! {
         #[test]
-        fn bytes_equal_prosts(span in any_span()) {
-            let message = proto::ScopeSpans { spans: vec![oracle(&span)], ..Default::default() };
-            let expected = message.encode_to_vec();
-            prop_assert_eq!(&encode(&span), &expected);
-            prop_assert_eq!(&encode_borrowed(&span), &expected);
+        fn bytes_equal_prosts(span in any_span(), limits in any_limits()) {
+            let expected = element(message(&span, &limits));
+            prop_assert_eq!(&encode(&span, &limits), &expected);
+            prop_assert_eq!(&encode_borrowed(&span, &limits), &expected);
         }
 
         #[test]
         fn the_official_types_read_the_same_span(span in any_span()) {
             use opentelemetry_proto::tonic::trace::v1 as official;
             // Their bytes for what they read are ours again, and so no field was lost.
-            let ours = encode(&span);
+            let ours = encode(&span, &SpanLimits::default());
             let theirs = official::ScopeSpans::decode(&*ours).unwrap();
             prop_assert_eq!(theirs.encode_to_vec(), ours);
             let read = &theirs.spans[0];
@@ -459,22 +456,104 @@ mod tests {
             prop_assert_eq!(read.kind, span.kind as i32);
             prop_assert_eq!(read.start_time_unix_nano, span.start_time);
             prop_assert_eq!(read.end_time_unix_nano, span.end_time);
-            prop_assert_eq!(read.attributes.len(), span.attributes.len());
-            for (read, written) in read.attributes.iter().zip(&span.attributes) {
-                prop_assert_eq!(&*read.key, &*written.key);
+            prop_assert_eq!(&*read.trace_state, &*span.trace_state);
+            prop_assert_eq!(read.flags & 0xff, u32::from(span.trace_flags.bits()));
+            let known = official::SpanFlags::ContextHasIsRemoteMask as u32;
+            prop_assert_eq!(read.flags & known != 0, span.parent_is_remote.is_some());
+            let remote = official::SpanFlags::ContextIsRemoteMask as u32;
+            prop_assert_eq!(read.flags & remote != 0, span.parent_is_remote == Some(true));
+            prop_assert_eq!(read.events.len(), span.events.len());
+            for (read, written) in read.events.iter().zip(&span.events) {
+                prop_assert_eq!((&*read.name, read.time_unix_nano), (&*written.name, written.time));
+            }
+            prop_assert_eq!(read.links.len(), span.links.len());
+            for (read, written) in read.links.iter().zip(&span.links) {
+                prop_assert_eq!(&read.trace_id[..], &written.context.trace_id[..]);
+                prop_assert_eq!(&*read.trace_state, written.context.trace_state.as_str());
             }
             prop_assert_eq!(read.status.as_ref().map_or(0, |status| status.code), match span.status {
-                Status::Unset => 0,
-                Status::Ok => 1,
-                Status::Error(_) => 2,
+                crate::span::Status::Unset => 0,
+                crate::span::Status::Ok => 1,
+                crate::span::Status::Error(_) => 2,
             });
         }
 
         #[test]
         fn the_end_time_is_found_without_decoding(span in any_span()) {
-            let bytes = encode(&span);
-            let element = crate::otlp::Fields::new(&bytes).next().unwrap().unwrap();
+            let bytes = encode(&span, &SpanLimits::default());
+            let element = Fields::new(&bytes).next().unwrap().unwrap();
             prop_assert_eq!(span_end_time(element.bytes().unwrap()), span.end_time);
         }
+    }
+
+    /// Of one text in each form that a caller may have.
+    #[test]
+    fn homogeneous_slices_are_arrays() {
+        let texts = [String::from("a"), String::from("b")];
+        let values = [
+            (
+                AnyValueRef::from(&["a", "b"][..]),
+                AnyValue::from(vec!["a", "b"]),
+            ),
+            (
+                AnyValueRef::from(&texts[..]),
+                AnyValue::from(texts.to_vec()),
+            ),
+            (
+                AnyValueRef::from(&[1_i64, -2][..]),
+                AnyValue::from(vec![1_i64, -2]),
+            ),
+            (
+                AnyValueRef::from(&[0.5, 1e300][..]),
+                AnyValue::from(vec![0.5, 1e300]),
+            ),
+            (
+                AnyValueRef::from(&[true, false][..]),
+                AnyValue::from(vec![true, false]),
+            ),
+            (
+                AnyValueRef::from(&b"\x00\xff"[..]),
+                AnyValue::from(vec![0_u8, 0xff]),
+            ),
+            (
+                AnyValueRef::from(&[AnyValueRef::Empty, AnyValueRef::Int(1)][..]),
+                AnyValue::from(vec![AnyValue::Empty, AnyValue::Int(1)]),
+            ),
+        ];
+        for (borrowed, owned) in values {
+            assert_eq!(borrowed, AnyValueRef::from(&owned));
+        }
+    }
+
+    #[test]
+    fn values_nested_too_deep_are_empty_and_the_rest_stays() {
+        let nested = |levels: u32| {
+            (0..levels).fold(AnyValue::Int(7), |inner, level| match level % 2 {
+                0 => AnyValue::Array(vec![inner]),
+                _ => AnyValue::KeyValueList(vec![KeyValue::new("inner", inner)]),
+            })
+        };
+        let limits = SpanLimits::default();
+        for levels in [63, 64, 65, 200] {
+            let mut span = Span::new("deep");
+            span.attributes
+                .push(KeyValue::new("nested", nested(levels)));
+            span.attributes.push(KeyValue::new("flat", true));
+            let expected = element(message(&span, &limits));
+            assert_eq!(encode(&span, &limits), expected, "{levels} levels");
+            let survives = String::from_utf8_lossy(&expected).matches("inner").count();
+            assert_eq!(survives, levels.min(64) as usize / 2, "{levels} levels");
+        }
+    }
+
+    #[test]
+    fn of_very_many_attributes_some_are_looked_at_and_all_counted() {
+        let mut span = Span::new("many");
+        let numbered = |number: usize| KeyValue::new(format!("key.{number}"), number);
+        span.attributes = (0..5000).map(numbered).collect();
+        let limits = SpanLimits::default();
+        let read = proto::ScopeSpans::decode(&*encode(&span, &limits)).unwrap();
+        assert_eq!(read.spans[0].attributes.len(), 128);
+        assert_eq!(read.spans[0].dropped_attributes_count, 5000 - 128);
     }
 }

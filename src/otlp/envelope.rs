@@ -1,10 +1,13 @@
-//! What stands around the spans of a request.
+//! What stands around the spans of a request: resource and scopes.
+
+use std::sync::Arc;
 
 use prost::Message;
-use prost::encoding::{encode_varint, encoded_len_varint};
+use prost::encoding::encode_varint;
 
-use crate::otlp::proto::{InstrumentationScope, Resource};
-use crate::span::KeyValue;
+use crate::attribute::{KeyValue, last_of_each_key};
+use crate::otlp::proto;
+use crate::scope::{self, InstrumentationScope, Scope};
 
 /// `ExportTraceServiceRequest.resource_spans`
 const RESOURCE_SPANS: u8 = 1 << 3 | 2;
@@ -12,48 +15,128 @@ const RESOURCE_SPANS: u8 = 1 << 3 | 2;
 const RESOURCE: u8 = 1 << 3 | 2;
 /// `ResourceSpans.scope_spans`
 const SCOPE_SPANS: u8 = 2 << 3 | 2;
+/// `ResourceSpans.schema_url`
+const RESOURCE_SCHEMA_URL: u8 = 3 << 3 | 2;
 /// `ScopeSpans.scope`
 const SCOPE: u8 = 1 << 3 | 2;
+/// `ScopeSpans.schema_url`
+const SCOPE_SCHEMA_URL: u8 = 3 << 3 | 2;
 
-/// Everything of a request body but the spans, which follow it to the body's end.
+/// The longest that tag and length of a message can be.
+const HEADER_MAX: usize = 1 + 10;
+/// How many scopes a collector can have besides its own.
+const SCOPES_MAX: usize = 256;
+
+/// A collector's scopes, with what stands before their spans.
+pub(crate) type Scopes = scope::Scopes<Vec<u8>>;
+
+/// Everything of a request body but the spans.
 ///
 /// ```text
-/// resource_spans = { resource = {…}  scope_spans = { scope = {…}  spans … } }
+/// resource_spans = {
+///     resource = {…}  schema_url = …
+///     scope_spans = { scope = {…}  schema_url = …  spans … }    for each run of spans
+/// }
 /// ```
 pub(crate) struct Envelope {
+    /// `ResourceSpans.resource` and its schema.
     resource: Vec<u8>,
-    scope: Vec<u8>,
+    own_scope: Vec<u8>,
+    scopes: Arc<Scopes>,
+}
+
+/// Spans of one scope that follow each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Run {
+    /// 0 is the collector's own.
+    pub(crate) scope: u32,
+    /// Their length as `ScopeSpans.spans` elements.
+    pub(crate) bytes: usize,
 }
 
 impl Envelope {
-    pub(crate) fn new(resource: Vec<KeyValue>, scope: InstrumentationScope) -> Self {
-        let resource = Resource {
+    /// The keys of `resource` are different.
+    pub(crate) fn new(
+        resource: Vec<KeyValue>,
+        schema_url: &str,
+        own_scope: &InstrumentationScope,
+    ) -> Self {
+        let resource = proto::Resource {
             attributes: resource.into_iter().map(Into::into).collect(),
             dropped_attributes_count: 0,
         };
+        let mut fields = field(RESOURCE, &resource.encode_to_vec());
+        fields.extend(text(RESOURCE_SCHEMA_URL, schema_url));
         Self {
-            resource: field(RESOURCE, &resource.encode_to_vec()),
-            scope: field(SCOPE, &scope.encode_to_vec()),
+            resource: fields,
+            own_scope: scope_fields(own_scope),
+            scopes: Arc::new(Scopes::new(SCOPES_MAX)),
         }
     }
 
-    /// The bytes that go before `spans` bytes of `ScopeSpans.spans` elements.
-    pub(crate) fn prefix(&self, spans: usize) -> Vec<u8> {
-        let scope_spans = self.scope.len() + spans;
-        let scope_spans_header = header(SCOPE_SPANS, scope_spans);
-        let resource_spans = self.resource.len() + scope_spans_header.len() + scope_spans;
-        let mut prefix = header(RESOURCE_SPANS, resource_spans);
-        prefix.extend_from_slice(&self.resource);
-        prefix.extend_from_slice(&scope_spans_header);
-        prefix.extend_from_slice(&self.scope);
-        prefix
+    pub(crate) fn scopes(&self) -> &Arc<Scopes> {
+        &self.scopes
     }
 
-    /// The longest that [`prefix`](Self::prefix) can be.
-    pub(crate) fn prefix_max(&self) -> usize {
-        let header_max = 1 + encoded_len_varint(u64::MAX);
-        2 * header_max + self.resource.len() + self.scope.len()
+    /// The scope as one of this collector's; `None` if there is no place for one more.
+    pub(crate) fn scope(&self, scope: InstrumentationScope) -> Option<Scope> {
+        self.scopes.register(scope, scope_fields)
     }
+
+    /// The bytes that go before each run of spans, and before all.
+    pub(crate) fn heads(&self, runs: &[Run]) -> Vec<Vec<u8>> {
+        let mut heads: Vec<_> = runs.iter().map(|run| self.scope_head(*run)).collect();
+        let scope_spans: usize = heads.iter().map(Vec::len).sum();
+        let spans: usize = runs.iter().map(|run| run.bytes).sum();
+        if let Some(first) = heads.first_mut() {
+            let mut head = header(RESOURCE_SPANS, self.resource.len() + scope_spans + spans);
+            head.extend_from_slice(&self.resource);
+            head.append(first);
+            *first = head;
+        }
+        heads
+    }
+
+    fn scope_head(&self, run: Run) -> Vec<u8> {
+        let scope = self.scope_fields(run.scope);
+        let mut head = header(SCOPE_SPANS, scope.len() + run.bytes);
+        head.extend_from_slice(scope);
+        head
+    }
+
+    fn scope_fields(&self, scope: u32) -> &[u8] {
+        self.scopes.get(scope).unwrap_or(&self.own_scope)
+    }
+
+    /// The most that goes before one run of this scope, if it is the first.
+    pub(crate) fn bytes_with(&self, scope: &InstrumentationScope) -> usize {
+        self.resource_bytes_max() + HEADER_MAX + scope_fields(scope).len()
+    }
+
+    /// The most that goes before all runs.
+    pub(crate) fn resource_bytes_max(&self) -> usize {
+        HEADER_MAX + self.resource.len()
+    }
+
+    /// The most that goes before one run.
+    pub(crate) fn scope_bytes_max(&self, scope: u32) -> usize {
+        HEADER_MAX + self.scope_fields(scope).len()
+    }
+}
+
+/// `ScopeSpans.scope` and its schema.
+fn scope_fields(scope: &InstrumentationScope) -> Vec<u8> {
+    let message = proto::InstrumentationScope {
+        name: scope.name.clone(),
+        version: scope.version.clone(),
+        attributes: (last_of_each_key(scope.attributes.clone()).into_iter())
+            .map(Into::into)
+            .collect(),
+        dropped_attributes_count: 0,
+    };
+    let mut fields = field(SCOPE, &message.encode_to_vec());
+    fields.extend(text(SCOPE_SCHEMA_URL, &scope.schema_url));
+    fields
 }
 
 fn header(tag: u8, len: usize) -> Vec<u8> {
@@ -68,44 +151,109 @@ fn field(tag: u8, content: &[u8]) -> Vec<u8> {
     field
 }
 
+/// A text field, left out when empty.
+fn text(tag: u8, text: &str) -> Vec<u8> {
+    if text.is_empty() {
+        return Vec::new();
+    }
+    field(tag, text.as_bytes())
+}
+
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use crate::otlp::proto::{ExportTraceServiceRequest, ScopeSpans, Span};
 
-    #[test]
-    fn prefix_and_spans_are_one_request() {
-        let attribute = KeyValue::new("service.name", "test");
-        let scope = InstrumentationScope {
-            name: "scope".into(),
+    fn spans(count: usize) -> (Vec<Span>, Vec<u8>) {
+        let span = Span {
+            name: "span".into(),
             ..Default::default()
         };
-        let envelope = Envelope::new(vec![attribute.clone()], scope.clone());
-        for spans in [0_usize, 1, 3, 500] {
-            let spans = vec![
-                Span {
-                    name: "span".into(),
-                    ..Default::default()
-                };
-                spans
-            ];
-            let elements = ScopeSpans {
-                spans: spans.clone(),
-                ..Default::default()
-            }
-            .encode_to_vec();
-            let mut body = envelope.prefix(elements.len());
-            assert!(body.len() <= envelope.prefix_max());
-            body.extend_from_slice(&elements);
+        let spans = vec![span; count];
+        let elements = ScopeSpans {
+            spans: spans.clone(),
+            ..Default::default()
+        };
+        (spans, elements.encode_to_vec())
+    }
 
-            let request = ExportTraceServiceRequest::decode(&*body).unwrap();
-            assert_eq!(request.encode_to_vec(), body);
-            let resource_spans = &request.resource_spans[0];
-            let resource = resource_spans.resource.as_ref().unwrap();
-            assert_eq!(resource.attributes, [attribute.clone().into()]);
-            let scope_spans = &resource_spans.scope_spans[0];
-            assert_eq!(scope_spans.scope.as_ref(), Some(&scope));
-            assert_eq!(scope_spans.spans, spans);
+    #[test]
+    fn heads_and_spans_are_one_request() {
+        let attribute = KeyValue::new("service.name", "test");
+        let own = InstrumentationScope::new("own");
+        let envelope = Envelope::new(vec![attribute.clone()], "https://schema/1", &own);
+        let other = InstrumentationScope {
+            version: "2".into(),
+            attributes: vec![KeyValue::new("part", 7)],
+            schema_url: "https://schema/2".into(),
+            ..InstrumentationScope::new("other")
+        };
+        let registered = envelope.scope(other.clone()).unwrap();
+        assert_eq!(envelope.scope(other), Some(registered.clone()));
+
+        let counts = [(0, 1_usize), (registered.id(), 500), (0, 3)];
+        let (messages, elements): (Vec<_>, Vec<_>) =
+            counts.iter().map(|(_, count)| spans(*count)).unzip();
+        let runs: Vec<_> = (counts.iter().zip(&elements))
+            .map(|((scope, _), elements)| Run {
+                scope: *scope,
+                bytes: elements.len(),
+            })
+            .collect();
+        let heads = envelope.heads(&runs);
+        let bytes_max: usize = runs
+            .iter()
+            .map(|run| envelope.scope_bytes_max(run.scope))
+            .sum();
+        assert!(heads.concat().len() <= envelope.resource_bytes_max() + bytes_max);
+        let pieces: Vec<_> = heads.into_iter().zip(elements).collect();
+        let body: Vec<u8> = pieces
+            .into_iter()
+            .flat_map(|(head, run)| [head, run].concat())
+            .collect();
+
+        let request = ExportTraceServiceRequest::decode(&*body).unwrap();
+        let [resource] = &request.resource_spans[..] else {
+            panic!("one resource expected");
+        };
+        assert_eq!(resource.schema_url, "https://schema/1");
+        assert_eq!(
+            resource.resource.as_ref().unwrap().attributes,
+            [attribute.into()]
+        );
+        let read: Vec<_> = (resource.scope_spans.iter())
+            .map(|spans| {
+                let scope = spans.scope.as_ref().unwrap();
+                (
+                    &*scope.name,
+                    scope.attributes.len(),
+                    &*spans.schema_url,
+                    &spans.spans,
+                )
+            })
+            .collect();
+        assert_eq!(
+            read,
+            [
+                ("own", 0, "", &messages[0]),
+                ("other", 1, "https://schema/2", &messages[1]),
+                ("own", 0, "", &messages[2]),
+            ]
+        );
+    }
+
+    #[test]
+    fn there_are_so_many_scopes_and_no_more() {
+        let envelope = Envelope::new(Vec::new(), "", &InstrumentationScope::default());
+        for number in 0..SCOPES_MAX {
+            let scope = InstrumentationScope::new(number.to_string());
+            assert!(envelope.scope(scope).is_some());
         }
+        assert!(
+            envelope
+                .scope(InstrumentationScope::new("one more"))
+                .is_none()
+        );
+        assert!(envelope.scope(InstrumentationScope::new("7")).is_some());
     }
 }

@@ -1,0 +1,75 @@
+//! The resource: what is known of the process that sends spans.
+
+use std::env::consts;
+
+use crate::attribute::{AnyValue, KeyValue, last_of_each_key};
+use crate::config::Config;
+
+/// The resource's attributes; the user's own beat those found out here.
+pub(super) fn attributes(config: &Config) -> Vec<KeyValue> {
+    let service_name = match &*config.service_name {
+        "" => default_service_name(),
+        name => name.to_string(),
+    };
+    let mut attributes = vec![
+        KeyValue::new("service.name", service_name),
+        KeyValue::new("telemetry.sdk.language", "rust"),
+        KeyValue::new("telemetry.sdk.name", env!("CARGO_PKG_NAME")),
+        KeyValue::new("telemetry.sdk.version", env!("CARGO_PKG_VERSION")),
+        KeyValue::new("process.pid", std::process::id()),
+        KeyValue::new("os.type", os_type()),
+    ];
+    let found = [
+        ("process.executable.name", executable_name()),
+        ("host.name", host_name()),
+        ("host.arch", host_arch().map(str::to_string)),
+    ];
+    for (key, value) in found {
+        attributes.extend(value.map(|value| KeyValue::new(key, AnyValue::from(value))));
+    }
+    attributes.extend(config.resource_attributes.iter().cloned());
+    last_of_each_key(attributes)
+}
+
+/// What the specification's resource section asks for where no name is given.
+pub(super) fn default_service_name() -> String {
+    executable_name().map_or_else(
+        || "unknown_service".to_string(),
+        |name| format!("unknown_service:{name}"),
+    )
+}
+
+fn executable_name() -> Option<String> {
+    let path = std::env::current_exe().ok()?;
+    Some(path.file_name()?.to_string_lossy().into_owned())
+}
+
+/// As the kernel has it; asking for it elsewhere would need a library.
+fn host_name() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    let name = name.trim();
+    (!name.is_empty()).then(|| name.to_string())
+}
+
+/// The semantic conventions' word for it.
+fn os_type() -> &'static str {
+    match consts::OS {
+        "macos" | "ios" => "darwin",
+        "dragonfly" => "dragonflybsd",
+        other => other,
+    }
+}
+
+/// The semantic conventions' word for it, where they have one.
+fn host_arch() -> Option<&'static str> {
+    Some(match consts::ARCH {
+        "x86_64" => "amd64",
+        "x86" => "x86",
+        "aarch64" => "arm64",
+        "arm" => "arm32",
+        "powerpc" => "ppc32",
+        "powerpc64" => "ppc64",
+        "s390x" => "s390x",
+        _ => return None,
+    })
+}

@@ -1,0 +1,149 @@
+//! Where a span is in its trace, and how that travels between processes (W3C Trace Context).
+
+mod headers;
+mod traceparent;
+mod tracestate;
+
+use std::fmt;
+use std::ops::BitOr;
+
+pub use headers::{TRACEPARENT, TRACESTATE};
+pub use traceparent::Traceparent;
+pub use tracestate::TraceState;
+
+/// What other processes are told of a span, and what they tell of theirs.
+///
+/// ```
+/// use otlp_collector::SpanContext;
+///
+/// let headers = [
+///     ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+///     ("tracestate", "vendor=opaque"),
+/// ];
+/// let parent = SpanContext::extract(headers).expect("a valid traceparent");
+/// assert!(parent.is_remote && parent.trace_flags.is_sampled());
+/// assert_eq!(parent.trace_state.get("vendor"), Some("opaque"));
+///
+/// let mut sent = Vec::new();
+/// parent.inject(|name, value| sent.push((name, value.to_string())));
+/// assert_eq!(sent[0].1, headers[0].1);
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SpanContext<'a> {
+    /// The trace's id; all zeros is invalid.
+    pub trace_id: [u8; 16],
+    /// The span's id; all zeros is invalid.
+    pub span_id: [u8; 8],
+    /// What was decided of the trace.
+    pub trace_flags: TraceFlags,
+    /// Whether the span is in another process.
+    pub is_remote: bool,
+    /// What others say of the trace.
+    pub trace_state: TraceState<'a>,
+}
+
+impl SpanContext<'_> {
+    /// A context of this process, sampled, without trace state.
+    #[must_use]
+    pub const fn new(trace_id: [u8; 16], span_id: [u8; 8]) -> Self {
+        Self {
+            trace_id,
+            span_id,
+            trace_flags: TraceFlags::SAMPLED,
+            is_remote: false,
+            trace_state: TraceState::EMPTY,
+        }
+    }
+
+    /// Whether neither id is all zeros.
+    #[must_use]
+    pub fn is_valid(&self) -> bool {
+        self.trace_id != [0; 16] && self.span_id != [0; 8]
+    }
+
+    /// The same, borrowing nothing.
+    #[must_use]
+    pub fn into_owned(self) -> SpanContext<'static> {
+        SpanContext {
+            trace_id: self.trace_id,
+            span_id: self.span_id,
+            trace_flags: self.trace_flags,
+            is_remote: self.is_remote,
+            trace_state: self.trace_state.into_owned(),
+        }
+    }
+}
+
+/// What was decided of a trace (W3C Trace Context's `trace-flags`).
+///
+/// Flags that the specification does not know (yet) are left out, as it demands.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct TraceFlags(u8);
+
+impl TraceFlags {
+    /// No flag.
+    pub const NONE: Self = Self(0);
+    /// The span is recorded and sent.
+    pub const SAMPLED: Self = Self(1);
+    /// The right-most seven bytes of the trace id are random (Level 2).
+    pub const RANDOM: Self = Self(2);
+
+    /// The flags that are known of these bits.
+    #[must_use]
+    pub const fn new(bits: u8) -> Self {
+        Self(bits & (Self::SAMPLED.0 | Self::RANDOM.0))
+    }
+
+    /// The flags as bits.
+    #[must_use]
+    pub const fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// Whether the span is recorded and sent.
+    #[must_use]
+    pub const fn is_sampled(self) -> bool {
+        self.0 & Self::SAMPLED.0 != 0
+    }
+
+    /// Whether the right-most seven bytes of the trace id are random.
+    #[must_use]
+    pub const fn is_random(self) -> bool {
+        self.0 & Self::RANDOM.0 != 0
+    }
+
+    /// The same with another decision.
+    #[must_use]
+    pub const fn with_sampled(self, sampled: bool) -> Self {
+        Self(self.0 & !Self::SAMPLED.0 | sampled as u8)
+    }
+}
+
+impl BitOr for TraceFlags {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+impl fmt::Debug for TraceFlags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TraceFlags({:02x})", self.0)
+    }
+}
+
+/// Why a header of W3C Trace Context was not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidHeader {
+    header: &'static str,
+    why: &'static str,
+}
+
+impl fmt::Display for InvalidHeader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "invalid {}: {}", self.header, self.why)
+    }
+}
+
+impl std::error::Error for InvalidHeader {}

@@ -1,0 +1,125 @@
+//! The header `traceparent`: version, trace id, parent id and flags, in lower-case hex.
+
+use std::fmt;
+use std::ops::Deref;
+
+use crate::context::{InvalidHeader, SpanContext, TraceFlags, TraceState};
+
+/// Length of version 00, and of what is understood of later versions.
+const LEN: usize = 55;
+
+/// The value of a header `traceparent`, version 00.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Traceparent([u8; LEN]);
+
+impl Traceparent {
+    /// The header's value.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("hex digits and dashes")
+    }
+}
+
+impl Deref for Traceparent {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl fmt::Display for Traceparent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self)
+    }
+}
+
+impl fmt::Debug for Traceparent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self)
+    }
+}
+
+impl SpanContext<'_> {
+    /// The value of the header `traceparent` that tells of this span; allocates nothing.
+    #[must_use]
+    pub fn traceparent(&self) -> Traceparent {
+        let mut out = [b'-'; LEN];
+        write_hex(&[0], &mut out[0..2]);
+        write_hex(&self.trace_id, &mut out[3..35]);
+        write_hex(&self.span_id, &mut out[36..52]);
+        write_hex(&[self.trace_flags.bits()], &mut out[53..55]);
+        Traceparent(out)
+    }
+
+    /// What a header `traceparent` tells: a remote context without trace state.
+    ///
+    /// White space around it is ignored. Of versions after 00 the known part is read.
+    ///
+    /// # Errors
+    /// The header is not valid; then a new trace is to be started (Trace Context, section 4.3).
+    pub fn from_traceparent(value: impl AsRef<[u8]>) -> Result<Self, InvalidHeader> {
+        let value = value.as_ref().trim_ascii();
+        let (known, rest) = value
+            .split_first_chunk::<LEN>()
+            .ok_or_else(|| invalid("it is shorter than 55 characters"))?;
+        if [2, 35, 52].iter().any(|&at| known[at] != b'-') {
+            return Err(invalid(
+                "its parts are not divided by dashes where they should be",
+            ));
+        }
+        let [version] = hex(&known[0..2])?;
+        match (version, rest) {
+            (0xff, _) => return Err(invalid("there is no version ff")),
+            (0, [_, ..]) => return Err(invalid("version 00 is not longer than 55 characters")),
+            (_, [] | [b'-', ..]) => {}
+            _ => return Err(invalid("more without a dash follows the flags")),
+        }
+        let [flags] = hex(&known[53..55])?;
+        let context = Self {
+            trace_id: hex(&known[3..35])?,
+            span_id: hex(&known[36..52])?,
+            trace_flags: TraceFlags::new(flags),
+            is_remote: true,
+            trace_state: TraceState::EMPTY,
+        };
+        if !context.is_valid() {
+            return Err(invalid("an id is all zeros"));
+        }
+        Ok(context)
+    }
+}
+
+fn invalid(why: &'static str) -> InvalidHeader {
+    InvalidHeader {
+        header: "traceparent",
+        why,
+    }
+}
+
+fn write_hex(bytes: &[u8], out: &mut [u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for (byte, pair) in bytes.iter().zip(out.chunks_exact_mut(2)) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
+    }
+}
+
+fn hex<const N: usize>(digits: &[u8]) -> Result<[u8; N], InvalidHeader> {
+    let mut out = [0; N];
+    for (byte, pair) in out.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+    }
+    Ok(out)
+}
+
+/// Upper case is not allowed.
+fn digit(byte: u8) -> Result<u8, InvalidHeader> {
+    match byte {
+        b'0'..=b'9' => Ok(byte - b'0'),
+        b'a'..=b'f' => Ok(byte - b'a' + 10),
+        _ => Err(invalid(
+            "there is something else than a lower-case hex digit",
+        )),
+    }
+}

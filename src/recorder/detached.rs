@@ -1,0 +1,149 @@
+//! An open span on its way to another thread.
+
+use std::fmt;
+use std::sync::{Arc, Weak};
+use std::thread::panicking;
+
+use crate::clock::unix_nanos;
+use crate::limits::SpanLimits;
+use crate::otlp::draft::Draft;
+use crate::recorder::open_span::say;
+use crate::recorder::scratch::Home;
+use crate::recorder::{OWN_SCOPE, OpenSpan, Recorder, Recorders};
+use crate::refused::Refused;
+use crate::scope::Scope;
+use crate::shared::Shared;
+use crate::span::StatusRef;
+
+/// An open span that belongs to no thread: from [`OpenSpan::detach`].
+///
+/// It ends with [`end`](Self::end) or when it is dropped, on any thread, as if by
+/// [`Collector::collect`](crate::Collector::collect); or it goes on as part of another recorder
+/// with [`Recorder::attach`], which is faster. Either way its memory goes back to the recorder
+/// that it came from.
+///
+/// ```
+/// # use otlp_collector::{Collector, Config, StatusRef};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let receiver = otlp_collector::testing::Receiver::start()?;
+/// # let collector = Collector::new(Config { endpoint: receiver.endpoint(), ..Config::default() })?;
+/// let recorder = collector.recorder()?;
+/// let mut job = recorder.start("resize image").detach();
+/// std::thread::spawn(move || {
+///     job.attribute("image.width", 640).set_status(StatusRef::Ok);
+///     job.end()
+/// })
+/// .join()
+/// .expect("no panic")?;
+/// # assert_eq!(collector.shutdown()?.delivered(), 1);
+/// # Ok(())
+/// # }
+/// ```
+pub struct DetachedSpan {
+    draft: Draft,
+    is_recording: bool,
+    scope: Option<Scope>,
+    home: Option<Home>,
+    recorder: Origin,
+}
+
+/// What it needs to know of where it came from.
+struct Origin {
+    shared: Arc<Shared>,
+    recorders: Weak<Recorders>,
+}
+
+impl Origin {
+    fn limits(&self) -> &SpanLimits {
+        &self.shared.tracing.limits
+    }
+}
+
+impl DetachedSpan {
+    pub(super) fn new(
+        recorder: &Recorder,
+        lane: usize,
+        draft: Draft,
+        is_recording: bool,
+        home: Option<Home>,
+    ) -> Self {
+        let state = recorder.state.borrow();
+        Self {
+            draft,
+            is_recording,
+            scope: state.writer.scope(lane),
+            home: Some(home.unwrap_or_else(|| state.scratch.home())),
+            recorder: Origin {
+                shared: Arc::clone(&recorder.shared),
+                recorders: Weak::clone(&recorder.recorders),
+            },
+        }
+    }
+
+    /// Ends the span now.
+    ///
+    /// # Errors
+    /// The span was not accepted; the reason is counted in the [`Ledger`](crate::Ledger).
+    pub fn end(self) -> Result<(), Refused> {
+        let end_time = unix_nanos().max(self.draft.start_time);
+        self.end_at(end_time)
+    }
+
+    /// Ends the span at a time in nanoseconds since the Unix epoch.
+    ///
+    /// # Errors
+    /// As [`end`](Self::end).
+    pub fn end_at(mut self, unix_nanos: u64) -> Result<(), Refused> {
+        self.finish(unix_nanos)
+    }
+
+    pub(super) fn attach_to(mut self, recorder: &Recorder) -> OpenSpan<'_> {
+        let is_recording = std::mem::replace(&mut self.is_recording, false);
+        let draft = self.draft.take();
+        let lane = recorder.lane(self.scope.as_ref());
+        // Without a lane it is counted as refused, and there to be a parent.
+        let is_recording = is_recording && lane.is_ok();
+        let lane = lane.unwrap_or(OWN_SCOPE);
+        OpenSpan::attached(recorder, draft, lane, is_recording, self.home.take())
+    }
+
+    fn finish(&mut self, end_time: u64) -> Result<(), Refused> {
+        let mut result = Ok(());
+        if std::mem::replace(&mut self.is_recording, false) {
+            result = match self.recorder.recorders.upgrade() {
+                Some(recorders) => recorders.with_recorder(|recorder| {
+                    let lane = recorder.lane(self.scope.as_ref())?;
+                    recorder.end(&self.draft, lane, None, end_time)
+                }),
+                None => Err(self.recorder.shared.refuse(Refused::ShutDown)),
+            };
+        }
+        if let (Some(scratch), Some(home)) = (self.draft.take_scratch(), &self.home) {
+            // It has room for all that came from there; without the recorder it is freed.
+            drop(home.try_send(scratch));
+        }
+        result
+    }
+}
+
+impl Drop for DetachedSpan {
+    fn drop(&mut self) {
+        if self.is_recording && panicking() {
+            self.draft.set_status(StatusRef::Error("panicked"));
+        }
+        let end_time = unix_nanos().max(self.draft.start_time);
+        // A refusal is counted.
+        let _ = self.finish(end_time);
+    }
+}
+
+impl fmt::Debug for DetachedSpan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DetachedSpan")
+            .field("context", &self.context())
+            .field("is_recording", &self.is_recording)
+            .finish_non_exhaustive()
+    }
+}
+
+say!(DetachedSpan);

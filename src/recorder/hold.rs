@@ -1,0 +1,195 @@
+//! Finished spans that wait for their local root's decision.
+
+use crate::sampler::{KeepIf, TailSampling};
+
+/// A span's place in a held trace.
+#[derive(Clone, Copy)]
+pub(super) struct Hold {
+    trace: u16,
+    /// The rule, if the span is the local root and so decides.
+    pub(super) decides: Option<KeepIf>,
+}
+
+/// What became of a held trace so far.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Decision {
+    Pending,
+    Kept,
+    Dropped,
+}
+
+/// The traces that a recorder holds back.
+pub(super) struct HeldTraces {
+    traces: Vec<HeldTrace>,
+    free: Vec<u16>,
+    rule: KeepIf,
+}
+
+/// The finished spans of one trace.
+pub(super) struct HeldTrace {
+    bytes: Box<[u8]>,
+    len: usize,
+    spans: Vec<HeldSpan>,
+    /// Spans that were started and have not ended.
+    open: u32,
+    failed: bool,
+    decision: Decision,
+    /// What a span of it asked for.
+    wish: Option<bool>,
+}
+
+#[derive(Clone, Copy)]
+struct HeldSpan {
+    lane: u16,
+    len: u32,
+    end_time: u64,
+}
+
+/// A span is reckoned to take so many bytes: for as many there are places.
+const SPAN_BYTES: usize = 64;
+
+impl HeldTraces {
+    pub(super) fn new(sampling: Option<&TailSampling>) -> Self {
+        let traces = sampling.map_or(0, |sampling| sampling.held_traces_max);
+        let bytes = sampling.map_or(0, |sampling| sampling.held_trace_bytes);
+        Self {
+            traces: (0..traces).map(|_| HeldTrace::new(bytes)).collect(),
+            free: (0..traces as u16).rev().collect(),
+            rule: sampling
+                .map(|sampling| sampling.keep_if)
+                .unwrap_or_default(),
+        }
+    }
+
+    /// Begins to hold the trace of a local root; `None` if so many are held already.
+    #[inline]
+    pub(super) fn begin(&mut self, rule: Option<KeepIf>) -> Option<Hold> {
+        let trace = self.free.pop()?;
+        self.traces[usize::from(trace)].begin();
+        Some(Hold {
+            trace,
+            decides: Some(rule.unwrap_or(self.rule)),
+        })
+    }
+
+    /// One more span of a held trace is started.
+    #[inline]
+    pub(super) fn join(&mut self, parent: Hold) -> Hold {
+        self.trace(parent).open += 1;
+        Hold {
+            decides: None,
+            ..parent
+        }
+    }
+
+    /// A span of a held trace has ended. When all have, the place is free for another trace.
+    #[inline]
+    pub(super) fn leave(&mut self, hold: Hold) {
+        let trace = self.trace(hold);
+        trace.open -= 1;
+        if trace.open == 0 {
+            self.free.push(hold.trace);
+        }
+    }
+
+    #[inline]
+    pub(super) fn trace(&mut self, hold: Hold) -> &mut HeldTrace {
+        &mut self.traces[usize::from(hold.trace)]
+    }
+}
+
+impl HeldTrace {
+    fn new(bytes: usize) -> Self {
+        Self {
+            // Not zeros: so that it is touched.
+            bytes: vec![1; bytes].into_boxed_slice(),
+            len: 0,
+            spans: vec![
+                HeldSpan {
+                    lane: 1,
+                    len: 1,
+                    end_time: 1
+                };
+                bytes / SPAN_BYTES
+            ],
+            open: 0,
+            failed: false,
+            decision: Decision::Pending,
+            wish: None,
+        }
+    }
+
+    fn begin(&mut self) {
+        self.len = 0;
+        self.spans.clear();
+        self.open = 1;
+        self.failed = false;
+        self.decision = Decision::Pending;
+        self.wish = None;
+    }
+
+    pub(super) fn decision(&self) -> Decision {
+        self.decision
+    }
+
+    pub(super) fn decide(&mut self, decision: Decision) {
+        self.decision = decision;
+    }
+
+    /// What the root's end is to do, whatever its rule says.
+    pub(super) fn wish(&mut self, keep: bool) {
+        self.wish = Some(keep);
+    }
+
+    /// Whether its spans are kept, by the rule of its root that took so long.
+    pub(super) fn is_kept(&self, rule: KeepIf, trace_id: [u8; 16], nanos: u64) -> bool {
+        self.wish
+            .unwrap_or_else(|| rule.keeps(trace_id, nanos, self.failed))
+    }
+
+    pub(super) fn note_failure(&mut self) {
+        self.failed = true;
+    }
+
+    /// Holds back one span, of `len` bytes that `fill` writes; false if there is no room.
+    #[inline]
+    pub(super) fn push(
+        &mut self,
+        lane: usize,
+        len: usize,
+        end_time: u64,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> bool {
+        if self.spans.len() == self.spans.capacity() {
+            return false;
+        }
+        let Some(room) = self.bytes.get_mut(self.len..self.len + len) else {
+            return false;
+        };
+        fill(room);
+        self.len += len;
+        self.spans.push(HeldSpan {
+            lane: lane as u16,
+            len: len as u32,
+            end_time,
+        });
+        true
+    }
+
+    /// How many spans are held back.
+    pub(super) fn spans(&self) -> u64 {
+        self.spans.len() as u64
+    }
+
+    /// Gives the spans that are held back, in order, as lane, end time and bytes.
+    pub(super) fn drain(&mut self, mut take: impl FnMut(usize, u64, &[u8])) {
+        let mut at = 0;
+        for span in &self.spans {
+            let end = at + span.len as usize;
+            take(usize::from(span.lane), span.end_time, &self.bytes[at..end]);
+            at = end;
+        }
+        self.len = 0;
+        self.spans.clear();
+    }
+}

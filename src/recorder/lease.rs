@@ -1,0 +1,118 @@
+//! Makes recorders, and lends them to threads that have none for the time of a call.
+//!
+//! Threads that come and go by the thousand would each need a slab if each kept a recorder of
+//! its own, and would have to give both back when they end. So each call borrows one instead:
+//! the one this thread used before, or the next that is not in use.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+use crossbeam_utils::CachePadded;
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::config::Overflow;
+use crate::processor::Arrival;
+use crate::recorder::Recorder;
+use crate::recorder::writer::Writer;
+use crate::refused::Refused;
+use crate::shared::Shared;
+use crate::span::Span;
+
+/// How long a call waits for a recorder when all are in use, unless `Overflow::Block` says else.
+const WAIT: Duration = Duration::from_millis(100);
+
+/// Where a collector's recorders come from.
+pub(crate) struct Recorders {
+    shared: Arc<Shared>,
+    arrivals: Sender<Arrival>,
+    /// To be lent, made when first used.
+    slots: Box<[Slot]>,
+    made: AtomicUsize,
+    this: Weak<Self>,
+}
+
+type Slot = CachePadded<Mutex<Option<Recorder>>>;
+
+thread_local! {
+    /// Where this thread looks first.
+    static SLOT: Cell<usize> = {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        Cell::new(NEXT.fetch_add(1, Ordering::Relaxed))
+    };
+}
+
+impl Recorders {
+    /// `leases` of them are to be lent.
+    pub(crate) fn new(shared: Arc<Shared>, arrivals: Sender<Arrival>, leases: usize) -> Arc<Self> {
+        Arc::new_cyclic(|this| Self {
+            shared,
+            arrivals,
+            slots: (0..leases).map(|_| Slot::default()).collect(),
+            made: AtomicUsize::new(0),
+            this: Weak::clone(this),
+        })
+    }
+
+    /// A new recorder, or `None` if there are `max` already besides those to be lent.
+    pub(crate) fn recorder(&self, max: usize) -> Option<Recorder> {
+        let with_leases = max + self.made.load(Ordering::Relaxed);
+        self.make(with_leases, true)
+    }
+
+    /// Records a span from a thread without a recorder.
+    pub(crate) fn collect(&self, mut span: Span) -> Result<(), Refused> {
+        self.with_recorder(|recorder| recorder.record_owned(&mut span))
+    }
+
+    /// Runs `record` with a recorder that nobody else uses meanwhile.
+    pub(super) fn with_recorder(
+        &self,
+        record: impl FnOnce(&Recorder) -> Result<(), Refused>,
+    ) -> Result<(), Refused> {
+        let mut slot = self.lease()?;
+        if slot.is_none() {
+            *slot = self.make(usize::MAX, false);
+            self.made
+                .fetch_add(usize::from(slot.is_some()), Ordering::Relaxed);
+        }
+        match &*slot {
+            Some(recorder) => record(recorder),
+            None => Err(self.shared.refuse(Refused::BufferFull)),
+        }
+    }
+
+    /// Only one of one's own has memory for open spans.
+    fn make(&self, max: usize, with_spans: bool) -> Option<Recorder> {
+        let shared = Arc::clone(&self.shared);
+        let counters = shared.counters.register(max)?;
+        let writer = Writer::new(Arc::clone(&shared), counters, self.arrivals.clone())?;
+        Some(Recorder::new(
+            shared,
+            writer,
+            Weak::clone(&self.this),
+            with_spans,
+        ))
+    }
+
+    fn lease(&self) -> Result<MutexGuard<'_, Option<Recorder>>, Refused> {
+        let slots = self.slots.len();
+        let first = SLOT.with(Cell::get);
+        for offset in 0..slots {
+            let index = (first + offset) % slots;
+            if let Some(slot) = self.slots[index].try_lock() {
+                SLOT.set(index);
+                return Ok(slot);
+            }
+        }
+        let wait = match self.shared.overflow {
+            Overflow::Block { timeout_ms } => Duration::from_millis(timeout_ms),
+            Overflow::Refuse | Overflow::DropOldest => WAIT,
+        };
+        self.slots[first % slots]
+            .try_lock_for(wait)
+            .ok_or_else(|| self.shared.refuse(Refused::BufferFull))
+    }
+}

@@ -1,0 +1,287 @@
+//! A span between its start and its end.
+
+use std::fmt;
+use std::thread::panicking;
+
+use crate::clock::unix_nanos;
+use crate::otlp::draft::Draft;
+use crate::recorder::hold::Hold;
+use crate::recorder::scratch::Home;
+use crate::recorder::{DetachedSpan, Recorder};
+use crate::refused::Refused;
+use crate::span::StatusRef;
+
+/// A span that has not ended: from [`Recorder::start`] and its like.
+///
+/// It ends with [`end`](Self::end), or when it is dropped; if that is because of a panic, it gets
+/// the status error (unless it was set to Ok). What it says goes into a piece of the recorder's
+/// memory ([`Config::open_span_bytes`](crate::Config::open_span_bytes)); what has no room there is
+/// left out and counted in the span. If more spans are open on the recorder than
+/// [`Config::open_spans_max`](crate::Config::open_spans_max), the further ones say no more than
+/// the beginning of their name, their ids, times, kind and status.
+///
+/// Several can be open at a time, ending in any order. A span that the sampler did not choose is
+/// there all the same, to be a parent and to tell others, and does nothing.
+pub struct OpenSpan<'r> {
+    recorder: &'r Recorder,
+    draft: Draft,
+    lane: usize,
+    hold: Option<Hold>,
+    /// Sampled, and not ended.
+    is_recording: bool,
+    /// The thread was panicking already when it began.
+    in_panic: bool,
+    /// Whose memory it has, if not the recorder's.
+    home: Option<Home>,
+}
+
+impl<'r> OpenSpan<'r> {
+    /// A span that was just started.
+    #[inline]
+    pub(super) fn new(
+        recorder: &'r Recorder,
+        draft: Draft,
+        lane: usize,
+        is_recording: bool,
+        hold: Option<Hold>,
+    ) -> Self {
+        Self {
+            recorder,
+            draft,
+            lane,
+            hold,
+            is_recording,
+            in_panic: panicking(),
+            home: None,
+        }
+    }
+
+    /// A span that goes on here, with memory of another recorder.
+    pub(super) fn attached(
+        recorder: &'r Recorder,
+        draft: Draft,
+        lane: usize,
+        is_recording: bool,
+        home: Option<Home>,
+    ) -> Self {
+        let mut span = Self::new(recorder, draft, lane, is_recording, None);
+        span.home = home;
+        span
+    }
+
+    /// Its place in a held trace, if it is on that recorder.
+    #[inline]
+    pub(super) fn hold_on(&self, recorder: &Recorder) -> Option<Hold> {
+        self.hold.filter(|_| std::ptr::eq(self.recorder, recorder))
+    }
+
+    /// Ends the span now.
+    ///
+    /// # Errors
+    /// The span was not accepted; the reason is counted in the [`Ledger`](crate::Ledger). That
+    /// its trace was sampled out is no error.
+    #[inline]
+    pub fn end(self) -> Result<(), Refused> {
+        let end_time = self.now();
+        self.end_at(end_time)
+    }
+
+    /// Ends the span at a time in nanoseconds since the Unix epoch.
+    ///
+    /// # Errors
+    /// As [`end`](Self::end).
+    #[inline]
+    pub fn end_at(mut self, unix_nanos: u64) -> Result<(), Refused> {
+        self.finish(unix_nanos)
+    }
+
+    /// Decides that the spans of its trace on this recorder are all kept or all dropped, whatever
+    /// [`Config::tail_sampling`](crate::Config::tail_sampling) says. The last one to say so before
+    /// the local root's end counts. Does nothing if the trace is not held back.
+    pub fn keep_trace(&mut self, keep: bool) {
+        if let Some(hold) = self.hold {
+            let held = &mut self.recorder.state.borrow_mut().held;
+            held.trace(hold).wish(keep);
+        }
+    }
+
+    /// Makes it independent of this recorder, so that it can end on another thread.
+    ///
+    /// If its trace is held back by tail sampling, all of it is kept from now on.
+    #[must_use]
+    pub fn detach(mut self) -> DetachedSpan {
+        if let Some(hold) = self.hold.take() {
+            self.recorder.release(hold);
+        }
+        let home = self.home.take();
+        let is_recording = std::mem::replace(&mut self.is_recording, false);
+        let draft = self.draft.take();
+        DetachedSpan::new(self.recorder, self.lane, draft, is_recording, home)
+    }
+
+    /// Now, or its start if the clock was set back meanwhile.
+    #[inline]
+    fn now(&self) -> u64 {
+        if self.is_recording {
+            unix_nanos().max(self.draft.start_time)
+        } else {
+            0
+        }
+    }
+
+    #[inline]
+    fn finish(&mut self, end_time: u64) -> Result<(), Refused> {
+        let mut result = Ok(());
+        if std::mem::replace(&mut self.is_recording, false) {
+            let hold = self.hold.take();
+            result = self.recorder.end(&self.draft, self.lane, hold, end_time);
+        }
+        if let Some(scratch) = self.draft.take_scratch() {
+            match &self.home {
+                None => self.recorder.state.borrow_mut().scratch.give_back(scratch),
+                // It has room for all that came from there; without the recorder it is freed.
+                Some(home) => drop(home.try_send(scratch)),
+            }
+        }
+        result
+    }
+}
+
+impl Drop for OpenSpan<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.is_recording && panicking() && !self.in_panic {
+            self.draft.set_status(StatusRef::Error("panicked"));
+        }
+        let end_time = self.now();
+        // A refusal is counted.
+        let _ = self.finish(end_time);
+    }
+}
+
+impl fmt::Debug for OpenSpan<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenSpan")
+            .field("context", &self.context())
+            .field("is_recording", &self.is_recording)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What can be said about a span while it is open, on its thread or on the way to another.
+macro_rules! say {
+    ($span:ty) => {
+        impl $span {
+            /// What other processes are told of it, and its children's parent.
+            #[inline]
+            #[must_use]
+            pub fn context(&self) -> crate::context::SpanContext<'_> {
+                self.draft.context()
+            }
+
+            /// Whether it was sampled; if not, nothing that is said about it goes anywhere.
+            #[inline]
+            #[must_use]
+            pub fn is_recording(&self) -> bool {
+                self.is_recording
+            }
+
+            /// Sets an attribute. One with the same key is replaced.
+            ///
+            /// Keys known at compile time can be prepared by [`key!`](crate::key).
+            #[inline]
+            pub fn attribute<'a>(
+                &mut self,
+                key: impl Into<crate::attribute::Key<'a>>,
+                value: impl Into<crate::attribute::AnyValueRef<'a>>,
+            ) -> &mut Self {
+                if self.is_recording {
+                    let attribute = crate::attribute::KeyValueRef::new(key, value);
+                    self.draft.attribute(attribute, self.recorder.limits());
+                }
+                self
+            }
+
+            /// Sets an attribute to a text that is formatted in place, at most as long as half of
+            /// the room that is left.
+            pub fn attribute_display<'a>(
+                &mut self,
+                key: impl Into<crate::attribute::Key<'a>>,
+                value: &dyn std::fmt::Display,
+            ) -> &mut Self {
+                if self.is_recording {
+                    self.draft
+                        .attribute_display(key.into(), value, self.recorder.limits());
+                }
+                self
+            }
+
+            /// Adds an event that happens now.
+            pub fn event(
+                &mut self,
+                name: &str,
+                attributes: &[crate::attribute::KeyValueRef<'_>],
+            ) -> &mut Self {
+                if self.is_recording {
+                    let now = crate::clock::unix_nanos();
+                    self.event_at(&crate::span::EventRef {
+                        attributes,
+                        ..crate::span::EventRef::new(name, now)
+                    });
+                }
+                self
+            }
+
+            /// Adds an event with its time.
+            pub fn event_at(&mut self, event: &crate::span::EventRef<'_>) -> &mut Self {
+                if self.is_recording {
+                    self.draft.event(event, self.recorder.limits());
+                }
+                self
+            }
+
+            /// Adds a link to another span.
+            pub fn link(&mut self, link: &crate::span::LinkRef<'_>) -> &mut Self {
+                if self.is_recording {
+                    self.draft.link(link, self.recorder.limits());
+                }
+                self
+            }
+
+            /// Sets the status. Ok is final; Unset changes nothing; of several errors the last
+            /// counts.
+            pub fn set_status(&mut self, status: crate::span::StatusRef<'_>) -> &mut Self {
+                if self.is_recording {
+                    self.draft.set_status(status);
+                }
+                self
+            }
+
+            /// Gives it another name.
+            pub fn set_name<'a>(
+                &mut self,
+                name: impl Into<crate::attribute::Name<'a>>,
+            ) -> &mut Self {
+                if self.is_recording {
+                    self.draft.set_name(name.into());
+                }
+                self
+            }
+
+            /// Adds the event `exception` with the error's message, as OpenTelemetry's
+            /// conventions have it. The status is another matter:
+            /// [`set_status`](Self::set_status).
+            pub fn record_error(&mut self, error: &dyn std::error::Error) -> &mut Self {
+                if self.is_recording {
+                    let now = crate::clock::unix_nanos();
+                    self.draft.exception(error, now, self.recorder.limits());
+                }
+                self
+            }
+        }
+    };
+}
+
+pub(super) use say;
+
+say!(OpenSpan<'_>);

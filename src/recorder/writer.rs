@@ -1,0 +1,227 @@
+//! Writes encoded spans into slabs, and says so when a batch is complete.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
+use crossbeam_utils::CachePadded;
+
+use crate::buffer::{Pool, Producer, SlabReader, SlabWriter, Wanted, ring};
+use crate::config::Overflow;
+use crate::processor::Arrival;
+use crate::refused::Refused;
+use crate::scope::Scope;
+use crate::shared::Shared;
+use crate::stats::RecorderCounters;
+
+/// One recorder's way into the buffer.
+pub(super) struct Writer {
+    /// The first is that of the collector's own scope.
+    lanes: Vec<Lane>,
+    pub(super) counters: Arc<CachePadded<RecorderCounters>>,
+    shared: Arc<Shared>,
+    /// Where the network thread hears of new lanes.
+    arrivals: Sender<Arrival>,
+    /// Spans to record before it is time to see whether a batch is complete.
+    batch_left: u32,
+    /// There was no slab the last time, even after a wait if the policy is to wait: no other wait
+    /// before there has been one.
+    without_room: bool,
+}
+
+/// The spans of one scope: a slab of them, and the ring that it goes through.
+struct Lane {
+    /// `None` is the collector's own.
+    scope: Option<Scope>,
+    slab: Option<SlabWriter>,
+    ring: Producer<SlabReader>,
+    /// When the last span ended.
+    last_time: u64,
+}
+
+impl Writer {
+    /// `None` if there is no slab for one more recorder.
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        counters: Arc<CachePadded<RecorderCounters>>,
+        arrivals: Sender<Arrival>,
+    ) -> Option<Self> {
+        let mut writer = Self {
+            lanes: Vec::new(),
+            counters,
+            batch_left: shared.batch_size,
+            shared,
+            arrivals,
+            without_room: false,
+        };
+        writer.add_lane(None)?;
+        Some(writer)
+    }
+
+    /// The lane of a scope, new if it must be; `None` if there is no slab for one more.
+    pub(super) fn lane(&mut self, scope: &Scope) -> Option<usize> {
+        let known = (self.lanes.iter()).position(|lane| lane.scope.as_ref() == Some(scope));
+        known.or_else(|| self.add_lane(Some(scope.clone())))
+    }
+
+    /// The scope of a lane.
+    pub(super) fn scope(&self, lane: usize) -> Option<Scope> {
+        self.lanes[lane].scope.clone()
+    }
+
+    #[cold]
+    fn add_lane(&mut self, scope: Option<Scope>) -> Option<usize> {
+        if !self.shared.pool.join() {
+            return None;
+        }
+        let (producer, consumer) = ring(self.shared.slabs + 1);
+        let arrival = Arrival {
+            ring: consumer,
+            counters: Arc::clone(&self.counters),
+        };
+        // Fails only if the network thread is gone, when spans are refused anyway.
+        let _ = self.arrivals.send(arrival);
+        self.shared.signal.wake();
+        self.lanes.push(Lane {
+            scope,
+            slab: None,
+            ring: producer,
+            last_time: 0,
+        });
+        Some(self.lanes.len() - 1)
+    }
+
+    /// Writes one span, of `bytes` bytes that `fill` writes, or counts why not.
+    #[inline]
+    pub(super) fn write(
+        &mut self,
+        lane: usize,
+        bytes: usize,
+        end_time: u64,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Result<(), Refused> {
+        let result = self.place(lane, bytes, end_time, fill);
+        result.map_err(|why| self.refuse(why))
+    }
+
+    /// Counts a span that is not accepted.
+    #[cold]
+    pub(super) fn refuse(&self, why: Refused) -> Refused {
+        self.counters.refuse(why);
+        why
+    }
+
+    #[inline]
+    fn place(
+        &mut self,
+        lane: usize,
+        bytes: usize,
+        end_time: u64,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Result<(), Refused> {
+        if self.shared.signal.is_closed() {
+            return Err(Refused::ShutDown);
+        }
+        if !(self.lanes[lane].slab.as_ref()).is_some_and(|slab| slab.has_room_for(bytes)) {
+            self.next_slab(lane, bytes, end_time)?;
+        }
+        let lane = &mut self.lanes[lane];
+        let slab = lane.slab.as_mut().expect("there is one with room");
+        fill(slab.room(bytes));
+        // Before the commit: no span is delivered before it is accepted.
+        self.counters.accept();
+        slab.commit(bytes);
+        lane.last_time = end_time;
+        self.batch_left -= 1;
+        if self.batch_left == 0 {
+            self.check_batch();
+        }
+        Ok(())
+    }
+
+    /// Tells the network thread if a batch waits; else a batch lacks as much as it took meanwhile.
+    #[cold]
+    fn check_batch(&mut self) {
+        let batch_size = self.shared.batch_size;
+        let waiting = self.counters.waiting();
+        if waiting >= u64::from(batch_size) {
+            self.shared.signal.notify(Wanted::Batch);
+            self.batch_left = batch_size;
+        } else {
+            self.batch_left = batch_size - waiting as u32;
+        }
+    }
+
+    /// Seals the slab that has no room for `bytes` bytes, and opens the next one.
+    #[cold]
+    fn next_slab(&mut self, lane: usize, bytes: usize, end_time: u64) -> Result<(), Refused> {
+        let bytes_max = self.shared.pool.room_per_slab();
+        if bytes > bytes_max {
+            return Err(Refused::TooLarge { bytes, bytes_max });
+        }
+        self.lanes[lane].seal();
+        let Some((writer, reader)) = self.open(self.lanes[lane].scope_id(), end_time) else {
+            // It may have waited until the shutdown.
+            return Err(if self.shared.signal.is_closed() {
+                Refused::ShutDown
+            } else {
+                Refused::BufferFull
+            });
+        };
+        if self.lanes[lane].ring.push(reader).is_err() {
+            // Cannot be: the ring has a place for each slab there is.
+            return Err(Refused::BufferFull);
+        }
+        self.lanes[lane].slab = Some(writer);
+        if self.shared.pool.slabs_left() < self.shared.few_slabs {
+            self.shared.signal.notify(Wanted::FewSlabs);
+        }
+        Ok(())
+    }
+
+    /// A free slab, as the overflow policy has it.
+    fn open(&mut self, scope: u32, first_time: u64) -> Option<(SlabWriter, SlabReader)> {
+        let shared = &*self.shared;
+        let opened = Pool::open(&shared.pool, scope, first_time);
+        if opened.is_some() {
+            self.without_room = false;
+            return opened;
+        }
+        // Once for each time that room runs out: it costs a system call.
+        if std::mem::replace(&mut self.without_room, true) {
+            return None;
+        }
+        shared.signal.notify(Wanted::FewSlabs);
+        let Overflow::Block { timeout_ms } = shared.overflow else {
+            return None;
+        };
+        let deadline = Instant::now() + Duration::from_millis(timeout_ms);
+        let opened = Pool::open_by(&shared.pool, scope, first_time, deadline, || {
+            shared.signal.is_closed()
+        });
+        self.without_room = opened.is_none();
+        opened
+    }
+}
+
+impl Lane {
+    fn scope_id(&self) -> u32 {
+        self.scope.as_ref().map_or(0, Scope::id)
+    }
+
+    fn seal(&mut self) {
+        if let Some(slab) = self.slab.take() {
+            slab.seal(self.last_time);
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        for lane in &mut self.lanes {
+            lane.seal();
+            self.shared.pool.leave();
+        }
+        self.shared.counters.retire(&self.counters);
+    }
+}

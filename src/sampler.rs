@@ -1,0 +1,361 @@
+//! Which spans are recorded: decided at a span's start ([`Sampler`]), or for all spans of a trace
+//! on one thread when its local root ends ([`TailSampling`]).
+
+mod tail;
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::attribute::{KeyValue, KeyValueRef};
+use crate::context::{SpanContext, TraceState};
+use crate::span::{LinkRef, SpanKind};
+
+pub use tail::{KeepIf, TailSampling};
+
+/// Which spans are recorded and sent, decided when they start.
+///
+/// ```
+/// use otlp_collector::{Config, ParentBased, Sampler};
+///
+/// // A tenth of the traces that begin here; for others what their callers decided.
+/// let config = Config {
+///     sampler: ParentBased::new(Sampler::TraceIdRatio(0.1)).into(),
+///     ..Config::default()
+/// };
+/// # drop(config);
+/// ```
+#[derive(Clone)]
+#[non_exhaustive]
+pub enum Sampler {
+    /// Every span.
+    AlwaysOn,
+    /// No span.
+    AlwaysOff,
+    /// This share of the traces, from 0 to 1, chosen by the trace id: the same traces as other
+    /// SDKs choose for the same share (`TraceIdRatioBased`).
+    TraceIdRatio(f64),
+    /// As the parent, if there is one. The default, with [`AlwaysOn`](Self::AlwaysOn) for roots.
+    ParentBased(Box<ParentBased>),
+    /// Your own.
+    Custom(Arc<dyn Sample>),
+}
+
+/// Follows the parent's decision: see [`Sampler::ParentBased`].
+///
+/// Each case has a sampler of its own; [`new`](Self::new) sets what the specification has as
+/// defaults.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ParentBased {
+    /// For spans without a parent.
+    pub root: Sampler,
+    /// The parent is in another process, and sampled. Default: always on.
+    pub remote_parent_sampled: Sampler,
+    /// The parent is in another process, and not sampled. Default: always off.
+    pub remote_parent_not_sampled: Sampler,
+    /// The parent is in this process, and sampled. Default: always on.
+    pub local_parent_sampled: Sampler,
+    /// The parent is in this process, and not sampled. Default: always off.
+    pub local_parent_not_sampled: Sampler,
+}
+
+impl ParentBased {
+    /// As the parent, and `root` for spans that have none.
+    #[must_use]
+    pub const fn new(root: Sampler) -> Self {
+        Self {
+            root,
+            remote_parent_sampled: Sampler::AlwaysOn,
+            remote_parent_not_sampled: Sampler::AlwaysOff,
+            local_parent_sampled: Sampler::AlwaysOn,
+            local_parent_not_sampled: Sampler::AlwaysOff,
+        }
+    }
+
+    fn for_parent(&self, parent: Option<&SpanContext<'_>>) -> &Sampler {
+        match parent.map(|parent| (parent.is_remote, parent.trace_flags.is_sampled())) {
+            None => &self.root,
+            Some((true, true)) => &self.remote_parent_sampled,
+            Some((true, false)) => &self.remote_parent_not_sampled,
+            Some((false, true)) => &self.local_parent_sampled,
+            Some((false, false)) => &self.local_parent_not_sampled,
+        }
+    }
+}
+
+impl From<ParentBased> for Sampler {
+    fn from(sampler: ParentBased) -> Self {
+        Self::ParentBased(Box::new(sampler))
+    }
+}
+
+/// A sampler of your own, for [`Sampler::Custom`]. It is asked on the thread that starts the span.
+///
+/// ```
+/// use std::sync::Arc;
+/// use otlp_collector::{ParentBased, Sample, Sampler, SamplingInput, SamplingResult};
+///
+/// struct NoHealthChecks;
+///
+/// impl Sample for NoHealthChecks {
+///     fn sample<'s>(&'s self, span: &SamplingInput<'_>) -> SamplingResult<'s> {
+///         match span.name {
+///             "GET /health" => SamplingResult::dropped(),
+///             _ => SamplingResult::sampled(),
+///         }
+///     }
+/// }
+///
+/// let sampler: Sampler = ParentBased::new(Sampler::Custom(Arc::new(NoHealthChecks))).into();
+/// # drop(sampler);
+/// ```
+pub trait Sample: Send + Sync {
+    /// Decides for one span.
+    fn sample<'s>(&'s self, span: &SamplingInput<'_>) -> SamplingResult<'s>;
+
+    /// Its name with its settings, for people.
+    fn description(&self) -> String {
+        "Custom".to_string()
+    }
+}
+
+/// What a sampler knows of the span it decides about.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SamplingInput<'a> {
+    /// The parent, if there is one.
+    pub parent: Option<&'a SpanContext<'a>>,
+    /// The trace the span belongs to.
+    pub trace_id: [u8; 16],
+    /// The span's name.
+    pub name: &'a str,
+    /// Its role.
+    pub kind: SpanKind,
+    /// The attributes it starts with.
+    pub attributes: &'a [KeyValueRef<'a>],
+    /// The links it starts with.
+    pub links: &'a [LinkRef<'a>],
+}
+
+/// What a sampler decided.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct SamplingResult<'s> {
+    /// Whether the span is recorded and sent.
+    ///
+    /// There is no third case as in the specification (recorded but not sent): nothing here could
+    /// look at such a span.
+    pub is_sampled: bool,
+    /// Attributes that the span gets.
+    pub attributes: &'s [KeyValue],
+    /// The span's trace state, if not its parent's.
+    pub trace_state: Option<TraceState<'s>>,
+}
+
+impl SamplingResult<'_> {
+    /// The span is recorded and sent.
+    #[must_use]
+    pub const fn sampled() -> Self {
+        Self::new(true)
+    }
+
+    /// The span is not recorded.
+    #[must_use]
+    pub const fn dropped() -> Self {
+        Self::new(false)
+    }
+
+    const fn new(is_sampled: bool) -> Self {
+        Self {
+            is_sampled,
+            attributes: &[],
+            trace_state: None,
+        }
+    }
+}
+
+impl Sampler {
+    /// Decides for one span.
+    #[inline]
+    pub(crate) fn decide<'s>(&'s self, span: &SamplingInput<'_>) -> SamplingResult<'s> {
+        match self {
+            Self::AlwaysOn => SamplingResult::sampled(),
+            Self::AlwaysOff => SamplingResult::dropped(),
+            Self::TraceIdRatio(ratio) => SamplingResult::new(is_chosen(span.trace_id, *ratio)),
+            Self::ParentBased(sampler) => sampler.for_parent(span.parent).decide(span),
+            Self::Custom(sampler) => sampler.sample(span),
+        }
+    }
+
+    /// The first ratio in it that is none.
+    pub(crate) fn invalid_ratio(&self) -> Option<f64> {
+        match self {
+            Self::TraceIdRatio(ratio) => (!(0.0..=1.0).contains(ratio)).then_some(*ratio),
+            Self::ParentBased(sampler) => [
+                &sampler.root,
+                &sampler.remote_parent_sampled,
+                &sampler.remote_parent_not_sampled,
+                &sampler.local_parent_sampled,
+                &sampler.local_parent_not_sampled,
+            ]
+            .into_iter()
+            .find_map(Self::invalid_ratio),
+            Self::AlwaysOn | Self::AlwaysOff | Self::Custom(_) => None,
+        }
+    }
+}
+
+/// Whether the trace is in this share of all: its id's last 63 bits before the last, as a number,
+/// are below the share's. No specification says so, but SDKs agree on it.
+#[inline]
+fn is_chosen(trace_id: [u8; 16], ratio: f64) -> bool {
+    const ALL: f64 = (1_u64 << 63) as f64;
+    let [.., a, b, c, d, e, f, g, h] = trace_id;
+    let number = u64::from_be_bytes([a, b, c, d, e, f, g, h]) >> 1;
+    ratio >= 1.0 || number < (ratio * ALL) as u64
+}
+
+impl Default for Sampler {
+    fn default() -> Self {
+        ParentBased::new(Self::AlwaysOn).into()
+    }
+}
+
+impl PartialEq for Sampler {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::AlwaysOn, Self::AlwaysOn) | (Self::AlwaysOff, Self::AlwaysOff) => true,
+            (Self::TraceIdRatio(one), Self::TraceIdRatio(other)) => one == other,
+            (Self::ParentBased(one), Self::ParentBased(other)) => one == other,
+            (Self::Custom(one), Self::Custom(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        }
+    }
+}
+
+/// The specification's descriptions.
+impl fmt::Display for Sampler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AlwaysOn => f.write_str("AlwaysOnSampler"),
+            Self::AlwaysOff => f.write_str("AlwaysOffSampler"),
+            Self::TraceIdRatio(ratio) => write!(f, "TraceIdRatioBased{{{ratio:.6}}}"),
+            Self::ParentBased(sampler) => {
+                let default = ParentBased::new(sampler.root.clone());
+                write!(f, "ParentBased{{root:{}", sampler.root)?;
+                for (name, case, default) in [
+                    (
+                        "remoteParentSampled",
+                        &sampler.remote_parent_sampled,
+                        &default.remote_parent_sampled,
+                    ),
+                    (
+                        "remoteParentNotSampled",
+                        &sampler.remote_parent_not_sampled,
+                        &default.remote_parent_not_sampled,
+                    ),
+                    (
+                        "localParentSampled",
+                        &sampler.local_parent_sampled,
+                        &default.local_parent_sampled,
+                    ),
+                    (
+                        "localParentNotSampled",
+                        &sampler.local_parent_not_sampled,
+                        &default.local_parent_not_sampled,
+                    ),
+                ] {
+                    if case != default {
+                        write!(f, ",{name}:{case}")?;
+                    }
+                }
+                f.write_str("}")
+            }
+            Self::Custom(sampler) => f.write_str(&sampler.description()),
+        }
+    }
+}
+
+impl fmt::Debug for Sampler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::context::TraceFlags;
+
+    fn input<'a>(trace_id: [u8; 16], parent: Option<&'a SpanContext<'a>>) -> SamplingInput<'a> {
+        SamplingInput {
+            parent,
+            trace_id,
+            name: "span",
+            kind: SpanKind::Internal,
+            attributes: &[],
+            links: &[],
+        }
+    }
+
+    fn decide(sampler: &Sampler, parent: Option<&SpanContext<'_>>) -> bool {
+        sampler.decide(&input([1; 16], parent)).is_sampled
+    }
+
+    #[test]
+    fn parent_based_has_four_slots_and_a_root() {
+        // Each case answers with the opposite of its default.
+        let sampler = Sampler::from(ParentBased {
+            root: Sampler::AlwaysOff,
+            remote_parent_sampled: Sampler::AlwaysOff,
+            remote_parent_not_sampled: Sampler::AlwaysOn,
+            local_parent_sampled: Sampler::AlwaysOff,
+            local_parent_not_sampled: Sampler::AlwaysOn,
+        });
+        let default = Sampler::default();
+        assert!(decide(&default, None) && !decide(&sampler, None));
+        for (is_remote, sampled) in [(true, true), (true, false), (false, true), (false, false)] {
+            let parent = SpanContext {
+                is_remote,
+                trace_flags: TraceFlags::NONE.with_sampled(sampled),
+                ..SpanContext::new([1; 16], [2; 8])
+            };
+            assert_eq!(decide(&default, Some(&parent)), sampled);
+            assert_eq!(decide(&sampler, Some(&parent)), !sampled);
+        }
+        assert_eq!(
+            sampler.to_string(),
+            "ParentBased{root:AlwaysOffSampler,remoteParentSampled:AlwaysOffSampler,\
+             remoteParentNotSampled:AlwaysOnSampler,localParentSampled:AlwaysOffSampler,\
+             localParentNotSampled:AlwaysOnSampler}"
+        );
+    }
+
+    #[test]
+    fn ratios_choose_by_the_low_half_of_the_trace_id() {
+        let mut half = [0xff; 16];
+        half[8] = 0x7f;
+        for (trace_id, ratio, chosen) in [
+            ([0; 16], 0.0, false),
+            ([0; 16], 1e-9, true),
+            ([0xff; 16], 1.0, true),
+            ([0xff; 16], 0.999_999, false),
+            (half, 0.5, true),
+            (half, 0.499_999, false),
+        ] {
+            let sampler = Sampler::TraceIdRatio(ratio);
+            assert_eq!(
+                sampler.decide(&input(trace_id, None)).is_sampled,
+                chosen,
+                "{ratio}"
+            );
+        }
+        assert_eq!(
+            Sampler::TraceIdRatio(0.0001).to_string(),
+            "TraceIdRatioBased{0.000100}"
+        );
+        for ratio in [f64::NAN, -0.1, 1.1, f64::INFINITY] {
+            let nested = Sampler::from(ParentBased::new(Sampler::TraceIdRatio(ratio)));
+            assert!(nested.invalid_ratio().is_some());
+        }
+    }
+}
