@@ -1,5 +1,6 @@
 //! Contexts out of and into the headers of any protocol.
 
+use crate::context::tracestate::MEMBERS_MAX;
 use crate::context::{SpanContext, TraceState};
 
 /// The name of the header with trace id, span id and flags.
@@ -26,30 +27,24 @@ impl<'a> SpanContext<'a> {
     /// # Ok::<(), http::header::InvalidHeaderValue>(())
     /// ```
     #[must_use]
-    pub fn extract<N, V>(
-        headers: impl IntoIterator<Item = (N, &'a V), IntoIter: Clone>,
-    ) -> Option<Self>
+    pub fn extract<N, V>(headers: impl IntoIterator<Item = (N, &'a V)>) -> Option<Self>
     where
         N: AsRef<str>,
         V: AsRef<[u8]> + ?Sized + 'a,
     {
-        let headers = headers.into_iter();
-        let values = |name: &'static str| {
-            headers
-                .clone()
-                .filter(move |(other, _)| other.as_ref().eq_ignore_ascii_case(name))
-                .map(|(_, value)| value.as_ref())
-        };
-        let mut parents = values(TRACEPARENT);
-        let mut context = Self::from_traceparent(parents.next()?).ok()?;
-        if parents.next().is_some() {
-            return None;
+        let mut parent = None;
+        let mut states = States::default();
+        for (name, value) in headers {
+            if name.as_ref().eq_ignore_ascii_case(TRACEPARENT) {
+                if parent.replace(value.as_ref()).is_some() {
+                    return None;
+                }
+            } else if name.as_ref().eq_ignore_ascii_case(TRACESTATE) {
+                states.push(value.as_ref());
+            }
         }
-        let states = values(TRACESTATE);
-        if states.clone().all(|state| state.is_ascii()) {
-            let states = states.filter_map(|state| std::str::from_utf8(state).ok());
-            context.trace_state = TraceState::parse_all(states).unwrap_or_default();
-        }
+        let mut context = Self::from_traceparent(parent?).ok()?;
+        context.trace_state = states.join();
         Some(context)
     }
 
@@ -74,5 +69,34 @@ impl<'a> SpanContext<'a> {
         if !self.trace_state.is_empty() {
             set(TRACESTATE, self.trace_state.as_str());
         }
+    }
+}
+
+/// The headers `tracestate` of a request, as many as can be valid together.
+#[derive(Default)]
+struct States<'a> {
+    headers: [&'a str; MEMBERS_MAX],
+    len: usize,
+    is_invalid: bool,
+}
+
+impl<'a> States<'a> {
+    fn push(&mut self, header: &'a [u8]) {
+        match (std::str::from_utf8(header), self.headers.get_mut(self.len)) {
+            (Ok(header), _) if header.trim_ascii().is_empty() => {}
+            (Ok(header), Some(place)) => {
+                *place = header;
+                self.len += 1;
+            }
+            _ => self.is_invalid = true,
+        }
+    }
+
+    fn join(&self) -> TraceState<'a> {
+        if self.is_invalid {
+            return TraceState::EMPTY;
+        }
+        let headers = self.headers[..self.len].iter().copied();
+        TraceState::parse_all(headers).unwrap_or_default()
     }
 }

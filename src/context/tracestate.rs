@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::context::InvalidHeader;
 
-const MEMBERS_MAX: usize = 32;
+pub(super) const MEMBERS_MAX: usize = 32;
 const KEY_LEN_MAX: usize = 256;
 const VALUE_LEN_MAX: usize = 256;
 
@@ -175,7 +175,7 @@ fn is_value(value: &str) -> bool {
     (1..=VALUE_LEN_MAX).contains(&value.len())
         && value
             .bytes()
-            .all(|byte| (b' '..=b'~').contains(&byte) && byte != b'=')
+            .all(|byte| (b' '..=b'~').contains(&byte) && byte != b',' && byte != b'=')
         && !value.ends_with(' ')
 }
 

@@ -1,0 +1,212 @@
+//! Instrumentation scopes: several at once in one collector.
+
+use std::collections::BTreeMap;
+
+use otlp_collector::testing::Receiver;
+use otlp_collector::{Collector, Config, InstrumentationScope, KeyValue, Refused, Span, SpanRef};
+
+fn config(receiver: &Receiver) -> Config {
+    Config {
+        endpoint: receiver.endpoint(),
+        ..Config::default()
+    }
+}
+
+/// How many spans arrived, by scope and name.
+fn arrived(receiver: &Receiver) -> BTreeMap<(String, String), usize> {
+    let mut counts = BTreeMap::new();
+    for request in receiver.requests() {
+        for resource in request.body.resource_spans {
+            for scope in resource.scope_spans {
+                let scope_name = scope.scope.unwrap().name;
+                for span in scope.spans {
+                    *counts.entry((scope_name.clone(), span.name)).or_default() += 1;
+                }
+            }
+        }
+    }
+    counts
+}
+
+#[test]
+fn spans_arrive_in_their_scopes_whatever_way_they_took() {
+    let receiver = Receiver::start().unwrap();
+    let collector = Collector::new(config(&receiver)).unwrap();
+    let scopes: Vec<_> = (0..5)
+        .map(|number| {
+            let scope = InstrumentationScope::new(format!("scope {number}"));
+            collector.scope(scope).unwrap()
+        })
+        .collect();
+    let recorder = collector.recorder().unwrap();
+    for _ in 0..100 {
+        for scope in &scopes {
+            let name = scope.definition().name.clone();
+            let in_scope = recorder.scope(scope).unwrap();
+            let open = in_scope.start(&name);
+            in_scope
+                .record(&SpanRef::new([1; 16], [1; 8], &name))
+                .unwrap();
+            let detached = in_scope.start_child(&open, &name).detach();
+            let mut span = Span::new(name);
+            span.scope = Some(scope.clone());
+            collector
+                .collect(Span::child_of(&span, span.name.clone()))
+                .unwrap();
+            drop(detached);
+        }
+        recorder.start("own").end().unwrap();
+    }
+    let ledger = collector.shutdown().unwrap();
+    assert_eq!((ledger.accepted, ledger.delivered()), (2100, 2100));
+    let arrived = arrived(&receiver);
+    assert_eq!(arrived.len(), 6);
+    for ((scope, name), count) in arrived {
+        if scope == "otlp-collector" {
+            assert_eq!((&*name, count), ("own", 100));
+        } else {
+            assert_eq!((&name, count), (&scope, 400));
+        }
+    }
+}
+
+#[test]
+fn requests_are_split_with_what_their_scopes_take() {
+    let receiver = Receiver::start().unwrap();
+    let collector = Collector::new(Config {
+        slab_bytes: 4096,
+        request_bytes_max: 6 * 1024,
+        ..config(&receiver)
+    })
+    .unwrap();
+    let recorder = collector.recorder().unwrap();
+    let scopes: Vec<_> = (0..8)
+        .map(|number| InstrumentationScope {
+            version: "v".repeat(1000),
+            ..InstrumentationScope::new(number.to_string())
+        })
+        .map(|scope| collector.scope(scope).unwrap())
+        .collect();
+    for _ in 0..50 {
+        for scope in &scopes {
+            recorder.scope(scope).unwrap().start("span").end().unwrap();
+        }
+    }
+    assert_eq!(collector.shutdown().unwrap().delivered(), 400);
+    assert!(receiver.counts().body_bytes_max <= 6 * 1024);
+    let error = collector
+        .scope(InstrumentationScope::new("x".repeat(5000)))
+        .unwrap_err();
+    assert!(
+        error.is_config() && error.to_string().contains("request_bytes_max"),
+        "{error}"
+    );
+}
+
+#[test]
+fn scope_and_resource_say_all_they_can() {
+    let receiver = Receiver::start().unwrap();
+    let collector = Collector::new(Config {
+        service_name: "checkout".to_string(),
+        resource_attributes: vec![
+            KeyValue::new("deployment.environment.name", "test"),
+            KeyValue::new("host.name", "mine"),
+            KeyValue::new("host.name", "mine after all"),
+        ],
+        resource_schema_url: "https://opentelemetry.io/schemas/1.37.0".to_string(),
+        ..config(&receiver)
+    })
+    .unwrap();
+    let scope = InstrumentationScope {
+        version: "2".to_string(),
+        attributes: vec![KeyValue::new("twice", 1), KeyValue::new("twice", 2)],
+        schema_url: "https://example.com/schema".to_string(),
+        ..InstrumentationScope::new("scope")
+    };
+    let mut span = Span::new("span");
+    span.scope = Some(collector.scope(scope).unwrap());
+    collector.collect(span).unwrap();
+    collector.shutdown().unwrap();
+
+    let request = &receiver.requests()[0];
+    let resource = &request.body.resource_spans[0];
+    assert_eq!(
+        resource.schema_url,
+        "https://opentelemetry.io/schemas/1.37.0"
+    );
+    let attributes = &resource.resource.as_ref().unwrap().attributes;
+    let mut keys: Vec<_> = attributes.iter().map(|attribute| &*attribute.key).collect();
+    keys.sort_unstable();
+    let mut different = keys.clone();
+    different.dedup();
+    assert_eq!(keys, different);
+    for key in [
+        "service.name",
+        "telemetry.sdk.name",
+        "process.pid",
+        "os.type",
+        "host.name",
+    ] {
+        assert!(keys.contains(&key), "{key} of {keys:?}");
+    }
+    let host = attributes
+        .iter()
+        .find(|attribute| attribute.key == "host.name")
+        .unwrap();
+    assert!(format!("{host:?}").contains("mine after all"));
+
+    let scope = &resource.scope_spans[0];
+    assert_eq!(scope.schema_url, "https://example.com/schema");
+    let scope = scope.scope.as_ref().unwrap();
+    assert_eq!(
+        (&*scope.name, &*scope.version, scope.attributes.len()),
+        ("scope", "2", 1)
+    );
+}
+
+#[test]
+fn a_scope_of_another_collector_is_refused() {
+    let receiver = Receiver::start().unwrap();
+    let collector = Collector::new(config(&receiver)).unwrap();
+    let other = Collector::new(config(&receiver)).unwrap();
+    let foreign = other.scope(InstrumentationScope::new("foreign")).unwrap();
+    collector.scope(InstrumentationScope::new("own")).unwrap();
+    let mut span = Span::new("span");
+    span.scope = Some(foreign.clone());
+    assert_eq!(collector.collect(span), Err(Refused::UnknownScope));
+    assert!(
+        collector
+            .recorder()
+            .unwrap()
+            .scope(&foreign)
+            .unwrap_err()
+            .is_config()
+    );
+    let ledger = collector.shutdown().unwrap();
+    assert_eq!((ledger.accepted, ledger.refused.unknown_scope), (0, 1));
+}
+
+#[test]
+fn scopes_of_a_recorder_count_as_recorders() {
+    let receiver = Receiver::start().unwrap();
+    let collector = Collector::new(Config {
+        recorders_max: 2,
+        ..config(&receiver)
+    })
+    .unwrap();
+    let scope = |number: usize| collector.scope(InstrumentationScope::new(number.to_string()));
+    let scopes: Vec<_> = (0..256).map(|number| scope(number).unwrap()).collect();
+    assert!(scope(256).unwrap_err().is_resources());
+    // Those to be lent (at most 256) are not in use, so there are some more slabs; but not for ever.
+    let recorders = [collector.recorder().unwrap(), collector.recorder().unwrap()];
+    let mut scoped = recorders
+        .iter()
+        .flat_map(|recorder| scopes.iter().map(|s| recorder.scope(s)));
+    let error = scoped.find_map(Result::err).expect("a limit");
+    assert!(
+        error.is_resources() && error.to_string().contains("recorders_max"),
+        "{error}"
+    );
+    recorders[1].start("still works").end().unwrap();
+    assert_eq!(collector.shutdown().unwrap().delivered(), 1);
+}
