@@ -83,7 +83,7 @@ pub struct KeyValueRef<'a> {
 
 impl<'a> KeyValueRef<'a> {
     /// An attribute from anything that converts to a key and a value.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn new(key: impl Into<Key<'a>>, value: impl Into<AnyValueRef<'a>>) -> Self {
         Self {
@@ -242,6 +242,12 @@ impl fmt::Debug for KeyValueListRef<'_> {
 /// What an owned and a borrowed attribute have in common.
 pub(crate) trait AsKeyValue {
     fn as_key_value(&self) -> KeyValueRef<'_>;
+
+    /// Looks at it where it is, if it is there.
+    #[inline(always)]
+    fn with<R>(&self, look: impl FnOnce(&KeyValueRef<'_>) -> R) -> R {
+        look(&self.as_key_value())
+    }
 }
 
 impl AsKeyValue for KeyValue {
@@ -258,5 +264,10 @@ impl AsKeyValue for KeyValueRef<'_> {
     #[inline]
     fn as_key_value(&self) -> KeyValueRef<'_> {
         *self
+    }
+
+    #[inline(always)]
+    fn with<R>(&self, look: impl FnOnce(&KeyValueRef<'_>) -> R) -> R {
+        look(self)
     }
 }

@@ -71,6 +71,29 @@ pub trait GenerateIds: Send {
     }
 }
 
+/// A trace id as two numbers, its bytes in big-endian order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TraceId {
+    pub(crate) high: u64,
+    pub(crate) low: u64,
+}
+
+impl TraceId {
+    #[inline]
+    pub(crate) fn from_bytes(bytes: [u8; 16]) -> Self {
+        let number = u128::from_be_bytes(bytes);
+        Self {
+            high: (number >> 64) as u64,
+            low: number as u64,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn to_bytes(self) -> [u8; 16] {
+        (u128::from(self.high) << 64 | u128::from(self.low)).to_be_bytes()
+    }
+}
+
 /// What one recorder takes its ids from.
 pub(crate) struct Ids {
     random: RandomIds,
@@ -89,19 +112,25 @@ impl Ids {
     }
 
     #[inline]
-    pub(crate) fn trace_id(&mut self) -> [u8; 16] {
-        let custom = self.custom.as_mut().map(|custom| custom.trace_id());
-        custom
-            .filter(|id| *id != [0; 16])
-            .unwrap_or_else(|| self.random.trace_id())
+    pub(crate) fn trace_id(&mut self) -> TraceId {
+        match &mut self.custom {
+            None => self.random.trace_id(),
+            Some(custom) => match custom.trace_id() {
+                id if id == [0; 16] => self.random.trace_id(),
+                id => TraceId::from_bytes(id),
+            },
+        }
     }
 
     #[inline]
-    pub(crate) fn span_id(&mut self) -> [u8; 8] {
-        let custom = self.custom.as_mut().map(|custom| custom.span_id());
-        custom
-            .filter(|id| *id != [0; 8])
-            .unwrap_or_else(|| self.random.span_id())
+    pub(crate) fn span_id(&mut self) -> u64 {
+        match &mut self.custom {
+            None => self.random.span_id(),
+            Some(custom) => match u64::from_be_bytes(custom.span_id()) {
+                0 => self.random.span_id(),
+                id => id,
+            },
+        }
     }
 
     #[inline]
@@ -132,15 +161,18 @@ impl RandomIds {
 
     /// Never all zeros: OTLP calls such an id invalid.
     #[inline]
-    pub(crate) fn trace_id(&mut self) -> [u8; 16] {
-        let id = u128::from(self.number()) << 64 | u128::from(self.number());
-        id.max(1).to_be_bytes()
+    pub(crate) fn trace_id(&mut self) -> TraceId {
+        let (high, low) = (self.number(), self.number());
+        TraceId {
+            high,
+            low: if high == 0 { low.max(1) } else { low },
+        }
     }
 
     /// Never all zeros: OTLP calls such an id invalid.
     #[inline]
-    pub(crate) fn span_id(&mut self) -> [u8; 8] {
-        self.number().max(1).to_be_bytes()
+    pub(crate) fn span_id(&mut self) -> u64 {
+        self.number().max(1)
     }
 
     /// A random number, uniform over all values.
@@ -178,9 +210,9 @@ mod tests {
     fn ids_differ_and_are_never_zero() {
         let mut ids = RandomIds::new();
         let spans: HashSet<_> = (0..1000).map(|_| ids.span_id()).collect();
-        let traces: HashSet<_> = (0..1000).map(|_| ids.trace_id()).collect();
+        let traces: HashSet<_> = (0..1000).map(|_| ids.trace_id().to_bytes()).collect();
         assert_eq!((spans.len(), traces.len()), (1000, 1000));
-        assert!(!spans.contains(&[0; 8]) && !traces.contains(&[0; 16]));
+        assert!(!spans.contains(&0) && !traces.contains(&[0; 16]));
     }
 
     #[test]
@@ -216,7 +248,7 @@ mod tests {
         let generator = IdGenerator::Custom(Arc::new(|| Box::new(Zeros)));
         let mut ids = Ids::new(&generator, 0);
         assert!(!ids.are_random());
-        assert_ne!(ids.trace_id(), [0; 16]);
-        assert_ne!(ids.span_id(), [0; 8]);
+        assert_ne!(ids.trace_id().to_bytes(), [0; 16]);
+        assert_ne!(ids.span_id(), 0);
     }
 }

@@ -12,17 +12,21 @@ use std::cell::RefCell;
 use std::fmt;
 use std::sync::{Arc, Weak};
 
+use crossbeam_utils::CachePadded;
+
 use crate::attribute::{AsKeyValue, Name};
 use crate::clock::unix_nanos;
+use crate::context::TraceFlags;
 use crate::error::Error;
-use crate::id::Ids;
+use crate::id::{Ids, TraceId};
 use crate::limits::SpanLimits;
-use crate::otlp::draft::Draft;
+use crate::otlp::draft::{Draft, Scratch};
 use crate::otlp::encode::{self, SpanFields};
 use crate::refused::Refused;
 use crate::scope::Scope;
 use crate::shared::Shared;
 use crate::span::{AsEvent, AsLink, Span, SpanRef};
+use crate::stats::RecorderCounters;
 
 use self::hold::{Decision, HeldTraces, Hold};
 use self::scratch::ScratchPool;
@@ -78,6 +82,7 @@ pub use self::open_span::OpenSpan;
 /// ```
 pub struct Recorder {
     state: RefCell<State>,
+    counters: Arc<CachePadded<RecorderCounters>>,
     shared: Arc<Shared>,
     /// For spans that end on threads without a recorder.
     recorders: Weak<Recorders>,
@@ -109,6 +114,7 @@ impl Recorder {
         };
         let tail_sampling = tracing.tail_sampling.as_ref().filter(|_| with_spans);
         Self {
+            counters: Arc::clone(&writer.counters),
             state: RefCell::new(State {
                 writer,
                 scratch: ScratchPool::new(open_spans_max, tracing.open_span_bytes),
@@ -235,7 +241,7 @@ impl Recorder {
     /// [`Config::id_generator`]: crate::Config::id_generator
     #[inline]
     pub fn trace_id(&self) -> [u8; 16] {
-        self.state.borrow_mut().ids.trace_id()
+        self.state.borrow_mut().ids.trace_id().to_bytes()
     }
 
     /// A new span id, never all zeros: random, unless [`Config::id_generator`] is another.
@@ -243,7 +249,30 @@ impl Recorder {
     /// [`Config::id_generator`]: crate::Config::id_generator
     #[inline]
     pub fn span_id(&self) -> [u8; 8] {
-        self.state.borrow_mut().ids.span_id()
+        self.state.borrow_mut().ids.span_id().to_be_bytes()
+    }
+
+    /// Ids for a new span, the trace's too if it has none, and what is told of that one.
+    #[inline]
+    fn new_ids(&self, trace_id: Option<TraceId>) -> (TraceId, u64, TraceFlags) {
+        let ids = &mut self.state.borrow_mut().ids;
+        let random = if ids.are_random() {
+            TraceFlags::RANDOM
+        } else {
+            TraceFlags::NONE
+        };
+        let trace_id = trace_id.unwrap_or_else(|| ids.trace_id());
+        (trace_id, ids.span_id(), random)
+    }
+
+    /// Memory for a sampled span, if there is any, and its place in a held trace, if it has one.
+    #[inline]
+    fn prepare(
+        &self,
+        hold: impl FnOnce(&mut HeldTraces) -> Option<Hold>,
+    ) -> (Option<Scratch>, Option<Hold>) {
+        let state = &mut *self.state.borrow_mut();
+        (state.scratch.take(), hold(&mut state.held))
     }
 
     #[inline]
@@ -258,7 +287,7 @@ impl Recorder {
         span: &SpanFields<'_, K, E, L>,
     ) -> Result<(), Refused> {
         let writer = &mut self.state.borrow_mut().writer;
-        if *span.ids.trace_id == [0; 16] || *span.ids.span_id == [0; 8] {
+        if !span.has_valid_ids() {
             return Err(writer.refuse(Refused::InvalidId));
         }
         let len = span.measure();
@@ -321,14 +350,12 @@ impl State {
         end_time: u64,
     ) -> Result<(), Refused> {
         let trace = self.held.trace(hold);
-        if draft.has_failed() {
+        if draft.said.has_failed() {
             trace.note_failure();
         }
-        if let Some(rule) = hold.decides
-            && trace.decision() == Decision::Pending
-        {
+        if hold.decides && trace.decision() == Decision::Pending {
             let nanos = end_time.saturating_sub(draft.start_time);
-            if trace.is_kept(rule, draft.trace_id, nanos) {
+            if trace.is_kept(draft.place.trace_id, nanos) {
                 self.keep(hold);
             } else {
                 self.drop_trace(hold);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::attribute::{KeyValue, KeyValueRef};
 use crate::context::{SpanContext, TraceState};
+use crate::id::TraceId;
 use crate::span::{LinkRef, SpanKind};
 
 pub use tail::{KeepIf, TailSampling};
@@ -71,8 +72,8 @@ impl ParentBased {
         }
     }
 
-    fn for_parent(&self, parent: Option<&SpanContext<'_>>) -> &Sampler {
-        match parent.map(|parent| (parent.is_remote, parent.trace_flags.is_sampled())) {
+    fn for_parent(&self, parent: Option<ParentKind>) -> &Sampler {
+        match parent.map(|parent| (parent.is_remote, parent.is_sampled)) {
             None => &self.root,
             Some((true, true)) => &self.remote_parent_sampled,
             Some((true, false)) => &self.remote_parent_not_sampled,
@@ -80,6 +81,13 @@ impl ParentBased {
             Some((false, false)) => &self.local_parent_not_sampled,
         }
     }
+}
+
+/// What of a parent decides for its children.
+#[derive(Clone, Copy)]
+pub(crate) struct ParentKind {
+    pub(crate) is_remote: bool,
+    pub(crate) is_sampled: bool,
 }
 
 impl From<ParentBased> for Sampler {
@@ -174,15 +182,22 @@ impl SamplingResult<'_> {
 }
 
 impl Sampler {
-    /// Decides for one span.
+    /// Decides for one span of that trace; a custom sampler is `ask`ed.
     #[inline]
-    pub(crate) fn decide<'s>(&'s self, span: &SamplingInput<'_>) -> SamplingResult<'s> {
-        match self {
-            Self::AlwaysOn => SamplingResult::sampled(),
-            Self::AlwaysOff => SamplingResult::dropped(),
-            Self::TraceIdRatio(ratio) => SamplingResult::new(is_chosen(span.trace_id, *ratio)),
-            Self::ParentBased(sampler) => sampler.for_parent(span.parent).decide(span),
-            Self::Custom(sampler) => sampler.sample(span),
+    pub(crate) fn decide<'s>(
+        &'s self,
+        trace_id: TraceId,
+        parent: Option<ParentKind>,
+        ask: impl FnOnce(&'s dyn Sample) -> SamplingResult<'s>,
+    ) -> SamplingResult<'s> {
+        let mut sampler = self;
+        while let Self::ParentBased(based) = sampler {
+            sampler = based.for_parent(parent);
+        }
+        match sampler {
+            Self::Custom(custom) => ask(&**custom),
+            Self::TraceIdRatio(ratio) => SamplingResult::new(is_chosen(trace_id, *ratio)),
+            other => SamplingResult::new(matches!(other, Self::AlwaysOn)),
         }
     }
 
@@ -207,11 +222,9 @@ impl Sampler {
 /// Whether the trace is in this share of all: its id's last 63 bits before the last, as a number,
 /// are below the share's. No specification says so, but SDKs agree on it.
 #[inline]
-fn is_chosen(trace_id: [u8; 16], ratio: f64) -> bool {
+fn is_chosen(trace_id: TraceId, ratio: f64) -> bool {
     const ALL: f64 = (1_u64 << 63) as f64;
-    let [.., a, b, c, d, e, f, g, h] = trace_id;
-    let number = u64::from_be_bytes([a, b, c, d, e, f, g, h]) >> 1;
-    ratio >= 1.0 || number < (ratio * ALL) as u64
+    ratio >= 1.0 || trace_id.low >> 1 < (ratio * ALL) as u64
 }
 
 impl Default for Sampler {
@@ -284,21 +297,12 @@ impl fmt::Debug for Sampler {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::context::TraceFlags;
 
-    fn input<'a>(trace_id: [u8; 16], parent: Option<&'a SpanContext<'a>>) -> SamplingInput<'a> {
-        SamplingInput {
-            parent,
-            trace_id,
-            name: "span",
-            kind: SpanKind::Internal,
-            attributes: &[],
-            links: &[],
-        }
-    }
-
-    fn decide(sampler: &Sampler, parent: Option<&SpanContext<'_>>) -> bool {
-        sampler.decide(&input([1; 16], parent)).is_sampled
+    fn decide(sampler: &Sampler, trace_id: [u8; 16], parent: Option<ParentKind>) -> bool {
+        let ask = |_| unreachable!("none of these is custom");
+        sampler
+            .decide(TraceId::from_bytes(trace_id), parent, ask)
+            .is_sampled
     }
 
     #[test]
@@ -312,15 +316,15 @@ mod tests {
             local_parent_not_sampled: Sampler::AlwaysOn,
         });
         let default = Sampler::default();
-        assert!(decide(&default, None) && !decide(&sampler, None));
-        for (is_remote, sampled) in [(true, true), (true, false), (false, true), (false, false)] {
-            let parent = SpanContext {
+        assert!(decide(&default, [1; 16], None) && !decide(&sampler, [1; 16], None));
+        for (is_remote, is_sampled) in [(true, true), (true, false), (false, true), (false, false)]
+        {
+            let parent = Some(ParentKind {
                 is_remote,
-                trace_flags: TraceFlags::NONE.with_sampled(sampled),
-                ..SpanContext::new([1; 16], [2; 8])
-            };
-            assert_eq!(decide(&default, Some(&parent)), sampled);
-            assert_eq!(decide(&sampler, Some(&parent)), !sampled);
+                is_sampled,
+            });
+            assert_eq!(decide(&default, [1; 16], parent), is_sampled);
+            assert_eq!(decide(&sampler, [1; 16], parent), !is_sampled);
         }
         assert_eq!(
             sampler.to_string(),
@@ -343,11 +347,7 @@ mod tests {
             (half, 0.499_999, false),
         ] {
             let sampler = Sampler::TraceIdRatio(ratio);
-            assert_eq!(
-                sampler.decide(&input(trace_id, None)).is_sampled,
-                chosen,
-                "{ratio}"
-            );
+            assert_eq!(decide(&sampler, trace_id, None), chosen, "{ratio}");
         }
         assert_eq!(
             Sampler::TraceIdRatio(0.0001).to_string(),

@@ -67,7 +67,8 @@ impl Span {
     /// A root span with random ids that starts now and has not ended, sampled.
     #[must_use]
     pub fn new(name: impl Into<Cow<'static, str>>) -> Self {
-        let (trace_id, span_id) = with_thread_ids(|ids| (ids.trace_id(), ids.span_id()));
+        let (trace_id, span_id) =
+            with_thread_ids(|ids| (ids.trace_id().to_bytes(), ids.span_id().to_be_bytes()));
         Self {
             trace_id,
             span_id,

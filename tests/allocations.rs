@@ -2,9 +2,13 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::time::Duration;
 
 use otlp_collector::testing::Receiver;
-use otlp_collector::{Collector, Config, KeyValueRef, Recorder, SpanKind, SpanRef, StatusRef};
+use otlp_collector::{
+    Collector, Config, KeepIf, Key, KeyValueRef, LinkRef, Recorder, Sampler, SpanContext, SpanKind,
+    SpanRef, StatusRef, TailSampling, key, name,
+};
 
 /// Counts what the current thread allocates.
 struct Counting;
@@ -94,6 +98,117 @@ fn refusing_allocates_nothing() {
     let mut accepted = 0;
     assert_eq!(allocations(|| accepted = record(&recorder, 100_000)), 0);
     assert_eq!(accepted, 0);
+}
+
+/// Some traces of open spans, as rich and as entangled as they come.
+fn open_and_end(recorder: &Recorder, spans: u32) {
+    const ATTEMPT: Key<'static> = key!("attempt");
+    let caller = [
+        (
+            "traceparent",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        ),
+        ("tracestate", "rojo=00f067aa0ba902b7"),
+    ];
+    for number in 0..spans / 4 {
+        let caller = SpanContext::extract(caller).unwrap();
+        let links = [LinkRef::new(&caller)];
+        let mut request = recorder
+            .span_builder(name!("GET /orders"))
+            .kind(SpanKind::Server)
+            .parent(Some(&caller))
+            .links(&links)
+            .start();
+        request
+            .attribute("url.path", "/orders")
+            .attribute(ATTEMPT, 1);
+        let mut query = recorder.start_child(&request, "SELECT orders");
+        let mut lookup = recorder.start_child(&query, "lookup");
+        // Overwritten, formatted, and more than there is room for.
+        for attempt in 0..3 {
+            query
+                .attribute(ATTEMPT, attempt)
+                .attribute("size", "x".get(..1).unwrap());
+        }
+        for _ in 0..10 {
+            lookup.event("cache miss", &[KeyValueRef::new("number", number)]);
+            lookup.attribute_display("peer", &std::net::Ipv4Addr::LOCALHOST);
+        }
+        lookup
+            .record_error(&std::fmt::Error)
+            .set_status(StatusRef::Error("failed"));
+        request
+            .context()
+            .inject(|name, value| assert!(name.len() < value.len()));
+        query.end().unwrap();
+        request.set_name("GET /orders/{id}").link(&links[0]);
+        // One more than there is memory for.
+        let mut further = recorder.start_child(&request, "further");
+        further.attribute("lost", true).event("lost", &[]);
+        request.end().unwrap();
+        further.end().unwrap();
+        lookup.end().unwrap();
+    }
+}
+
+fn with_open_spans(change: impl FnOnce(&mut Config)) -> (Receiver, Collector) {
+    let receiver = Receiver::start_counting().unwrap();
+    let mut config = Config {
+        endpoint: receiver.endpoint(),
+        buffer_capacity: 400_000,
+        batch_size: 100,
+        open_spans_max: 3,
+        open_span_bytes: 512,
+        ..Config::default()
+    };
+    change(&mut config);
+    let collector = Collector::new(config).unwrap();
+    (receiver, collector)
+}
+
+#[test]
+fn open_spans_allocate_nothing() {
+    let (_receiver, collector) = with_open_spans(|_| {});
+    let recorder = collector.recorder().unwrap();
+    open_and_end(&recorder, 1_000);
+    assert_eq!(allocations(|| open_and_end(&recorder, 20_000)), 0);
+    assert_eq!(collector.shutdown().unwrap().delivered(), 21_000);
+}
+
+#[test]
+fn spans_that_are_not_sent_allocate_nothing() {
+    let (_receiver, collector) = with_open_spans(|config| config.sampler = Sampler::AlwaysOff);
+    let recorder = collector.recorder().unwrap();
+    assert_eq!(allocations(|| open_and_end(&recorder, 20_000)), 0);
+    assert_eq!(collector.shutdown().unwrap().sampled_out.at_start, 20_000);
+
+    let slow = KeepIf {
+        slower_than: Some(Duration::from_secs(3600)),
+        ..KeepIf::default()
+    };
+    let (_receiver, collector) = with_open_spans(|config| {
+        config.tail_sampling = Some(TailSampling::new(slow));
+    });
+    let recorder = collector.recorder().unwrap();
+    assert_eq!(allocations(|| open_and_end(&recorder, 20_000)), 0);
+    assert_eq!(collector.shutdown().unwrap().sampled_out.at_end, 20_000);
+}
+
+#[test]
+fn handing_spans_over_allocates_nothing() {
+    let (_receiver, collector) = with_open_spans(|_| {});
+    let (here, there) = (collector.recorder().unwrap(), collector.recorder().unwrap());
+    let hand_over = || {
+        for _ in 0..1_000 {
+            let mut span = there.attach(here.start("handed over").detach());
+            span.attribute("end", "there");
+            span.end().unwrap();
+            here.start("ended by itself").detach().end().unwrap();
+        }
+    };
+    hand_over();
+    assert_eq!(allocations(hand_over), 0);
+    assert_eq!(collector.shutdown().unwrap().delivered(), 4_000);
 }
 
 #[test]

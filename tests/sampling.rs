@@ -416,7 +416,7 @@ proptest! {
             for (root, children) in &mut open {
                 if *children > 0 {
                     *children -= 1;
-                    let mut child = recorder.start_child(root, &format!("{}", "x".repeat(9)));
+                    let mut child = recorder.start_child(root, &"x".repeat(9));
                     child.attribute("some", "more bytes");
                 }
             }

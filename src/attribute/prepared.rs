@@ -156,7 +156,7 @@ impl fmt::Debug for Name<'_> {
     }
 }
 
-/// One bit of 64, by the key's length and three of its bytes: keys whose bits differ are not the
+/// One bit of 64, by the key's length and two of its bytes: keys whose bits differ are not the
 /// same, so a set of bits tells nearly always at once that a key is new.
 #[inline]
 const fn fingerprint(key: &str) -> u64 {
@@ -165,11 +165,8 @@ const fn fingerprint(key: &str) -> u64 {
     if len == 0 {
         return 1;
     }
-    let seen = len as u32
-        | (bytes[0] as u32) << 8
-        | (bytes[len / 2] as u32) << 16
-        | (bytes[len - 1] as u32) << 24;
-    1 << (seen.wrapping_mul(0x9e37_79b1) >> 26)
+    let (middle, last) = (bytes[len / 2] as usize, bytes[len - 1] as usize);
+    1 << ((len * 5 + middle * 3 + last * 11) % 64)
 }
 
 /// What the macros [`key!`](crate::key) and [`name!`](crate::name) need in the crates that use

@@ -1,12 +1,13 @@
 //! A span that has not ended: what it says is encoded as it is said, so that its end is a copy.
 
 use std::fmt;
-use std::ops::Range;
+use std::ops::{Deref, DerefMut, Range};
 
 use crate::attribute::{Key, KeyValueRef, Name};
 use crate::context::{SpanContext, TraceFlags, TraceState};
+use crate::id::TraceId;
 use crate::limits::SpanLimits;
-use crate::otlp::encode::{self, Dropped, SpanIds, SpanLen};
+use crate::otlp::encode::{self, Dropped, SpanLen};
 use crate::otlp::value;
 use crate::otlp::wire::{Cursor, delimited_len, non_empty_len, tag};
 use crate::span::{AsEvent, AsLink, EventRef, LinkRef, SpanKind, StatusRef};
@@ -15,20 +16,64 @@ use crate::span::{AsEvent, AsLink, EventRef, LinkRef, SpanKind, StatusRef};
 ///
 /// It holds fields of `Span` that are length-delimited, one after the other: the trace state if
 /// there is one, the name, then attributes, events, links and a described status as they came.
-pub(crate) struct Scratch {
-    bytes: Box<[u8]>,
+pub(crate) struct Scratch(Box<Page>);
+
+/// Behind one pointer, so that a span is small enough to be moved about.
+pub(crate) struct Page {
     len: usize,
+    /// The fingerprints of all keys that were used.
+    keys: u64,
+    attributes: u32,
+    events: u32,
+    links: u32,
+    /// The status is among the fields, with its description.
+    described: bool,
+    bytes: Box<[u8]>,
 }
 
 impl Scratch {
     /// Touched, so that no span meets a page fault.
     pub(crate) fn new(bytes: usize) -> Self {
-        Self {
-            bytes: vec![1; bytes].into_boxed_slice(),
+        Self(Box::new(Page {
             len: 0,
-        }
+            keys: 0,
+            attributes: 0,
+            events: 0,
+            links: 0,
+            described: false,
+            bytes: vec![1; bytes].into_boxed_slice(),
+        }))
     }
 
+    #[inline]
+    fn clear(&mut self) {
+        let page = &mut *self.0;
+        page.len = 0;
+        page.keys = 0;
+        page.attributes = 0;
+        page.events = 0;
+        page.links = 0;
+        page.described = false;
+    }
+}
+
+impl Deref for Scratch {
+    type Target = Page;
+
+    #[inline]
+    fn deref(&self) -> &Page {
+        &self.0
+    }
+}
+
+impl DerefMut for Scratch {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Page {
+        &mut self.0
+    }
+}
+
+impl Page {
     fn written(&self) -> &[u8] {
         &self.bytes[..self.len]
     }
@@ -38,7 +83,7 @@ impl Scratch {
     }
 
     /// Adds a field of `len` bytes, if there is room.
-    #[inline]
+    #[inline(always)]
     fn append(&mut self, len: usize, write: impl FnOnce(&mut Cursor<'_>)) -> bool {
         let Some(room) = self.bytes.get_mut(self.len..self.len + len) else {
             return false;
@@ -81,6 +126,13 @@ impl Scratch {
         })
     }
 
+    /// `Span.trace_state`, which stands first.
+    #[cold]
+    fn trace_state(&self) -> &str {
+        let field = self.field(tag::TRACE_STATE).unwrap_or_default();
+        std::str::from_utf8(self.content(field)).unwrap_or_default()
+    }
+
     fn field(&self, wanted: u8) -> Option<Range<usize>> {
         self.fields()
             .find(|(tag, _)| *tag == wanted)
@@ -94,6 +146,10 @@ impl Scratch {
     }
 
     #[cold]
+    fn has_attribute(&self, key: Key<'_>) -> bool {
+        self.attribute(key).is_some()
+    }
+
     fn attribute(&self, key: Key<'_>) -> Option<Range<usize>> {
         let mut attributes = self.fields().filter(|(tag, _)| *tag == tag::ATTRIBUTES);
         let found = attributes.find(|(_, place)| {
@@ -117,6 +173,95 @@ impl Scratch {
             room,
             std::str::from_utf8(&buffer[..len]).unwrap_or_default(),
         )
+    }
+
+    /// Replaces the attribute with this key; without room for the new value it goes.
+    #[cold]
+    fn replace_attribute(&mut self, attribute: &KeyValueRef<'_>, limits: &SpanLimits) -> bool {
+        let len = value::attribute_len(attribute, limits);
+        let Some(old) = self.attribute(attribute.key) else {
+            return false;
+        };
+        let replaced = self.replace(old, len, |out| encode_attribute(attribute, limits, out));
+        self.attributes -= u32::from(!replaced);
+        replaced
+    }
+
+    fn add_display(&mut self, key: Key<'_>, text: &dyn fmt::Display, limits: &SpanLimits) -> bool {
+        if let Some(old) = self.attribute(key) {
+            self.replace(old, 0, |_| {});
+            self.attributes -= 1;
+        }
+        if self.attributes == limits.attribute_count {
+            return false;
+        }
+        let headers = 16;
+        let (room, text) = self.format(text, headers + key.text().len());
+        let attribute = &KeyValueRef::new(key, text);
+        let len = value::attribute_len(attribute, limits);
+        let Some(room) = room.get_mut(..len) else {
+            return false;
+        };
+        encode_attribute(attribute, limits, &mut Cursor::new(room));
+        self.len += len;
+        self.keys |= key.fingerprint();
+        self.attributes += 1;
+        true
+    }
+
+    #[inline(never)]
+    fn add_event(&mut self, event: &EventRef<'_>, limits: &SpanLimits) -> bool {
+        let event = event.as_event();
+        let len = encode::event_len(&event, limits);
+        let added = self.events < limits.event_count
+            && self.append(len, |out| encode::encode_event(&event, limits, out));
+        self.events += u32::from(added);
+        added
+    }
+
+    fn add_exception(&mut self, error: &dyn fmt::Display, time: u64, limits: &SpanLimits) -> bool {
+        if self.events == limits.event_count {
+            return false;
+        }
+        let time_and_names_and_headers = 64;
+        let (room, message) = self.format(error, time_and_names_and_headers);
+        let attributes = [KeyValueRef::new(crate::key!("exception.message"), message)];
+        let event = EventRef {
+            attributes: &attributes,
+            ..EventRef::new("exception", time)
+        };
+        let event = event.as_event();
+        let len = encode::event_len(&event, limits);
+        let Some(room) = room.get_mut(..len) else {
+            return false;
+        };
+        encode::encode_event(&event, limits, &mut Cursor::new(room));
+        self.len += len;
+        self.events += 1;
+        true
+    }
+
+    #[inline(never)]
+    fn add_link(&mut self, link: &LinkRef<'_>, limits: &SpanLimits) -> bool {
+        let link = link.as_link();
+        let len = encode::link_len(&link, limits);
+        let added = self.links < limits.link_count
+            && self.append(len, |out| encode::encode_link(&link, limits, out));
+        self.links += u32::from(added);
+        added
+    }
+
+    /// Holds a status with a description, if there is room, and no other any more.
+    fn describe(&mut self, status: StatusRef<'_>) {
+        if self.described
+            && let Some(old) = self.field(tag::STATUS)
+        {
+            self.replace(old, 0, |_| {});
+        }
+        self.described = matches!(status, StatusRef::Error(description) if !description.is_empty())
+            && self.append(encode::status_len(status), |out| {
+                encode::encode_status(status, out);
+            });
     }
 }
 
@@ -182,7 +327,7 @@ struct ShortName {
     bytes: [u8; SHORT_NAME_MAX],
 }
 
-const SHORT_NAME_MAX: usize = 63;
+const SHORT_NAME_MAX: usize = 31;
 
 impl ShortName {
     const EMPTY: Self = Self {
@@ -213,76 +358,71 @@ enum StatusCode {
     Ok,
 }
 
+/// Where an open span is in its trace. Numbers, since these stay in registers while the span is
+/// started; ids are their big-endian bytes.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) trace_id: TraceId,
+    pub(crate) span_id: u64,
+    /// 0 for a root.
+    pub(crate) parent_span_id: u64,
+    pub(crate) parent_is_remote: bool,
+    pub(crate) trace_flags: TraceFlags,
+}
+
 /// An open span's fields.
 pub(crate) struct Draft {
-    pub(crate) trace_id: [u8; 16],
-    pub(crate) span_id: [u8; 8],
-    pub(crate) parent_span_id: [u8; 8],
-    pub(crate) trace_flags: TraceFlags,
-    pub(crate) parent_is_remote: Option<bool>,
+    pub(crate) place: Place,
     pub(crate) kind: SpanKind,
     pub(crate) start_time: u64,
+    pub(crate) said: Said,
+}
+
+/// What has been said about an open span.
+pub(crate) struct Said {
     status: StatusCode,
-    /// The status is in the scratch memory, with its description.
-    described: bool,
-    /// The fingerprints of all keys that were used.
-    keys: u64,
-    attributes: u32,
-    events: u32,
-    links: u32,
     dropped: Dropped,
     scratch: Option<Scratch>,
     /// Only without scratch memory.
     short_name: ShortName,
 }
 
-impl Draft {
-    /// A span of which only its place in the trace is known.
-    #[inline]
-    pub(crate) fn new(trace_id: [u8; 16], span_id: [u8; 8], trace_flags: TraceFlags) -> Self {
-        Self {
-            trace_id,
-            span_id,
-            parent_span_id: [0; 8],
-            trace_flags,
-            parent_is_remote: Some(false),
-            kind: SpanKind::Internal,
-            start_time: 0,
-            status: StatusCode::Unset,
-            described: false,
-            keys: 0,
+impl Said {
+    /// Nothing, and without memory.
+    pub(crate) const NOTHING: Self = Self {
+        status: StatusCode::Unset,
+        dropped: Dropped {
             attributes: 0,
             events: 0,
             links: 0,
-            dropped: Dropped::default(),
-            scratch: None,
-            short_name: ShortName::EMPTY,
-        }
-    }
+        },
+        scratch: None,
+        short_name: ShortName::EMPTY,
+    };
 
-    /// Gives it memory to write to, if there is any, and what stands first there.
-    #[inline]
-    pub(crate) fn open(&mut self, scratch: Option<Scratch>, trace_state: &str, name: Name<'_>) {
-        self.scratch = scratch;
-        let Some(scratch) = &mut self.scratch else {
-            self.short_name = ShortName::new(name.text());
-            return;
+    /// The name, and a trace state for those who are told of it.
+    #[inline(always)]
+    pub(crate) fn begin(scratch: Option<Scratch>, trace_state: &str, name: Name<'_>) -> Self {
+        let Some(mut scratch) = scratch else {
+            return Self {
+                short_name: ShortName::new(name.text()),
+                ..Self::NOTHING
+            };
         };
-        scratch.len = 0;
-        // One that takes more than half is not worth what it would leave.
-        if !trace_state.is_empty() && trace_state.len() < scratch.bytes.len() / 2 {
-            let state = trace_state.as_bytes();
-            scratch.append(delimited_len(state.len()), |out| {
-                out.delimited(tag::TRACE_STATE, state);
-            });
+        scratch.clear();
+        if !trace_state.is_empty() {
+            append_trace_state(&mut scratch, trace_state);
         }
-        append_name(scratch, name);
+        append_name(&mut scratch, name);
+        Self {
+            scratch: Some(scratch),
+            ..Self::NOTHING
+        }
     }
 
-    /// The span, leaving behind one of which only its place in the trace is known.
-    pub(crate) fn take(&mut self) -> Self {
-        let rest = Self::new(self.trace_id, self.span_id, self.trace_flags);
-        std::mem::replace(self, rest)
+    #[inline]
+    pub(crate) fn has_scratch(&self) -> bool {
+        self.scratch.is_some()
     }
 
     /// What it wrote to, to be used again.
@@ -291,30 +431,17 @@ impl Draft {
         self.scratch.take()
     }
 
-    pub(crate) fn context(&self) -> SpanContext<'_> {
-        SpanContext {
-            trace_id: self.trace_id,
-            span_id: self.span_id,
-            trace_flags: self.trace_flags,
-            is_remote: false,
-            trace_state: TraceState::checked(self.trace_state()),
-        }
-    }
-
+    #[inline]
     pub(crate) fn trace_state(&self) -> &str {
-        let first = self
-            .scratch
-            .as_ref()
-            .filter(|scratch| scratch.written().first() == Some(&tag::TRACE_STATE));
-        let content = first.and_then(|scratch| Some(scratch.content(scratch.fields().next()?.1)));
-        content.map_or("", |text| std::str::from_utf8(text).unwrap_or_default())
+        match &self.scratch {
+            Some(page) if page.written().first() == Some(&tag::TRACE_STATE) => page.trace_state(),
+            _ => "",
+        }
     }
 
     pub(crate) fn has_failed(&self) -> bool {
         self.status == StatusCode::Error
     }
-
-    // ---- What it says ----
 
     #[cold]
     pub(crate) fn set_name(&mut self, name: Name<'_>) {
@@ -329,28 +456,23 @@ impl Draft {
     }
 
     /// Sets an attribute; the last one with a key wins.
-    #[inline]
-    pub(crate) fn attribute(&mut self, attribute: KeyValueRef<'_>, limits: &SpanLimits) {
-        let Some(scratch) = &mut self.scratch else {
+    #[inline(always)]
+    pub(crate) fn attribute(&mut self, attribute: &KeyValueRef<'_>, limits: &SpanLimits) {
+        let Some(scratch) = self.scratch.as_deref_mut() else {
             self.dropped.attributes += 1;
             return;
         };
         let bit = attribute.key.fingerprint();
-        let len = value::attribute_len(attribute, limits);
-        if self.keys & bit != 0
-            && let Some(old) = scratch.attribute(attribute.key)
-        {
-            if !scratch.replace(old, len, |out| encode_attribute(attribute, limits, out)) {
-                self.attributes -= 1;
-                self.dropped.attributes += 1;
-            }
+        if scratch.keys & bit != 0 && scratch.has_attribute(attribute.key) {
+            self.dropped.attributes += u32::from(!scratch.replace_attribute(attribute, limits));
             return;
         }
-        if self.attributes < limits.attribute_count
+        let len = value::attribute_len(attribute, limits);
+        if scratch.attributes < limits.attribute_count
             && scratch.append(len, |out| encode_attribute(attribute, limits, out))
         {
-            self.keys |= bit;
-            self.attributes += 1;
+            scratch.keys |= bit;
+            scratch.attributes += 1;
         } else {
             self.dropped.attributes += 1;
         }
@@ -364,73 +486,31 @@ impl Draft {
         text: &dyn fmt::Display,
         limits: &SpanLimits,
     ) {
-        if let Some(scratch) = &mut self.scratch
-            && let Some(old) = scratch.attribute(key)
-        {
-            scratch.replace(old, 0, |_| {});
-            self.attributes -= 1;
-        }
-        let mut added = false;
-        if self.attributes < limits.attribute_count
-            && let Some(scratch) = &mut self.scratch
-        {
-            let headers = 16;
-            let (room, text) = scratch.format(text, headers + key.text().len());
-            let attribute = KeyValueRef::new(key, text);
-            let len = value::attribute_len(attribute, limits);
-            if let Some(room) = room.get_mut(..len) {
-                encode_attribute(attribute, limits, &mut Cursor::new(room));
-                scratch.len += len;
-                self.keys |= key.fingerprint();
-                added = true;
-            }
-        }
-        count(added, &mut self.attributes, &mut self.dropped.attributes);
+        let scratch = self.scratch.as_deref_mut();
+        let added = scratch.is_some_and(|page| page.add_display(key, text, limits));
+        self.dropped.attributes += u32::from(!added);
     }
 
+    #[inline(always)]
     pub(crate) fn event(&mut self, event: &EventRef<'_>, limits: &SpanLimits) {
-        let event = event.as_event();
-        let len = encode::event_len(&event, limits);
-        let added = self.events < limits.event_count
-            && self.scratch.as_mut().is_some_and(|scratch| {
-                scratch.append(len, |out| encode::encode_event(&event, limits, out))
-            });
-        count(added, &mut self.events, &mut self.dropped.events);
+        let scratch = self.scratch.as_deref_mut();
+        let added = scratch.is_some_and(|page| page.add_event(event, limits));
+        self.dropped.events += u32::from(!added);
     }
 
     /// An event `exception` with the error's message, as much of it as has room.
     #[cold]
     pub(crate) fn exception(&mut self, error: &dyn fmt::Display, time: u64, limits: &SpanLimits) {
-        let mut added = false;
-        if self.events < limits.event_count
-            && let Some(scratch) = &mut self.scratch
-        {
-            let time_and_names_and_headers = 64;
-            let (room, message) = scratch.format(error, time_and_names_and_headers);
-            let attributes = [KeyValueRef::new(crate::key!("exception.message"), message)];
-            let event = EventRef {
-                attributes: &attributes,
-                ..EventRef::new("exception", time)
-            };
-            let event = event.as_event();
-            let len = encode::event_len(&event, limits);
-            if let Some(room) = room.get_mut(..len) {
-                encode::encode_event(&event, limits, &mut Cursor::new(room));
-                scratch.len += len;
-                added = true;
-            }
-        }
-        count(added, &mut self.events, &mut self.dropped.events);
+        let scratch = self.scratch.as_deref_mut();
+        let added = scratch.is_some_and(|page| page.add_exception(error, time, limits));
+        self.dropped.events += u32::from(!added);
     }
 
+    #[inline(always)]
     pub(crate) fn link(&mut self, link: &LinkRef<'_>, limits: &SpanLimits) {
-        let link = link.as_link();
-        let len = encode::link_len(&link, limits);
-        let added = self.links < limits.link_count
-            && self.scratch.as_mut().is_some_and(|scratch| {
-                scratch.append(len, |out| encode::encode_link(&link, limits, out))
-            });
-        count(added, &mut self.links, &mut self.dropped.links);
+        let scratch = self.scratch.as_deref_mut();
+        let added = scratch.is_some_and(|page| page.add_link(link, limits));
+        self.dropped.links += u32::from(!added);
     }
 
     /// Ok beats Error beats Unset; of several errors the last counts.
@@ -444,33 +524,76 @@ impl Draft {
             return;
         }
         self.status = code;
-        let Some(scratch) = &mut self.scratch else {
-            return;
-        };
-        if self.described
-            && let Some(old) = scratch.field(tag::STATUS)
-        {
-            scratch.replace(old, 0, |_| {});
+        if let Some(scratch) = &mut self.scratch {
+            scratch.describe(status);
         }
-        self.described = matches!(status, StatusRef::Error(description) if !description.is_empty())
-            && scratch.append(encode::status_len(status), |out| {
-                encode::encode_status(status, out);
-            });
     }
 
-    // ---- Its end ----
+    // ---- How it is sent ----
 
     #[inline]
-    pub(crate) fn measure(&self, end_time: u64) -> SpanLen {
-        let said = match &self.scratch {
+    fn len(&self) -> usize {
+        let fields = match &self.scratch {
             Some(scratch) => scratch.len,
             None => non_empty_len(self.short_name.as_bytes()),
         };
+        fields + encode::dropped_len(self.dropped) + encode::status_len(self.bare_status())
+    }
+
+    #[inline]
+    fn encode(&self, out: &mut Cursor<'_>) {
+        match &self.scratch {
+            Some(scratch) => out.bytes(scratch.written()),
+            None => out.non_empty(tag::NAME, self.short_name.as_bytes()),
+        }
+        out.count(tag::DROPPED_ATTRIBUTES, self.dropped.attributes);
+        out.count(tag::DROPPED_EVENTS, self.dropped.events);
+        out.count(tag::DROPPED_LINKS, self.dropped.links);
+        encode::encode_status(self.bare_status(), out);
+    }
+
+    /// The status, unless it is in the scratch memory.
+    #[inline]
+    fn bare_status(&self) -> StatusRef<'static> {
+        match self.status {
+            StatusCode::Ok => StatusRef::Ok,
+            StatusCode::Error if !self.is_described() => StatusRef::Error(""),
+            StatusCode::Error | StatusCode::Unset => StatusRef::Unset,
+        }
+    }
+
+    #[inline]
+    fn is_described(&self) -> bool {
+        (self.scratch.as_ref()).is_some_and(|scratch| scratch.described)
+    }
+}
+
+impl Draft {
+    /// The span, leaving behind one of which only its place in the trace is known.
+    pub(crate) fn take(&mut self) -> Self {
+        Self {
+            said: std::mem::replace(&mut self.said, Said::NOTHING),
+            ..*self
+        }
+    }
+
+    #[inline]
+    pub(crate) fn context(&self) -> SpanContext<'_> {
+        SpanContext {
+            trace_id: self.place.trace_id.to_bytes(),
+            span_id: self.place.span_id.to_be_bytes(),
+            trace_flags: self.place.trace_flags,
+            is_remote: false,
+            trace_state: TraceState::checked(self.said.trace_state()),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn measure(&self, end_time: u64) -> SpanLen {
+        let has_parent = self.place.parent_span_id != 0;
         SpanLen::of_body(
-            encode::fixed_len(self.ids(), self.start_time, end_time)
-                + said
-                + encode::dropped_len(self.dropped)
-                + encode::status_len(self.bare_status())
+            encode::fixed_len(has_parent, self.start_time, end_time)
+                + self.said.len()
                 + encode::flags_len(self.flags()),
         )
     }
@@ -480,74 +603,57 @@ impl Draft {
     pub(crate) fn encode(&self, len: SpanLen, end_time: u64, out: &mut [u8]) {
         let mut out = Cursor::new(out);
         out.header(tag::SPANS, len.body);
-        out.delimited(tag::TRACE_ID, &self.trace_id);
-        out.delimited(tag::SPAN_ID, &self.span_id);
-        encode::encode_parent(self.ids(), &mut out);
-        encode::encode_kind_and_times(self.kind, self.start_time, end_time, &mut out);
-        match &self.scratch {
-            Some(scratch) => out.bytes(scratch.written()),
-            None => out.non_empty(tag::NAME, self.short_name.as_bytes()),
+        out.trace_id(tag::TRACE_ID, self.place.trace_id);
+        out.span_id(tag::SPAN_ID, self.place.span_id);
+        if self.place.parent_span_id != 0 {
+            out.span_id(tag::PARENT_SPAN_ID, self.place.parent_span_id);
         }
-        out.count(tag::DROPPED_ATTRIBUTES, self.dropped.attributes);
-        out.count(tag::DROPPED_EVENTS, self.dropped.events);
-        out.count(tag::DROPPED_LINKS, self.dropped.links);
-        encode::encode_status(self.bare_status(), &mut out);
+        encode::encode_kind_and_times(self.kind, self.start_time, end_time, &mut out);
+        self.said.encode(&mut out);
         encode::encode_flags(self.flags(), &mut out);
         debug_assert_eq!(out.written(), len.element);
     }
 
     #[inline]
-    fn ids(&self) -> SpanIds<'_> {
-        SpanIds {
-            trace_id: &self.trace_id,
-            span_id: &self.span_id,
-            parent_span_id: &self.parent_span_id,
-        }
-    }
-
-    /// The status, unless it is in the scratch memory.
-    #[inline]
-    fn bare_status(&self) -> StatusRef<'static> {
-        match self.status {
-            StatusCode::Ok => StatusRef::Ok,
-            StatusCode::Error if !self.described => StatusRef::Error(""),
-            StatusCode::Error | StatusCode::Unset => StatusRef::Unset,
-        }
-    }
-
-    #[inline]
     fn flags(&self) -> u32 {
-        encode::span_flags(self.trace_flags, self.parent_is_remote)
+        encode::span_flags(self.place.trace_flags, Some(self.place.parent_is_remote))
     }
 }
 
-#[inline]
-fn encode_attribute(attribute: KeyValueRef<'_>, limits: &SpanLimits, out: &mut Cursor<'_>) {
+#[inline(always)]
+fn encode_attribute(attribute: &KeyValueRef<'_>, limits: &SpanLimits, out: &mut Cursor<'_>) {
     value::encode_attribute(tag::ATTRIBUTES, attribute, limits, out);
 }
 
+/// One that takes more than half is not worth what it would leave.
+#[cold]
+fn append_trace_state(page: &mut Page, trace_state: &str) {
+    let state = trace_state.as_bytes();
+    if state.len() < page.bytes.len() / 2 {
+        page.append(delimited_len(state.len()), |out| {
+            out.delimited(tag::TRACE_STATE, state);
+        });
+    }
+}
+
 #[inline]
-fn append_name(scratch: &mut Scratch, name: Name<'_>) {
+fn append_name(page: &mut Page, name: Name<'_>) {
     let len = name
         .wire()
         .map_or_else(|| non_empty_len(name.text().as_bytes()), <[u8]>::len);
-    if !scratch.append(len, |out| encode::encode_name(name, out)) {
-        append_long_name(scratch, name.text());
+    if !page.append(len, |out| encode::encode_name(name, out)) {
+        append_long_name(page, name.text());
     }
 }
 
 /// As much of the name as leaves room for other things.
 #[cold]
-fn append_long_name(scratch: &mut Scratch, name: &str) {
-    let cut = &name[..floor_char_boundary(name, scratch.room() / 2)];
+fn append_long_name(page: &mut Page, name: &str) {
+    let cut = &name[..floor_char_boundary(name, page.room() / 2)];
     let cut = Name::from(cut);
-    scratch.append(non_empty_len(cut.text().as_bytes()), |out| {
+    page.append(non_empty_len(cut.text().as_bytes()), |out| {
         encode::encode_name(cut, out)
     });
-}
-
-fn count(added: bool, kept: &mut u32, dropped: &mut u32) {
-    *if added { kept } else { dropped } += 1;
 }
 
 #[cfg(all(test, not(loom)))]
@@ -596,14 +702,16 @@ mod tests {
             attributes.iter().map(AsKeyValue::as_key_value).collect()
         }
         match saying {
-            Saying::Attribute(attribute) => draft.attribute(attribute.as_key_value(), limits),
+            Saying::Attribute(attribute) => draft.said.attribute(&attribute.as_key_value(), limits),
             Saying::Display(attribute) => {
                 let AnyValueRef::String(text) = attribute.as_key_value().value else {
                     panic!("a text expected");
                 };
-                draft.attribute_display(Key::from(&*attribute.key), &text, limits);
+                draft
+                    .said
+                    .attribute_display(Key::from(&*attribute.key), &text, limits);
             }
-            Saying::Event(event) => draft.event(
+            Saying::Event(event) => draft.said.event(
                 &EventRef {
                     attributes: &references(&event.attributes),
                     dropped_attributes_count: event.dropped_attributes_count,
@@ -611,7 +719,7 @@ mod tests {
                 },
                 limits,
             ),
-            Saying::Link(link) => draft.link(
+            Saying::Link(link) => draft.said.link(
                 &LinkRef {
                     attributes: &references(&link.attributes),
                     dropped_attributes_count: link.dropped_attributes_count,
@@ -619,8 +727,8 @@ mod tests {
                 },
                 limits,
             ),
-            Saying::Status(status) => draft.set_status(status.as_ref()),
-            Saying::Name(name) => draft.set_name(Name::from(&**name)),
+            Saying::Status(status) => draft.said.set_status(status.as_ref()),
+            Saying::Name(name) => draft.said.set_name(Name::from(&**name)),
         }
     }
 
@@ -666,14 +774,23 @@ mod tests {
     }
 
     fn draft(scratch_bytes: usize, trace_state: &str, name: &str) -> Draft {
-        let mut draft = Draft::new([1; 16], [2; 8], TraceFlags::SAMPLED);
-        draft.start_time = 3;
-        draft.open(
-            Some(Scratch::new(scratch_bytes)),
-            trace_state,
-            Name::from(name),
-        );
-        draft
+        let scratch = Some(Scratch::new(scratch_bytes));
+        with(Said::begin(scratch, trace_state, Name::from(name)))
+    }
+
+    fn with(said: Said) -> Draft {
+        Draft {
+            place: Place {
+                trace_id: TraceId::from_bytes([1; 16]),
+                span_id: u64::from_be_bytes([2; 8]),
+                parent_span_id: 0,
+                parent_is_remote: false,
+                trace_flags: TraceFlags::SAMPLED,
+            },
+            kind: SpanKind::Internal,
+            start_time: 3,
+            said,
+        }
     }
 
     fn decode(draft: &Draft) -> proto::Span {
@@ -711,7 +828,7 @@ mod tests {
                 say(&mut draft, saying, &limits);
                 say_to_message(&mut expected, saying, &limits);
             }
-            prop_assert_eq!(draft.trace_state(), trace_state);
+            prop_assert_eq!(draft.said.trace_state(), trace_state);
             prop_assert_eq!(decode(&draft), expected);
         }
 
@@ -750,23 +867,24 @@ mod tests {
 
     #[test]
     fn without_memory_a_span_says_the_least() {
-        let mut draft = Draft::new([1; 16], [2; 8], TraceFlags::SAMPLED);
-        draft.open(None, "a=b", Name::from(&"é".repeat(40)[..]));
+        let mut draft = with(Said::begin(None, "a=b", Name::from(&"é".repeat(40))));
         let limits = SpanLimits::default();
-        draft.attribute(KeyValueRef::new("key", 1), &limits);
-        draft.attribute_display(key!("key"), &"text", &limits);
-        draft.event(&EventRef::new("event", 1), &limits);
-        draft.link(&LinkRef::new(&SpanContext::new([1; 16], [1; 8])), &limits);
-        draft.set_status(StatusRef::Error("description"));
+        draft.said.attribute(&KeyValueRef::new("key", 1), &limits);
+        draft.said.attribute_display(key!("key"), &"text", &limits);
+        draft.said.event(&EventRef::new("event", 1), &limits);
+        draft
+            .said
+            .link(&LinkRef::new(&SpanContext::new([1; 16], [1; 8])), &limits);
+        draft.said.set_status(StatusRef::Error("description"));
         let span = decode(&draft);
-        assert_eq!(span.name, "é".repeat(31));
+        assert_eq!(span.name, "é".repeat(15));
         assert_eq!(span.status.unwrap().code, 2);
         let dropped = (
             span.dropped_attributes_count,
             span.dropped_events_count,
             span.dropped_links_count,
         );
-        assert_eq!((dropped, draft.trace_state()), ((2, 1, 1), ""));
+        assert_eq!((dropped, draft.said.trace_state()), ((2, 1, 1), ""));
     }
 
     #[test]
@@ -774,13 +892,15 @@ mod tests {
         let mut draft = draft(64, "", "name");
         let limits = SpanLimits::default();
         let large = "x".repeat(50);
-        draft.attribute(KeyValueRef::new("a", 1), &limits);
-        draft.attribute(KeyValueRef::new("b", 2), &limits);
-        draft.attribute(KeyValueRef::new("a", &large), &limits);
+        draft.said.attribute(&KeyValueRef::new("a", 1), &limits);
+        draft.said.attribute(&KeyValueRef::new("b", 2), &limits);
+        draft
+            .said
+            .attribute(&KeyValueRef::new("a", &large), &limits);
         let span = decode(&draft);
         assert_eq!((&*span.attributes[0].key, span.attributes.len()), ("b", 1));
         assert_eq!(span.dropped_attributes_count, 1);
-        draft.attribute(KeyValueRef::new("a", 3), &limits);
+        draft.said.attribute(&KeyValueRef::new("a", 3), &limits);
         assert_eq!(decode(&draft).attributes.len(), 2);
     }
 
@@ -788,11 +908,15 @@ mod tests {
     fn long_names_and_messages_are_cut_between_characters() {
         let mut draft = draft(64, "", &"ü".repeat(200));
         assert_eq!(decode(&draft).name, "ü".repeat(16));
-        draft.exception(&"ß".repeat(500), 7, &SpanLimits::default());
+        draft
+            .said
+            .exception(&"ß".repeat(500), 7, &SpanLimits::default());
         let span = decode(&draft);
         assert_eq!((span.events.len(), span.dropped_events_count), (0, 1));
         let mut draft = self::draft(400, "", "name");
-        draft.exception(&"ß".repeat(500), 7, &SpanLimits::default());
+        draft
+            .said
+            .exception(&"ß".repeat(500), 7, &SpanLimits::default());
         let span = decode(&draft);
         assert_eq!(
             (&*span.events[0].name, span.dropped_events_count),

@@ -5,6 +5,7 @@
 
 use crate::attribute::{AsKeyValue, Name};
 use crate::context::{SpanContext, TraceFlags};
+use crate::id::TraceId;
 use crate::limits::SpanLimits;
 use crate::otlp::value::Attributes;
 use crate::otlp::wire::{Cursor, count_len, delimited_len, fixed64_len, non_empty_len, tag};
@@ -12,7 +13,9 @@ use crate::span::{AsEvent, AsLink, EventFields, LinkFields, Span, SpanKind, Span
 
 /// The fields of a span, wherever they are kept, as many as the limits let through.
 pub(crate) struct SpanFields<'a, K, E, L> {
-    pub(crate) ids: SpanIds<'a>,
+    trace_id: TraceId,
+    span_id: u64,
+    parent_span_id: u64,
     pub(crate) end_time: u64,
     trace_state: &'a str,
     name: Name<'a>,
@@ -25,13 +28,6 @@ pub(crate) struct SpanFields<'a, K, E, L> {
     status: StatusRef<'a>,
     flags: u32,
     limits: &'a SpanLimits,
-}
-
-#[derive(Clone, Copy)]
-pub(crate) struct SpanIds<'a> {
-    pub(crate) trace_id: &'a [u8; 16],
-    pub(crate) span_id: &'a [u8; 8],
-    pub(crate) parent_span_id: &'a [u8; 8],
 }
 
 /// What a span does not say any more.
@@ -52,11 +48,9 @@ macro_rules! fields {
         let events = &span.events[..span.events.len().min(event_count)];
         let links = &span.links[..span.links.len().min(link_count)];
         SpanFields {
-            ids: SpanIds {
-                trace_id: &span.trace_id,
-                span_id: &span.span_id,
-                parent_span_id: &span.parent_span_id,
-            },
+            trace_id: TraceId::from_bytes(span.trace_id),
+            span_id: u64::from_be_bytes(span.span_id),
+            parent_span_id: u64::from_be_bytes(span.parent_span_id),
             end_time: span.end_time,
             trace_state: &span.trace_state,
             name: $name,
@@ -118,6 +112,12 @@ impl SpanLen {
 }
 
 impl<K: AsKeyValue, E: AsEvent, L: AsLink> SpanFields<'_, K, E, L> {
+    /// Whether neither id is all zeros.
+    #[inline]
+    pub(crate) fn has_valid_ids(&self) -> bool {
+        self.trace_id.high | self.trace_id.low != 0 && self.span_id != 0
+    }
+
     /// How long the span is, measured once so that it can be written at once.
     #[inline]
     pub(crate) fn measure(&self) -> SpanLen {
@@ -126,7 +126,7 @@ impl<K: AsKeyValue, E: AsEvent, L: AsLink> SpanFields<'_, K, E, L> {
             Some(wire) => wire.len(),
             None => non_empty_len(self.name.text().as_bytes()),
         };
-        let body = fixed_len(self.ids, self.start_time, self.end_time)
+        let body = fixed_len(self.parent_span_id != 0, self.start_time, self.end_time)
             + non_empty_len(self.trace_state.as_bytes())
             + name
             + self.attributes.len(limits)
@@ -152,10 +152,12 @@ impl<K: AsKeyValue, E: AsEvent, L: AsLink> SpanFields<'_, K, E, L> {
         let limits = self.limits;
         let mut out = Cursor::new(out);
         out.header(tag::SPANS, len.body);
-        out.delimited(tag::TRACE_ID, self.ids.trace_id);
-        out.delimited(tag::SPAN_ID, self.ids.span_id);
+        out.trace_id(tag::TRACE_ID, self.trace_id);
+        out.span_id(tag::SPAN_ID, self.span_id);
         out.non_empty(tag::TRACE_STATE, self.trace_state.as_bytes());
-        encode_parent(self.ids, &mut out);
+        if self.parent_span_id != 0 {
+            out.span_id(tag::PARENT_SPAN_ID, self.parent_span_id);
+        }
         encode_name(self.name, &mut out);
         encode_kind_and_times(self.kind, self.start_time, self.end_time, &mut out);
         self.attributes.encode(tag::ATTRIBUTES, limits, &mut out);
@@ -189,22 +191,10 @@ pub(super) fn span_flags(trace_flags: TraceFlags, parent_is_remote: Option<bool>
 
 /// Length of what nearly every span has: ids, kind and times.
 #[inline]
-pub(super) fn fixed_len(ids: SpanIds<'_>, start_time: u64, end_time: u64) -> usize {
+pub(super) fn fixed_len(has_parent: bool, start_time: u64, end_time: u64) -> usize {
     const TRACE_ID_SPAN_ID_KIND: usize = 18 + 10 + 2;
-    let parent = if has_parent(ids) { 10 } else { 0 };
+    let parent = if has_parent { 10 } else { 0 };
     TRACE_ID_SPAN_ID_KIND + parent + fixed64_len(start_time) + fixed64_len(end_time)
-}
-
-#[inline]
-fn has_parent(ids: SpanIds<'_>) -> bool {
-    u64::from_ne_bytes(*ids.parent_span_id) != 0
-}
-
-#[inline]
-pub(super) fn encode_parent(ids: SpanIds<'_>, out: &mut Cursor<'_>) {
-    if has_parent(ids) {
-        out.delimited(tag::PARENT_SPAN_ID, ids.parent_span_id);
-    }
 }
 
 #[inline]

@@ -1,6 +1,8 @@
 //! Protobuf's primitives: tags, lengths, and writing into a slice that was measured before.
 
-pub(super) use prost::encoding::encoded_len_varint;
+use prost::encoding::encoded_len_varint;
+
+use crate::id::TraceId;
 
 /// Field numbers and wire types of the messages written here, as single-byte tags.
 pub(super) mod tag {
@@ -71,10 +73,20 @@ pub(super) mod tag {
     pub(crate) const VALUES: u8 = len(1);
 }
 
+/// Nearly all are one byte.
+#[inline(always)]
+pub(super) fn varint_len(value: u64) -> usize {
+    if value < 0x80 {
+        1
+    } else {
+        encoded_len_varint(value)
+    }
+}
+
 /// Tag, length and content of a length-delimited field whose tag is one byte.
 #[inline]
 pub(super) fn delimited_len(content: usize) -> usize {
-    1 + encoded_len_varint(content as u64) + content
+    1 + varint_len(content as u64) + content
 }
 
 /// A field that is left out when empty, as proto3 does.
@@ -98,7 +110,7 @@ pub(super) fn count_len(count: u32) -> usize {
     if count == 0 {
         0
     } else {
-        1 + encoded_len_varint(count.into())
+        1 + varint_len(count.into())
     }
 }
 
@@ -165,6 +177,24 @@ impl<'b> Cursor<'b> {
             self.header(tag, content.len());
             self.bytes(content);
         }
+    }
+
+    #[inline(always)]
+    pub(super) fn trace_id(&mut self, tag: u8, id: TraceId) {
+        let field = self.next(18);
+        field[0] = tag;
+        field[1] = 16;
+        field[2..10].copy_from_slice(&id.high.to_be_bytes());
+        field[10..].copy_from_slice(&id.low.to_be_bytes());
+    }
+
+    /// The id as a number.
+    #[inline(always)]
+    pub(super) fn span_id(&mut self, tag: u8, id: u64) {
+        let field = self.next(10);
+        field[0] = tag;
+        field[1] = 8;
+        field[2..].copy_from_slice(&id.to_be_bytes());
     }
 
     #[inline(always)]

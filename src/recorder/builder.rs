@@ -1,11 +1,12 @@
 //! What a span starts with: its parent, the sampler's decision, its ids.
 
-use crate::attribute::{AsKeyValue, KeyValueRef, Name};
+use crate::attribute::{AsKeyValue, KeyValue, KeyValueRef, Name};
 use crate::clock::unix_nanos;
 use crate::context::{SpanContext, TraceFlags};
-use crate::otlp::draft::Draft;
+use crate::id::TraceId;
+use crate::otlp::draft::{Draft, Place, Said};
 use crate::recorder::{OpenSpan, Recorder};
-use crate::sampler::{KeepIf, SamplingInput, SamplingResult};
+use crate::sampler::{KeepIf, ParentKind, Sample, SamplingInput, SamplingResult};
 use crate::span::{LinkRef, SpanKind};
 
 /// A span to be started: see [`Recorder::span_builder`].
@@ -123,106 +124,152 @@ impl<'r, 'b> SpanBuilder<'r, 'b> {
     /// Starts the span.
     #[inline]
     pub fn start(self) -> OpenSpan<'r> {
-        let open_parent;
+        let parent = self.parent.as_place();
+        let recorder = self.recorder;
+        let (trace_id, span_id, random) = recorder.new_ids(parent.map(|parent| parent.trace_id));
+        let kind = parent.map(|parent| parent.kind());
+        let sampler = &recorder.shared.tracing.sampler;
+        let decision = sampler.decide(trace_id, kind, |custom| self.ask(custom, trace_id));
+        let inherited = parent.map_or(random, |parent| parent.trace_flags);
+        let place = Place {
+            trace_id,
+            span_id,
+            parent_span_id: parent.map_or(0, |parent| parent.span_id),
+            parent_is_remote: parent.is_some_and(|parent| parent.is_remote),
+            trace_flags: inherited.with_sampled(decision.is_sampled),
+        };
+        if decision.is_sampled {
+            self.start_sampled(place, trace_state(parent, &decision), decision.attributes)
+        } else {
+            self.start_unsampled(place, trace_state(parent, &decision))
+        }
+    }
+
+    #[inline(always)]
+    fn start_sampled(
+        self,
+        place: Place,
+        trace_state: &str,
+        more_attributes: &[KeyValue],
+    ) -> OpenSpan<'r> {
+        let recorder = self.recorder;
+        let (scratch, hold) = recorder.prepare(|held| match self.parent {
+            Parent::Open(span) => span.hold_on(recorder).map(|hold| held.join(hold)),
+            Parent::None | Parent::Elsewhere(_) => held.begin(self.keep_if),
+        });
+        let mut said = Said::begin(scratch, trace_state, self.name);
+        let limits = recorder.limits();
+        for attribute in self.attributes {
+            said.attribute(attribute, limits);
+        }
+        for attribute in more_attributes {
+            said.attribute(&attribute.as_key_value(), limits);
+        }
+        for link in self.links {
+            said.link(link, limits);
+        }
+        let draft = Draft {
+            place,
+            kind: self.kind,
+            // As late as can be: what was done until here is not the span's.
+            start_time: self.start_time.unwrap_or_else(unix_nanos),
+            said,
+        };
+        OpenSpan::new(recorder, draft, self.lane, true, hold)
+    }
+
+    /// The span is there to be a parent and to tell others, and records nothing.
+    #[inline(always)]
+    fn start_unsampled(self, place: Place, trace_state: &str) -> OpenSpan<'r> {
+        self.recorder.counters.leave_out();
+        let said = if trace_state.is_empty() {
+            Said::NOTHING
+        } else {
+            let (scratch, _) = self.recorder.prepare(|_| None);
+            Said::begin(scratch, trace_state, Name::from(""))
+        };
+        let draft = Draft {
+            place,
+            kind: self.kind,
+            start_time: 0,
+            said,
+        };
+        OpenSpan::new(self.recorder, draft, self.lane, false, None)
+    }
+
+    /// Asks a custom sampler.
+    #[cold]
+    fn ask<'s>(&self, sampler: &'s dyn Sample, trace_id: TraceId) -> SamplingResult<'s> {
+        let of_open;
         let parent = match self.parent {
             Parent::None => None,
             Parent::Elsewhere(context) => Some(context),
             Parent::Open(span) => {
-                open_parent = span.context();
-                Some(&open_parent)
+                of_open = span.context();
+                Some(&of_open)
             }
         };
-        let (trace_id, span_id, random) = self.ids(parent);
-        let decision = self.recorder.shared.tracing.sampler.decide(&SamplingInput {
+        sampler.sample(&SamplingInput {
             parent,
-            trace_id,
+            trace_id: trace_id.to_bytes(),
             name: self.name.text(),
             kind: self.kind,
             attributes: self.attributes,
             links: self.links,
-        });
-        let inherited = parent.map_or(random, |parent| parent.trace_flags);
-        let flags = inherited.with_sampled(decision.is_sampled);
-        let mut draft = Draft::new(trace_id, span_id, flags);
-        if let Some(parent) = parent {
-            draft.parent_span_id = parent.span_id;
-            draft.parent_is_remote = Some(parent.is_remote);
-        }
-        if decision.is_sampled {
-            self.start_sampled(draft, parent, &decision)
-        } else {
-            self.start_unsampled(draft, parent, &decision)
-        }
-    }
-
-    #[inline]
-    fn ids(&self, parent: Option<&SpanContext<'_>>) -> ([u8; 16], [u8; 8], TraceFlags) {
-        let ids = &mut self.recorder.state.borrow_mut().ids;
-        let random = if ids.are_random() {
-            TraceFlags::RANDOM
-        } else {
-            TraceFlags::NONE
-        };
-        let trace_id = parent.map_or_else(|| ids.trace_id(), |parent| parent.trace_id);
-        (trace_id, ids.span_id(), random)
-    }
-
-    #[inline]
-    fn start_sampled(
-        self,
-        mut draft: Draft,
-        parent: Option<&SpanContext<'_>>,
-        decision: &SamplingResult<'_>,
-    ) -> OpenSpan<'r> {
-        draft.kind = self.kind;
-        draft.start_time = self.start_time.unwrap_or_else(unix_nanos);
-        let (scratch, hold) = {
-            let state = &mut *self.recorder.state.borrow_mut();
-            let hold = match self.parent {
-                Parent::Open(span) => {
-                    (span.hold_on(self.recorder)).map(|hold| state.held.join(hold))
-                }
-                Parent::None | Parent::Elsewhere(_) => state.held.begin(self.keep_if),
-            };
-            (state.scratch.take(), hold)
-        };
-        draft.open(scratch, trace_state(parent, decision), self.name);
-        let limits = &self.recorder.shared.tracing.limits;
-        for attribute in self.attributes {
-            draft.attribute(*attribute, limits);
-        }
-        for attribute in decision.attributes {
-            draft.attribute(attribute.as_key_value(), limits);
-        }
-        for link in self.links {
-            draft.link(link, limits);
-        }
-        OpenSpan::new(self.recorder, draft, self.lane, true, hold)
-    }
-
-    /// The span is there to be a parent and to tell others, and records nothing.
-    #[inline]
-    fn start_unsampled(
-        self,
-        mut draft: Draft,
-        parent: Option<&SpanContext<'_>>,
-        decision: &SamplingResult<'_>,
-    ) -> OpenSpan<'r> {
-        let state = &mut *self.recorder.state.borrow_mut();
-        state.writer.counters.leave_out();
-        let trace_state = trace_state(parent, decision);
-        if !trace_state.is_empty() {
-            draft.open(state.scratch.take(), trace_state, Name::from(""));
-        }
-        OpenSpan::new(self.recorder, draft, self.lane, false, None)
+        })
     }
 }
 
-fn trace_state<'s>(
-    parent: Option<&'s SpanContext<'_>>,
-    decision: &'s SamplingResult<'_>,
-) -> &'s str {
-    let inherited = parent.map(|parent| &parent.trace_state);
-    let state = decision.trace_state.as_ref().or(inherited);
-    state.map_or("", |state| state.as_str())
+/// What a span takes over of its parent.
+#[derive(Clone, Copy)]
+struct ParentPlace<'p> {
+    trace_id: TraceId,
+    span_id: u64,
+    trace_flags: TraceFlags,
+    is_remote: bool,
+    trace_state: &'p str,
+}
+
+impl ParentPlace<'_> {
+    #[inline]
+    fn kind(&self) -> ParentKind {
+        ParentKind {
+            is_remote: self.is_remote,
+            is_sampled: self.trace_flags.is_sampled(),
+        }
+    }
+}
+
+impl<'b> Parent<'b> {
+    #[inline]
+    fn as_place(self) -> Option<ParentPlace<'b>> {
+        match self {
+            Self::None => None,
+            Self::Elsewhere(context) => Some(ParentPlace {
+                trace_id: TraceId::from_bytes(context.trace_id),
+                span_id: u64::from_be_bytes(context.span_id),
+                trace_flags: context.trace_flags,
+                is_remote: context.is_remote,
+                trace_state: context.trace_state.as_str(),
+            }),
+            Self::Open(span) => {
+                let draft = span.draft();
+                Some(ParentPlace {
+                    trace_id: draft.place.trace_id,
+                    span_id: draft.place.span_id,
+                    trace_flags: draft.place.trace_flags,
+                    is_remote: false,
+                    trace_state: draft.said.trace_state(),
+                })
+            }
+        }
+    }
+}
+
+#[inline]
+fn trace_state<'s>(parent: Option<ParentPlace<'s>>, decision: &'s SamplingResult<'_>) -> &'s str {
+    match &decision.trace_state {
+        Some(state) => state.as_str(),
+        None => parent.map_or("", |parent| parent.trace_state),
+    }
 }

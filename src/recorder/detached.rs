@@ -118,7 +118,7 @@ impl DetachedSpan {
                 None => Err(self.recorder.shared.refuse(Refused::ShutDown)),
             };
         }
-        if let (Some(scratch), Some(home)) = (self.draft.take_scratch(), &self.home) {
+        if let (Some(scratch), Some(home)) = (self.draft.said.take_scratch(), &self.home) {
             // It has room for all that came from there; without the recorder it is freed.
             drop(home.try_send(scratch));
         }
@@ -129,7 +129,7 @@ impl DetachedSpan {
 impl Drop for DetachedSpan {
     fn drop(&mut self) {
         if self.is_recording && panicking() {
-            self.draft.set_status(StatusRef::Error("panicked"));
+            self.draft.said.set_status(StatusRef::Error("panicked"));
         }
         let end_time = unix_nanos().max(self.draft.start_time);
         // A refusal is counted.

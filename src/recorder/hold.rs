@@ -1,13 +1,14 @@
 //! Finished spans that wait for their local root's decision.
 
+use crate::id::TraceId;
 use crate::sampler::{KeepIf, TailSampling};
 
 /// A span's place in a held trace.
 #[derive(Clone, Copy)]
 pub(super) struct Hold {
     trace: u16,
-    /// The rule, if the span is the local root and so decides.
-    pub(super) decides: Option<KeepIf>,
+    /// The span is the local root, whose end decides.
+    pub(super) decides: bool,
 }
 
 /// What became of a held trace so far.
@@ -34,7 +35,8 @@ pub(super) struct HeldTrace {
     open: u32,
     failed: bool,
     decision: Decision,
-    /// What a span of it asked for.
+    rule: KeepIf,
+    /// What a span of it asked for, whatever the rule says.
     wish: Option<bool>,
 }
 
@@ -65,10 +67,10 @@ impl HeldTraces {
     #[inline]
     pub(super) fn begin(&mut self, rule: Option<KeepIf>) -> Option<Hold> {
         let trace = self.free.pop()?;
-        self.traces[usize::from(trace)].begin();
+        self.traces[usize::from(trace)].begin(rule.unwrap_or(self.rule));
         Some(Hold {
             trace,
-            decides: Some(rule.unwrap_or(self.rule)),
+            decides: true,
         })
     }
 
@@ -77,7 +79,7 @@ impl HeldTraces {
     pub(super) fn join(&mut self, parent: Hold) -> Hold {
         self.trace(parent).open += 1;
         Hold {
-            decides: None,
+            decides: false,
             ..parent
         }
     }
@@ -115,16 +117,18 @@ impl HeldTrace {
             open: 0,
             failed: false,
             decision: Decision::Pending,
+            rule: KeepIf::default(),
             wish: None,
         }
     }
 
-    fn begin(&mut self) {
+    fn begin(&mut self, rule: KeepIf) {
         self.len = 0;
         self.spans.clear();
         self.open = 1;
         self.failed = false;
         self.decision = Decision::Pending;
+        self.rule = rule;
         self.wish = None;
     }
 
@@ -141,10 +145,10 @@ impl HeldTrace {
         self.wish = Some(keep);
     }
 
-    /// Whether its spans are kept, by the rule of its root that took so long.
-    pub(super) fn is_kept(&self, rule: KeepIf, trace_id: [u8; 16], nanos: u64) -> bool {
+    /// Whether its spans are kept, now that its root took so long.
+    pub(super) fn is_kept(&self, trace_id: TraceId, nanos: u64) -> bool {
         self.wish
-            .unwrap_or_else(|| rule.keeps(trace_id, nanos, self.failed))
+            .unwrap_or_else(|| self.rule.keeps(trace_id, nanos, self.failed))
     }
 
     pub(super) fn note_failure(&mut self) {

@@ -37,7 +37,7 @@ pub struct OpenSpan<'r> {
 
 impl<'r> OpenSpan<'r> {
     /// A span that was just started.
-    #[inline]
+    #[inline(always)]
     pub(super) fn new(
         recorder: &'r Recorder,
         draft: Draft,
@@ -51,7 +51,7 @@ impl<'r> OpenSpan<'r> {
             lane,
             hold,
             is_recording,
-            in_panic: panicking(),
+            in_panic: is_recording && panicking(),
             home: None,
         }
     }
@@ -69,6 +69,11 @@ impl<'r> OpenSpan<'r> {
         span
     }
 
+    #[inline]
+    pub(super) fn draft(&self) -> &Draft {
+        &self.draft
+    }
+
     /// Its place in a held trace, if it is on that recorder.
     #[inline]
     pub(super) fn hold_on(&self, recorder: &Recorder) -> Option<Hold> {
@@ -80,17 +85,15 @@ impl<'r> OpenSpan<'r> {
     /// # Errors
     /// The span was not accepted; the reason is counted in the [`Ledger`](crate::Ledger). That
     /// its trace was sampled out is no error.
-    #[inline]
-    pub fn end(self) -> Result<(), Refused> {
+    pub fn end(mut self) -> Result<(), Refused> {
         let end_time = self.now();
-        self.end_at(end_time)
+        self.finish(end_time)
     }
 
     /// Ends the span at a time in nanoseconds since the Unix epoch.
     ///
     /// # Errors
     /// As [`end`](Self::end).
-    #[inline]
     pub fn end_at(mut self, unix_nanos: u64) -> Result<(), Refused> {
         self.finish(unix_nanos)
     }
@@ -129,14 +132,22 @@ impl<'r> OpenSpan<'r> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn finish(&mut self, end_time: u64) -> Result<(), Refused> {
+        if self.is_recording || self.draft.said.has_scratch() {
+            self.finish_recording(end_time)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn finish_recording(&mut self, end_time: u64) -> Result<(), Refused> {
         let mut result = Ok(());
         if std::mem::replace(&mut self.is_recording, false) {
             let hold = self.hold.take();
             result = self.recorder.end(&self.draft, self.lane, hold, end_time);
         }
-        if let Some(scratch) = self.draft.take_scratch() {
+        if let Some(scratch) = self.draft.said.take_scratch() {
             match &self.home {
                 None => self.recorder.state.borrow_mut().scratch.give_back(scratch),
                 // It has room for all that came from there; without the recorder it is freed.
@@ -151,7 +162,7 @@ impl Drop for OpenSpan<'_> {
     #[inline]
     fn drop(&mut self) {
         if self.is_recording && panicking() && !self.in_panic {
-            self.draft.set_status(StatusRef::Error("panicked"));
+            self.draft.said.set_status(StatusRef::Error("panicked"));
         }
         let end_time = self.now();
         // A refusal is counted.
@@ -189,7 +200,7 @@ macro_rules! say {
             /// Sets an attribute. One with the same key is replaced.
             ///
             /// Keys known at compile time can be prepared by [`key!`](crate::key).
-            #[inline]
+            #[inline(always)]
             pub fn attribute<'a>(
                 &mut self,
                 key: impl Into<crate::attribute::Key<'a>>,
@@ -197,7 +208,9 @@ macro_rules! say {
             ) -> &mut Self {
                 if self.is_recording {
                     let attribute = crate::attribute::KeyValueRef::new(key, value);
-                    self.draft.attribute(attribute, self.recorder.limits());
+                    self.draft
+                        .said
+                        .attribute(&attribute, self.recorder.limits());
                 }
                 self
             }
@@ -211,6 +224,7 @@ macro_rules! say {
             ) -> &mut Self {
                 if self.is_recording {
                     self.draft
+                        .said
                         .attribute_display(key.into(), value, self.recorder.limits());
                 }
                 self
@@ -235,7 +249,7 @@ macro_rules! say {
             /// Adds an event with its time.
             pub fn event_at(&mut self, event: &crate::span::EventRef<'_>) -> &mut Self {
                 if self.is_recording {
-                    self.draft.event(event, self.recorder.limits());
+                    self.draft.said.event(event, self.recorder.limits());
                 }
                 self
             }
@@ -243,7 +257,7 @@ macro_rules! say {
             /// Adds a link to another span.
             pub fn link(&mut self, link: &crate::span::LinkRef<'_>) -> &mut Self {
                 if self.is_recording {
-                    self.draft.link(link, self.recorder.limits());
+                    self.draft.said.link(link, self.recorder.limits());
                 }
                 self
             }
@@ -252,7 +266,7 @@ macro_rules! say {
             /// counts.
             pub fn set_status(&mut self, status: crate::span::StatusRef<'_>) -> &mut Self {
                 if self.is_recording {
-                    self.draft.set_status(status);
+                    self.draft.said.set_status(status);
                 }
                 self
             }
@@ -263,7 +277,7 @@ macro_rules! say {
                 name: impl Into<crate::attribute::Name<'a>>,
             ) -> &mut Self {
                 if self.is_recording {
-                    self.draft.set_name(name.into());
+                    self.draft.said.set_name(name.into());
                 }
                 self
             }
@@ -274,7 +288,9 @@ macro_rules! say {
             pub fn record_error(&mut self, error: &dyn std::error::Error) -> &mut Self {
                 if self.is_recording {
                     let now = crate::clock::unix_nanos();
-                    self.draft.exception(error, now, self.recorder.limits());
+                    self.draft
+                        .said
+                        .exception(error, now, self.recorder.limits());
                 }
                 self
             }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::id::TraceId;
 use crate::sampler::is_chosen;
 
 /// Holds the spans of each trace back until its local root has ended, which then decides whether
@@ -68,7 +69,7 @@ pub struct KeepIf {
 
 impl KeepIf {
     #[inline]
-    pub(crate) fn keeps(&self, trace_id: [u8; 16], nanos: u64, failed: bool) -> bool {
+    pub(crate) fn keeps(&self, trace_id: TraceId, nanos: u64, failed: bool) -> bool {
         self.failed && failed
             || (self.slower_than).is_some_and(|limit| u128::from(nanos) > limit.as_nanos())
             || (self.one_in).is_some_and(|traces| is_chosen(trace_id, 1.0 / f64::from(traces)))
@@ -86,7 +87,10 @@ mod tests {
             failed: true,
             one_in: Some(2),
         };
-        let (low, high) = ([0; 16], [0xff; 16]);
+        let (low, high) = (
+            TraceId::from_bytes([0; 16]),
+            TraceId::from_bytes([0xff; 16]),
+        );
         assert!(!rule.keeps(high, 100, false));
         assert!(rule.keeps(high, 101, false));
         assert!(rule.keeps(high, 100, true));
