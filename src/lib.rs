@@ -27,8 +27,32 @@
 //! ```
 //!
 //! [`Collector::collect`] takes owned spans from any thread. A [`Recorder`], from
-//! [`Collector::recorder`] or [`Collector::spawn_pinned`], takes borrowed data on one thread and
-//! costs much less.
+//! [`Collector::recorder`] or [`Collector::spawn_pinned`], belongs to one thread, takes borrowed
+//! data and costs much less:
+//!
+//! ```
+//! # use otlp_collector::{Collector, Config, SpanContext, SpanKind, key, name};
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let receiver = otlp_collector::testing::Receiver::start()?;
+//! # let collector = Collector::new(Config { endpoint: receiver.endpoint(), ..Config::default() })?;
+//! # let headers = [("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")];
+//! let recorder = collector.recorder()?;
+//! let caller = SpanContext::extract(headers); // W3C Trace Context
+//! let mut request = recorder
+//!     .span_builder(name!("GET /orders")) // wire form made at compile time
+//!     .kind(SpanKind::Server)
+//!     .parent(caller.as_ref())
+//!     .start();
+//! {
+//!     let mut query = recorder.start_child(&request, "SELECT orders");
+//!     query.attribute("db.system.name", "postgresql");
+//! } // ends here
+//! request.attribute(key!("http.response.status_code"), 200);
+//! request.end()?;
+//! # assert_eq!(collector.shutdown()?.delivered(), 2);
+//! # Ok(())
+//! # }
+//! ```
 //!
 //! # The way of a span
 //!
@@ -42,9 +66,13 @@
 //!            └─────────── free slabs ◀──────────────────┘ when the last holder lets go
 //! ```
 //!
-//! 1. `recorder.rs` measures the span and encodes it (`otlp/encode.rs`) into its open slab
-//!    (`buffer/slab.rs`), as an element of OTLP's `ScopeSpans.spans`. One release store commits
-//!    it.
+//! 1. A span that is started (`recorder/builder.rs`) asks the sampler (`sampler.rs`) and takes a
+//!    piece of the recorder's memory (`recorder/scratch.rs`), into which what is said about it is
+//!    encoded at once (`otlp/draft.rs`). At its end (`recorder/open_span.rs`) all that is left is
+//!    a copy; if its trace is held back, not yet into a slab but beside the others
+//!    (`recorder/hold.rs`). A finished span is measured and encoded in one go (`otlp/encode.rs`).
+//!    Either way its bytes are an element of OTLP's `ScopeSpans.spans` in the recorder's open slab
+//!    (`recorder/writer.rs`, `buffer/slab.rs`), and one release store commits it.
 //! 2. The slab entered the recorder's ring (`buffer/ring.rs`) when it was opened. So the network
 //!    thread sees it all the time and takes what is committed as a batch (`processor.rs`),
 //!    whether the slab is full or not: a quiet thread's spans are never stuck.
@@ -57,16 +85,19 @@
 //!    to the pool (`buffer/pool.rs`).
 //!
 //! Files import only from those below them: `collector`, `recorder`, `exporter`, `processor`,
-//! `shared`, `config`, `affinity`, `buffer`, `otlp`, `error`, `stats`, `refused`, `span`, `clock`,
-//! `id`. Protocol code (`exporter/connection.rs`, `response.rs`, `retry.rs`, `processor.rs`,
+//! `shared`, `config`, `affinity`, `buffer`, `otlp`, `error`, `stats`, `refused`, `sampler`,
+//! `span`, `scope`, `context`, `attribute`, `limits`, `clock`, `id`. Protocol code (`exporter/connection.rs`, `response.rs`, `retry.rs`, `processor.rs`,
 //! `otlp/`) takes bytes and owns neither socket nor clock. `unsafe` is in `buffer/` alone.
 //!
 //! # What always holds
 //!
-//! * [`Recorder::record`] allocates nothing, takes no lock and makes no system call, but for
-//!   waking the network thread when that sleeps and a batch is complete. It waits only with
-//!   [`Overflow::Block`].
-//! * Memory is bounded: see [`Config::buffer_capacity`] and [`Config::recorders_max`].
+//! * Recording, from a span's start to its end, allocates nothing, takes no lock and makes no
+//!   system call, but for waking the network thread when that sleeps and a batch is complete. It
+//!   waits only with [`Overflow::Block`].
+//! * Memory is bounded: see [`Config::buffer_capacity`], [`Config::recorders_max`] and
+//!   [`Config::open_spans_max`].
+//! * Whatever is said about a span, it is sent: what has no room, or is beyond a limit, is left
+//!   out and counted in it.
 //! * The [`Ledger`] closes to the span, at any moment:
 //!   `accepted = delivered + rejected + dropped + in flight + buffered`.
 //! * A request is sent again after a broken connection, a timeout, or a status that asks for it,

@@ -1,0 +1,138 @@
+//! As much of HTTP/1.1 as the service needs.
+
+use std::fmt::Write;
+
+/// Requests with more headers, or a longer head, are refused.
+const HEADERS_MAX: usize = 64;
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+const BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// A request, as it stands in the connection's buffer.
+pub struct Request<'b> {
+    pub method: &'b str,
+    pub path: &'b str,
+    headers: Vec<httparse::Header<'b>>,
+    pub keep_alive: bool,
+    /// Length of head and body.
+    pub len: usize,
+}
+
+/// What the buffer holds so far.
+pub enum Parsed<'b> {
+    Complete(Request<'b>),
+    /// More has to come.
+    Partial,
+    /// The connection cannot go on after this response.
+    Invalid(Response),
+}
+
+pub fn parse(buffer: &[u8]) -> Parsed<'_> {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut request = httparse::Request::new(&mut headers);
+    let head = match request.parse(buffer) {
+        Ok(httparse::Status::Complete(head)) => head,
+        Ok(httparse::Status::Partial) if buffer.len() <= HEAD_BYTES_MAX => return Parsed::Partial,
+        Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => {
+            return Parsed::Invalid(Response::text(431, "too large a head\n"));
+        }
+        Err(error) => return Parsed::Invalid(Response::text(400, &format!("{error}\n"))),
+    };
+    let header = |name: &str| {
+        let found = request
+            .headers
+            .iter()
+            .find(|header| header.name.eq_ignore_ascii_case(name));
+        found.and_then(|header| std::str::from_utf8(header.value).ok())
+    };
+    if header("transfer-encoding").is_some() {
+        return Parsed::Invalid(Response::text(501, "no transfer encodings here\n"));
+    }
+    let body = match header("content-length").map_or(Ok(0), str::parse) {
+        Ok(body) if body <= BODY_BYTES_MAX => body,
+        Ok(_) => return Parsed::Invalid(Response::text(413, "too large a body\n")),
+        Err(_) => return Parsed::Invalid(Response::text(400, "no number in content-length\n")),
+    };
+    if buffer.len() < head + body {
+        return Parsed::Partial;
+    }
+    let connection = header("connection").unwrap_or("");
+    let keep_alive = match request.version {
+        Some(1) => !connection.eq_ignore_ascii_case("close"),
+        _ => connection.eq_ignore_ascii_case("keep-alive"),
+    };
+    Parsed::Complete(Request {
+        method: request.method.unwrap_or(""),
+        path: request.path.unwrap_or(""),
+        keep_alive,
+        len: head + body,
+        headers: request.headers.to_vec(),
+    })
+}
+
+impl<'b> Request<'b> {
+    /// Names and values.
+    pub fn headers(&self) -> impl Iterator<Item = (&'b str, &'b [u8])> + '_ {
+        self.headers
+            .iter()
+            .map(|header| (header.name, header.value))
+    }
+}
+
+pub struct Response {
+    pub status: u16,
+    content_type: &'static str,
+    body: String,
+}
+
+impl Response {
+    pub fn text(status: u16, body: &str) -> Self {
+        Self {
+            status,
+            content_type: "text/plain; charset=utf-8",
+            body: body.to_string(),
+        }
+    }
+
+    pub fn json(status: u16, body: String) -> Self {
+        Self {
+            status,
+            content_type: "application/json",
+            body,
+        }
+    }
+
+    pub fn write(&self, head_only: bool, keep_alive: bool, out: &mut Vec<u8>) {
+        let mut head = String::with_capacity(160);
+        let _ = write!(
+            head,
+            "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\n{}\r\n",
+            self.status,
+            reason(self.status),
+            self.content_type,
+            self.body.len(),
+            if keep_alive {
+                ""
+            } else {
+                "Connection: close\r\n"
+            },
+        );
+        out.extend_from_slice(head.as_bytes());
+        if !head_only {
+            out.extend_from_slice(self.body.as_bytes());
+        }
+    }
+}
+
+fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        400 => "Bad Request",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        413 => "Content Too Large",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        _ => "",
+    }
+}

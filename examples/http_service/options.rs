@@ -1,0 +1,94 @@
+//! The command line.
+
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use lexopt::prelude::{Long, Short, ValueExt};
+use otlp_collector::{KeepIf, TailSampling};
+
+pub const HELP: &str = "\
+Serves orders over HTTP/1.1 from pinned threads, traces what it does, and prints how long it took.
+
+    --endpoint URL     send spans there instead of to the embedded receiver
+    --port N           listen there (default 8080; 0 is any free one)
+    --threads N        handler threads (default: one for each core)
+    --tracing HOW      on: every request; off: none; both: in turns of 100 requests on each
+                       thread, so that the two can be compared (default: on, with --load: both)
+    --load SECONDS     send requests itself, so long, then stop
+    --seconds N        stop after so long (default: when Enter is pressed, or never)
+    --slower-than-us N send only traces of requests that took longer, or failed
+    --help             print this";
+
+/// Which requests are traced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tracing {
+    On,
+    Off,
+    Both,
+}
+
+pub struct Options {
+    pub endpoint: Option<String>,
+    pub port: u16,
+    pub threads: usize,
+    pub tracing: Tracing,
+    pub load: Option<u64>,
+    pub seconds: Option<u64>,
+    pub slower_than_us: Option<u64>,
+    pub help: bool,
+}
+
+impl Options {
+    pub fn from_args() -> Result<Self, lexopt::Error> {
+        let mut options = Self {
+            endpoint: None,
+            port: 8080,
+            threads: available_parallelism().map_or(1, usize::from),
+            tracing: Tracing::On,
+            load: None,
+            seconds: None,
+            slower_than_us: None,
+            help: false,
+        };
+        let mut tracing = None;
+        let mut args = lexopt::Parser::from_env();
+        while let Some(arg) = args.next()? {
+            match arg {
+                Long("endpoint") => options.endpoint = Some(args.value()?.string()?),
+                Long("port") => options.port = args.value()?.parse()?,
+                Long("threads") => options.threads = args.value()?.parse()?,
+                Long("tracing") => tracing = Some(args.value()?.parse_with(how)?),
+                Long("load") => options.load = Some(args.value()?.parse()?),
+                Long("seconds") => options.seconds = Some(args.value()?.parse()?),
+                Long("slower-than-us") => options.slower_than_us = Some(args.value()?.parse()?),
+                Long("help") | Short('h') => options.help = true,
+                _ => return Err(arg.unexpected()),
+            }
+        }
+        if options.threads == 0 {
+            return Err("--threads is 0: there must be one at least".into());
+        }
+        let default = options.load.map_or(Tracing::On, |_| Tracing::Both);
+        options.tracing = tracing.unwrap_or(default);
+        Ok(options)
+    }
+
+    pub fn tail_sampling(&self) -> Option<TailSampling> {
+        self.slower_than_us.map(|micros| {
+            TailSampling::new(KeepIf {
+                slower_than: Some(Duration::from_micros(micros)),
+                failed: true,
+                one_in: None,
+            })
+        })
+    }
+}
+
+fn how(word: &str) -> Result<Tracing, &'static str> {
+    match word {
+        "on" => Ok(Tracing::On),
+        "off" => Ok(Tracing::Off),
+        "both" => Ok(Tracing::Both),
+        _ => Err("it must be on, off or both"),
+    }
+}

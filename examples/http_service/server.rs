@@ -1,0 +1,269 @@
+//! One handler thread: an event loop over the connections it accepted.
+
+use std::collections::HashMap;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::TcpListener as StdListener;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token};
+use otlp_collector::{
+    Key, Name, OpenSpan, Recorder, ScopedRecorder, SpanContext, SpanKind, StatusRef, key, name,
+};
+
+use crate::http::{self, Parsed, Request, Response};
+use crate::latency::HandlerLatencies;
+use crate::options::Tracing;
+use crate::shop::{Shop, Trace};
+
+const LISTENER: Token = Token(0);
+/// How soon a stop is noticed.
+const TICK: Duration = Duration::from_millis(100);
+/// Requests that are traced, or not, before it is the other's turn.
+const TURN: u64 = 100;
+
+const GET_ORDER: Name<'static> = name!("GET /orders/{id}");
+const METHOD: Key<'static> = key!("http.request.method");
+const ROUTE: Key<'static> = key!("http.route");
+const PATH: Key<'static> = key!("url.path");
+const SCHEME: Key<'static> = key!("url.scheme");
+const STATUS: Key<'static> = key!("http.response.status_code");
+
+pub struct Server {
+    poll: Poll,
+    listener: TcpListener,
+    connections: HashMap<Token, Connection>,
+    next_token: usize,
+    shop: Shop,
+    tracing: Tracing,
+    requests: u64,
+    latencies: HandlerLatencies,
+}
+
+struct Connection {
+    stream: TcpStream,
+    input: Vec<u8>,
+    /// Responses that are not written yet.
+    output: Vec<u8>,
+    /// Nothing more is read.
+    is_closing: bool,
+}
+
+impl Server {
+    pub fn new(
+        listener: StdListener,
+        tracing: Tracing,
+        latencies: HandlerLatencies,
+    ) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let mut listener = TcpListener::from_std(listener);
+        poll.registry()
+            .register(&mut listener, LISTENER, Interest::READABLE)?;
+        Ok(Self {
+            poll,
+            listener,
+            connections: HashMap::new(),
+            next_token: 1,
+            shop: Shop::new(),
+            tracing,
+            requests: 0,
+            latencies,
+        })
+    }
+
+    /// Serves as long as it is `running`.
+    pub fn run(
+        mut self,
+        recorder: &Recorder,
+        storage: ScopedRecorder<'_>,
+        running: &AtomicBool,
+    ) -> io::Result<()> {
+        let mut events = Events::with_capacity(256);
+        while running.load(Ordering::Relaxed) {
+            match self.poll.poll(&mut events, Some(TICK)) {
+                Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
+                _ => {}
+            }
+            for event in &events {
+                if event.token() == LISTENER {
+                    self.accept()?;
+                } else {
+                    self.serve(event.token(), recorder, storage);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn accept(&mut self) -> io::Result<()> {
+        loop {
+            let mut stream = match self.listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                // One that went away again, or no descriptor left for it.
+                Err(_) => return Ok(()),
+            };
+            // Fails only if the caller is gone, which is seen later.
+            let _ = stream.set_nodelay(true);
+            let token = Token(self.next_token);
+            self.next_token += 1;
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            self.poll
+                .registry()
+                .register(&mut stream, token, interest)?;
+            let connection = Connection {
+                stream,
+                input: Vec::new(),
+                output: Vec::new(),
+                is_closing: false,
+            };
+            self.connections.insert(token, connection);
+        }
+    }
+
+    /// Does what can be done for a connection, which ends if it breaks.
+    fn serve(&mut self, token: Token, recorder: &Recorder, storage: ScopedRecorder<'_>) {
+        let Some(mut connection) = self.connections.remove(&token) else {
+            return;
+        };
+        if let Ok(true) = self.exchange(&mut connection, recorder, storage) {
+            self.connections.insert(token, connection);
+        }
+    }
+
+    /// Reads and answers; false when the connection is done with.
+    fn exchange(
+        &mut self,
+        connection: &mut Connection,
+        recorder: &Recorder,
+        storage: ScopedRecorder<'_>,
+    ) -> io::Result<bool> {
+        connection.flush()?;
+        connection.read()?;
+        let input = std::mem::take(&mut connection.input);
+        let mut rest = &input[..];
+        while !rest.is_empty() && connection.output.is_empty() {
+            let start = Instant::now();
+            match http::parse(rest) {
+                Parsed::Partial => break,
+                Parsed::Complete(request) => {
+                    let is_traced = self.is_next_traced();
+                    let traced = is_traced.then_some((recorder, storage));
+                    self.answer(connection, &request, traced)?;
+                    rest = &rest[request.len..];
+                    let mut latencies = self
+                        .latencies
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner);
+                    latencies.record(is_traced, start.elapsed());
+                }
+                Parsed::Invalid(response) => {
+                    response.write(false, false, &mut connection.output);
+                    connection.is_closing = true;
+                    connection.flush()?;
+                    rest = &[];
+                }
+            }
+        }
+        connection.input = rest.to_vec();
+        Ok(!connection.is_closing || !connection.output.is_empty())
+    }
+
+    fn is_next_traced(&mut self) -> bool {
+        self.requests += 1;
+        match self.tracing {
+            Tracing::On => true,
+            Tracing::Off => false,
+            Tracing::Both => (self.requests / TURN).is_multiple_of(2),
+        }
+    }
+
+    fn answer(
+        &self,
+        connection: &mut Connection,
+        request: &Request<'_>,
+        traced: Option<(&Recorder, ScopedRecorder<'_>)>,
+    ) -> io::Result<()> {
+        let mut span = traced.map(|(recorder, _)| start_span(recorder, request));
+        let trace = traced
+            .zip(span.as_ref())
+            .map(|((recorder, storage), request)| Trace {
+                recorder,
+                storage,
+                request,
+            });
+        let response = self.shop.answer(request, trace);
+        response.write(
+            request.method == "HEAD",
+            request.keep_alive,
+            &mut connection.output,
+        );
+        connection.is_closing |= !request.keep_alive;
+        if let Some(span) = &mut span {
+            describe(span, &response);
+        }
+        // The span ends when it goes out of scope, after this.
+        connection.flush()
+    }
+}
+
+/// The server span, within the caller's trace if it tells of one.
+fn start_span<'r>(recorder: &'r Recorder, request: &Request<'_>) -> OpenSpan<'r> {
+    let caller = SpanContext::extract(request.headers());
+    let is_order = request.method == "GET" && request.path.starts_with("/orders/");
+    let name = if is_order {
+        GET_ORDER
+    } else {
+        Name::from(request.method)
+    };
+    let mut span = recorder
+        .span_builder(name)
+        .kind(SpanKind::Server)
+        .parent(caller.as_ref())
+        .start();
+    if is_order {
+        span.attribute(ROUTE, "/orders/{id}");
+    }
+    span.attribute(METHOD, request.method)
+        .attribute(PATH, request.path)
+        .attribute(SCHEME, "http");
+    span
+}
+
+/// By the conventions, what the caller did wrong is no error of the server.
+fn describe(span: &mut OpenSpan<'_>, response: &Response) {
+    span.attribute(STATUS, response.status);
+    if response.status >= 500 {
+        span.set_status(StatusRef::Error(""));
+    }
+}
+
+impl Connection {
+    fn read(&mut self) -> io::Result<()> {
+        let mut buffer = [0; 8192];
+        while !self.is_closing {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => self.is_closing = true,
+                Ok(bytes) => self.input.extend_from_slice(&buffer[..bytes]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        while !self.output.is_empty() {
+            match self.stream.write(&self.output) {
+                Ok(bytes) => drop(self.output.drain(..bytes)),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
