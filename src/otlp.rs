@@ -6,6 +6,7 @@ mod envelope;
 mod fields;
 #[cfg(all(test, not(loom)))]
 mod oracle;
+mod page;
 #[rustfmt::skip]
 #[allow(
     missing_docs,
@@ -21,6 +22,7 @@ pub(crate) use envelope::{Envelope, Run, Scopes};
 #[cfg(feature = "testing")]
 pub(crate) use fields::Value;
 pub(crate) use fields::{Fields, span_end_time};
+pub(crate) use page::Scratch;
 
 use prost::Message;
 

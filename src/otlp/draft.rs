@@ -1,324 +1,15 @@
 //! A span that has not ended: what it says is encoded as it is said, so that its end is a copy.
 
 use std::fmt;
-use std::ops::{Deref, DerefMut, Range};
 
 use crate::attribute::{Key, KeyValueRef, Name};
 use crate::context::{SpanContext, TraceFlags, TraceState};
 use crate::id::TraceId;
 use crate::limits::SpanLimits;
 use crate::otlp::encode::{self, Dropped, SpanLen};
-use crate::otlp::value;
-use crate::otlp::wire::{Cursor, delimited_len, non_empty_len, tag};
-use crate::span::{AsEvent, AsLink, EventRef, LinkRef, SpanKind, StatusRef};
-
-/// What an open span writes to: of a fixed size, and never another's.
-///
-/// It holds fields of `Span` that are length-delimited, one after the other: the trace state if
-/// there is one, the name, then attributes, events, links and a described status as they came.
-pub(crate) struct Scratch(Box<Page>);
-
-/// Behind one pointer, so that a span is small enough to be moved about.
-pub(crate) struct Page {
-    len: usize,
-    /// The fingerprints of all keys that were used.
-    keys: u64,
-    attributes: u32,
-    events: u32,
-    links: u32,
-    /// The status is among the fields, with its description.
-    described: bool,
-    bytes: Box<[u8]>,
-}
-
-impl Scratch {
-    /// Touched, so that no span meets a page fault.
-    pub(crate) fn new(bytes: usize) -> Self {
-        Self(Box::new(Page {
-            len: 0,
-            keys: 0,
-            attributes: 0,
-            events: 0,
-            links: 0,
-            described: false,
-            bytes: vec![1; bytes].into_boxed_slice(),
-        }))
-    }
-
-    #[inline]
-    fn clear(&mut self) {
-        let page = &mut *self.0;
-        page.len = 0;
-        page.keys = 0;
-        page.attributes = 0;
-        page.events = 0;
-        page.links = 0;
-        page.described = false;
-    }
-}
-
-impl Deref for Scratch {
-    type Target = Page;
-
-    #[inline]
-    fn deref(&self) -> &Page {
-        &self.0
-    }
-}
-
-impl DerefMut for Scratch {
-    #[inline]
-    fn deref_mut(&mut self) -> &mut Page {
-        &mut self.0
-    }
-}
-
-impl Page {
-    fn written(&self) -> &[u8] {
-        &self.bytes[..self.len]
-    }
-
-    fn room(&self) -> usize {
-        self.bytes.len() - self.len
-    }
-
-    /// Adds a field of `len` bytes, if there is room.
-    #[inline(always)]
-    fn append(&mut self, len: usize, write: impl FnOnce(&mut Cursor<'_>)) -> bool {
-        let Some(room) = self.bytes.get_mut(self.len..self.len + len) else {
-            return false;
-        };
-        let mut cursor = Cursor::new(room);
-        write(&mut cursor);
-        debug_assert_eq!(cursor.written(), len);
-        self.len += len;
-        true
-    }
-
-    /// Puts a field of `len` bytes where another is, or nothing if there is no room for it.
-    fn replace(
-        &mut self,
-        old: Range<usize>,
-        len: usize,
-        write: impl FnOnce(&mut Cursor<'_>),
-    ) -> bool {
-        let fits = self.len - old.len() + len <= self.bytes.len();
-        let len = if fits { len } else { 0 };
-        let new = old.start..old.start + len;
-        self.bytes.copy_within(old.end..self.len, new.end);
-        self.len = self.len - old.len() + len;
-        if fits {
-            write(&mut Cursor::new(&mut self.bytes[new]));
-        }
-        fits
-    }
-
-    /// The fields, as tag and place.
-    fn fields(&self) -> impl Iterator<Item = (u8, Range<usize>)> {
-        let written = self.written();
-        let mut at = 0;
-        std::iter::from_fn(move || {
-            let tag = *written.get(at)?;
-            let start = at;
-            let (len, content) = varint(written, at + 1);
-            at = content + len;
-            Some((tag, start..at))
-        })
-    }
-
-    /// `Span.trace_state`, which stands first.
-    #[cold]
-    fn trace_state(&self) -> &str {
-        let field = self.field(tag::TRACE_STATE).unwrap_or_default();
-        std::str::from_utf8(self.content(field)).unwrap_or_default()
-    }
-
-    fn field(&self, wanted: u8) -> Option<Range<usize>> {
-        self.fields()
-            .find(|(tag, _)| *tag == wanted)
-            .map(|(_, place)| place)
-    }
-
-    /// What the field at this place holds.
-    fn content(&self, field: Range<usize>) -> &[u8] {
-        let (_, content) = varint(&self.bytes, field.start + 1);
-        &self.bytes[content..field.end]
-    }
-
-    #[cold]
-    fn has_attribute(&self, key: Key<'_>) -> bool {
-        self.attribute(key).is_some()
-    }
-
-    fn attribute(&self, key: Key<'_>) -> Option<Range<usize>> {
-        let mut attributes = self.fields().filter(|(tag, _)| *tag == tag::ATTRIBUTES);
-        let found = attributes.find(|(_, place)| {
-            let key_value = self.content(place.clone());
-            key_of(key_value) == key.text().as_bytes()
-        });
-        found.map(|(_, place)| place)
-    }
-
-    /// Formats a text where it is in nobody's way; gives it with the room that is left, which is
-    /// enough for the text and what goes with it.
-    fn format(&mut self, text: &dyn fmt::Display, with_it: usize) -> (&mut [u8], &str) {
-        let free = &mut self.bytes[self.len..];
-        let buffer = free.len().saturating_sub(with_it) / 2;
-        let (room, buffer) = free.split_at_mut(free.len() - buffer);
-        let mut writer = TextWriter { buffer, len: 0 };
-        // Fails when the buffer is full: then the text is cut.
-        let _ = fmt::write(&mut writer, format_args!("{text}"));
-        let TextWriter { buffer, len } = writer;
-        (
-            room,
-            std::str::from_utf8(&buffer[..len]).unwrap_or_default(),
-        )
-    }
-
-    /// Replaces the attribute with this key; without room for the new value it goes.
-    #[cold]
-    fn replace_attribute(&mut self, attribute: &KeyValueRef<'_>, limits: &SpanLimits) -> bool {
-        let len = value::attribute_len(attribute, limits);
-        let Some(old) = self.attribute(attribute.key) else {
-            return false;
-        };
-        let replaced = self.replace(old, len, |out| encode_attribute(attribute, limits, out));
-        self.attributes -= u32::from(!replaced);
-        replaced
-    }
-
-    fn add_display(&mut self, key: Key<'_>, text: &dyn fmt::Display, limits: &SpanLimits) -> bool {
-        if let Some(old) = self.attribute(key) {
-            self.replace(old, 0, |_| {});
-            self.attributes -= 1;
-        }
-        if self.attributes == limits.attribute_count {
-            return false;
-        }
-        let headers = 16;
-        let (room, text) = self.format(text, headers + key.text().len());
-        let attribute = &KeyValueRef::new(key, text);
-        let len = value::attribute_len(attribute, limits);
-        let Some(room) = room.get_mut(..len) else {
-            return false;
-        };
-        encode_attribute(attribute, limits, &mut Cursor::new(room));
-        self.len += len;
-        self.keys |= key.fingerprint();
-        self.attributes += 1;
-        true
-    }
-
-    #[inline(never)]
-    fn add_event(&mut self, event: &EventRef<'_>, limits: &SpanLimits) -> bool {
-        let event = event.as_event();
-        let len = encode::event_len(&event, limits);
-        let added = self.events < limits.event_count
-            && self.append(len, |out| encode::encode_event(&event, limits, out));
-        self.events += u32::from(added);
-        added
-    }
-
-    fn add_exception(&mut self, error: &dyn fmt::Display, time: u64, limits: &SpanLimits) -> bool {
-        if self.events == limits.event_count {
-            return false;
-        }
-        let time_and_names_and_headers = 64;
-        let (room, message) = self.format(error, time_and_names_and_headers);
-        let attributes = [KeyValueRef::new(crate::key!("exception.message"), message)];
-        let event = EventRef {
-            attributes: &attributes,
-            ..EventRef::new("exception", time)
-        };
-        let event = event.as_event();
-        let len = encode::event_len(&event, limits);
-        let Some(room) = room.get_mut(..len) else {
-            return false;
-        };
-        encode::encode_event(&event, limits, &mut Cursor::new(room));
-        self.len += len;
-        self.events += 1;
-        true
-    }
-
-    #[inline(never)]
-    fn add_link(&mut self, link: &LinkRef<'_>, limits: &SpanLimits) -> bool {
-        let link = link.as_link();
-        let len = encode::link_len(&link, limits);
-        let added = self.links < limits.link_count
-            && self.append(len, |out| encode::encode_link(&link, limits, out));
-        self.links += u32::from(added);
-        added
-    }
-
-    /// Holds a status with a description, if there is room, and no other any more.
-    fn describe(&mut self, status: StatusRef<'_>) {
-        if self.described
-            && let Some(old) = self.field(tag::STATUS)
-        {
-            self.replace(old, 0, |_| {});
-        }
-        self.described = matches!(status, StatusRef::Error(description) if !description.is_empty())
-            && self.append(encode::status_len(status), |out| {
-                encode::encode_status(status, out);
-            });
-    }
-}
-
-/// A varint that was written here, and where it ends.
-fn varint(bytes: &[u8], mut at: usize) -> (usize, usize) {
-    let (mut value, mut shift) = (0, 0);
-    loop {
-        let byte = bytes[at];
-        value |= usize::from(byte & 0x7f) << shift;
-        at += 1;
-        if byte < 0x80 {
-            return (value, at);
-        }
-        shift += 7;
-    }
-}
-
-/// `KeyValue.key` of an encoded attribute.
-fn key_of(key_value: &[u8]) -> &[u8] {
-    match key_value {
-        [tag::KEY, ..] => {
-            let (len, start) = varint(key_value, 1);
-            &key_value[start..start + len]
-        }
-        _ => &[],
-    }
-}
-
-/// Writes text into a fixed room, as many whole characters as fit.
-struct TextWriter<'b> {
-    buffer: &'b mut [u8],
-    len: usize,
-}
-
-impl fmt::Write for TextWriter<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let fits = floor_char_boundary(text, self.buffer.len() - self.len);
-        self.buffer[self.len..self.len + fits].copy_from_slice(&text.as_bytes()[..fits]);
-        self.len += fits;
-        if fits < text.len() {
-            Err(fmt::Error)
-        } else {
-            Ok(())
-        }
-    }
-}
-
-/// The longest beginning of `text` in whole characters that has at most `max` bytes.
-fn floor_char_boundary(text: &str, max: usize) -> usize {
-    if text.len() <= max {
-        return text.len();
-    }
-    (0..=max)
-        .rev()
-        .find(|&at| text.is_char_boundary(at))
-        .unwrap_or(0)
-}
+use crate::otlp::page::{Scratch, floor_char_boundary};
+use crate::otlp::wire::{Cursor, non_empty_len, tag};
+use crate::span::{EventRef, LinkRef, SpanKind, StatusRef};
 
 /// The name of a span that got no scratch memory.
 #[derive(Clone, Copy)]
@@ -409,11 +100,7 @@ impl Said {
                 ..Self::NOTHING
             };
         };
-        scratch.clear();
-        if !trace_state.is_empty() {
-            append_trace_state(&mut scratch, trace_state);
-        }
-        append_name(&mut scratch, name);
+        scratch.begin(trace_state, name);
         Self {
             scratch: Some(scratch),
             ..Self::NOTHING
@@ -433,10 +120,7 @@ impl Said {
 
     #[inline]
     pub(crate) fn trace_state(&self) -> &str {
-        match &self.scratch {
-            Some(page) if page.written().first() == Some(&tag::TRACE_STATE) => page.trace_state(),
-            _ => "",
-        }
+        (self.scratch.as_ref()).map_or("", |scratch| scratch.trace_state())
     }
 
     pub(crate) fn has_failed(&self) -> bool {
@@ -445,37 +129,18 @@ impl Said {
 
     #[cold]
     pub(crate) fn set_name(&mut self, name: Name<'_>) {
-        let Some(scratch) = &mut self.scratch else {
-            self.short_name = ShortName::new(name.text());
-            return;
-        };
-        if let Some(old) = scratch.field(tag::NAME) {
-            scratch.replace(old, 0, |_| {});
+        match &mut self.scratch {
+            Some(scratch) => scratch.set_name(name),
+            None => self.short_name = ShortName::new(name.text()),
         }
-        append_name(scratch, name);
     }
 
     /// Sets an attribute; the last one with a key wins.
     #[inline(always)]
     pub(crate) fn attribute(&mut self, attribute: &KeyValueRef<'_>, limits: &SpanLimits) {
-        let Some(scratch) = self.scratch.as_deref_mut() else {
-            self.dropped.attributes += 1;
-            return;
-        };
-        let bit = attribute.key.fingerprint();
-        if scratch.keys & bit != 0 && scratch.has_attribute(attribute.key) {
-            self.dropped.attributes += u32::from(!scratch.replace_attribute(attribute, limits));
-            return;
-        }
-        let len = value::attribute_len(attribute, limits);
-        if scratch.attributes < limits.attribute_count
-            && scratch.append(len, |out| encode_attribute(attribute, limits, out))
-        {
-            scratch.keys |= bit;
-            scratch.attributes += 1;
-        } else {
-            self.dropped.attributes += 1;
-        }
+        let scratch = self.scratch.as_deref_mut();
+        let added = scratch.is_some_and(|page| page.attribute(attribute, limits));
+        count_dropped(!added, &mut self.dropped.attributes);
     }
 
     /// As [`attribute`](Self::attribute), with a value that is formatted in place.
@@ -488,14 +153,14 @@ impl Said {
     ) {
         let scratch = self.scratch.as_deref_mut();
         let added = scratch.is_some_and(|page| page.add_display(key, text, limits));
-        self.dropped.attributes += u32::from(!added);
+        count_dropped(!added, &mut self.dropped.attributes);
     }
 
     #[inline(always)]
     pub(crate) fn event(&mut self, event: &EventRef<'_>, limits: &SpanLimits) {
         let scratch = self.scratch.as_deref_mut();
         let added = scratch.is_some_and(|page| page.add_event(event, limits));
-        self.dropped.events += u32::from(!added);
+        count_dropped(!added, &mut self.dropped.events);
     }
 
     /// An event `exception` with the error's message, as much of it as has room.
@@ -503,14 +168,14 @@ impl Said {
     pub(crate) fn exception(&mut self, error: &dyn fmt::Display, time: u64, limits: &SpanLimits) {
         let scratch = self.scratch.as_deref_mut();
         let added = scratch.is_some_and(|page| page.add_exception(error, time, limits));
-        self.dropped.events += u32::from(!added);
+        count_dropped(!added, &mut self.dropped.events);
     }
 
     #[inline(always)]
     pub(crate) fn link(&mut self, link: &LinkRef<'_>, limits: &SpanLimits) {
         let scratch = self.scratch.as_deref_mut();
         let added = scratch.is_some_and(|page| page.add_link(link, limits));
-        self.dropped.links += u32::from(!added);
+        count_dropped(!added, &mut self.dropped.links);
     }
 
     /// Ok beats Error beats Unset; of several errors the last counts.
@@ -534,7 +199,7 @@ impl Said {
     #[inline]
     fn len(&self) -> usize {
         let fields = match &self.scratch {
-            Some(scratch) => scratch.len,
+            Some(scratch) => scratch.written().len(),
             None => non_empty_len(self.short_name.as_bytes()),
         };
         fields + encode::dropped_len(self.dropped) + encode::status_len(self.bare_status())
@@ -564,8 +229,13 @@ impl Said {
 
     #[inline]
     fn is_described(&self) -> bool {
-        (self.scratch.as_ref()).is_some_and(|scratch| scratch.described)
+        (self.scratch.as_ref()).is_some_and(|scratch| scratch.is_described())
     }
+}
+
+#[inline(always)]
+fn count_dropped(is_dropped: bool, count: &mut u32) {
+    *count = count.saturating_add(u32::from(is_dropped));
 }
 
 impl Draft {
@@ -618,42 +288,6 @@ impl Draft {
     fn flags(&self) -> u32 {
         encode::span_flags(self.place.trace_flags, Some(self.place.parent_is_remote))
     }
-}
-
-#[inline(always)]
-fn encode_attribute(attribute: &KeyValueRef<'_>, limits: &SpanLimits, out: &mut Cursor<'_>) {
-    value::encode_attribute(tag::ATTRIBUTES, attribute, limits, out);
-}
-
-/// One that takes more than half is not worth what it would leave.
-#[cold]
-fn append_trace_state(page: &mut Page, trace_state: &str) {
-    let state = trace_state.as_bytes();
-    if state.len() < page.bytes.len() / 2 {
-        page.append(delimited_len(state.len()), |out| {
-            out.delimited(tag::TRACE_STATE, state);
-        });
-    }
-}
-
-#[inline]
-fn append_name(page: &mut Page, name: Name<'_>) {
-    let len = name
-        .wire()
-        .map_or_else(|| non_empty_len(name.text().as_bytes()), <[u8]>::len);
-    if !page.append(len, |out| encode::encode_name(name, out)) {
-        append_long_name(page, name.text());
-    }
-}
-
-/// As much of the name as leaves room for other things.
-#[cold]
-fn append_long_name(page: &mut Page, name: &str) {
-    let cut = &name[..floor_char_boundary(name, page.room() / 2)];
-    let cut = Name::from(cut);
-    page.append(non_empty_len(cut.text().as_bytes()), |out| {
-        encode::encode_name(cut, out)
-    });
 }
 
 #[cfg(all(test, not(loom)))]

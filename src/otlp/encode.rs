@@ -122,13 +122,9 @@ impl<K: AsKeyValue, E: AsEvent, L: AsLink> SpanFields<'_, K, E, L> {
     #[inline]
     pub(crate) fn measure(&self) -> SpanLen {
         let limits = self.limits;
-        let name = match self.name.wire() {
-            Some(wire) => wire.len(),
-            None => non_empty_len(self.name.text().as_bytes()),
-        };
         let body = fixed_len(self.parent_span_id != 0, self.start_time, self.end_time)
             + non_empty_len(self.trace_state.as_bytes())
-            + name
+            + name_len(self.name)
             + self.attributes.len(limits)
             + self
                 .events
@@ -195,6 +191,14 @@ pub(super) fn fixed_len(has_parent: bool, start_time: u64, end_time: u64) -> usi
     const TRACE_ID_SPAN_ID_KIND: usize = 18 + 10 + 2;
     let parent = if has_parent { 10 } else { 0 };
     TRACE_ID_SPAN_ID_KIND + parent + fixed64_len(start_time) + fixed64_len(end_time)
+}
+
+#[inline]
+pub(super) fn name_len(name: Name<'_>) -> usize {
+    match name.wire() {
+        Some(wire) => wire.len(),
+        None => non_empty_len(name.text().as_bytes()),
+    }
 }
 
 #[inline]

@@ -2,7 +2,7 @@
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use crate::otlp::draft::Scratch;
+use crate::otlp::Scratch;
 
 /// Where a span that ended on another thread gives its memory back to.
 pub(super) type Home = Sender<Scratch>;
