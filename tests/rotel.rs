@@ -9,8 +9,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use otlp_collector::{
-    AnyValue, AnyValueRef, Collector, Config, KeyValue, KeyValueRef, NO_PARENT, Recorder, Span,
-    SpanKind, SpanRef, Status, StatusRef,
+    AnyValue, Collector, Config, Event, EventRef, KeyValue, KeyValueRef, Link, LinkRef, NO_PARENT,
+    Recorder, Span, SpanContext, SpanKind, SpanRef, Status, StatusRef, TraceState,
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -37,6 +37,9 @@ fn the_rotel_agent_understands_every_span() {
         for span in family("recorded") {
             record(&recorder, &span);
             sent.push(span);
+        }
+        for span in family("opened") {
+            sent.push(open_and_end(&recorder, span));
         }
         // So that there are several requests, some of one family and some of more.
         if round % 5 == 0 {
@@ -84,6 +87,7 @@ fn family(name: &'static str) -> Vec<Span> {
             family.push(child);
         }
     }
+    family.push(rich(&parent));
     // The emptiest span, with the extremes of time.
     family.push(Span {
         start_time: 1,
@@ -91,6 +95,34 @@ fn family(name: &'static str) -> Vec<Span> {
         ..Span::child_of(&parent, "")
     });
     family
+}
+
+/// A span that says all that can be said about one.
+fn rich(parent: &Span) -> Span {
+    let event = Event {
+        attributes: attributes(),
+        dropped_attributes_count: 6,
+        ..Event::new("cache miss")
+    };
+    let link = Link {
+        attributes: vec![KeyValue::new("why", "cause")],
+        dropped_attributes_count: 8,
+        ..Link::new(SpanContext {
+            trace_state: TraceState::parse("rojo=3").unwrap(),
+            ..SpanContext::new([0xab; 16], [0xcd; 8])
+        })
+    };
+    Span {
+        end_time: parent.end_time,
+        trace_state: "rojo=1,congo=2".into(),
+        parent_is_remote: Some(true),
+        dropped_attributes_count: 3,
+        events: vec![event],
+        dropped_events_count: 4,
+        links: vec![link],
+        dropped_links_count: 5,
+        ..Span::child_of(parent, "rich")
+    }
 }
 
 /// Every type of value, with the values that are easy to get wrong.
@@ -112,37 +144,112 @@ fn attributes() -> Vec<KeyValue> {
         KeyValue::new("double.negative", -2.5e-9),
         KeyValue::new("double.infinite", f64::INFINITY),
         KeyValue::new("double.nan", f64::NAN),
+        KeyValue::new("bytes", vec![0_u8, 1, 0xff]),
+        KeyValue::new(
+            "array",
+            vec![
+                AnyValue::from(1),
+                AnyValue::from("two"),
+                AnyValue::from(vec![3.5]),
+            ],
+        ),
+        KeyValue::new(
+            "list",
+            vec![KeyValue::new(
+                "inner",
+                vec![KeyValue::new("innermost", true)],
+            )],
+        ),
+        KeyValue::new("empty", AnyValue::Empty),
     ]
 }
 
 /// Records an owned span by way of the borrowed one.
 fn record(recorder: &Recorder, span: &Span) {
-    let attributes: Vec<_> = span.attributes.iter().map(borrowed).collect();
+    let attributes = borrowed(&span.attributes);
+    let of_events: Vec<_> = (span.events.iter())
+        .map(|event| borrowed(&event.attributes))
+        .collect();
+    let events: Vec<_> = (span.events.iter().zip(&of_events))
+        .map(|(event, attributes)| EventRef {
+            attributes,
+            dropped_attributes_count: event.dropped_attributes_count,
+            ..EventRef::new(&event.name, event.time)
+        })
+        .collect();
+    let of_links: Vec<_> = (span.links.iter())
+        .map(|link| borrowed(&link.attributes))
+        .collect();
+    let links: Vec<_> = (span.links.iter().zip(&of_links))
+        .map(|(link, attributes)| LinkRef {
+            attributes,
+            dropped_attributes_count: link.dropped_attributes_count,
+            ..LinkRef::new(&link.context)
+        })
+        .collect();
     let span = SpanRef {
         parent_span_id: span.parent_span_id,
+        trace_state: &span.trace_state,
         kind: span.kind,
         start_time: span.start_time,
         end_time: span.end_time,
         attributes: &attributes,
-        status: match &span.status {
-            Status::Unset => StatusRef::Unset,
-            Status::Ok => StatusRef::Ok,
-            Status::Error(message) => StatusRef::Error(message),
-        },
+        dropped_attributes_count: span.dropped_attributes_count,
+        events: &events,
+        dropped_events_count: span.dropped_events_count,
+        links: &links,
+        dropped_links_count: span.dropped_links_count,
+        status: status_ref(&span.status),
         ..SpanRef::new(span.trace_id, span.span_id, &span.name)
     };
     recorder.record(&span).unwrap();
 }
 
-fn borrowed(attribute: &KeyValue) -> KeyValueRef<'_> {
-    let value = match &attribute.value {
-        AnyValue::String(text) => AnyValueRef::String(text),
-        AnyValue::Bool(truth) => AnyValueRef::Bool(*truth),
-        AnyValue::Int(number) => AnyValueRef::Int(*number),
-        AnyValue::Double(number) => AnyValueRef::Double(*number),
-        other => panic!("{other:?} is not known here"),
+/// Records a span like this as an open one; gives it as it is sent.
+fn open_and_end(recorder: &Recorder, mut span: Span) -> Span {
+    let parent = SpanContext {
+        trace_state: TraceState::parse(&span.trace_state).unwrap().into_owned(),
+        ..SpanContext::new(span.trace_id, span.parent_span_id)
     };
-    KeyValueRef::new(&attribute.key, value)
+    let builder = recorder.span_builder(&span.name).kind(span.kind);
+    let builder = builder.parent(Some(&parent)).start_time(span.start_time);
+    let mut open = builder.start();
+    for attribute in &span.attributes {
+        open.attribute(&attribute.key, "overwritten")
+            .attribute(&attribute.key, &attribute.value);
+    }
+    for event in &span.events {
+        open.event_at(&EventRef {
+            attributes: &borrowed(&event.attributes),
+            dropped_attributes_count: event.dropped_attributes_count,
+            ..EventRef::new(&event.name, event.time)
+        });
+    }
+    for link in &span.links {
+        open.link(&LinkRef {
+            attributes: &borrowed(&link.attributes),
+            dropped_attributes_count: link.dropped_attributes_count,
+            ..LinkRef::new(&link.context)
+        });
+    }
+    open.set_status(status_ref(&span.status));
+    (span.trace_id, span.span_id) = (open.context().trace_id, open.context().span_id);
+    open.end_at(span.end_time).unwrap();
+    span
+}
+
+fn status_ref(status: &Status) -> StatusRef<'_> {
+    match status {
+        Status::Unset => StatusRef::Unset,
+        Status::Ok => StatusRef::Ok,
+        Status::Error(message) => StatusRef::Error(message),
+    }
+}
+
+fn borrowed(attributes: &[KeyValue]) -> Vec<KeyValueRef<'_>> {
+    (attributes.iter())
+        .map(|attribute| KeyValueRef::new(&attribute.key, &attribute.value))
+        .collect()
 }
 
 // ---- What is printed ----
@@ -165,8 +272,17 @@ fn compare_resources(printed: &str) {
     ];
     let requests: Vec<_> = printed.split("ResourceSpans #").skip(1).collect();
     assert!(requests.len() > 1, "not several requests: {printed}");
+    let known_elsewhere = ["process.", "host.name", "host.arch", "os."];
     for request in requests {
-        let head: Vec<_> = request.lines().take(expected.len()).collect();
+        let is_ours = |line: &&str| {
+            let key = line.strip_prefix("     -> ").unwrap_or("");
+            !known_elsewhere.iter().any(|start| key.starts_with(start))
+        };
+        let head: Vec<_> = request
+            .lines()
+            .filter(is_ours)
+            .take(expected.len())
+            .collect();
         assert_eq!(head, expected);
     }
 }
@@ -182,7 +298,12 @@ fn compare_spans(printed: &str, sent: &[Span]) {
     expected.sort_unstable();
     assert_eq!(printed.len(), expected.len());
     for (printed, expected) in printed.iter().zip(&expected) {
-        assert!(printed == expected, "{printed}\nis not\n{expected}");
+        assert!(
+            printed == expected,
+            "{printed}
+is not
+{expected}"
+        );
     }
 }
 
@@ -199,15 +320,48 @@ fn as_printed(span: &Span) -> String {
         format!("    ID             : {}", hex(&span.span_id)),
         format!("    Name           : {}", span.name),
         format!("    Kind           : {}", kind(span.kind)),
-        format!("Start time: {}", span.start_time),
-        format!("End time: {}", span.end_time),
     ];
+    if !span.trace_state.is_empty() {
+        lines.push(format!("    TraceState     : {}", span.trace_state));
+    }
+    lines.push(format!("Start time: {}", span.start_time));
+    lines.push(format!("End time: {}", span.end_time));
     lines.extend(status(&span.status));
     if !span.attributes.is_empty() {
         lines.push("Attributes:".to_string());
     }
     lines.extend(span.attributes.iter().map(attribute));
+    if !span.events.is_empty() {
+        lines.push("Events:".to_string());
+    }
+    for (number, event) in span.events.iter().enumerate() {
+        lines.push(format!("SpanEvent #{number}"));
+        lines.push(format!("     -> Name: {}", event.name));
+        lines.push(format!("     -> Timestamp: {}", event.time));
+        lines.extend(further(event.dropped_attributes_count, &event.attributes));
+    }
+    if !span.links.is_empty() {
+        lines.push("Links:".to_string());
+    }
+    for (number, link) in span.links.iter().enumerate() {
+        lines.push(format!("SpanLink #{number}"));
+        lines.push(format!("     -> Trace ID: {}", hex(&link.context.trace_id)));
+        lines.push(format!("     -> ID: {}", hex(&link.context.span_id)));
+        let state = link.context.trace_state.as_str();
+        lines.push(format!("     -> TraceState: {state}"));
+        lines.extend(further(link.dropped_attributes_count, &link.attributes));
+    }
     lines.join("\n")
+}
+
+/// What ends an event and a link.
+fn further(dropped: u32, attributes: &[KeyValue]) -> Vec<String> {
+    let mut lines = vec![
+        format!("     -> DroppedAttributesCount: {dropped}"),
+        "     -> Attributes::".to_string(),
+    ];
+    lines.extend((attributes.iter()).map(|it| format!("     {}", attribute(it))));
+    lines
 }
 
 fn hex(id: &[u8]) -> String {
@@ -245,14 +399,28 @@ fn status(status: &Status) -> Vec<String> {
 }
 
 fn attribute(attribute: &KeyValue) -> String {
-    let value = match &attribute.value {
+    format!("     -> {}: {}", attribute.key, value(&attribute.value))
+}
+
+fn value(of: &AnyValue) -> String {
+    match of {
+        AnyValue::Empty => "Empty".to_string(),
         AnyValue::String(text) => format!("Str({text})"),
         AnyValue::Bool(truth) => format!("Bool({truth})"),
         AnyValue::Int(number) => format!("Int({number})"),
         AnyValue::Double(number) => format!("Double({number})"),
+        AnyValue::Bytes(bytes) => format!("Bytes({bytes:?})"),
+        AnyValue::Array(values) => {
+            let values: Vec<_> = values.iter().map(value).collect();
+            format!("Slice({})", values.join(", "))
+        }
+        AnyValue::KeyValueList(values) => {
+            let inner = |inner: &KeyValue| format!("{}:{}", inner.key, value(&inner.value));
+            let values: Vec<_> = values.iter().map(inner).collect();
+            format!("Map({})", values.join(", "))
+        }
         other => panic!("{other:?} is not known here"),
-    };
-    format!("     -> {}: {value}", attribute.key)
+    }
 }
 
 // ---- The agent ----

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use otlp_collector::testing::Receiver;
 use otlp_collector::{
-    Collector, Config, KeyValueRef, Overflow, Recorder, Refused, SpanKind, SpanRef,
+    Collector, Config, EventRef, KeyValueRef, Overflow, Recorder, Refused, SpanKind, SpanRef,
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -128,27 +128,48 @@ fn record_marked(situation: &str, recorder: &Recorder, spans: u64) -> u64 {
     refused
 }
 
-/// Records so many spans; tells how many were refused because the buffer was full.
+/// Records so many spans, finished and open ones in turn; tells how many were refused because the
+/// buffer was full.
 fn record(recorder: &Recorder, spans: u64) -> u64 {
     let mut refused = 0;
-    for i in 0..spans {
-        let attributes = [
-            KeyValueRef::new("http.request.method", "GET"),
-            KeyValueRef::new("http.response.status_code", 200),
-        ];
-        let span = SpanRef {
-            kind: SpanKind::Server,
-            // Set, since not every machine can tell the time without a system call.
-            start_time: 1_700_000_000_000_000_000 + i,
-            end_time: 1_700_000_000_000_000_500 + i,
-            attributes: &attributes,
-            ..SpanRef::new(recorder.trace_id(), recorder.span_id(), "GET /orders")
+    for number in 0..spans {
+        let result = if number % 2 == 0 {
+            record_finished(recorder, number)
+        } else {
+            record_open(recorder, number)
         };
-        match recorder.record(&span) {
+        match result {
             Ok(()) => {}
             Err(Refused::BufferFull) => refused += 1,
             Err(other) => panic!("{other}"),
         }
     }
     refused
+}
+
+// Times are given, since not every machine can tell the time without a system call.
+const START: u64 = 1_700_000_000_000_000_000;
+
+fn record_finished(recorder: &Recorder, number: u64) -> Result<(), Refused> {
+    let attributes = [
+        KeyValueRef::new("http.request.method", "GET"),
+        KeyValueRef::new("http.response.status_code", 200),
+    ];
+    recorder.record(&SpanRef {
+        kind: SpanKind::Server,
+        start_time: START + number,
+        end_time: START + number + 500,
+        attributes: &attributes,
+        ..SpanRef::new(recorder.trace_id(), recorder.span_id(), "GET /orders")
+    })
+}
+
+fn record_open(recorder: &Recorder, number: u64) -> Result<(), Refused> {
+    let builder = recorder.span_builder("GET /orders").kind(SpanKind::Server);
+    let mut span = builder.start_time(START + number).start();
+    span.attribute("http.request.method", "GET")
+        .attribute("http.response.status_code", 500)
+        .attribute("http.response.status_code", 200)
+        .event_at(&EventRef::new("cache miss", START + number + 1));
+    span.end_at(START + number + 500)
 }
