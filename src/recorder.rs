@@ -127,7 +127,7 @@ impl Recorder {
         }
     }
 
-    /// Starts a span now: a root, if it is sampled.
+    /// Starts a root span now. Whether it records anything is the sampler's decision.
     #[inline]
     pub fn start<'n>(&self, name: impl Into<Name<'n>>) -> OpenSpan<'_> {
         self.span_builder(name).start()

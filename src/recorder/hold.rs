@@ -1,4 +1,8 @@
 //! Finished spans that wait for their local root's decision.
+//!
+//! They wait beside the slabs, not uncommitted at the end of one: so traces can be interleaved, an
+//! undecided one holds up no other span, and memory that is dropped and used again stays in the
+//! cache. A kept trace costs one more copy for it.
 
 use crate::id::TraceId;
 use crate::sampler::{KeepIf, TailSampling};

@@ -25,20 +25,48 @@ fn scope_spans(message: &[u8]) -> Option<u64> {
     })
 }
 
-/// 1, if the span has ids, a readable name and well-formed attributes.
+/// 1, if the span has ids, a readable name and well-formed attributes, events and links.
 fn span(message: &[u8]) -> Option<u64> {
     let mut ids = 0;
     sum(message, |field, content| {
         match field {
             1 => ids += u32::from(content.len() == 16 && content != [0; 16]),
             2 => ids += u32::from(content.len() == 8 && content != [0; 8]),
-            5 => check_text(content)?,
+            3 | 5 => check_text(content)?,
             9 => check_key_value(content)?,
+            11 => check_event(content)?,
+            13 => check_link(content)?,
+            15 => check_status(content)?,
             _ => {}
         }
         Some(0)
     })?;
     (ids == 2).then_some(1)
+}
+
+fn check_event(message: &[u8]) -> Option<()> {
+    each(message, |field, content| match field {
+        2 => check_text(content),
+        3 => check_key_value(content),
+        _ => None,
+    })
+}
+
+fn check_link(message: &[u8]) -> Option<()> {
+    each(message, |field, content| match field {
+        1 => (content.len() == 16).then_some(()),
+        2 => (content.len() == 8).then_some(()),
+        3 => check_text(content),
+        4 => check_key_value(content),
+        _ => None,
+    })
+}
+
+fn check_status(message: &[u8]) -> Option<()> {
+    each(message, |field, content| match field {
+        2 => check_text(content),
+        _ => None,
+    })
 }
 
 /// Checks the attributes of a message that has them in this field.
@@ -68,7 +96,9 @@ fn check_value(message: &[u8]) -> Option<()> {
         let field = field.ok()?;
         match (field.number, field.value) {
             (1, Value::Bytes(text)) => check_text(text)?,
-            (2 | 3, Value::Varint(_)) | (4, Value::Fixed64(_)) | (5..=7, Value::Bytes(_)) => {}
+            (2 | 3, Value::Varint(_)) | (4, Value::Fixed64(_)) | (7, Value::Bytes(_)) => {}
+            (5, Value::Bytes(values)) => each(values, |_, value| check_value(value))?,
+            (6, Value::Bytes(values)) => each(values, |_, value| check_key_value(value))?,
             _ => return None,
         }
     }
@@ -77,6 +107,11 @@ fn check_value(message: &[u8]) -> Option<()> {
 
 fn check_text(bytes: &[u8]) -> Option<()> {
     std::str::from_utf8(bytes).ok().map(drop)
+}
+
+/// Checks the length-delimited fields of a message.
+fn each(message: &[u8], mut check: impl FnMut(u32, &[u8]) -> Option<()>) -> Option<()> {
+    sum(message, |field, content| check(field, content).map(|()| 0)).map(drop)
 }
 
 /// Walks all fields; sums up what `count` says of the length-delimited ones.
@@ -128,6 +163,18 @@ mod tests {
             ..valid.clone()
         };
         assert_eq!(spans(&request(&[valid.clone(), without_id])), None);
+        let mut nested = valid.clone();
+        nested
+            .events
+            .push(crate::otlp::proto::span::Event::default());
+        nested.links.push(crate::otlp::proto::span::Link {
+            trace_id: vec![1; 16],
+            span_id: vec![2; 8],
+            ..Default::default()
+        });
+        assert_eq!(spans(&request(&[nested.clone()])), Some(1));
+        nested.links[0].span_id.pop();
+        assert_eq!(spans(&request(&[nested])), None);
         let mut truncated = request(&[valid]);
         truncated.pop();
         assert_eq!(spans(&truncated), None);
