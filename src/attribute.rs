@@ -6,6 +6,7 @@ mod prepared;
 use std::borrow::Cow;
 use std::fmt;
 
+pub(crate) use prepared::Keys;
 pub use prepared::{Key, Name, prepare};
 
 /// An attribute: a key and its value.
@@ -95,15 +96,20 @@ impl<'a> KeyValueRef<'a> {
 
 /// A borrowed [`AnyValue`].
 ///
+/// Made by `From`, and so by what takes `impl Into<AnyValueRef>`, of: `&str`, `&String`, `bool`,
+/// integers of up to 64 bits (those larger than OTLP's `i64` are sent as text), `f32`, `f64`; of
+/// `&[u8]` as bytes; of `&[T]`, `&[T; N]` and `&Vec<T>` as arrays, where `T` is `&str`, `String`,
+/// `bool`, `i64`, `f64` or a value; of `&[KeyValueRef]` and `&[KeyValue]` as lists; of `&AnyValue`.
+///
 /// ```
 /// use otlp_collector::{AnyValueRef, KeyValueRef};
 ///
 /// let shards = [3_i64, 5, 8];
 /// let nested = [
-///     KeyValueRef::new("shards", &shards[..]),
-///     KeyValueRef::new("digest", &b"\x01\x02"[..]),
+///     KeyValueRef::new("shards", &shards),
+///     KeyValueRef::new("digest", b"\x01\x02"),
 /// ];
-/// let attribute = KeyValueRef::new("db.plan", AnyValueRef::from(&nested[..]));
+/// let attribute = KeyValueRef::new("db.plan", &nested);
 /// # let _ = attribute;
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -118,6 +124,9 @@ pub enum AnyValueRef<'a> {
     Bool(bool),
     /// A whole number.
     Int(i64),
+    /// A whole number that may be larger than OTLP's integers: then it is sent as text, as the
+    /// specification has it.
+    Uint(u64),
     /// A number.
     Double(f64),
     /// Bytes.
@@ -193,10 +202,10 @@ impl fmt::Debug for ArrayRef<'_> {
 
 /// Borrowed values by key, in whatever form the caller has them; made by `From`.
 #[derive(Clone, Copy)]
-pub struct KeyValueListRef<'a>(List<'a>);
+pub struct KeyValueListRef<'a>(pub(crate) List<'a>);
 
 #[derive(Clone, Copy)]
-enum List<'a> {
+pub(crate) enum List<'a> {
     Borrowed(&'a [KeyValueRef<'a>]),
     Owned(&'a [KeyValue]),
 }

@@ -167,7 +167,10 @@ impl Collector {
         let max = self.inner.settings.recorders_max;
         self.inner.recorders.recorder(max).ok_or_else(|| {
             Error::resources(
-                format!("there are {max} recorders already: raise recorders_max"),
+                format!(
+                    "there are {max} recorders, and scopes they write to, already: raise \
+                     recorders_max"
+                ),
                 None,
             )
         })
@@ -290,7 +293,8 @@ impl Collector {
         affinity::cores()
     }
 
-    /// Waits until every span that was recorded before, on any thread, has an outcome.
+    /// Waits until every span that was accepted before, on any thread, has an outcome. Spans that
+    /// are open, or held by [`TailSampling`](crate::TailSampling), are not waited for.
     ///
     /// What waits for a backoff is tried again at once, unless the endpoint itself has asked for
     /// the wait. An outcome may also be that the endpoint
@@ -341,6 +345,7 @@ impl Collector {
         Stats {
             network: self.inner.network_stats(),
             ledger: self.ledger(),
+            spans_without_memory: self.inner.shared.counters.spans_without_memory(),
         }
     }
 

@@ -11,7 +11,7 @@ use crate::attribute::KeyValue;
 use crate::buffer::{HEADER_BYTES, PAGE_BYTES};
 use crate::error::Error;
 use crate::id::IdGenerator;
-use crate::limits::SpanLimits;
+use crate::limits::{LOOKED_AT_MAX, SpanLimits};
 use crate::otlp::Envelope;
 use crate::sampler::{Sampler, TailSampling};
 use crate::scope::InstrumentationScope;
@@ -57,16 +57,20 @@ pub struct Config {
     pub tail_sampling: Option<TailSampling>,
     /// How much a span may say. Default: as the specification has it.
     pub span_limits: SpanLimits,
-    /// Where recorders take new ids from. Default [`IdGenerator::Random`].
+    /// Where recorders take new ids from. Default [`IdGenerator::Random`]. (Those of
+    /// [`Span::new`](crate::Span::new) are random in any case.)
     pub id_generator: IdGenerator,
-    /// Spans that can be open on one recorder at a time and say all they are to say. Default 32,
-    /// at most 65,536. Further ones lose what [`OpenSpan`](crate::OpenSpan) tells.
+    /// Spans that can be open on one recorder at a time and say all they are to say, detached ones
+    /// included. Default 32, at most 65,536. Further ones lose what [`OpenSpan`](crate::OpenSpan)
+    /// tells, and are counted in
+    /// [`Stats::spans_without_memory`](crate::Stats::spans_without_memory).
     ///
     /// Memory, touched when a recorder is made: [`open_span_bytes`](Self::open_span_bytes) for
     /// each, 128 KiB by default.
     pub open_spans_max: usize,
-    /// Bytes that the name, attributes, events, links and status description of an open span can
-    /// take, encoded. Default 4,096; not more than fits into a slab.
+    /// Bytes that the name, trace state, attributes, events, links and status description of an
+    /// open span can take, encoded. Default 4,096. If it is larger than `slab_bytes` less 192, it is
+    /// taken to be that.
     pub open_span_bytes: usize,
     /// Spans of one recorder that make a batch: they are sent without waiting for
     /// [`batch_timeout_ms`](Self::batch_timeout_ms). Default 4,096. A request holds whatever is
@@ -98,7 +102,7 @@ pub struct Config {
     /// any core the process may use.
     pub worker_cores: Vec<usize>,
     /// Recorders that can exist at a time, not counting those behind `collect`. Default 1,024.
-    /// Each further instrumentation scope that a recorder writes to counts as one more.
+    /// Each further instrumentation scope that one of them writes to counts as one more.
     ///
     /// Memory, touched when a recorder is made: a slab, kept for the next one, and 24 bytes for
     /// each slab of the buffer (up to the next power of two), and 1 KiB. Besides, what open spans
@@ -184,6 +188,10 @@ const SLABS_PER_SPARE: usize = 32;
 /// The most that ids, times, kind, flags, dropped counts and a status of an open span take.
 const SPAN_FIXED_BYTES_MAX: usize = 128;
 const OPEN_SPAN_BYTES_MIN: usize = 64;
+/// What a recorder behind `collect` can have for spans of several scopes, but two slabs in any case.
+const LEASE_BYTES: usize = 1 << 20;
+/// The most that open spans, and held traces, of one recorder can be given.
+const RECORDER_BYTES_MAX: usize = 1 << 30;
 
 /// A checked [`Config`].
 pub(crate) struct Settings {
@@ -201,6 +209,8 @@ pub(crate) struct Settings {
     pub(crate) slabs: usize,
     /// Recorders behind `collect`.
     pub(crate) leases: usize,
+    /// Scopes that each of them has room for.
+    pub(crate) lease_lanes: usize,
     pub(crate) slab_bytes: usize,
     pub(crate) spans_per_slab: u32,
     pub(crate) request_bytes_max: usize,
@@ -221,6 +231,7 @@ impl Settings {
         let target = Target::parse(&config.endpoint)?;
         check_sizes(config)?;
         check_times(config)?;
+        check_limits(&config.span_limits)?;
         check_sampling(config)?;
         if config.resource_attributes.iter().any(|a| a.key.is_empty()) {
             return Err(Error::config(
@@ -260,6 +271,7 @@ impl Settings {
             batch_timeout: Duration::from_millis(config.batch_timeout_ms),
             slabs,
             leases: leases(),
+            lease_lanes: (LEASE_BYTES / slab_bytes).clamp(2, 8),
             slab_bytes,
             spans_per_slab: config.buffer_capacity.div_ceil(full_slabs) as u32,
             // In a small buffer one request must not hold all slabs while it is on the way.
@@ -283,11 +295,17 @@ impl Settings {
 impl Settings {
     /// Whether a scope leaves room for spans in a request.
     pub(crate) fn check_scope(&self, scope: &InstrumentationScope) -> Result<(), Error> {
+        if scope.attributes.iter().any(|a| a.key.is_empty()) {
+            return Err(Error::config(format!(
+                "the scope {:?} has an attribute with an empty key: name it",
+                scope.name
+            )));
+        }
         let bytes = self.slab_bytes + self.envelope.bytes_with(scope);
         if bytes > self.request_bytes_max {
             return Err(Error::config(format!(
-                "a request with the scope {:?} and one slab takes {bytes} bytes: raise \
-                 request_bytes_max ({}) or say less of the scope",
+                "a request with the scope {:?} and one slab takes {bytes} bytes, and may take {} \
+                 (request_bytes_max, or half the buffer): raise that or say less of the scope",
                 scope.name, self.request_bytes_max
             )));
         }
@@ -327,7 +345,26 @@ fn check_sizes(config: &Config) -> Result<(), Error> {
         open_span_bytes,
         OPEN_SPAN_BYTES_MIN,
         SLAB_BYTES_MAX,
+    )?;
+    let bytes = config.open_spans_max * open_span_bytes;
+    in_range(
+        "open_spans_max times open_span_bytes",
+        bytes,
+        0,
+        RECORDER_BYTES_MAX,
     )
+}
+
+fn check_limits(limits: &SpanLimits) -> Result<(), Error> {
+    for (name, count) in [
+        ("attribute_count", limits.attribute_count),
+        ("event_attribute_count", limits.event_attribute_count),
+        ("link_attribute_count", limits.link_attribute_count),
+    ] {
+        let name = format!("{name} of span_limits");
+        in_range(&name, count as usize, 0, LOOKED_AT_MAX)?;
+    }
+    Ok(())
 }
 
 fn check_sampling(config: &Config) -> Result<(), Error> {
@@ -350,6 +387,13 @@ fn check_sampling(config: &Config) -> Result<(), Error> {
         tail.held_trace_bytes,
         256,
         SLAB_BYTES_MAX,
+    )?;
+    let bytes = tail.held_traces_max * tail.held_trace_bytes;
+    in_range(
+        "held_traces_max times held_trace_bytes",
+        bytes,
+        0,
+        RECORDER_BYTES_MAX,
     )?;
     if tail.keep_if.one_in == Some(0) {
         return Err(Error::config(

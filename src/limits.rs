@@ -2,10 +2,13 @@
 
 /// Limits of a span, by the specification's section "Span Limits" and with its defaults.
 ///
-/// What is beyond is left out and counted in the span's `dropped_*_count` fields. Resource and
-/// scope attributes are exempt. Whatever the limits, a value nested deeper than 64 arrays or lists
-/// is replaced by an empty one, and of one slice of attributes at most 1,024 (or the limit, if
-/// that is more) are looked at.
+/// What is beyond is left out and counted in the span's `dropped_*_count` fields, as are attributes
+/// without a key. Resource and scope attributes are exempt.
+///
+/// Whatever the limits: of one slice of attributes at most 1,024 are looked at; lists within values
+/// that are longer are sent as they are, even if keys stand twice; and a value nested deeper than 45
+/// arrays or 30 lists is replaced by an empty one. (The specification allows 64, but receivers read
+/// no more than 100 protobuf messages one in the other, and would refuse the whole request.)
 ///
 /// ```
 /// use otlp_collector::{Config, SpanLimits};
@@ -21,7 +24,7 @@
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SpanLimits {
-    /// Attributes of a span. Default 128.
+    /// Attributes of a span. Default 128, at most 1,024.
     pub attribute_count: u32,
     /// Characters of each text and bytes of each byte array in a value, nested ones too; longer
     /// ones are cut. Default none.
@@ -30,17 +33,22 @@ pub struct SpanLimits {
     pub event_count: u32,
     /// Links of a span. Default 128.
     pub link_count: u32,
-    /// Attributes of an event. Default 128.
+    /// Attributes of an event. Default 128, at most 1,024.
     pub event_attribute_count: u32,
-    /// Attributes of a link. Default 128.
+    /// Attributes of a link. Default 128, at most 1,024.
     pub link_attribute_count: u32,
 }
 
-/// The specification's limit of nesting.
-pub(crate) const DEPTH_MAX: u32 = 64;
-/// So many attributes of one slice are looked at, unless the limit is higher: finding repeated
-/// keys compares each with each.
+/// How many protobuf messages one in the other a value may be.
+///
+/// Receivers read no more than 100, and a request with more is lost to them as a whole. Seven stand
+/// around the value of an event's attribute, and some are left for them to wrap a request in. The
+/// specification's limit of 64 arrays or lists would be up to 192 messages, so it is never reached.
+pub(crate) const MESSAGES_MAX: u32 = 90;
+/// So many attributes of one slice are looked at.
 pub(crate) const LOOKED_AT_MAX: usize = 1024;
+/// What is longer is not measured to its end: it fits into no slab.
+pub(crate) const BYTES_MAX: usize = 1 << 25;
 
 impl Default for SpanLimits {
     fn default() -> Self {

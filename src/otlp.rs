@@ -7,6 +7,7 @@ mod fields;
 #[cfg(all(test, not(loom)))]
 mod oracle;
 mod page;
+mod repeats;
 #[rustfmt::skip]
 #[allow(
     missing_docs,
@@ -26,7 +27,7 @@ pub(crate) use page::Scratch;
 
 use prost::Message;
 
-use crate::attribute::{AnyValue, KeyValue};
+use crate::attribute::{AnyValue, KeyValue, last_of_each_key};
 
 /// What an endpoint says in the body of a success.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -75,7 +76,9 @@ impl From<AnyValue> for proto::AnyValue {
                 values: values.into_iter().map(Into::into).collect(),
             })),
             AnyValue::KeyValueList(values) => Some(Value::KvlistValue(proto::KeyValueList {
-                values: values.into_iter().map(Into::into).collect(),
+                values: (last_of_each_key(values).into_iter())
+                    .map(Into::into)
+                    .collect(),
             })),
         };
         Self { value }

@@ -149,7 +149,8 @@ impl Recorder {
         SpanBuilder::new(self, OWN_SCOPE, name.into())
     }
 
-    /// Goes on with a span that was started on another thread.
+    /// Goes on with a span that was started on another thread, in the scope that it has. If there
+    /// is no slab for that here, the span is refused and counted, and records nothing more.
     pub fn attach(&self, span: DetachedSpan) -> OpenSpan<'_> {
         span.attach_to(self)
     }
@@ -233,7 +234,7 @@ impl Recorder {
         if span.end_time == 0 {
             span.end_time = unix_nanos();
         }
-        let lane = self.lane(span.scope.as_ref())?;
+        let lane = self.lane_for_a_call(span.scope.as_ref())?;
         self.write(lane, &encode::owned(span, self.limits()))
     }
 
@@ -299,6 +300,19 @@ impl Recorder {
 
     /// The lane for spans of this scope.
     fn lane(&self, scope: Option<&Scope>) -> Result<usize, Refused> {
+        self.find_lane(scope, Writer::lane)
+    }
+
+    /// The lane for one span of this scope, to be used at once.
+    fn lane_for_a_call(&self, scope: Option<&Scope>) -> Result<usize, Refused> {
+        self.find_lane(scope, Writer::lane_for_a_call)
+    }
+
+    fn find_lane(
+        &self,
+        scope: Option<&Scope>,
+        find: impl FnOnce(&mut Writer, &Scope) -> Option<usize>,
+    ) -> Result<usize, Refused> {
         let Some(scope) = scope else {
             return Ok(OWN_SCOPE);
         };
@@ -306,8 +320,7 @@ impl Recorder {
         if !self.shared.scopes.knows(scope) {
             return Err(writer.refuse(Refused::UnknownScope));
         }
-        let lane = writer.lane(scope);
-        lane.ok_or_else(|| writer.refuse(Refused::BufferFull))
+        find(writer, scope).ok_or_else(|| writer.refuse(Refused::BufferFull))
     }
 
     // ---- The end of open spans ----
@@ -331,13 +344,22 @@ impl Recorder {
     }
 
     /// The trace of a span that leaves this thread is kept: what becomes of the span will not be
-    /// known here.
-    fn release(&self, hold: Hold) {
+    /// known here. False if it was dropped before.
+    fn release(&self, hold: Hold) -> bool {
         let state = &mut *self.state.borrow_mut();
-        if state.held.trace(hold).decision() == Decision::Pending {
-            state.keep(hold);
-        }
+        let is_kept = match state.held.trace(hold).decision() {
+            Decision::Pending => {
+                state.keep(hold);
+                true
+            }
+            Decision::Kept => true,
+            Decision::Dropped => {
+                state.writer.counters.sample_out(1);
+                false
+            }
+        };
         state.held.leave(hold);
+        is_kept
     }
 }
 
@@ -383,7 +405,10 @@ impl State {
                 self.writer.counters.sample_out(1);
                 return Ok(());
             }
-            Decision::Pending if trace.push(lane, len.element, end_time, fill) => return Ok(()),
+            Decision::Pending if trace.push(lane, len.element, end_time, fill) => {
+                self.writer.counters.hold(self.held.count(1, 0));
+                return Ok(());
+            }
             // It outgrew what can be held back.
             Decision::Pending => self.keep(hold),
             Decision::Kept => {}
@@ -393,6 +418,7 @@ impl State {
 
     fn keep(&mut self, hold: Hold) {
         let trace = self.held.trace(hold);
+        let spans = trace.spans();
         trace.decide(Decision::Kept);
         trace.drain(|lane, end_time, span| {
             // One that has no room is counted.
@@ -400,12 +426,25 @@ impl State {
                 out.copy_from_slice(span);
             });
         });
+        self.writer.counters.hold(self.held.count(0, spans));
     }
 
     fn drop_trace(&mut self, hold: Hold) {
         let trace = self.held.trace(hold);
+        let spans = trace.spans();
         trace.decide(Decision::Dropped);
-        self.writer.counters.sample_out(trace.spans());
+        self.writer.counters.sample_out(spans);
+        self.writer.counters.hold(self.held.count(0, spans));
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        // Only if an open span was forgotten: its trace will not be decided any more.
+        let state = self.state.get_mut();
+        for hold in state.held.pending() {
+            state.keep(hold);
+        }
     }
 }
 

@@ -144,16 +144,41 @@ pub struct SamplingInput<'a> {
     pub links: &'a [LinkRef<'a>],
 }
 
+impl<'a> SamplingInput<'a> {
+    /// A root span of kind internal that starts with nothing, to try a sampler on.
+    #[must_use]
+    pub const fn new(trace_id: [u8; 16], name: &'a str) -> Self {
+        Self {
+            parent: None,
+            trace_id,
+            name,
+            kind: SpanKind::Internal,
+            attributes: &[],
+            links: &[],
+        }
+    }
+}
+
 /// What a sampler decided.
+///
+/// ```
+/// use otlp_collector::{KeyValue, SamplingResult};
+///
+/// let attributes = [KeyValue::new("sampling.rule", "errors")];
+/// let result = SamplingResult {
+///     attributes: &attributes,
+///     ..SamplingResult::sampled()
+/// };
+/// assert!(result.is_sampled);
+/// ```
 #[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
 pub struct SamplingResult<'s> {
     /// Whether the span is recorded and sent.
     ///
     /// There is no third case as in the specification (recorded but not sent): nothing here could
     /// look at such a span.
     pub is_sampled: bool,
-    /// Attributes that the span gets.
+    /// Attributes that the span gets, instead of those with the same keys that it has.
     pub attributes: &'s [KeyValue],
     /// The span's trace state, if not its parent's.
     pub trace_state: Option<TraceState<'s>>,

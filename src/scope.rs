@@ -92,7 +92,7 @@ pub(crate) struct Scopes<T> {
     taken: Mutex<usize>,
 }
 
-impl<T> Scopes<T> {
+impl<T: PartialEq> Scopes<T> {
     /// Room for `max` scopes.
     pub(crate) fn new(max: usize) -> Self {
         Self {
@@ -102,22 +102,19 @@ impl<T> Scopes<T> {
         }
     }
 
-    /// The scope with this content, new or not; `None` if there is no place for a new one.
+    /// The scope of which the same is kept, new or not; `None` if there is no place for a new one.
     pub(crate) fn register(
         &self,
         scope: InstrumentationScope,
         keep: impl FnOnce(&InstrumentationScope) -> T,
     ) -> Option<Scope> {
+        let kept = keep(&scope);
         let mut taken = self.taken.lock();
-        let known = self.places.iter().map_while(OnceLock::get);
-        if let Some((known, _)) = known
-            .into_iter()
-            .find(|(known, _)| *known.definition() == scope)
-        {
+        let mut known = self.places.iter().map_while(OnceLock::get);
+        if let Some((known, _)) = known.find(|(_, other)| *other == kept) {
             return Some(known.clone());
         }
         let place = self.places.get(*taken)?;
-        let kept = keep(&scope);
         let scope = Scope(Arc::new(Registered {
             id: *taken as u32 + 1,
             scope,

@@ -1,7 +1,7 @@
 //! What the recorders and the network thread share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::buffer::{Pool, Signal};
 use crate::config::{Overflow, Settings};
@@ -22,6 +22,10 @@ pub(crate) struct Shared {
     pub(crate) tracing: Tracing,
     pub(crate) overflow: Overflow,
     pub(crate) batch_size: u32,
+    /// Slabs for the lanes of recorders that are not to be lent.
+    pub(crate) own_lanes: Places,
+    /// Lanes that a recorder to be lent can have.
+    pub(crate) lease_lanes: usize,
     /// Sealed slabs that can wait at a time.
     pub(crate) slabs: usize,
     /// With fewer slabs left than this the network thread is called.
@@ -38,6 +42,34 @@ pub(crate) struct Tracing {
     id_generator: IdGenerator,
     /// How many recorders had ids of their own so far.
     recorders: AtomicU64,
+}
+
+/// A number of places of which some are taken.
+pub(crate) struct Places {
+    taken: AtomicUsize,
+    max: usize,
+}
+
+impl Places {
+    fn new(max: usize) -> Self {
+        Self {
+            taken: AtomicUsize::new(0),
+            max,
+        }
+    }
+
+    /// False if all are taken.
+    pub(crate) fn take(&self) -> bool {
+        let one_more = |taken| (taken < self.max).then_some(taken + 1);
+        let taken = self
+            .taken
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+        taken.is_ok()
+    }
+
+    pub(crate) fn give_back(&self) {
+        self.taken.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Tracing {
@@ -79,6 +111,8 @@ impl Shared {
             tracing: Tracing::new(settings),
             overflow: settings.overflow,
             batch_size: settings.batch_size,
+            own_lanes: Places::new(settings.recorders_max),
+            lease_lanes: settings.lease_lanes,
             slabs: settings.slabs,
             few_slabs: (settings.slabs / 8).max(1),
         })
@@ -95,17 +129,19 @@ fn pool(settings: &Settings) -> Result<sync::Arc<Pool>, Error> {
     let Settings {
         slabs,
         leases,
+        lease_lanes,
         recorders_max,
         slab_bytes,
         spans_per_slab,
         ..
     } = *settings;
-    Pool::new(slabs, recorders_max + leases, slab_bytes, spans_per_slab).ok_or_else(|| {
+    let lanes = recorders_max + leases * lease_lanes;
+    Pool::new(slabs, lanes, slab_bytes, spans_per_slab).ok_or_else(|| {
         Error::resources(
             format!(
                 "no memory for a buffer of {} MiB: lower buffer_capacity, slab_bytes or \
                  recorders_max",
-                ((slabs + recorders_max + leases) * slab_bytes) >> 20
+                ((slabs + lanes) * slab_bytes) >> 20
             ),
             None,
         )

@@ -43,6 +43,8 @@ pub(crate) struct RecorderCounters {
     refused_shut_down: Counter,
     sampled_out_at_start: Counter,
     sampled_out_at_end: Counter,
+    held: Counter,
+    without_memory: Counter,
     /// Of the accepted spans, those that the network thread took; it alone writes this.
     pub(crate) taken: CachePadded<Counter>,
 }
@@ -84,6 +86,17 @@ impl RecorderCounters {
         self.sampled_out_at_end.add(spans);
     }
 
+    /// So many spans are held back now.
+    pub(crate) fn hold(&self, spans: u64) {
+        self.held.set(spans);
+    }
+
+    /// There was no memory for what a span says.
+    #[cold]
+    pub(crate) fn miss_memory(&self) {
+        self.without_memory.add(1);
+    }
+
     fn add_to(&self, ledger: &mut Intake) {
         ledger.accepted += self.accepted.get();
         ledger.refused.buffer_full += self.refused_buffer_full.get();
@@ -93,6 +106,8 @@ impl RecorderCounters {
         ledger.refused.shut_down += self.refused_shut_down.get();
         ledger.sampled_out.at_start += self.sampled_out_at_start.get();
         ledger.sampled_out.at_end += self.sampled_out_at_end.get();
+        ledger.held += self.held.get();
+        ledger.without_memory += self.without_memory.get();
     }
 }
 
@@ -102,6 +117,8 @@ struct Intake {
     accepted: u64,
     refused: RefusedSpans,
     sampled_out: SampledOutSpans,
+    held: u64,
+    without_memory: u64,
 }
 
 /// What the network thread counts for one endpoint; it is the only writer.
@@ -202,11 +219,17 @@ impl Counters {
             accepted: intake.accepted,
             refused: intake.refused,
             sampled_out: intake.sampled_out,
+            held: intake.held,
             endpoints: endpoints
                 .into_iter()
                 .map(|endpoint| endpoint.close(intake.accepted, ended))
                 .collect(),
         }
+    }
+
+    /// Spans that there was no memory for to say anything in.
+    pub(crate) fn spans_without_memory(&self) -> u64 {
+        self.intake().without_memory
     }
 
     fn intake(&self) -> Intake {
@@ -234,12 +257,15 @@ impl Counters {
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ledger {
-    /// Spans for which recording returned `Ok`.
+    /// Spans for which recording returned `Ok`, but for those that are held or sampled out.
     pub accepted: u64,
     /// Spans for which recording returned [`Refused`](crate::Refused); not among the accepted.
     pub refused: RefusedSpans,
     /// Spans that were not to be sent; not among the accepted either.
     pub sampled_out: SampledOutSpans,
+    /// Spans that ended and wait for their local root to decide about them
+    /// ([`TailSampling`](crate::TailSampling)); not among the accepted yet.
+    pub held: u64,
     /// What became of the accepted spans, for each endpoint.
     pub endpoints: Vec<EndpointLedger>,
 }
@@ -287,10 +313,11 @@ impl fmt::Display for Ledger {
             f,
             "accepted {}, refused {} (buffer full {buffer_full}, too large {too_large}, \
              invalid id {invalid_id}, unknown scope {unknown_scope}, shut down {shut_down}), \
-             sampled out {} (at start {at_start}, at end {at_end})",
+             sampled out {} (at start {at_start}, at end {at_end}), held {}",
             self.accepted,
             self.refused.total(),
             self.sampled_out.total(),
+            self.held,
         )?;
         for endpoint in &self.endpoints {
             write!(f, "; {endpoint}")?;
@@ -323,8 +350,6 @@ impl RefusedSpans {
 }
 
 /// Open spans that were not to be sent, by whose decision it was.
-///
-/// Spans that wait for their local root's decision are not counted anywhere yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SampledOutSpans {
     /// The sampler's, when they started.
@@ -420,6 +445,9 @@ pub struct Stats {
     pub ledger: Ledger,
     /// The network thread's own numbers.
     pub network: NetworkStats,
+    /// Open spans that began when [`Config::open_spans_max`](crate::Config::open_spans_max) were
+    /// open on their recorder, and so lost nearly all that was said about them: raise it.
+    pub spans_without_memory: u64,
 }
 
 /// What the network thread counts.

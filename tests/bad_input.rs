@@ -163,7 +163,7 @@ fn more_recorders_than_configured_is_an_error() {
     assert!(error.is_resources());
     assert_eq!(
         error.to_string(),
-        "there are 2 recorders already: raise recorders_max"
+        "there are 2 recorders, and scopes they write to, already: raise recorders_max"
     );
     drop(first);
     collector.recorder().unwrap();

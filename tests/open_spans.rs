@@ -332,6 +332,7 @@ fn what_outgrows_its_memory_is_counted_and_harms_no_neighbour() {
     again.attribute("whole", true);
     drop(again);
 
+    assert_eq!(collector.stats().spans_without_memory, 2);
     let spans = finish(&receiver, &collector);
     let [a, c, b, child, again] = &spans[..] else {
         panic!("five spans expected");

@@ -184,6 +184,21 @@ fn settings_that_cannot_be_are_errors() {
             }),
             "held_traces_max of tail_sampling is 0: it must be from 1 to 65536",
         ),
+        (
+            error(|config| {
+                config.tail_sampling = Some(TailSampling {
+                    held_traces_max: 65_536,
+                    held_trace_bytes: 1 << 20,
+                    ..TailSampling::new(KeepIf::default())
+                });
+            }),
+            "held_traces_max times held_trace_bytes is 68719476736: \
+             it must be from 0 to 1073741824",
+        ),
+        (
+            error(|config| config.span_limits.attribute_count = 2000),
+            "attribute_count of span_limits is 2000: it must be from 0 to 1024",
+        ),
     ] {
         assert_eq!(message, expected);
     }
@@ -272,6 +287,11 @@ fn interleaved_traces_and_late_children_follow_their_own_root() {
     of_kept.end().unwrap();
     of_dropped.end().unwrap();
     dropped.end().unwrap();
+    // One of those that are kept, and that is known to nobody else yet.
+    assert_eq!(
+        (collector.ledger().held, collector.ledger().accepted),
+        (1, 0)
+    );
     let late_of_kept = recorder.start_child(&kept, "kept");
     kept.set_status(StatusRef::Error("root"));
     kept.end().unwrap();
@@ -279,7 +299,7 @@ fn interleaved_traces_and_late_children_follow_their_own_root() {
     late_of_kept.end().unwrap();
     let (ledger, names) = finish(&receiver, &collector);
     assert_eq!(names, ["kept"; 3]);
-    assert_eq!(ledger.sampled_out.at_end, 3);
+    assert_eq!((ledger.sampled_out.at_end, ledger.held), (3, 0));
 }
 
 #[test]
@@ -323,6 +343,63 @@ fn a_span_that_leaves_its_thread_keeps_its_trace() {
     let (ledger, names) = finish(&receiver, &collector);
     assert_eq!(names, ["away", "child", "root", "root away"]);
     assert_eq!(ledger.sampled_out.total(), 0);
+}
+
+#[test]
+fn whatever_way_a_span_takes_it_follows_its_trace() {
+    let (receiver, collector) = start(|config| {
+        tail(KeepIf::default())(config);
+        config.sampler = ParentBased {
+            local_parent_not_sampled: Sampler::AlwaysOn,
+            ..ParentBased::new(Sampler::AlwaysOn)
+        }
+        .into();
+    });
+    let recorder = collector.recorder().unwrap();
+    let other = collector.recorder().unwrap();
+    // Leaves its thread after its trace was dropped.
+    let root = recorder.start("root");
+    let late = recorder.start_child(&root, "late");
+    root.end().unwrap();
+    late.detach().end().unwrap();
+    // On another recorder than its parent, and below one that is not sampled: local roots.
+    let root = recorder.start("root");
+    other.start_child(&root, "elsewhere").end().unwrap();
+    root.end().unwrap();
+    let unsampled = SpanContext {
+        is_remote: true,
+        trace_flags: TraceFlags::NONE,
+        ..SpanContext::new([1; 16], [1; 8])
+    };
+    let unsampled = recorder
+        .span_builder("unsampled")
+        .parent(Some(&unsampled))
+        .start();
+    recorder.start_child(&unsampled, "below").end().unwrap();
+    drop(unsampled);
+    // Never ended: it cannot decide any more.
+    let root = recorder.start("forgotten");
+    recorder.start_child(&root, "left over").end().unwrap();
+    std::mem::forget(root);
+    drop(recorder);
+    let (ledger, names) = finish(&receiver, &collector);
+    assert_eq!(names, ["left over"]);
+    assert_eq!((ledger.sampled_out.at_end, ledger.held), (5, 0));
+}
+
+#[test]
+fn as_many_traces_are_held_as_are_asked_for() {
+    let (receiver, collector) = start(|config| {
+        config.tail_sampling = Some(TailSampling {
+            held_traces_max: 65_536,
+            held_trace_bytes: 256,
+            ..TailSampling::new(KeepIf::default())
+        });
+    });
+    let recorder = collector.recorder().unwrap();
+    let open: Vec<_> = (0..1000).map(|_| recorder.start("root")).collect();
+    drop(open);
+    assert_eq!(finish(&receiver, &collector).0.sampled_out.at_end, 1000);
 }
 
 #[test]

@@ -210,3 +210,32 @@ fn scopes_of_a_recorder_count_as_recorders() {
     recorders[1].start("still works").end().unwrap();
     assert_eq!(collector.shutdown().unwrap().delivered(), 1);
 }
+
+#[test]
+fn threads_and_scopes_that_come_and_go_take_no_recorders_place() {
+    let receiver = Receiver::start_counting().unwrap();
+    let collector = Collector::new(Config {
+        recorders_max: 2,
+        ..config(&receiver)
+    })
+    .unwrap();
+    let scope = |number: usize| collector.scope(InstrumentationScope::new(number.to_string()));
+    let scopes: Vec<_> = (0..100).map(|number| scope(number).unwrap()).collect();
+    for _ in 0..50 {
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                for scope in &scopes {
+                    let mut span = Span::new("span");
+                    span.scope = Some(scope.clone());
+                    collector.collect(span).unwrap();
+                }
+                collector.collect(Span::new("own scope")).unwrap();
+            });
+        });
+        collector.flush(std::time::Duration::from_secs(10)).unwrap();
+    }
+    let recorders = [collector.recorder().unwrap(), collector.recorder().unwrap()];
+    assert!(collector.recorder().is_err());
+    recorders[0].start("own").end().unwrap();
+    assert_eq!(collector.shutdown().unwrap().delivered(), 50 * 101 + 1);
+}

@@ -101,21 +101,34 @@ impl Response {
         }
     }
 
-    pub fn write(&self, head_only: bool, keep_alive: bool, out: &mut Vec<u8>) {
+    /// With the trace's id, if it is traced, so that the caller can find it.
+    pub fn write(
+        &self,
+        head_only: bool,
+        keep_alive: bool,
+        trace_id: Option<[u8; 16]>,
+        out: &mut Vec<u8>,
+    ) {
         let mut head = String::with_capacity(160);
         let _ = write!(
             head,
-            "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\n{}\r\n",
+            "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\n",
             self.status,
             reason(self.status),
             self.content_type,
             self.body.len(),
-            if keep_alive {
-                ""
-            } else {
-                "Connection: close\r\n"
-            },
         );
+        if let Some(trace_id) = trace_id {
+            let _ = write!(
+                head,
+                "X-Trace-Id: {:032x}\r\n",
+                u128::from_be_bytes(trace_id)
+            );
+        }
+        if !keep_alive {
+            head.push_str("Connection: close\r\n");
+        }
+        head.push_str("\r\n");
         out.extend_from_slice(head.as_bytes());
         if !head_only {
             out.extend_from_slice(self.body.as_bytes());

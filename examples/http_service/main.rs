@@ -70,7 +70,6 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         },
         service_name: "http_service".to_string(),
         tail_sampling: options.tail_sampling(),
-        network_core: Collector::cores().last().copied(),
         ..Config::default()
     })?;
     let listener = TcpListener::bind(("127.0.0.1", options.port))
@@ -101,6 +100,9 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     }
     println!("{latencies}");
     println!("{}", collector.shutdown()?);
+    if let Some(error) = collector.stats().network.last_error {
+        println!("The last error: {error}");
+    }
     if let Some(receiver) = receiver {
         println!("The receiver counted {} spans.", receiver.counts().spans);
     }

@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::str::FromStr;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
@@ -55,18 +56,23 @@ impl Options {
         while let Some(arg) = args.next()? {
             match arg {
                 Long("endpoint") => options.endpoint = Some(args.value()?.string()?),
-                Long("port") => options.port = args.value()?.parse()?,
-                Long("threads") => options.threads = args.value()?.parse()?,
-                Long("tracing") => tracing = Some(args.value()?.parse_with(how)?),
-                Long("load") => options.load = Some(args.value()?.parse()?),
-                Long("seconds") => options.seconds = Some(args.value()?.parse()?),
-                Long("slower-than-us") => options.slower_than_us = Some(args.value()?.parse()?),
+                Long("port") => options.port = value("port", &mut args)?,
+                Long("threads") => options.threads = value("threads", &mut args)?,
+                Long("tracing") => tracing = Some(how(&args.value()?.string()?)?),
+                Long("load") => options.load = Some(value("load", &mut args)?),
+                Long("seconds") => options.seconds = Some(value("seconds", &mut args)?),
+                Long("slower-than-us") => {
+                    options.slower_than_us = Some(value("slower-than-us", &mut args)?);
+                }
                 Long("help") | Short('h') => options.help = true,
                 _ => return Err(arg.unexpected()),
             }
         }
-        if options.threads == 0 {
-            return Err("--threads is 0: there must be one at least".into());
+        if options.threads == 0 || options.load == Some(0) {
+            return Err("--threads and --load must be 1 at least".into());
+        }
+        if options.load.is_some() && options.seconds.is_some() {
+            return Err("--load says how long it takes: leave out --seconds".into());
         }
         let default = options.load.map_or(Tracing::On, |_| Tracing::Both);
         options.tracing = tracing.unwrap_or(default);
@@ -84,11 +90,16 @@ impl Options {
     }
 }
 
-fn how(word: &str) -> Result<Tracing, &'static str> {
+fn value<T: FromStr>(option: &str, args: &mut lexopt::Parser) -> Result<T, lexopt::Error> {
+    let value = args.value()?.string()?;
+    (value.parse()).map_err(|_| format!("--{option} cannot be {value:?}").into())
+}
+
+fn how(word: &str) -> Result<Tracing, lexopt::Error> {
     match word {
         "on" => Ok(Tracing::On),
         "off" => Ok(Tracing::Off),
         "both" => Ok(Tracing::Both),
-        _ => Err("it must be on, off or both"),
+        _ => Err(format!("--tracing must be on, off or both, not {word:?}").into()),
     }
 }

@@ -160,7 +160,7 @@ impl Server {
                     latencies.record(is_traced, start.elapsed());
                 }
                 Parsed::Invalid(response) => {
-                    response.write(false, false, &mut connection.output);
+                    response.write(false, false, None, &mut connection.output);
                     connection.is_closing = true;
                     connection.flush()?;
                     rest = &[];
@@ -198,6 +198,7 @@ impl Server {
         response.write(
             request.method == "HEAD",
             request.keep_alive,
+            span.as_ref().map(|span| span.context().trace_id),
             &mut connection.output,
         );
         connection.is_closing |= !request.keep_alive;

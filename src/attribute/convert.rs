@@ -43,37 +43,41 @@ impl<'a> From<&'a Cow<'_, str>> for AnyValueRef<'a> {
     }
 }
 
-impl<'a> From<&'a [u8]> for AnyValueRef<'a> {
-    fn from(bytes: &'a [u8]) -> Self {
-        Self::Bytes(bytes)
-    }
-}
-
-impl<'a> From<&'a [KeyValueRef<'a>]> for AnyValueRef<'a> {
-    fn from(values: &'a [KeyValueRef<'a>]) -> Self {
-        Self::KeyValueList(KeyValueListRef(List::Borrowed(values)))
-    }
-}
-
-impl<'a> From<&'a [KeyValue]> for AnyValueRef<'a> {
-    fn from(values: &'a [KeyValue]) -> Self {
-        Self::KeyValueList(KeyValueListRef(List::Owned(values)))
-    }
-}
-
+/// Items that stand one after the other: a slice, an array, a vector.
 macro_rules! from_slice {
-    ($($item:ty => $variant:ident),*) => {$(
+    ($($item:ty => $make:expr),* $(,)?) => {$(
         impl<'a> From<&'a [$item]> for AnyValueRef<'a> {
-            fn from(values: &'a [$item]) -> Self {
-                Self::Array(ArrayRef(Array::$variant(values)))
+            fn from(items: &'a [$item]) -> Self {
+                let make: fn(&'a [$item]) -> Self = $make;
+                make(items)
+            }
+        }
+
+        impl<'a, const N: usize> From<&'a [$item; N]> for AnyValueRef<'a> {
+            fn from(items: &'a [$item; N]) -> Self {
+                Self::from(&items[..])
+            }
+        }
+
+        impl<'a> From<&'a Vec<$item>> for AnyValueRef<'a> {
+            fn from(items: &'a Vec<$item>) -> Self {
+                Self::from(&items[..])
             }
         }
     )*};
 }
 
 from_slice!(
-    AnyValueRef<'a> => Values, AnyValue => Owned, &'a str => Texts, String => Strings,
-    bool => Bools, i64 => Ints, f64 => Doubles
+    u8 => Self::Bytes,
+    KeyValueRef<'a> => |items| Self::KeyValueList(KeyValueListRef(List::Borrowed(items))),
+    KeyValue => |items| Self::KeyValueList(KeyValueListRef(List::Owned(items))),
+    AnyValueRef<'a> => |items| Self::Array(ArrayRef(Array::Values(items))),
+    AnyValue => |items| Self::Array(ArrayRef(Array::Owned(items))),
+    &'a str => |items| Self::Array(ArrayRef(Array::Texts(items))),
+    String => |items| Self::Array(ArrayRef(Array::Strings(items))),
+    bool => |items| Self::Array(ArrayRef(Array::Bools(items))),
+    i64 => |items| Self::Array(ArrayRef(Array::Ints(items))),
+    f64 => |items| Self::Array(ArrayRef(Array::Doubles(items))),
 );
 
 impl From<&'static str> for AnyValue {
@@ -148,22 +152,35 @@ from_number!(
     f64 => Double, f32 => Double
 );
 
-/// Numbers that may not fit into OTLP's `i64`: larger ones become its largest.
+/// Numbers that may not fit into OTLP's `i64`.
 macro_rules! from_large_number {
     ($($from:ty),*) => {$(
         impl From<$from> for AnyValue {
             fn from(value: $from) -> Self {
-                Self::Int(i64::try_from(value).unwrap_or(i64::MAX))
+                i64::try_from(value).map_or_else(|_| value.to_string().into(), Self::Int)
             }
         }
 
         impl From<$from> for AnyValueRef<'_> {
             #[inline]
             fn from(value: $from) -> Self {
-                Self::Int(i64::try_from(value).unwrap_or(i64::MAX))
+                i64::try_from(value).map_or(Self::Uint(value as u64), Self::Int)
             }
         }
     )*};
 }
 
 from_large_number!(u64, usize);
+
+impl From<isize> for AnyValue {
+    fn from(value: isize) -> Self {
+        Self::Int(value as i64)
+    }
+}
+
+impl From<isize> for AnyValueRef<'_> {
+    #[inline]
+    fn from(value: isize) -> Self {
+        Self::Int(value as i64)
+    }
+}

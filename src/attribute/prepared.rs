@@ -39,9 +39,9 @@ impl<'a> Key<'a> {
         }
     }
 
-    /// One bit of 64, the same for the same key: see [`fingerprint`].
+    /// The same for the same key, nearly always another for another: see [`Keys`].
     #[inline]
-    pub(crate) fn fingerprint(&self) -> u64 {
+    fn fingerprint(&self) -> u8 {
         match self.0 {
             KeyForm::Text(text) => fingerprint(text),
             KeyForm::Prepared(key) => key.fingerprint,
@@ -156,17 +156,36 @@ impl fmt::Debug for Name<'_> {
     }
 }
 
-/// One bit of 64, by the key's length and two of its bytes: keys whose bits differ are not the
-/// same, so a set of bits tells nearly always at once that a key is new.
+/// The fingerprints of some keys: what is not among them is surely none of these keys.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Keys([u64; 4]);
+
+impl Keys {
+    pub(crate) const NONE: Self = Self([0; 4]);
+
+    #[inline(always)]
+    pub(crate) fn may_contain(&self, key: &Key<'_>) -> bool {
+        let fingerprint = key.fingerprint();
+        self.0[usize::from(fingerprint >> 6)] >> (fingerprint & 63) & 1 != 0
+    }
+
+    #[inline(always)]
+    pub(crate) fn insert(&mut self, key: &Key<'_>) {
+        let fingerprint = key.fingerprint();
+        self.0[usize::from(fingerprint >> 6)] |= 1 << (fingerprint & 63);
+    }
+}
+
+/// By the key's length and two of its bytes.
 #[inline]
-const fn fingerprint(key: &str) -> u64 {
+const fn fingerprint(key: &str) -> u8 {
     let bytes = key.as_bytes();
     let len = bytes.len();
     if len == 0 {
-        return 1;
+        return 0;
     }
     let (middle, last) = (bytes[len / 2] as usize, bytes[len - 1] as usize);
-    1 << ((len * 5 + middle * 3 + last * 11) % 64)
+    (len * 29 + middle * 7 + last * 37) as u8
 }
 
 /// What the macros [`key!`](crate::key) and [`name!`](crate::name) need in the crates that use
@@ -179,7 +198,7 @@ pub mod prepare {
     pub struct PreparedKey {
         pub(super) text: &'static str,
         pub(super) wire: &'static [u8],
-        pub(super) fingerprint: u64,
+        pub(super) fingerprint: u8,
     }
 
     impl PreparedKey {

@@ -135,11 +135,12 @@ fn members(header: &str) -> impl Iterator<Item = &str> + Clone {
         .filter(|member| !member.is_empty())
 }
 
-fn check<'m>(members: impl Iterator<Item = &'m str> + Clone) -> Result<(), InvalidHeader> {
-    if members.clone().count() > MEMBERS_MAX {
-        return Err(invalid("it has more than 32 members"));
-    }
-    for (position, member) in members.clone().enumerate() {
+fn check<'m>(members: impl Iterator<Item = &'m str>) -> Result<(), InvalidHeader> {
+    let mut keys = [""; MEMBERS_MAX];
+    for (position, member) in members.enumerate() {
+        if position == MEMBERS_MAX {
+            return Err(invalid("it has more than 32 members"));
+        }
         let (key, value) = member
             .split_once('=')
             .ok_or_else(|| invalid("a member has no ="))?;
@@ -149,14 +150,10 @@ fn check<'m>(members: impl Iterator<Item = &'m str> + Clone) -> Result<(), Inval
         if !is_value(value) {
             return Err(invalid("a value is malformed"));
         }
-        let mut earlier = members.clone().take(position);
-        if earlier.any(|member| {
-            member
-                .split_once('=')
-                .is_some_and(|(other, _)| other == key)
-        }) {
+        if keys[..position].contains(&key) {
             return Err(invalid("a key stands twice"));
         }
+        keys[position] = key;
     }
     Ok(())
 }

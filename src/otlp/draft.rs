@@ -370,21 +370,15 @@ mod tests {
     fn say_to_message(span: &mut proto::Span, saying: &Saying, limits: &SpanLimits) {
         match saying {
             Saying::Attribute(attribute) | Saying::Display(attribute) => {
-                let message = key_value(attribute, limits, 64);
-                let known = span
-                    .attributes
-                    .iter()
-                    .position(|known| known.key == message.key);
-                match (known, saying) {
-                    (Some(at), Saying::Attribute(_)) => span.attributes[at] = message,
-                    (Some(at), _) => {
-                        span.attributes.remove(at);
+                let message = key_value(attribute, limits, 90);
+                let mut known = span.attributes.iter();
+                match known.position(|known| known.key == message.key) {
+                    Some(at) => span.attributes[at] = message,
+                    None if message.key.is_empty() => span.dropped_attributes_count += 1,
+                    None if span.attributes.len() < limits.attribute_count as usize => {
                         span.attributes.push(message);
                     }
-                    (None, _) if span.attributes.len() < limits.attribute_count as usize => {
-                        span.attributes.push(message);
-                    }
-                    _ => span.dropped_attributes_count += 1,
+                    None => span.dropped_attributes_count += 1,
                 }
             }
             Saying::Event(_) if span.events.len() == limits.event_count as usize => {
@@ -536,6 +530,56 @@ mod tests {
         assert_eq!(span.dropped_attributes_count, 1);
         draft.said.attribute(&KeyValueRef::new("a", 3), &limits);
         assert_eq!(decode(&draft).attributes.len(), 2);
+    }
+
+    #[test]
+    fn a_long_trace_state_loses_members_from_its_end() {
+        for (state, kept) in [
+            ("a=1,b=2", "a=1,b=2"),
+            (
+                "aaaaaaaaaa=1,bbbbbbbbbb=2,cccccccccc=3",
+                "aaaaaaaaaa=1,bbbbbbbbbb=2",
+            ),
+            ("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa=1,b=2", ""),
+        ] {
+            assert_eq!(draft(64, state, "name").said.trace_state(), kept);
+        }
+    }
+
+    #[test]
+    fn what_is_formatted_is_cut_once_or_left_out() {
+        struct Halting;
+
+        impl fmt::Display for Halting {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                // One that goes on after an error.
+                let _ = f.write_str(&"é".repeat(100));
+                f.write_str("a")
+            }
+        }
+
+        let limits = SpanLimits::default();
+        let mut draft = draft(128, "", "name");
+        draft.said.attribute_display(key!("cut"), &Halting, &limits);
+        let span = decode(&draft);
+        let value = format!("{:?}", span.attributes[0].value);
+        assert!(value.contains("éé") && !value.contains("éa"), "{value}");
+
+        let mut draft = self::draft(64, "", "name");
+        let long = "x".repeat(40);
+        draft.said.attribute(&KeyValueRef::new("u", "v"), &limits);
+        draft
+            .said
+            .attribute(&KeyValueRef::new("l", &long[..25]), &limits);
+        draft.said.attribute_display(Key::from("u"), &"w", &limits);
+        let span = decode(&draft);
+        assert_eq!(
+            (span.attributes.len(), span.dropped_attributes_count),
+            (1, 1)
+        );
+        // A new name that does not fit is not made shorter than what there was.
+        draft.said.set_name(Name::from("name and more"));
+        assert!(decode(&draft).name.starts_with("name"));
     }
 
     #[test]

@@ -520,24 +520,78 @@ mod tests {
     }
 
     #[test]
-    fn values_nested_too_deep_are_empty_and_the_rest_stays() {
-        let nested = |levels: u32| {
-            (0..levels).fold(AnyValue::Int(7), |inner, level| match level % 2 {
-                0 => AnyValue::Array(vec![inner]),
-                _ => AnyValue::KeyValueList(vec![KeyValue::new("inner", inner)]),
-            })
-        };
-        let limits = SpanLimits::default();
-        for levels in [63, 64, 65, 200] {
-            let mut span = Span::new("deep");
-            span.attributes
-                .push(KeyValue::new("nested", nested(levels)));
-            span.attributes.push(KeyValue::new("flat", true));
+    fn integers_beyond_otlps_are_texts() {
+        for number in [0, 7, i64::MAX as u64, i64::MAX as u64 + 1, u64::MAX] {
+            let limits = SpanLimits::default();
+            let mut span = Span::new("span");
+            span.attributes.push(KeyValue::new("number", number));
             let expected = element(message(&span, &limits));
-            assert_eq!(encode(&span, &limits), expected, "{levels} levels");
-            let survives = String::from_utf8_lossy(&expected).matches("inner").count();
-            assert_eq!(survives, levels.min(64) as usize / 2, "{levels} levels");
+            let attributes = [KeyValueRef::new("number", AnyValueRef::Uint(number))];
+            let span = SpanRef {
+                start_time: span.start_time,
+                trace_flags: span.trace_flags,
+                attributes: &attributes,
+                ..SpanRef::new(span.trace_id, span.span_id, "span")
+            };
+            let fields = borrowed(&span, &limits);
+            let len = fields.measure();
+            let mut out = vec![0; len.element];
+            fields.encode(len, &mut out);
+            assert_eq!(out, expected, "{number}");
         }
+    }
+
+    #[test]
+    fn values_nested_too_deep_are_empty_and_receivers_read_the_rest() {
+        let array = |inner| AnyValue::Array(vec![inner]);
+        let list = |inner| AnyValue::KeyValueList(vec![KeyValue::new("inner", inner)]);
+        let limits = SpanLimits::default();
+        for levels in [29, 30, 31, 45, 46, 200] {
+            for nested in [
+                (0..levels).fold(AnyValue::Int(7), |inner, _| array(inner)),
+                (0..levels).fold(AnyValue::Int(7), |inner, _| list(inner)),
+                (0..levels).fold(AnyValue::Int(7), |inner, _| list(array(inner))),
+            ] {
+                let mut event = crate::span::Event::new("deep");
+                event.attributes.push(KeyValue::new("nested", nested));
+                let mut span = Span::new("deep");
+                span.attributes.push(KeyValue::new("flat", true));
+                span.attributes.push(event.attributes[0].clone());
+                span.events.push(event);
+                let spans = encode(&span, &limits);
+                assert_eq!(spans, element(message(&span, &limits)), "{levels} levels");
+                // `ScopeSpans` and `ResourceSpans` stand around it in a request.
+                let mut request = spans;
+                for tag in [0x12, 0x0a] {
+                    let mut message = vec![tag];
+                    prost::encoding::encode_varint(request.len() as u64, &mut message);
+                    message.extend(request);
+                    request = message;
+                }
+                assert!(proto::ExportTraceServiceRequest::decode(&*request).is_ok());
+            }
+        }
+    }
+
+    /// Each level holds the one below twice: written out it would be longer than memory.
+    fn with_doubled(levels: u32, value: AnyValueRef<'_>, then: &mut dyn FnMut(AnyValueRef<'_>)) {
+        if levels == 0 {
+            return then(value);
+        }
+        with_doubled(levels - 1, AnyValueRef::from(&[value, value]), then);
+    }
+
+    #[test]
+    fn values_that_share_their_parts_are_found_too_long() {
+        with_doubled(44, AnyValueRef::Int(1), &mut |value| {
+            let attributes = [KeyValueRef::new("shared", value)];
+            let span = SpanRef {
+                attributes: &attributes,
+                ..SpanRef::new([1; 16], [1; 8], "span")
+            };
+            let limits = SpanLimits::default();
+            assert!(borrowed(&span, &limits).measure().element > 1 << 24);
+        });
     }
 
     #[test]

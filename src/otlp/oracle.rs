@@ -90,20 +90,29 @@ fn attributes(
     count_max: u32,
     limits: &SpanLimits,
 ) -> (Vec<proto::KeyValue>, u32) {
-    let mut kept = last_of_each(all);
-    let dropped = kept.len().saturating_sub(count_max as usize);
+    let keyless = all
+        .iter()
+        .filter(|attribute| attribute.key.is_empty())
+        .count();
+    let mut kept = different(all);
+    let dropped = keyless + kept.len().saturating_sub(count_max as usize);
     kept.truncate(count_max as usize);
     let kept = kept
         .into_iter()
-        .map(|attribute| key_value(attribute, limits, 64));
+        .map(|attribute| key_value(attribute, limits, 90));
     (kept.collect(), dropped as u32)
 }
 
-fn last_of_each(all: &[KeyValue]) -> Vec<&KeyValue> {
-    (all.iter().enumerate())
-        .filter(|(at, attribute)| all[at + 1..].iter().all(|later| later.key != attribute.key))
-        .map(|(_, attribute)| attribute)
-        .collect()
+/// Each key once, in its first place and with its last value.
+fn different(all: &[KeyValue]) -> Vec<&KeyValue> {
+    let mut kept: Vec<&KeyValue> = Vec::new();
+    for attribute in all.iter().filter(|attribute| !attribute.key.is_empty()) {
+        match kept.iter_mut().find(|known| known.key == attribute.key) {
+            Some(known) => *known = attribute,
+            None => kept.push(attribute),
+        }
+    }
+    kept
 }
 
 pub(super) fn key_value(attribute: &KeyValue, limits: &SpanLimits, depth: u32) -> proto::KeyValue {
@@ -113,14 +122,15 @@ pub(super) fn key_value(attribute: &KeyValue, limits: &SpanLimits, depth: u32) -
     }
 }
 
-/// `depth` more levels are allowed.
+/// So many more messages are allowed within it.
 fn value(value_: &AnyValue, limits: &SpanLimits, depth: u32) -> proto::AnyValue {
     use proto::any_value::Value;
     let length_max = limits
         .attribute_value_length
         .map_or(usize::MAX, |max| max as usize);
     let value = match value_ {
-        AnyValue::Array(_) | AnyValue::KeyValueList(_) if depth == 0 => None,
+        AnyValue::Array(_) if depth < 2 => None,
+        AnyValue::KeyValueList(_) if depth < 3 => None,
         AnyValue::Empty => None,
         AnyValue::String(text) => Some(Value::StringValue(text.chars().take(length_max).collect())),
         AnyValue::Bool(truth) => Some(Value::BoolValue(*truth)),
@@ -132,12 +142,12 @@ fn value(value_: &AnyValue, limits: &SpanLimits, depth: u32) -> proto::AnyValue 
         AnyValue::Array(values) => Some(Value::ArrayValue(proto::ArrayValue {
             values: values
                 .iter()
-                .map(|item| value(item, limits, depth - 1))
+                .map(|item| value(item, limits, depth - 2))
                 .collect(),
         })),
         AnyValue::KeyValueList(values) => Some(Value::KvlistValue(proto::KeyValueList {
-            values: (last_of_each(values).into_iter())
-                .map(|item| key_value(item, limits, depth - 1))
+            values: (different(values).into_iter())
+                .map(|item| key_value(item, limits, depth - 3))
                 .collect(),
         })),
     };

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::{Deref, DerefMut, Range};
 
-use crate::attribute::{Key, KeyValueRef, Name};
+use crate::attribute::{Key, KeyValueRef, Keys, Name};
 use crate::limits::SpanLimits;
 use crate::otlp::wire::{Cursor, delimited_len, tag};
 use crate::otlp::{encode, value};
@@ -18,8 +18,8 @@ pub(crate) struct Scratch(Box<Page>);
 /// Behind one pointer, so that a span is small enough to be moved about.
 pub(crate) struct Page {
     len: usize,
-    /// The fingerprints of all keys that were used.
-    keys: u64,
+    /// All keys that were used.
+    keys: Keys,
     attributes: u32,
     events: u32,
     links: u32,
@@ -33,7 +33,7 @@ impl Scratch {
     pub(crate) fn new(bytes: usize) -> Self {
         Self(Box::new(Page {
             len: 0,
-            keys: 0,
+            keys: Keys::NONE,
             attributes: 0,
             events: 0,
             links: 0,
@@ -56,7 +56,7 @@ impl Scratch {
     fn clear(&mut self) {
         let page = &mut *self.0;
         page.len = 0;
-        page.keys = 0;
+        page.keys = Keys::NONE;
         page.attributes = 0;
         page.events = 0;
         page.links = 0;
@@ -111,15 +111,7 @@ impl Page {
         len: usize,
         write: impl FnOnce(&mut Cursor<'_>),
     ) -> bool {
-        let fits = self.len - old.len() + len <= self.bytes.len();
-        let len = if fits { len } else { 0 };
-        let new = old.start..old.start + len;
-        self.bytes.copy_within(old.end..self.len, new.end);
-        self.len = self.len - old.len() + len;
-        if fits {
-            write(&mut Cursor::new(&mut self.bytes[new]));
-        }
-        fits
+        replace(&mut self.bytes, &mut self.len, old, len, write)
     }
 
     /// The fields, as tag and place.
@@ -166,15 +158,15 @@ impl Page {
     /// Sets an attribute; false if it has no room or is one too many.
     #[inline(always)]
     pub(super) fn attribute(&mut self, attribute: &KeyValueRef<'_>, limits: &SpanLimits) -> bool {
-        let bit = attribute.key.fingerprint();
-        if self.keys & bit != 0 && self.has_attribute(attribute.key) {
+        if self.keys.may_contain(&attribute.key) && self.has_attribute(attribute.key) {
             return self.replace_attribute(attribute, limits);
         }
         let len = value::attribute_len(attribute, limits);
         let added = self.attributes < limits.attribute_count
+            && !attribute.key.text().is_empty()
             && self.append(len, |out| encode_attribute(attribute, limits, out));
         if added {
-            self.keys |= bit;
+            self.keys.insert(&attribute.key);
             self.attributes += 1;
         }
         added
@@ -194,20 +186,34 @@ impl Page {
         found.map(|(_, place)| place)
     }
 
-    /// Formats a text where it is in nobody's way; gives it with the room that is left, which is
-    /// enough for the text and what goes with it.
-    fn format(&mut self, text: &dyn fmt::Display, with_it: usize) -> (&mut [u8], &str) {
-        let free = &mut self.bytes[self.len..];
-        let buffer = free.len().saturating_sub(with_it) / 2;
-        let (room, buffer) = free.split_at_mut(free.len() - buffer);
-        let mut writer = TextWriter { buffer, len: 0 };
-        // Fails when the buffer is full: then the text is cut.
+    /// Formats a text where it is in nobody's way, and `use`s it with the fields and the room behind
+    /// them, which is enough for the text and what goes `with_it`. False if there is no room for
+    /// any of the text.
+    fn format(
+        &mut self,
+        text: &dyn fmt::Display,
+        with_it: usize,
+        then: impl FnOnce(&mut Fields<'_>, &str) -> bool,
+    ) -> bool {
+        let room = self.bytes.len() - self.len;
+        let end = self.bytes.len() - room.saturating_sub(with_it) / 2;
+        let (bytes, buffer) = self.bytes.split_at_mut(end);
+        let mut writer = TextWriter {
+            buffer,
+            len: 0,
+            is_cut: false,
+        };
+        // Fails when the text is cut.
         let _ = fmt::write(&mut writer, format_args!("{text}"));
-        let TextWriter { buffer, len } = writer;
-        (
-            room,
-            std::str::from_utf8(&buffer[..len]).unwrap_or_default(),
-        )
+        if writer.is_cut && writer.len == 0 {
+            return false;
+        }
+        let text = std::str::from_utf8(&writer.buffer[..writer.len]).unwrap_or_default();
+        let mut fields = Fields {
+            bytes,
+            len: &mut self.len,
+        };
+        then(&mut fields, text)
     }
 
     /// Replaces the attribute with this key; without room for the new value it goes.
@@ -230,25 +236,28 @@ impl Page {
         text: &dyn fmt::Display,
         limits: &SpanLimits,
     ) -> bool {
-        if let Some(old) = self.find(key) {
-            self.replace(old, 0, |_| {});
-            self.attributes -= 1;
-        }
-        if self.attributes == limits.attribute_count {
+        let old = self.find(key);
+        let has_place = old.is_some() || self.attributes < limits.attribute_count;
+        if !has_place || key.text().is_empty() {
             return false;
         }
         let headers = 16;
-        let (room, text) = self.format(text, headers + key.text().len());
-        let attribute = &KeyValueRef::new(key, text);
-        let len = value::attribute_len(attribute, limits);
-        let Some(room) = room.get_mut(..len) else {
-            return false;
-        };
-        encode_attribute(attribute, limits, &mut Cursor::new(room));
-        self.len += len;
-        self.keys |= key.fingerprint();
-        self.attributes += 1;
-        true
+        let is_new = old.is_none();
+        let added = self.format(text, headers + key.text().len(), |fields, text| {
+            let attribute = &KeyValueRef::new(key, text);
+            let len = value::attribute_len(attribute, limits);
+            let at = old.unwrap_or(*fields.len..*fields.len);
+            fields.replace(at, len, |out| encode_attribute(attribute, limits, out))
+        });
+        if added {
+            self.keys.insert(&key);
+            self.attributes += u32::from(is_new);
+        } else if let Some(old) = self.find(key) {
+            // What it was before it is not any more.
+            self.replace(old, 0, |_| {});
+            self.attributes -= 1;
+        }
+        added
     }
 
     #[inline(never)]
@@ -273,21 +282,19 @@ impl Page {
             return false;
         }
         let time_and_names_and_headers = 64;
-        let (room, message) = self.format(error, time_and_names_and_headers);
-        let attributes = [KeyValueRef::new(crate::key!("exception.message"), message)];
-        let event = EventRef {
-            attributes: &attributes,
-            ..EventRef::new("exception", time)
-        };
-        let event = event.as_event();
-        let len = encode::event_len(&event, limits);
-        let Some(room) = room.get_mut(..len) else {
-            return false;
-        };
-        encode::encode_event(&event, limits, &mut Cursor::new(room));
-        self.len += len;
-        self.events += 1;
-        true
+        let added = self.format(error, time_and_names_and_headers, |fields, message| {
+            let attributes = [KeyValueRef::new(crate::key!("exception.message"), message)];
+            let event = EventRef {
+                attributes: &attributes,
+                ..EventRef::new("exception", time)
+            };
+            let event = event.as_event();
+            let len = encode::event_len(&event, limits);
+            let at = *fields.len..*fields.len;
+            fields.replace(at, len, |out| encode::encode_event(&event, limits, out))
+        });
+        self.events += u32::from(added);
+        added
     }
 
     #[inline(never)]
@@ -304,29 +311,33 @@ impl Page {
         if let Some(old) = self.field(tag::NAME) {
             self.replace(old, 0, |_| {});
         }
-        self.append_name(name);
+        let len = encode::name_len(name);
+        if !self.append(len, |out| encode::encode_name(name, out)) {
+            let headers = 3;
+            self.append_part_of_name(name.text(), self.room().saturating_sub(headers));
+        }
     }
 
     #[inline]
     fn append_name(&mut self, name: Name<'_>) {
         let len = encode::name_len(name);
         if !self.append(len, |out| encode::encode_name(name, out)) {
-            self.append_long_name(name.text());
+            // As much as leaves room for other things.
+            self.append_part_of_name(name.text(), self.room() / 2);
         }
     }
 
-    /// As much of the name as leaves room for other things.
     #[cold]
-    fn append_long_name(&mut self, name: &str) {
-        let cut = Name::from(&name[..floor_char_boundary(name, self.room() / 2)]);
+    fn append_part_of_name(&mut self, name: &str, bytes_max: usize) {
+        let cut = Name::from(&name[..floor_char_boundary(name, bytes_max)]);
         self.append(encode::name_len(cut), |out| encode::encode_name(cut, out));
     }
 
-    /// One that takes more than half is not worth what it would leave.
+    /// What would take more than half loses members from its end, as the W3C has it.
     #[cold]
     fn append_trace_state(&mut self, trace_state: &str) {
-        let state = trace_state.as_bytes();
-        if state.len() < self.bytes.len() / 2 {
+        let state = leading_members(trace_state, self.bytes.len() / 2).as_bytes();
+        if !state.is_empty() {
             self.append(delimited_len(state.len()), |out| {
                 out.delimited(tag::TRACE_STATE, state);
             });
@@ -350,6 +361,17 @@ impl Page {
                 encode::encode_status(status, out);
             });
     }
+}
+
+/// As many whole members of a trace state as have room.
+fn leading_members(trace_state: &str, bytes_max: usize) -> &str {
+    if trace_state.len() <= bytes_max {
+        return trace_state;
+    }
+    let end = trace_state.as_bytes()[..=bytes_max]
+        .iter()
+        .rposition(|byte| *byte == b',');
+    &trace_state[..end.unwrap_or(0)]
 }
 
 /// A varint that was written here, and where it ends.
@@ -377,22 +399,62 @@ fn key_of(key_value: &[u8]) -> &[u8] {
     }
 }
 
-/// Writes text into a fixed room, as many whole characters as fit.
+/// The fields, while a text is formatted behind them.
+struct Fields<'p> {
+    bytes: &'p mut [u8],
+    len: &'p mut usize,
+}
+
+impl Fields<'_> {
+    fn replace(
+        &mut self,
+        old: Range<usize>,
+        len: usize,
+        write: impl FnOnce(&mut Cursor<'_>),
+    ) -> bool {
+        replace(self.bytes, self.len, old, len, write)
+    }
+}
+
+/// Puts a field of `new_len` bytes where another is among the first `len` bytes, or nothing if
+/// there is no room for it.
+fn replace(
+    bytes: &mut [u8],
+    len: &mut usize,
+    old: Range<usize>,
+    new_len: usize,
+    write: impl FnOnce(&mut Cursor<'_>),
+) -> bool {
+    let fits = *len - old.len() + new_len <= bytes.len();
+    let new_len = if fits { new_len } else { 0 };
+    let new = old.start..old.start + new_len;
+    bytes.copy_within(old.end..*len, new.end);
+    *len = *len - old.len() + new_len;
+    if fits {
+        write(&mut Cursor::new(&mut bytes[new]));
+    }
+    fits
+}
+
+/// Writes text into a fixed room, as many whole characters as fit, and nothing after a cut.
 struct TextWriter<'b> {
     buffer: &'b mut [u8],
     len: usize,
+    is_cut: bool,
 }
 
 impl fmt::Write for TextWriter<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        let fits = floor_char_boundary(text, self.buffer.len() - self.len);
+        let room = if self.is_cut {
+            0
+        } else {
+            self.buffer.len() - self.len
+        };
+        let fits = floor_char_boundary(text, room);
         self.buffer[self.len..self.len + fits].copy_from_slice(&text.as_bytes()[..fits]);
         self.len += fits;
-        if fits < text.len() {
-            Err(fmt::Error)
-        } else {
-            Ok(())
-        }
+        self.is_cut |= fits < text.len();
+        if self.is_cut { Err(fmt::Error) } else { Ok(()) }
     }
 }
 

@@ -1,28 +1,25 @@
 //! Encodes attributes: `KeyValue` and `AnyValue` with the limits that apply.
 
-use crate::attribute::{AnyValueRef, ArrayRef, AsKeyValue, Key, KeyValueListRef, KeyValueRef};
-use crate::limits::{DEPTH_MAX, LOOKED_AT_MAX, SpanLimits};
+use crate::attribute::{
+    AnyValueRef, ArrayRef, AsKeyValue, Key, KeyValueListRef, KeyValueRef, Keys, List,
+};
+use crate::limits::{BYTES_MAX, LOOKED_AT_MAX, MESSAGES_MAX, SpanLimits};
+use crate::otlp::repeats::for_each_different;
 use crate::otlp::wire::{Cursor, delimited_len, non_empty_len, tag, varint_len};
 
 /// The attributes of a span, event or link, as many of them as will be written.
 pub(super) struct Attributes<'a, K> {
     items: &'a [K],
-    /// How many are written of those that are looked at, unless it is all of them.
+    /// How many are written, if it may be fewer than there are.
     chosen: Option<usize>,
-    /// Beyond the limit.
+    /// Beyond the limit, or without a key.
     pub(super) dropped: u32,
 }
 
 impl<'a, K: AsKeyValue> Attributes<'a, K> {
     #[inline]
     pub(super) fn new(items: &'a [K], count_max: u32) -> Self {
-        if items.len() > count_max as usize
-            || may_repeat(
-                items
-                    .iter()
-                    .map(|item| item.with(|attribute| attribute.key.fingerprint())),
-            )
-        {
+        if items.len() > count_max as usize || may_repeat(items) {
             return Self::choose(items, count_max as usize);
         }
         Self {
@@ -34,27 +31,28 @@ impl<'a, K: AsKeyValue> Attributes<'a, K> {
 
     #[cold]
     fn choose(all: &'a [K], count_max: usize) -> Self {
-        let items = &all[..all.len().min(count_max.max(LOOKED_AT_MAX))];
-        let different = (0..items.len())
-            .filter(|&at| !stands_later(items, at))
-            .count();
+        let items = &all[..all.len().min(LOOKED_AT_MAX)];
+        let (mut different, mut repeated) = (0, 0);
+        for_each_different(items, |_, repeats| {
+            different += 1;
+            repeated += repeats;
+        });
         let kept = different.min(count_max);
-        let beyond = different - kept + all.len() - items.len();
         Self {
             items,
             chosen: Some(kept),
-            dropped: u32::try_from(beyond).unwrap_or(u32::MAX),
+            dropped: u32::try_from(all.len() - repeated - kept).unwrap_or(u32::MAX),
         }
     }
 
     /// Length of them all as a repeated field whose tag is one byte.
     #[inline]
     pub(super) fn len(&self, limits: &SpanLimits) -> usize {
-        let lens = |item: &K| item.with(|attribute| attribute_len(attribute, limits));
-        match self.chosen {
-            None => self.items.iter().map(lens).sum(),
-            Some(kept) => self.chosen(kept).map(lens).sum(),
+        if let Some(kept) = self.chosen {
+            return self.chosen_len(kept, limits);
         }
+        let len = |item: &K| item.with(|attribute| attribute_len(attribute, limits));
+        self.items.iter().map(len).sum()
     }
 
     #[inline]
@@ -68,38 +66,45 @@ impl<'a, K: AsKeyValue> Attributes<'a, K> {
     }
 
     #[cold]
-    fn encode_chosen(&self, kept: usize, tag: u8, limits: &SpanLimits, out: &mut Cursor<'_>) {
-        for item in self.chosen(kept) {
-            item.with(|attribute| encode_attribute(tag, attribute, limits, out));
-        }
+    fn chosen_len(&self, kept: usize, limits: &SpanLimits) -> usize {
+        let mut len = 0;
+        self.for_each_chosen(kept, |attribute| len += attribute_len(attribute, limits));
+        len
     }
 
-    /// Of several with the same key the last.
-    fn chosen(&self, kept: usize) -> impl Iterator<Item = &K> {
-        let last = |(at, _): &(usize, &K)| !stands_later(self.items, *at);
-        let items = self.items.iter().enumerate().filter(last);
-        items.take(kept).map(|(_, item)| item)
+    #[cold]
+    fn encode_chosen(&self, kept: usize, tag: u8, limits: &SpanLimits, out: &mut Cursor<'_>) {
+        self.for_each_chosen(kept, |attribute| {
+            encode_attribute(tag, attribute, limits, out)
+        });
+    }
+
+    fn for_each_chosen(&self, kept: usize, mut give: impl FnMut(&KeyValueRef<'_>)) {
+        let mut left = kept;
+        for_each_different(self.items, |item, _| {
+            if left > 0 {
+                left -= 1;
+                item.with(&mut give);
+            }
+        });
     }
 }
 
-/// Whether two keys are perhaps the same; if not, surely none are.
+/// Whether a key perhaps stands twice, or is missing; if not, surely neither is so.
 #[inline]
-fn may_repeat(fingerprints: impl Iterator<Item = u64>) -> bool {
-    let mut seen = 0;
-    for bit in fingerprints {
-        if seen & bit != 0 {
+fn may_repeat<K: AsKeyValue>(items: &[K]) -> bool {
+    let mut keys = Keys::NONE;
+    for item in items {
+        let is_suspect = item.with(|KeyValueRef { key, .. }| {
+            let is_suspect = keys.may_contain(key) || key.text().is_empty();
+            keys.insert(key);
+            is_suspect
+        });
+        if is_suspect {
             return true;
         }
-        seen |= bit;
     }
     false
-}
-
-fn stands_later<K: AsKeyValue>(items: &[K], at: usize) -> bool {
-    let key = items[at].as_key_value().key;
-    items[at + 1..]
-        .iter()
-        .any(|later| later.as_key_value().key == key)
 }
 
 /// Length of one attribute as an element of a repeated field whose tag is one byte.
@@ -139,9 +144,45 @@ fn value_len(value: &AnyValueRef<'_>, limits: &SpanLimits, depth: u32) -> usize 
         AnyValueRef::String(text) => delimited_len(limits.text(text).len()),
         AnyValueRef::Bool(_) => 2,
         AnyValueRef::Int(number) => 1 + varint_len(number as u64),
+        AnyValueRef::Uint(number) => uint_len(number),
         AnyValueRef::Double(_) => 9,
         AnyValueRef::Bytes(bytes) => delimited_len(limits.bytes(bytes).len()),
         AnyValueRef::Array(_) | AnyValueRef::KeyValueList(_) => nested_len(value, limits, depth),
+    }
+}
+
+/// As an integer, or as text if it is larger than OTLP's.
+#[cold]
+fn uint_len(number: u64) -> usize {
+    match i64::try_from(number) {
+        Ok(number) => 1 + varint_len(number as u64),
+        Err(_) => delimited_len(decimal(number, &mut [0; DECIMAL_MAX]).len()),
+    }
+}
+
+#[cold]
+fn encode_uint(number: u64, out: &mut Cursor<'_>) {
+    match i64::try_from(number) {
+        Ok(number) => {
+            out.bytes(&[tag::INT_VALUE]);
+            out.varint(number as u64);
+        }
+        Err(_) => out.delimited(tag::STRING_VALUE, decimal(number, &mut [0; DECIMAL_MAX])),
+    }
+}
+
+/// Digits of the largest `u64`.
+const DECIMAL_MAX: usize = 20;
+
+fn decimal(mut number: u64, digits: &mut [u8; DECIMAL_MAX]) -> &[u8] {
+    let mut at = DECIMAL_MAX;
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return &digits[at..];
+        }
     }
 }
 
@@ -149,36 +190,57 @@ fn value_len(value: &AnyValueRef<'_>, limits: &SpanLimits, depth: u32) -> usize 
 #[inline(never)]
 fn nested_len(value: &AnyValueRef<'_>, limits: &SpanLimits, depth: u32) -> usize {
     match *value {
-        _ if depth == DEPTH_MAX => 0,
-        AnyValueRef::Array(array) => delimited_len(array_len(array, limits, depth + 1)),
-        AnyValueRef::KeyValueList(list) => delimited_len(list_len(list, limits, depth + 1)),
+        AnyValueRef::Array(array) if depth + ARRAY_DEPTH <= MESSAGES_MAX => {
+            delimited_len(array_len(array, limits, depth + ARRAY_DEPTH))
+        }
+        AnyValueRef::KeyValueList(list) if depth + LIST_DEPTH <= MESSAGES_MAX => {
+            delimited_len(list_len(list, limits, depth + LIST_DEPTH))
+        }
         _ => 0,
     }
 }
 
+/// `ArrayValue`, `AnyValue`
+const ARRAY_DEPTH: u32 = 2;
+/// `KeyValueList`, `KeyValue`, `AnyValue`
+const LIST_DEPTH: u32 = 3;
+
+/// Ends once it is too long for any slab: values that share their parts can be longer than time.
 fn array_len(array: ArrayRef<'_>, limits: &SpanLimits, depth: u32) -> usize {
-    array
-        .iter()
-        .map(|value| delimited_len(value_len(&value, limits, depth)))
-        .sum()
+    let mut len = 0;
+    for value in array.iter() {
+        len += delimited_len(value_len(&value, limits, depth));
+        if len > BYTES_MAX {
+            break;
+        }
+    }
+    len
 }
 
 fn list_len(list: KeyValueListRef<'_>, limits: &SpanLimits, depth: u32) -> usize {
-    different(list)
-        .map(|value| delimited_len(key_value_len(&value, limits, depth)))
-        .sum()
+    let mut len = 0;
+    for_each_value(list, |value| {
+        if len <= BYTES_MAX {
+            len += delimited_len(key_value_len(value, limits, depth));
+        }
+    });
+    len
 }
 
-/// The values of a list; of several with the same key the last, as long as the list is not so
-/// long that looking for them would take more time than can be had.
-fn different<'a>(list: KeyValueListRef<'a>) -> impl Iterator<Item = KeyValueRef<'a>> {
-    let repeats =
-        list.len() <= LOOKED_AT_MAX && may_repeat(list.iter().map(|value| value.key.fingerprint()));
-    (list.iter().enumerate())
-        .filter(move |(at, value)| {
-            !repeats || !list.iter().skip(at + 1).any(|later| later.key == value.key)
-        })
-        .map(|(_, value)| value)
+/// The values of a list, each key once, unless there are too many to look for that.
+fn for_each_value(list: KeyValueListRef<'_>, give: impl FnMut(&KeyValueRef<'_>)) {
+    match list.0 {
+        List::Borrowed(items) => for_each_item(items, give),
+        List::Owned(items) => for_each_item(items, give),
+    }
+}
+
+fn for_each_item<K: AsKeyValue>(items: &[K], mut give: impl FnMut(&KeyValueRef<'_>)) {
+    if items.len() <= LOOKED_AT_MAX && may_repeat(items) {
+        for_each_different(items, |item, _| item.with(&mut give));
+    } else {
+        items.iter().for_each(|item| item.with(&mut give));
+    }
 }
 
 #[inline(always)]
@@ -213,6 +275,7 @@ fn encode_value(value: &AnyValueRef<'_>, limits: &SpanLimits, depth: u32, out: &
             out.bytes(&[tag::INT_VALUE]);
             out.varint(number as u64);
         }
+        AnyValueRef::Uint(number) => encode_uint(number, out),
         AnyValueRef::Double(number) => {
             out.bytes(&[tag::DOUBLE_VALUE]);
             out.bytes(&number.to_le_bytes());
@@ -227,9 +290,12 @@ fn encode_value(value: &AnyValueRef<'_>, limits: &SpanLimits, depth: u32, out: &
 #[inline(never)]
 fn encode_nested(value: &AnyValueRef<'_>, limits: &SpanLimits, depth: u32, out: &mut Cursor<'_>) {
     match *value {
-        _ if depth == DEPTH_MAX => {}
-        AnyValueRef::Array(array) => encode_array(array, limits, depth + 1, out),
-        AnyValueRef::KeyValueList(list) => encode_list(list, limits, depth + 1, out),
+        AnyValueRef::Array(array) if depth + ARRAY_DEPTH <= MESSAGES_MAX => {
+            encode_array(array, limits, depth + ARRAY_DEPTH, out);
+        }
+        AnyValueRef::KeyValueList(list) if depth + LIST_DEPTH <= MESSAGES_MAX => {
+            encode_list(list, limits, depth + LIST_DEPTH, out);
+        }
         _ => {}
     }
 }
@@ -244,7 +310,7 @@ fn encode_array(array: ArrayRef<'_>, limits: &SpanLimits, depth: u32, out: &mut 
 
 fn encode_list(list: KeyValueListRef<'_>, limits: &SpanLimits, depth: u32, out: &mut Cursor<'_>) {
     out.header(tag::KVLIST_VALUE, list_len(list, limits, depth));
-    for value in different(list) {
-        encode_key_value(tag::VALUES, &value, limits, depth, out);
-    }
+    for_each_value(list, |value| {
+        encode_key_value(tag::VALUES, value, limits, depth, out);
+    });
 }

@@ -74,8 +74,9 @@ impl<'r, 'b> SpanBuilder<'r, 'b> {
         self
     }
 
-    /// The span's parent, by its context: one of another process or thread. Default: none, as for
-    /// a context that is not valid.
+    /// The span's parent, by its context: one of another process or thread, or a detached one.
+    /// Default: none, as for a context that is not valid. For a parent that is open on this thread
+    /// use [`child_of`](Self::child_of): with a context the span is a local root.
     #[inline]
     pub fn parent(mut self, context: Option<&'b SpanContext<'_>>) -> Self {
         let valid = context.filter(|context| context.is_valid());
@@ -154,9 +155,14 @@ impl<'r, 'b> SpanBuilder<'r, 'b> {
     ) -> OpenSpan<'r> {
         let recorder = self.recorder;
         let (scratch, hold) = recorder.prepare(|held| match self.parent {
-            Parent::Open(span) => span.hold_on(recorder).map(|hold| held.join(hold)),
-            Parent::None | Parent::Elsewhere(_) => held.begin(self.keep_if),
+            Parent::Open(span) if span.records_on(recorder) => {
+                span.hold().map(|hold| held.join(hold))
+            }
+            _ => held.begin(self.keep_if),
         });
+        if scratch.is_none() {
+            recorder.counters.miss_memory();
+        }
         let mut said = Said::begin(scratch, trace_state, self.name);
         let limits = recorder.limits();
         for attribute in self.attributes {

@@ -44,6 +44,8 @@ pub struct DetachedSpan {
     is_recording: bool,
     scope: Option<Scope>,
     home: Option<Home>,
+    /// The thread was panicking already when it began.
+    in_panic: bool,
     recorder: Origin,
 }
 
@@ -66,6 +68,7 @@ impl DetachedSpan {
         draft: Draft,
         is_recording: bool,
         home: Option<Home>,
+        in_panic: bool,
     ) -> Self {
         let state = recorder.state.borrow();
         Self {
@@ -73,6 +76,7 @@ impl DetachedSpan {
             is_recording,
             scope: state.writer.scope(lane),
             home: Some(home.unwrap_or_else(|| state.scratch.home())),
+            in_panic,
             recorder: Origin {
                 shared: Arc::clone(&recorder.shared),
                 recorders: Weak::clone(&recorder.recorders),
@@ -111,8 +115,8 @@ impl DetachedSpan {
         let mut result = Ok(());
         if std::mem::replace(&mut self.is_recording, false) {
             result = match self.recorder.recorders.upgrade() {
-                Some(recorders) => recorders.with_recorder(|recorder| {
-                    let lane = recorder.lane(self.scope.as_ref())?;
+                Some(recorders) => recorders.with_recorder(self.scope.as_ref(), |recorder| {
+                    let lane = recorder.lane_for_a_call(self.scope.as_ref())?;
                     recorder.end(&self.draft, lane, None, end_time)
                 }),
                 None => Err(self.recorder.shared.refuse(Refused::ShutDown)),
@@ -128,7 +132,7 @@ impl DetachedSpan {
 
 impl Drop for DetachedSpan {
     fn drop(&mut self) {
-        if self.is_recording && panicking() {
+        if self.is_recording && panicking() && !self.in_panic {
             self.draft.said.set_status(StatusRef::Error("panicked"));
         }
         let end_time = unix_nanos().max(self.draft.start_time);

@@ -10,7 +10,7 @@ use crate::sampler::{KeepIf, TailSampling};
 /// A span's place in a held trace.
 #[derive(Clone, Copy)]
 pub(super) struct Hold {
-    trace: u16,
+    trace: u32,
     /// The span is the local root, whose end decides.
     pub(super) decides: bool,
 }
@@ -26,8 +26,10 @@ pub(super) enum Decision {
 /// The traces that a recorder holds back.
 pub(super) struct HeldTraces {
     traces: Vec<HeldTrace>,
-    free: Vec<u16>,
+    free: Vec<u32>,
     rule: KeepIf,
+    /// In all traces.
+    spans: u64,
 }
 
 /// The finished spans of one trace.
@@ -60,10 +62,11 @@ impl HeldTraces {
         let bytes = sampling.map_or(0, |sampling| sampling.held_trace_bytes);
         Self {
             traces: (0..traces).map(|_| HeldTrace::new(bytes)).collect(),
-            free: (0..traces as u16).rev().collect(),
+            free: (0..traces as u32).rev().collect(),
             rule: sampling
                 .map(|sampling| sampling.keep_if)
                 .unwrap_or_default(),
+            spans: 0,
         }
     }
 
@@ -71,7 +74,7 @@ impl HeldTraces {
     #[inline]
     pub(super) fn begin(&mut self, rule: Option<KeepIf>) -> Option<Hold> {
         let trace = self.free.pop()?;
-        self.traces[usize::from(trace)].begin(rule.unwrap_or(self.rule));
+        self.traces[trace as usize].begin(rule.unwrap_or(self.rule));
         Some(Hold {
             trace,
             decides: true,
@@ -98,9 +101,32 @@ impl HeldTraces {
         }
     }
 
+    /// The traces of which spans are held back.
+    pub(super) fn pending(&self) -> Vec<Hold> {
+        let pending = |trace: &u32| {
+            let trace = &self.traces[*trace as usize];
+            trace.open > 0 && trace.decision == Decision::Pending
+        };
+        let hold = |trace| Hold {
+            trace,
+            decides: false,
+        };
+        (0..self.traces.len() as u32)
+            .filter(pending)
+            .map(hold)
+            .collect()
+    }
+
+    /// How many spans are held back, now that there are so many more or fewer.
+    #[inline]
+    pub(super) fn count(&mut self, more: u64, fewer: u64) -> u64 {
+        self.spans = self.spans + more - fewer;
+        self.spans
+    }
+
     #[inline]
     pub(super) fn trace(&mut self, hold: Hold) -> &mut HeldTrace {
-        &mut self.traces[usize::from(hold.trace)]
+        &mut self.traces[hold.trace as usize]
     }
 }
 

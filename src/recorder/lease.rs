@@ -18,6 +18,7 @@ use crate::processor::Arrival;
 use crate::recorder::Recorder;
 use crate::recorder::writer::Writer;
 use crate::refused::Refused;
+use crate::scope::Scope;
 use crate::shared::Shared;
 use crate::span::Span;
 
@@ -59,22 +60,24 @@ impl Recorders {
     /// A new recorder, or `None` if there are `max` already besides those to be lent.
     pub(crate) fn recorder(&self, max: usize) -> Option<Recorder> {
         let with_leases = max + self.made.load(Ordering::Relaxed);
-        self.make(with_leases, true)
+        self.make(with_leases, usize::MAX)
     }
 
     /// Records a span from a thread without a recorder.
     pub(crate) fn collect(&self, mut span: Span) -> Result<(), Refused> {
-        self.with_recorder(|recorder| recorder.record_owned(&mut span))
+        let scope = span.scope.clone();
+        self.with_recorder(scope.as_ref(), |recorder| recorder.record_owned(&mut span))
     }
 
-    /// Runs `record` with a recorder that nobody else uses meanwhile.
+    /// Runs `record` with a recorder that nobody else uses meanwhile, for a span of this scope.
     pub(super) fn with_recorder(
         &self,
+        scope: Option<&Scope>,
         record: impl FnOnce(&Recorder) -> Result<(), Refused>,
     ) -> Result<(), Refused> {
-        let mut slot = self.lease()?;
+        let mut slot = self.lease(scope)?;
         if slot.is_none() {
-            *slot = self.make(usize::MAX, false);
+            *slot = self.make(usize::MAX, self.shared.lease_lanes);
             self.made
                 .fetch_add(usize::from(slot.is_some()), Ordering::Relaxed);
         }
@@ -84,11 +87,13 @@ impl Recorders {
         }
     }
 
-    /// Only one of one's own has memory for open spans.
-    fn make(&self, max: usize, with_spans: bool) -> Option<Recorder> {
+    /// Only one of one's own, with any number of lanes, has memory for open spans.
+    fn make(&self, max: usize, lanes_max: usize) -> Option<Recorder> {
         let shared = Arc::clone(&self.shared);
         let counters = shared.counters.register(max)?;
-        let writer = Writer::new(Arc::clone(&shared), counters, self.arrivals.clone())?;
+        let arrivals = self.arrivals.clone();
+        let writer = Writer::new(Arc::clone(&shared), counters, arrivals, lanes_max)?;
+        let with_spans = lanes_max == usize::MAX;
         Some(Recorder::new(
             shared,
             writer,
@@ -97,13 +102,16 @@ impl Recorders {
         ))
     }
 
-    fn lease(&self) -> Result<MutexGuard<'_, Option<Recorder>>, Refused> {
+    fn lease(&self, scope: Option<&Scope>) -> Result<MutexGuard<'_, Option<Recorder>>, Refused> {
         let slots = self.slots.len();
-        let first = SLOT.with(Cell::get);
+        // The same for a scope, whatever thread: each recorder has room for the spans of few.
+        let first = scope.map_or_else(|| SLOT.with(Cell::get), |scope| scope.id() as usize);
         for offset in 0..slots {
             let index = (first + offset) % slots;
             if let Some(slot) = self.slots[index].try_lock() {
-                SLOT.set(index);
+                if scope.is_none() {
+                    SLOT.set(index);
+                }
                 return Ok(slot);
             }
         }

@@ -16,9 +16,11 @@ use crate::span::StatusRef;
 /// It ends with [`end`](Self::end), or when it is dropped; if that is because of a panic, it gets
 /// the status error (unless it was set to Ok). What it says goes into a piece of the recorder's
 /// memory ([`Config::open_span_bytes`](crate::Config::open_span_bytes)); what has no room there is
-/// left out and counted in the span. If more spans are open on the recorder than
-/// [`Config::open_spans_max`](crate::Config::open_spans_max), the further ones say no more than
-/// the beginning of their name, their ids, times, kind and status.
+/// left out and counted in the span; a name or trace state of more than half of it is cut. If more
+/// spans are open on the recorder than [`Config::open_spans_max`](crate::Config::open_spans_max),
+/// the further ones say no more than the beginning of their name (31 bytes), their ids, times, kind
+/// and status without description, and pass on no trace state: see
+/// [`Stats::spans_without_memory`](crate::Stats::spans_without_memory).
 ///
 /// Several can be open at a time, ending in any order. A span that the sampler did not choose is
 /// there all the same, to be a parent and to tell others, and does nothing.
@@ -74,17 +76,23 @@ impl<'r> OpenSpan<'r> {
         &self.draft
     }
 
-    /// Its place in a held trace, if it is on that recorder.
+    /// Whether it is of a trace that is recorded there.
     #[inline]
-    pub(super) fn hold_on(&self, recorder: &Recorder) -> Option<Hold> {
-        self.hold.filter(|_| std::ptr::eq(self.recorder, recorder))
+    pub(super) fn records_on(&self, recorder: &Recorder) -> bool {
+        self.is_recording && std::ptr::eq(self.recorder, recorder)
+    }
+
+    /// Its place in a held trace.
+    #[inline]
+    pub(super) fn hold(&self) -> Option<Hold> {
+        self.hold
     }
 
     /// Ends the span now.
     ///
     /// # Errors
     /// The span was not accepted; the reason is counted in the [`Ledger`](crate::Ledger). That
-    /// its trace was sampled out is no error.
+    /// its trace was sampled out, or is still held back, is no error.
     pub fn end(mut self) -> Result<(), Refused> {
         let end_time = self.now();
         self.finish(end_time)
@@ -108,18 +116,27 @@ impl<'r> OpenSpan<'r> {
         }
     }
 
-    /// Makes it independent of this recorder, so that it can end on another thread.
+    /// Lets it go from this thread, so that it can end on another. Until then it counts as open on
+    /// this recorder, whose memory it keeps. Children elsewhere get its context as their parent:
+    /// [`SpanBuilder::parent`](crate::SpanBuilder::parent).
     ///
-    /// If its trace is held back by tail sampling, all of it is kept from now on.
+    /// If its trace is held back by tail sampling, all of it is kept from now on; if it was dropped
+    /// already, so is this span.
     #[must_use]
     pub fn detach(mut self) -> DetachedSpan {
-        if let Some(hold) = self.hold.take() {
-            self.recorder.release(hold);
-        }
+        let hold = self.hold.take();
+        let is_kept = hold.is_none_or(|hold| self.recorder.release(hold));
         let home = self.home.take();
-        let is_recording = std::mem::replace(&mut self.is_recording, false);
+        let is_recording = std::mem::replace(&mut self.is_recording, false) && is_kept;
         let draft = self.draft.take();
-        DetachedSpan::new(self.recorder, self.lane, draft, is_recording, home)
+        DetachedSpan::new(
+            self.recorder,
+            self.lane,
+            draft,
+            is_recording,
+            home,
+            self.in_panic,
+        )
     }
 
     /// Now, or its start if the clock was set back meanwhile.
@@ -199,7 +216,8 @@ macro_rules! say {
 
             /// Sets an attribute. One with the same key is replaced.
             ///
-            /// Keys known at compile time can be prepared by [`key!`](crate::key).
+            /// Keys known at compile time can be prepared by [`key!`](crate::key). For what can be
+            /// a value see [`AnyValueRef`](crate::AnyValueRef).
             #[inline(always)]
             pub fn attribute<'a>(
                 &mut self,
@@ -283,14 +301,13 @@ macro_rules! say {
             }
 
             /// Adds the event `exception` with the error's message, as OpenTelemetry's
-            /// conventions have it. The status is another matter:
-            /// [`set_status`](Self::set_status).
-            pub fn record_error(&mut self, error: &dyn std::error::Error) -> &mut Self {
+            /// conventions have it: any error, or what else can be displayed. The status is another
+            /// matter: [`set_status`](Self::set_status).
+            pub fn record_error(&mut self, error: &impl std::fmt::Display) -> &mut Self {
                 if self.is_recording {
                     let now = crate::clock::unix_nanos();
-                    self.draft
-                        .said
-                        .exception(error, now, self.recorder.limits());
+                    let limits = self.recorder.limits();
+                    self.draft.said.exception(error, now, limits);
                 }
                 self
             }

@@ -18,6 +18,7 @@ use crate::stats::RecorderCounters;
 pub(super) struct Writer {
     /// The first is that of the collector's own scope.
     lanes: Vec<Lane>,
+    lanes_max: usize,
     pub(super) counters: Arc<CachePadded<RecorderCounters>>,
     shared: Arc<Shared>,
     /// Where the network thread hears of new lanes.
@@ -40,14 +41,16 @@ struct Lane {
 }
 
 impl Writer {
-    /// `None` if there is no slab for one more recorder.
+    /// With at most so many lanes. `None` if there is no slab for one more recorder.
     pub(super) fn new(
         shared: Arc<Shared>,
         counters: Arc<CachePadded<RecorderCounters>>,
         arrivals: Sender<Arrival>,
+        lanes_max: usize,
     ) -> Option<Self> {
         let mut writer = Self {
             lanes: Vec::new(),
+            lanes_max,
             counters,
             batch_left: shared.batch_size,
             shared,
@@ -64,6 +67,47 @@ impl Writer {
         known.or_else(|| self.add_lane(Some(scope.clone())))
     }
 
+    /// As [`lane`](Self::lane), for who keeps no lane beyond a call: if there are as many as there
+    /// can be, the scope gets the place of the one that was given a place first.
+    pub(super) fn lane_for_a_call(&mut self, scope: &Scope) -> Option<usize> {
+        if let Some(lane) = self.lane(scope) {
+            return Some(lane);
+        }
+        if self.lanes.len() < 2 {
+            return None;
+        }
+        drop(self.lanes.remove(1));
+        self.leave();
+        self.lane(scope)
+    }
+
+    /// Takes the right to one more slab of its own.
+    fn join(&self) -> bool {
+        if self.is_lent() {
+            return self.shared.pool.join();
+        }
+        if !self.shared.own_lanes.take() {
+            return false;
+        }
+        let joined = self.shared.pool.join();
+        if !joined {
+            self.shared.own_lanes.give_back();
+        }
+        joined
+    }
+
+    fn leave(&self) {
+        self.shared.pool.leave();
+        if !self.is_lent() {
+            self.shared.own_lanes.give_back();
+        }
+    }
+
+    /// It belongs to a recorder for `collect`, which is kept from taking the slabs of others.
+    fn is_lent(&self) -> bool {
+        self.lanes_max < usize::MAX
+    }
+
     /// The scope of a lane.
     pub(super) fn scope(&self, lane: usize) -> Option<Scope> {
         self.lanes[lane].scope.clone()
@@ -71,7 +115,7 @@ impl Writer {
 
     #[cold]
     fn add_lane(&mut self, scope: Option<Scope>) -> Option<usize> {
-        if !self.shared.pool.join() {
+        if self.lanes.len() == self.lanes_max || !self.join() {
             return None;
         }
         let (producer, consumer) = ring(self.shared.slabs + 1);
@@ -216,11 +260,17 @@ impl Lane {
     }
 }
 
+impl Drop for Lane {
+    fn drop(&mut self) {
+        self.seal();
+    }
+}
+
 impl Drop for Writer {
     fn drop(&mut self) {
-        for lane in &mut self.lanes {
-            lane.seal();
-            self.shared.pool.leave();
+        while let Some(lane) = self.lanes.pop() {
+            drop(lane);
+            self.leave();
         }
         self.shared.counters.retire(&self.counters);
     }

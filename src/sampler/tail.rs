@@ -12,8 +12,15 @@ use crate::sampler::is_chosen;
 /// descendants that were started and ended there. They wait in memory of the recorder's own, which
 /// costs a copy of the kept ones and nothing else. Spans that are recorded in one go
 /// ([`Recorder::record`](crate::Recorder::record), [`Collector::collect`](crate::Collector::collect))
-/// are not held. Other services are told that the trace is sampled, since nothing is decided yet
+/// are not held. A trace of which a span leaves its thread ([`OpenSpan::detach`]) is kept from
+/// then on, so is one that outgrows its memory. Other services are told that the trace is sampled, since nothing is decided yet
 /// when they are called.
+///
+/// Until the root ends, the spans that did are not accepted yet, so that a flush does not cover
+/// them: the ledger has them as held ([`Ledger::held`]).
+///
+/// [`OpenSpan::detach`]: crate::OpenSpan::detach
+/// [`Ledger::held`]: crate::Ledger::held
 ///
 /// ```
 /// use std::time::Duration;
@@ -61,7 +68,8 @@ impl TailSampling {
 pub struct KeepIf {
     /// The local root took longer.
     pub slower_than: Option<Duration>,
-    /// One of its spans on this recorder ended with an error.
+    /// One of its spans on this recorder ended with an error before the local root did, or the
+    /// root itself.
     pub failed: bool,
     /// One of so many, chosen by trace id: services with the same number keep the same traces.
     pub one_in: Option<u32>,
@@ -72,7 +80,8 @@ impl KeepIf {
     pub(crate) fn keeps(&self, trace_id: TraceId, nanos: u64, failed: bool) -> bool {
         self.failed && failed
             || (self.slower_than).is_some_and(|limit| u128::from(nanos) > limit.as_nanos())
-            || (self.one_in).is_some_and(|traces| is_chosen(trace_id, 1.0 / f64::from(traces)))
+            || (self.one_in.filter(|traces| *traces > 0))
+                .is_some_and(|traces| is_chosen(trace_id, 1.0 / f64::from(traces)))
     }
 }
 
@@ -96,5 +105,10 @@ mod tests {
         assert!(rule.keeps(high, 100, true));
         assert!(rule.keeps(low, 100, false));
         assert!(!KeepIf::default().keeps(low, u64::MAX, true));
+        let none = KeepIf {
+            one_in: Some(0),
+            ..KeepIf::default()
+        };
+        assert!(!none.keeps(low, 1, false));
     }
 }

@@ -129,6 +129,8 @@ impl<'a> Connection<'a> {
         let body = &self.input[head.bytes..head.bytes + head.body_bytes];
         let spans = census::spans(body);
         let kept = self.state.keeps.then(|| decode(head, body)).flatten();
+        // What can be counted may still be more than can be decoded, such as nested too deep.
+        let spans = spans.filter(|_| kept.is_some() || !self.state.keeps);
 
         let cpu_time = cpu_time();
         let mut inner = self.state.inner.lock();

@@ -1,0 +1,97 @@
+//! Finds the attributes whose keys stand more than once, in a time that grows with their number.
+
+use crate::attribute::AsKeyValue;
+use crate::limits::LOOKED_AT_MAX;
+
+/// Gives the attributes with different keys, each in the place where its key stands first, with the
+/// value that stands there last, and how often its key stands again. Those without a key are left
+/// out.
+pub(super) fn for_each_different<'i, K: AsKeyValue>(
+    items: &'i [K],
+    mut give: impl FnMut(&'i K, usize),
+) {
+    let mut give = |place: &Place| {
+        if place.is_first {
+            give(&items[usize::from(place.last)], usize::from(place.repeats));
+        }
+    };
+    if items.len() <= FEW {
+        Repeats::of_few(items).0.iter().for_each(&mut give);
+    } else {
+        Repeats::of_many(items).0.iter().for_each(&mut give);
+    }
+}
+
+/// Up to here comparing each with each is faster than filling a table.
+const FEW: usize = 16;
+
+/// For each attribute what is known of its key.
+struct Repeats<const N: usize>([Place; N]);
+
+#[derive(Clone, Copy, Default)]
+struct Place {
+    is_first: bool,
+    last: u16,
+    repeats: u16,
+}
+
+impl Repeats<FEW> {
+    fn of_few<K: AsKeyValue>(items: &[K]) -> Self {
+        Self::new(items, |at, key| {
+            let mut earlier = items[..at].iter();
+            earlier.position(|item| item.with(|other| other.key.text() == key))
+        })
+    }
+}
+
+impl Repeats<LOOKED_AT_MAX> {
+    #[inline(never)]
+    fn of_many<K: AsKeyValue>(items: &[K]) -> Self {
+        const SLOTS: usize = 2 * LOOKED_AT_MAX;
+        /// Index + 1; 0 is free.
+        type Table = [u16; SLOTS];
+        let mut table: Table = [0; SLOTS];
+        Self::new(items, |at, key| {
+            let mut slot = hash(key) as usize % SLOTS;
+            while let Some(index) = table[slot].checked_sub(1) {
+                let index = usize::from(index);
+                if items[index].with(|other| other.key.text() == key) {
+                    return Some(index);
+                }
+                slot = (slot + 1) % SLOTS;
+            }
+            table[slot] = at as u16 + 1;
+            None
+        })
+    }
+}
+
+impl<const N: usize> Repeats<N> {
+    /// `find` tells where a key stands first, if that is before the place it stands at.
+    fn new<K: AsKeyValue>(items: &[K], mut find: impl FnMut(usize, &str) -> Option<usize>) -> Self {
+        let mut places = [Place::default(); N];
+        for (at, item) in items.iter().enumerate().take(N) {
+            let first = item.with(|attribute| match attribute.key.text() {
+                "" => None,
+                key => Some(find(at, key).unwrap_or(at)),
+            });
+            if let Some(first) = first {
+                let place = &mut places[first];
+                place.repeats += u16::from(place.is_first);
+                place.is_first = true;
+                place.last = at as u16;
+            }
+        }
+        Self(places)
+    }
+}
+
+fn hash(key: &str) -> u32 {
+    let mut hash = key.len() as u64;
+    for chunk in key.as_bytes().chunks(8) {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        hash = (hash.rotate_left(5) ^ u64::from_le_bytes(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+    (hash >> 32) as u32
+}
