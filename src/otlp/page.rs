@@ -158,8 +158,10 @@ impl Page {
     /// Sets an attribute; false if it has no room or is one too many.
     #[inline(always)]
     pub(super) fn attribute(&mut self, attribute: &KeyValueRef<'_>, limits: &SpanLimits) -> bool {
-        if self.keys.may_contain(&attribute.key) && self.has_attribute(attribute.key) {
-            return self.replace_attribute(attribute, limits);
+        if self.keys.may_contain(&attribute.key)
+            && let Some(old) = self.find(attribute.key)
+        {
+            return self.replace_attribute(old, attribute, limits);
         }
         let len = value::attribute_len(attribute, limits);
         let added = self.attributes < limits.attribute_count
@@ -173,10 +175,6 @@ impl Page {
     }
 
     #[cold]
-    fn has_attribute(&self, key: Key<'_>) -> bool {
-        self.find(key).is_some()
-    }
-
     fn find(&self, key: Key<'_>) -> Option<Range<usize>> {
         let mut attributes = self.fields().filter(|(tag, _)| *tag == tag::ATTRIBUTES);
         let found = attributes.find(|(_, place)| {
@@ -216,13 +214,15 @@ impl Page {
         then(&mut fields, text)
     }
 
-    /// Replaces the attribute with this key; without room for the new value it goes.
+    /// Replaces the attribute that is there; without room for the new value it goes.
     #[cold]
-    fn replace_attribute(&mut self, attribute: &KeyValueRef<'_>, limits: &SpanLimits) -> bool {
+    fn replace_attribute(
+        &mut self,
+        old: Range<usize>,
+        attribute: &KeyValueRef<'_>,
+        limits: &SpanLimits,
+    ) -> bool {
         let len = value::attribute_len(attribute, limits);
-        let Some(old) = self.find(attribute.key) else {
-            return false;
-        };
         let replaced = self.replace(old, len, |out| encode_attribute(attribute, limits, out));
         self.attributes -= u32::from(!replaced);
         replaced
