@@ -5,7 +5,9 @@ mod detached;
 mod hold;
 mod lease;
 mod open_span;
+mod scoped;
 mod scratch;
+mod state;
 mod writer;
 
 use std::cell::RefCell;
@@ -18,7 +20,7 @@ use crate::attribute::{AsKeyValue, Name};
 use crate::clock::unix_nanos;
 use crate::context::TraceFlags;
 use crate::error::Error;
-use crate::id::{Ids, TraceId};
+use crate::id::TraceId;
 use crate::limits::SpanLimits;
 use crate::otlp::Scratch;
 use crate::otlp::draft::Draft;
@@ -31,12 +33,14 @@ use crate::stats::RecorderCounters;
 
 use self::hold::{Decision, HeldTraces, Hold};
 use self::scratch::ScratchPool;
+use self::state::State;
 use self::writer::Writer;
 
 pub use self::builder::SpanBuilder;
 pub use self::detached::DetachedSpan;
 pub(crate) use self::lease::Recorders;
 pub use self::open_span::OpenSpan;
+pub use self::scoped::ScopedRecorder;
 
 /// One thread's way to record spans: unique, never waiting for another thread.
 ///
@@ -87,14 +91,6 @@ pub struct Recorder {
     shared: Arc<Shared>,
     /// For spans that end on threads without a recorder.
     recorders: Weak<Recorders>,
-}
-
-/// What changes while spans are started and ended.
-struct State {
-    writer: Writer,
-    scratch: ScratchPool,
-    held: HeldTraces,
-    ids: Ids,
 }
 
 /// The lane of the collector's own scope.
@@ -363,81 +359,6 @@ impl Recorder {
     }
 }
 
-impl State {
-    /// Ends a span of a held trace.
-    fn end_held(
-        &mut self,
-        draft: &Draft,
-        lane: usize,
-        hold: Hold,
-        end_time: u64,
-    ) -> Result<(), Refused> {
-        let trace = self.held.trace(hold);
-        if draft.said.has_failed() {
-            trace.note_failure();
-        }
-        if hold.decides && trace.decision() == Decision::Pending {
-            let nanos = end_time.saturating_sub(draft.start_time);
-            if trace.is_kept(draft.place.trace_id, nanos) {
-                self.keep(hold);
-            } else {
-                self.drop_trace(hold);
-            }
-        }
-        let result = self.write_held(draft, lane, hold, end_time);
-        self.held.leave(hold);
-        result
-    }
-
-    /// Writes a span as its trace's decision has it.
-    fn write_held(
-        &mut self,
-        draft: &Draft,
-        lane: usize,
-        hold: Hold,
-        end_time: u64,
-    ) -> Result<(), Refused> {
-        let trace = self.held.trace(hold);
-        let len = draft.measure(end_time);
-        let fill = |out: &mut [u8]| draft.encode(len, end_time, out);
-        match trace.decision() {
-            Decision::Dropped => {
-                self.writer.counters.sample_out(1);
-                return Ok(());
-            }
-            Decision::Pending if trace.push(lane, len.element, end_time, fill) => {
-                self.writer.counters.hold(self.held.count(1, 0));
-                return Ok(());
-            }
-            // It outgrew what can be held back.
-            Decision::Pending => self.keep(hold),
-            Decision::Kept => {}
-        }
-        self.writer.write(lane, len.element, end_time, fill)
-    }
-
-    fn keep(&mut self, hold: Hold) {
-        let trace = self.held.trace(hold);
-        let spans = trace.spans();
-        trace.decide(Decision::Kept);
-        trace.drain(|lane, end_time, span| {
-            // One that has no room is counted.
-            let _ = self.writer.write(lane, span.len(), end_time, |out| {
-                out.copy_from_slice(span);
-            });
-        });
-        self.writer.counters.hold(self.held.count(0, spans));
-    }
-
-    fn drop_trace(&mut self, hold: Hold) {
-        let trace = self.held.trace(hold);
-        let spans = trace.spans();
-        trace.decide(Decision::Dropped);
-        self.writer.counters.sample_out(spans);
-        self.writer.counters.hold(self.held.count(0, spans));
-    }
-}
-
 impl Drop for Recorder {
     fn drop(&mut self) {
         // Only if an open span was forgotten: its trace will not be decided any more.
@@ -451,43 +372,5 @@ impl Drop for Recorder {
 impl fmt::Debug for Recorder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Recorder").finish_non_exhaustive()
-    }
-}
-
-/// A [`Recorder`] for spans of another instrumentation scope than the collector's own: see
-/// [`Recorder::scope`].
-#[derive(Clone, Copy, Debug)]
-pub struct ScopedRecorder<'r> {
-    recorder: &'r Recorder,
-    lane: usize,
-}
-
-impl<'r> ScopedRecorder<'r> {
-    /// As [`Recorder::start`].
-    pub fn start<'n>(&self, name: impl Into<Name<'n>>) -> OpenSpan<'r> {
-        self.span_builder(name).start()
-    }
-
-    /// As [`Recorder::start_child`]; the parent may be of any scope.
-    pub fn start_child<'n>(
-        &self,
-        parent: &OpenSpan<'_>,
-        name: impl Into<Name<'n>>,
-    ) -> OpenSpan<'r> {
-        self.span_builder(name).child_of(parent).start()
-    }
-
-    /// As [`Recorder::span_builder`].
-    pub fn span_builder<'b>(&self, name: impl Into<Name<'b>>) -> SpanBuilder<'r, 'b> {
-        SpanBuilder::new(self.recorder, self.lane, name.into())
-    }
-
-    /// As [`Recorder::record`].
-    ///
-    /// # Errors
-    /// The span was not accepted; the reason is counted in the [`Ledger`](crate::Ledger).
-    pub fn record(&self, span: &SpanRef<'_>) -> Result<(), Refused> {
-        let fields = encode::borrowed(span, self.recorder.limits());
-        self.recorder.write(self.lane, &fields)
     }
 }

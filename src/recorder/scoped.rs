@@ -1,0 +1,45 @@
+//! A recorder seen from one instrumentation scope.
+
+use crate::attribute::Name;
+use crate::otlp::encode;
+use crate::recorder::{OpenSpan, Recorder, SpanBuilder};
+use crate::refused::Refused;
+use crate::span::SpanRef;
+
+/// A [`Recorder`] for spans of another instrumentation scope than the collector's own: see
+/// [`Recorder::scope`].
+#[derive(Clone, Copy, Debug)]
+pub struct ScopedRecorder<'r> {
+    pub(super) recorder: &'r Recorder,
+    pub(super) lane: usize,
+}
+
+impl<'r> ScopedRecorder<'r> {
+    /// As [`Recorder::start`].
+    pub fn start<'n>(&self, name: impl Into<Name<'n>>) -> OpenSpan<'r> {
+        self.span_builder(name).start()
+    }
+
+    /// As [`Recorder::start_child`]; the parent may be of any scope.
+    pub fn start_child<'n>(
+        &self,
+        parent: &OpenSpan<'_>,
+        name: impl Into<Name<'n>>,
+    ) -> OpenSpan<'r> {
+        self.span_builder(name).child_of(parent).start()
+    }
+
+    /// As [`Recorder::span_builder`].
+    pub fn span_builder<'b>(&self, name: impl Into<Name<'b>>) -> SpanBuilder<'r, 'b> {
+        SpanBuilder::new(self.recorder, self.lane, name.into())
+    }
+
+    /// As [`Recorder::record`].
+    ///
+    /// # Errors
+    /// The span was not accepted; the reason is counted in the [`Ledger`](crate::Ledger).
+    pub fn record(&self, span: &SpanRef<'_>) -> Result<(), Refused> {
+        let fields = encode::borrowed(span, self.recorder.limits());
+        self.recorder.write(self.lane, &fields)
+    }
+}

@@ -1,0 +1,92 @@
+//! What of a recorder changes, and the decisions about held traces, which need all of it.
+
+use crate::id::Ids;
+use crate::otlp::draft::Draft;
+use crate::recorder::hold::{Decision, HeldTraces, Hold};
+use crate::recorder::scratch::ScratchPool;
+use crate::recorder::writer::Writer;
+use crate::refused::Refused;
+
+/// What changes while spans are started and ended.
+pub(super) struct State {
+    pub(super) writer: Writer,
+    pub(super) scratch: ScratchPool,
+    pub(super) held: HeldTraces,
+    pub(super) ids: Ids,
+}
+
+impl State {
+    /// Ends a span of a held trace.
+    pub(super) fn end_held(
+        &mut self,
+        draft: &Draft,
+        lane: usize,
+        hold: Hold,
+        end_time: u64,
+    ) -> Result<(), Refused> {
+        let trace = self.held.trace(hold);
+        if draft.said.has_failed() {
+            trace.note_failure();
+        }
+        if hold.decides && trace.decision() == Decision::Pending {
+            let nanos = end_time.saturating_sub(draft.start_time);
+            if trace.is_kept(draft.place.trace_id, nanos) {
+                self.keep(hold);
+            } else {
+                self.drop_trace(hold);
+            }
+        }
+        let result = self.write_held(draft, lane, hold, end_time);
+        self.held.leave(hold);
+        result
+    }
+
+    /// Writes a span as its trace's decision has it.
+    fn write_held(
+        &mut self,
+        draft: &Draft,
+        lane: usize,
+        hold: Hold,
+        end_time: u64,
+    ) -> Result<(), Refused> {
+        let trace = self.held.trace(hold);
+        let len = draft.measure(end_time);
+        let fill = |out: &mut [u8]| draft.encode(len, end_time, out);
+        match trace.decision() {
+            Decision::Dropped => {
+                self.writer.counters.sample_out(1);
+                return Ok(());
+            }
+            Decision::Pending if trace.push(lane, len.element, end_time, fill) => {
+                self.writer.counters.hold(self.held.count(1, 0));
+                return Ok(());
+            }
+            // It outgrew what can be held back.
+            Decision::Pending => self.keep(hold),
+            Decision::Kept => {}
+        }
+        self.writer.write(lane, len.element, end_time, fill)
+    }
+
+    /// Sends the spans of a trace that were held back.
+    pub(super) fn keep(&mut self, hold: Hold) {
+        let trace = self.held.trace(hold);
+        let spans = trace.spans();
+        trace.decide(Decision::Kept);
+        trace.drain(|lane, end_time, span| {
+            // One that has no room is counted.
+            let _ = self.writer.write(lane, span.len(), end_time, |out| {
+                out.copy_from_slice(span);
+            });
+        });
+        self.writer.counters.hold(self.held.count(0, spans));
+    }
+
+    fn drop_trace(&mut self, hold: Hold) {
+        let trace = self.held.trace(hold);
+        let spans = trace.spans();
+        trace.decide(Decision::Dropped);
+        self.writer.counters.sample_out(spans);
+        self.writer.counters.hold(self.held.count(0, spans));
+    }
+}
