@@ -63,6 +63,20 @@ pub enum AnyValue {
     KeyValueList(Vec<KeyValue>),
 }
 
+impl AnyValue {
+    /// How many protobuf messages, one in the other, its arrays and lists are.
+    pub(crate) fn messages(&self) -> u32 {
+        match self {
+            Self::Array(values) => 2 + values.iter().map(Self::messages).max().unwrap_or(0),
+            Self::KeyValueList(values) => {
+                let values = values.iter().map(|value| value.value.messages());
+                3 + values.max().unwrap_or(0)
+            }
+            _ => 0,
+        }
+    }
+}
+
 /// The attributes without those whose key stands again later.
 pub(crate) fn last_of_each_key(attributes: Vec<KeyValue>) -> Vec<KeyValue> {
     let mut kept: Vec<KeyValue> = Vec::with_capacity(attributes.len());

@@ -11,7 +11,7 @@ use crate::attribute::KeyValue;
 use crate::buffer::{HEADER_BYTES, PAGE_BYTES};
 use crate::error::Error;
 use crate::id::IdGenerator;
-use crate::limits::{LOOKED_AT_MAX, SpanLimits};
+use crate::limits::{LOOKED_AT_MAX, MESSAGES_MAX, SpanLimits};
 use crate::otlp::Envelope;
 use crate::sampler::{Sampler, TailSampling};
 use crate::scope::InstrumentationScope;
@@ -188,8 +188,6 @@ const SLABS_PER_SPARE: usize = 32;
 /// The most that ids, times, kind, flags, dropped counts and a status of an open span take.
 const SPAN_FIXED_BYTES_MAX: usize = 128;
 const OPEN_SPAN_BYTES_MIN: usize = 64;
-/// What a recorder behind `collect` can have for spans of several scopes, but two slabs in any case.
-const LEASE_BYTES: usize = 1 << 20;
 /// The most that open spans, and held traces, of one recorder can be given.
 const RECORDER_BYTES_MAX: usize = 1 << 30;
 
@@ -209,8 +207,6 @@ pub(crate) struct Settings {
     pub(crate) slabs: usize,
     /// Recorders behind `collect`.
     pub(crate) leases: usize,
-    /// Scopes that each of them has room for.
-    pub(crate) lease_lanes: usize,
     pub(crate) slab_bytes: usize,
     pub(crate) spans_per_slab: u32,
     pub(crate) request_bytes_max: usize,
@@ -233,11 +229,7 @@ impl Settings {
         check_times(config)?;
         check_limits(&config.span_limits)?;
         check_sampling(config)?;
-        if config.resource_attributes.iter().any(|a| a.key.is_empty()) {
-            return Err(Error::config(
-                "resource_attributes has an empty key: name it",
-            ));
-        }
+        check_attributes("resource_attributes", &config.resource_attributes)?;
         affinity::check(config.network_core.iter().chain(&config.worker_cores))?;
 
         let slab_bytes = config.slab_bytes.next_multiple_of(PAGE_BYTES);
@@ -271,7 +263,6 @@ impl Settings {
             batch_timeout: Duration::from_millis(config.batch_timeout_ms),
             slabs,
             leases: leases(),
-            lease_lanes: (LEASE_BYTES / slab_bytes).clamp(2, 8),
             slab_bytes,
             spans_per_slab: config.buffer_capacity.div_ceil(full_slabs) as u32,
             // In a small buffer one request must not hold all slabs while it is on the way.
@@ -295,12 +286,7 @@ impl Settings {
 impl Settings {
     /// Whether a scope leaves room for spans in a request.
     pub(crate) fn check_scope(&self, scope: &InstrumentationScope) -> Result<(), Error> {
-        if scope.attributes.iter().any(|a| a.key.is_empty()) {
-            return Err(Error::config(format!(
-                "the scope {:?} has an attribute with an empty key: name it",
-                scope.name
-            )));
-        }
+        check_attributes(&format!("the scope {:?}", scope.name), &scope.attributes)?;
         let bytes = self.slab_bytes + self.envelope.bytes_with(scope);
         if bytes > self.request_bytes_max {
             return Err(Error::config(format!(
@@ -353,6 +339,22 @@ fn check_sizes(config: &Config) -> Result<(), Error> {
         0,
         RECORDER_BYTES_MAX,
     )
+}
+
+fn check_attributes(of: &str, attributes: &[KeyValue]) -> Result<(), Error> {
+    if attributes.iter().any(|attribute| attribute.key.is_empty()) {
+        return Err(Error::config(format!("{of} has an empty key: name it")));
+    }
+    match attributes
+        .iter()
+        .find(|attribute| attribute.value.messages() > MESSAGES_MAX)
+    {
+        None => Ok(()),
+        Some(attribute) => Err(Error::config(format!(
+            "{of} has values nested too deep for receivers in {:?}: 45 arrays or 30 lists at most",
+            attribute.key
+        ))),
+    }
 }
 
 fn check_limits(limits: &SpanLimits) -> Result<(), Error> {

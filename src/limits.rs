@@ -48,7 +48,7 @@ pub(crate) const MESSAGES_MAX: u32 = 90;
 /// So many attributes of one slice are looked at.
 pub(crate) const LOOKED_AT_MAX: usize = 1024;
 /// What is longer is not measured to its end: it fits into no slab.
-pub(crate) const BYTES_MAX: usize = 1 << 25;
+pub(crate) const BYTES_MAX: usize = 1 << 24;
 
 impl Default for SpanLimits {
     fn default() -> Self {

@@ -19,7 +19,7 @@ pub mod proto;
 mod value;
 mod wire;
 
-pub(crate) use envelope::{Envelope, Run, Scopes};
+pub(crate) use envelope::{Envelope, Run, SCOPES_MAX, Scopes};
 #[cfg(feature = "testing")]
 pub(crate) use fields::Value;
 pub(crate) use fields::{Fields, span_end_time};

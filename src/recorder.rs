@@ -230,7 +230,7 @@ impl Recorder {
         if span.end_time == 0 {
             span.end_time = unix_nanos();
         }
-        let lane = self.lane_for_a_call(span.scope.as_ref())?;
+        let lane = self.lane(span.scope.as_ref())?;
         self.write(lane, &encode::owned(span, self.limits()))
     }
 
@@ -296,19 +296,6 @@ impl Recorder {
 
     /// The lane for spans of this scope.
     fn lane(&self, scope: Option<&Scope>) -> Result<usize, Refused> {
-        self.find_lane(scope, Writer::lane)
-    }
-
-    /// The lane for one span of this scope, to be used at once.
-    fn lane_for_a_call(&self, scope: Option<&Scope>) -> Result<usize, Refused> {
-        self.find_lane(scope, Writer::lane_for_a_call)
-    }
-
-    fn find_lane(
-        &self,
-        scope: Option<&Scope>,
-        find: impl FnOnce(&mut Writer, &Scope) -> Option<usize>,
-    ) -> Result<usize, Refused> {
         let Some(scope) = scope else {
             return Ok(OWN_SCOPE);
         };
@@ -316,7 +303,8 @@ impl Recorder {
         if !self.shared.scopes.knows(scope) {
             return Err(writer.refuse(Refused::UnknownScope));
         }
-        find(writer, scope).ok_or_else(|| writer.refuse(Refused::BufferFull))
+        let lane = writer.lane(scope);
+        lane.ok_or_else(|| writer.refuse(Refused::BufferFull))
     }
 
     // ---- The end of open spans ----

@@ -8,7 +8,7 @@ use crate::config::{Overflow, Settings};
 use crate::error::Error;
 use crate::id::{IdGenerator, Ids};
 use crate::limits::SpanLimits;
-use crate::otlp::Scopes;
+use crate::otlp::{SCOPES_MAX, Scopes};
 use crate::refused::Refused;
 use crate::sampler::{Sampler, TailSampling};
 use crate::stats::{Counters, EndpointCounters};
@@ -24,8 +24,6 @@ pub(crate) struct Shared {
     pub(crate) batch_size: u32,
     /// Slabs for the lanes of recorders that are not to be lent.
     pub(crate) own_lanes: Places,
-    /// Lanes that a recorder to be lent can have.
-    pub(crate) lease_lanes: usize,
     /// Sealed slabs that can wait at a time.
     pub(crate) slabs: usize,
     /// With fewer slabs left than this the network thread is called.
@@ -112,7 +110,6 @@ impl Shared {
             overflow: settings.overflow,
             batch_size: settings.batch_size,
             own_lanes: Places::new(settings.recorders_max),
-            lease_lanes: settings.lease_lanes,
             slabs: settings.slabs,
             few_slabs: (settings.slabs / 8).max(1),
         })
@@ -129,13 +126,13 @@ fn pool(settings: &Settings) -> Result<sync::Arc<Pool>, Error> {
     let Settings {
         slabs,
         leases,
-        lease_lanes,
         recorders_max,
         slab_bytes,
         spans_per_slab,
         ..
     } = *settings;
-    let lanes = recorders_max + leases * lease_lanes;
+    // Each scope is written to by one recorder to be lent.
+    let lanes = recorders_max + leases + SCOPES_MAX;
     Pool::new(slabs, lanes, slab_bytes, spans_per_slab).ok_or_else(|| {
         Error::resources(
             format!(

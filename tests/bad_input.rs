@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use otlp_collector::testing::Receiver;
-use otlp_collector::{Collector, Config, KeyValue, Refused, Span, SpanRef};
+use otlp_collector::{
+    AnyValue, Collector, Config, InstrumentationScope, KeyValue, Refused, Span, SpanRef,
+};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -169,4 +171,32 @@ fn more_recorders_than_configured_is_an_error() {
     collector.recorder().unwrap();
     // Those behind `collect` do not count.
     collector.collect(Span::new("span")).unwrap();
+}
+
+#[test]
+fn what_receivers_could_not_read_is_an_error() {
+    let nested = |levels: u32| {
+        let list = |inner, _| AnyValue::KeyValueList(vec![KeyValue::new("inner", inner)]);
+        vec![KeyValue::new(
+            "nested",
+            (0..levels).fold(AnyValue::Int(1), list),
+        )]
+    };
+    let with = |levels| Config {
+        endpoint: "http://127.0.0.1:9".to_string(),
+        shutdown_timeout_ms: 0,
+        resource_attributes: nested(levels),
+        ..Config::default()
+    };
+    let collector = Collector::new(with(30)).unwrap();
+    let error = Collector::new(with(31)).unwrap_err().to_string();
+    let expected = "resource_attributes has values nested too deep for receivers in \"nested\": \
+                    45 arrays or 30 lists at most";
+    assert_eq!(error, expected);
+    let scope = |levels| InstrumentationScope {
+        attributes: nested(levels),
+        ..InstrumentationScope::new("scope")
+    };
+    assert!(collector.scope(scope(30)).is_ok());
+    assert!(collector.scope(scope(31)).unwrap_err().is_config());
 }

@@ -481,6 +481,39 @@ fn spans_end_on_other_threads() {
 }
 
 #[test]
+fn a_detached_span_that_records_nothing_takes_no_place() {
+    let (receiver, collector) = start(|config| {
+        config.recorders_max = 3;
+        config.sampler = otlp_collector::Sampler::AlwaysOff;
+    });
+    let scope = otlp_collector::InstrumentationScope::new("scope");
+    let scope = collector.scope(scope).unwrap();
+    let (here, there) = (collector.recorder().unwrap(), collector.recorder().unwrap());
+    let span = here.scope(&scope).unwrap().start("unsampled").detach();
+    there.attach(span).end().unwrap();
+    assert!(finish(&receiver, &collector).is_empty());
+    assert_eq!(collector.ledger().sampled_out.total(), 1);
+}
+
+#[test]
+fn a_new_name_is_cut_to_what_there_is_room_for() {
+    for bytes in [64, 200, 4096, 17_000, 60_000] {
+        let (receiver, collector) = start(|config| config.open_span_bytes = bytes);
+        let recorder = collector.recorder().unwrap();
+        let long = "long".repeat(20_000);
+        let mut span = recorder.start("short");
+        span.set_name(&long);
+        span.end().unwrap();
+        let name = finish(&receiver, &collector).remove(0).name;
+        assert!(
+            name.len() > bytes - 10 && long.starts_with(&name),
+            "{} of {bytes}",
+            name.len()
+        );
+    }
+}
+
+#[test]
 fn a_detached_span_outlives_its_recorder_but_not_the_collector() {
     let (receiver, collector) = start(|_| {});
     let recorder = collector.recorder().unwrap();

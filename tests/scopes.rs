@@ -239,3 +239,28 @@ fn threads_and_scopes_that_come_and_go_take_no_recorders_place() {
     recorders[0].start("own").end().unwrap();
     assert_eq!(collector.shutdown().unwrap().delivered(), 50 * 101 + 1);
 }
+
+#[test]
+fn many_scopes_from_many_threads_fill_slabs_and_do_not_waste_them() {
+    let receiver = Receiver::start_counting().unwrap();
+    receiver.close();
+    let collector = Collector::new(Config {
+        shutdown_timeout_ms: 0,
+        ..config(&receiver)
+    })
+    .unwrap();
+    let scope = |number: usize| collector.scope(InstrumentationScope::new(number.to_string()));
+    let scopes: Vec<_> = (0..256).map(|number| scope(number).unwrap()).collect();
+    std::thread::scope(|threads| {
+        for _ in 0..8 {
+            threads.spawn(|| {
+                for number in 0..6_000 {
+                    let mut span = Span::new("span");
+                    span.scope = Some(scopes[number * 7 % scopes.len()].clone());
+                    collector.collect(span).unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(collector.ledger().accepted, 48_000);
+}

@@ -7,7 +7,7 @@ use crate::attribute::{AsKeyValue, Name};
 use crate::context::{SpanContext, TraceFlags};
 use crate::id::TraceId;
 use crate::limits::SpanLimits;
-use crate::otlp::value::Attributes;
+use crate::otlp::value::{Attributes, sum_of};
 use crate::otlp::wire::{Cursor, count_len, delimited_len, fixed64_len, non_empty_len, tag};
 use crate::span::{AsEvent, AsLink, EventFields, LinkFields, Span, SpanKind, SpanRef, StatusRef};
 
@@ -126,16 +126,8 @@ impl<K: AsKeyValue, E: AsEvent, L: AsLink> SpanFields<'_, K, E, L> {
             + non_empty_len(self.trace_state.as_bytes())
             + name_len(self.name)
             + self.attributes.len(limits)
-            + self
-                .events
-                .iter()
-                .map(|event| event_len(&event.as_event(), limits))
-                .sum::<usize>()
-            + self
-                .links
-                .iter()
-                .map(|link| link_len(&link.as_link(), limits))
-                .sum::<usize>()
+            + sum_of((self.events.iter()).map(|event| event_len(&event.as_event(), limits)))
+            + sum_of((self.links.iter()).map(|link| link_len(&link.as_link(), limits)))
             + dropped_len(self.dropped)
             + status_len(self.status)
             + flags_len(self.flags);

@@ -25,7 +25,7 @@ const SCOPE_SCHEMA_URL: u8 = 3 << 3 | 2;
 /// The longest that tag and length of a message can be.
 const HEADER_MAX: usize = 1 + 10;
 /// How many scopes a collector can have besides its own.
-const SCOPES_MAX: usize = 256;
+pub(crate) const SCOPES_MAX: usize = 256;
 
 /// A collector's scopes, with what stands before their spans.
 pub(crate) type Scopes = scope::Scopes<Vec<u8>>;

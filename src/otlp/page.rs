@@ -241,7 +241,7 @@ impl Page {
         if !has_place || key.text().is_empty() {
             return false;
         }
-        let headers = 16;
+        let headers = 24;
         let is_new = old.is_none();
         let added = self.format(text, headers + key.text().len(), |fields, text| {
             let attribute = &KeyValueRef::new(key, text);
@@ -313,7 +313,7 @@ impl Page {
         }
         let len = encode::name_len(name);
         if !self.append(len, |out| encode::encode_name(name, out)) {
-            let headers = 3;
+            let headers = 6;
             self.append_part_of_name(name.text(), self.room().saturating_sub(headers));
         }
     }

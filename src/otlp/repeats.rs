@@ -11,8 +11,8 @@ pub(super) fn for_each_different<'i, K: AsKeyValue>(
     mut give: impl FnMut(&'i K, usize),
 ) {
     let mut give = |place: &Place| {
-        if place.is_first {
-            give(&items[usize::from(place.last)], usize::from(place.repeats));
+        if let Some(repeats) = place.stands.checked_sub(1) {
+            give(&items[usize::from(place.last)], usize::from(repeats));
         }
     };
     if items.len() <= FEW {
@@ -30,9 +30,9 @@ struct Repeats<const N: usize>([Place; N]);
 
 #[derive(Clone, Copy, Default)]
 struct Place {
-    is_first: bool,
+    /// How often the key stands, where it stands first; otherwise 0.
+    stands: u16,
     last: u16,
-    repeats: u16,
 }
 
 impl Repeats<FEW> {
@@ -77,8 +77,7 @@ impl<const N: usize> Repeats<N> {
             });
             if let Some(first) = first {
                 let place = &mut places[first];
-                place.repeats += u16::from(place.is_first);
-                place.is_first = true;
+                place.stands += 1;
                 place.last = at as u16;
             }
         }

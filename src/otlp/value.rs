@@ -52,7 +52,7 @@ impl<'a, K: AsKeyValue> Attributes<'a, K> {
             return self.chosen_len(kept, limits);
         }
         let len = |item: &K| item.with(|attribute| attribute_len(attribute, limits));
-        self.items.iter().map(len).sum()
+        sum_of(self.items.iter().map(len))
     }
 
     #[inline]
@@ -68,7 +68,11 @@ impl<'a, K: AsKeyValue> Attributes<'a, K> {
     #[cold]
     fn chosen_len(&self, kept: usize, limits: &SpanLimits) -> usize {
         let mut len = 0;
-        self.for_each_chosen(kept, |attribute| len += attribute_len(attribute, limits));
+        self.for_each_chosen(kept, |attribute| {
+            if len <= BYTES_MAX {
+                len += attribute_len(attribute, limits);
+            }
+        });
         len
     }
 
@@ -206,15 +210,20 @@ const ARRAY_DEPTH: u32 = 2;
 const LIST_DEPTH: u32 = 3;
 
 /// Ends once it is too long for any slab: values that share their parts can be longer than time.
-fn array_len(array: ArrayRef<'_>, limits: &SpanLimits, depth: u32) -> usize {
-    let mut len = 0;
-    for value in array.iter() {
-        len += delimited_len(value_len(&value, limits, depth));
-        if len > BYTES_MAX {
+#[inline]
+pub(super) fn sum_of(lens: impl Iterator<Item = usize>) -> usize {
+    let mut sum = 0;
+    for len in lens {
+        sum += len;
+        if sum > BYTES_MAX {
             break;
         }
     }
-    len
+    sum
+}
+
+fn array_len(array: ArrayRef<'_>, limits: &SpanLimits, depth: u32) -> usize {
+    sum_of((array.iter()).map(|value| delimited_len(value_len(&value, limits, depth))))
 }
 
 fn list_len(list: KeyValueListRef<'_>, limits: &SpanLimits, depth: u32) -> usize {

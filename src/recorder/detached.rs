@@ -104,9 +104,11 @@ impl DetachedSpan {
     pub(super) fn attach_to(mut self, recorder: &Recorder) -> OpenSpan<'_> {
         let is_recording = std::mem::replace(&mut self.is_recording, false);
         let draft = self.draft.take();
-        let lane = recorder.lane(self.scope.as_ref());
         // Without a lane it is counted as refused, and there to be a parent.
-        let is_recording = is_recording && lane.is_ok();
+        let lane = is_recording
+            .then(|| recorder.lane(self.scope.as_ref()).ok())
+            .flatten();
+        let is_recording = lane.is_some();
         let lane = lane.unwrap_or(OWN_SCOPE);
         OpenSpan::attached(recorder, draft, lane, is_recording, self.home.take())
     }
@@ -116,7 +118,7 @@ impl DetachedSpan {
         if std::mem::replace(&mut self.is_recording, false) {
             result = match self.recorder.recorders.upgrade() {
                 Some(recorders) => recorders.with_recorder(self.scope.as_ref(), |recorder| {
-                    let lane = recorder.lane_for_a_call(self.scope.as_ref())?;
+                    let lane = recorder.lane(self.scope.as_ref())?;
                     recorder.end(&self.draft, lane, None, end_time)
                 }),
                 None => Err(self.recorder.shared.refuse(Refused::ShutDown)),

@@ -2,7 +2,8 @@
 //!
 //! Threads that come and go by the thousand would each need a slab if each kept a recorder of
 //! its own, and would have to give both back when they end. So each call borrows one instead:
-//! the one this thread used before, or the next that is not in use.
+//! the one this thread used before, or the next that is not in use; for a span of an instrumentation
+//! scope of its own, the one that has a lane for it.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -60,7 +61,7 @@ impl Recorders {
     /// A new recorder, or `None` if there are `max` already besides those to be lent.
     pub(crate) fn recorder(&self, max: usize) -> Option<Recorder> {
         let with_leases = max + self.made.load(Ordering::Relaxed);
-        self.make(with_leases, usize::MAX)
+        self.make(with_leases, false)
     }
 
     /// Records a span from a thread without a recorder.
@@ -77,7 +78,7 @@ impl Recorders {
     ) -> Result<(), Refused> {
         let mut slot = self.lease(scope)?;
         if slot.is_none() {
-            *slot = self.make(usize::MAX, self.shared.lease_lanes);
+            *slot = self.make(usize::MAX, true);
             self.made
                 .fetch_add(usize::from(slot.is_some()), Ordering::Relaxed);
         }
@@ -87,39 +88,48 @@ impl Recorders {
         }
     }
 
-    /// Only one of one's own, with any number of lanes, has memory for open spans.
-    fn make(&self, max: usize, lanes_max: usize) -> Option<Recorder> {
+    /// Only one that is not to be lent has memory for open spans.
+    fn make(&self, max: usize, is_lent: bool) -> Option<Recorder> {
         let shared = Arc::clone(&self.shared);
         let counters = shared.counters.register(max)?;
         let arrivals = self.arrivals.clone();
-        let writer = Writer::new(Arc::clone(&shared), counters, arrivals, lanes_max)?;
-        let with_spans = lanes_max == usize::MAX;
+        let writer = Writer::new(Arc::clone(&shared), counters, arrivals, is_lent)?;
         Some(Recorder::new(
             shared,
             writer,
             Weak::clone(&self.this),
-            with_spans,
+            !is_lent,
         ))
     }
 
     fn lease(&self, scope: Option<&Scope>) -> Result<MutexGuard<'_, Option<Recorder>>, Refused> {
+        match scope {
+            None => self.any_free(),
+            // Always the same for a scope: if each recorder wrote to each, there would be as many
+            // slabs, filled with few spans each.
+            Some(scope) => self.wait_for(scope.id() as usize),
+        }
+    }
+
+    fn any_free(&self) -> Result<MutexGuard<'_, Option<Recorder>>, Refused> {
         let slots = self.slots.len();
-        // The same for a scope, whatever thread: each recorder has room for the spans of few.
-        let first = scope.map_or_else(|| SLOT.with(Cell::get), |scope| scope.id() as usize);
+        let first = SLOT.with(Cell::get);
         for offset in 0..slots {
             let index = (first + offset) % slots;
             if let Some(slot) = self.slots[index].try_lock() {
-                if scope.is_none() {
-                    SLOT.set(index);
-                }
+                SLOT.set(index);
                 return Ok(slot);
             }
         }
+        self.wait_for(first)
+    }
+
+    fn wait_for(&self, slot: usize) -> Result<MutexGuard<'_, Option<Recorder>>, Refused> {
         let wait = match self.shared.overflow {
             Overflow::Block { timeout_ms } => Duration::from_millis(timeout_ms),
             Overflow::Refuse | Overflow::DropOldest => WAIT,
         };
-        self.slots[first % slots]
+        self.slots[slot % self.slots.len()]
             .try_lock_for(wait)
             .ok_or_else(|| self.shared.refuse(Refused::BufferFull))
     }

@@ -18,7 +18,8 @@ use crate::stats::RecorderCounters;
 pub(super) struct Writer {
     /// The first is that of the collector's own scope.
     lanes: Vec<Lane>,
-    lanes_max: usize,
+    /// It belongs to a recorder for `collect`, which does not count as one of the user's.
+    is_lent: bool,
     pub(super) counters: Arc<CachePadded<RecorderCounters>>,
     shared: Arc<Shared>,
     /// Where the network thread hears of new lanes.
@@ -41,16 +42,16 @@ struct Lane {
 }
 
 impl Writer {
-    /// With at most so many lanes. `None` if there is no slab for one more recorder.
+    /// `None` if there is no slab for one more recorder.
     pub(super) fn new(
         shared: Arc<Shared>,
         counters: Arc<CachePadded<RecorderCounters>>,
         arrivals: Sender<Arrival>,
-        lanes_max: usize,
+        is_lent: bool,
     ) -> Option<Self> {
         let mut writer = Self {
             lanes: Vec::new(),
-            lanes_max,
+            is_lent,
             counters,
             batch_left: shared.batch_size,
             shared,
@@ -67,23 +68,9 @@ impl Writer {
         known.or_else(|| self.add_lane(Some(scope.clone())))
     }
 
-    /// As [`lane`](Self::lane), for who keeps no lane beyond a call: if there are as many as there
-    /// can be, the scope gets the place of the one that was given a place first.
-    pub(super) fn lane_for_a_call(&mut self, scope: &Scope) -> Option<usize> {
-        if let Some(lane) = self.lane(scope) {
-            return Some(lane);
-        }
-        if self.lanes.len() < 2 {
-            return None;
-        }
-        drop(self.lanes.remove(1));
-        self.leave();
-        self.lane(scope)
-    }
-
     /// Takes the right to one more slab of its own.
     fn join(&self) -> bool {
-        if self.is_lent() {
+        if self.is_lent {
             return self.shared.pool.join();
         }
         if !self.shared.own_lanes.take() {
@@ -98,14 +85,9 @@ impl Writer {
 
     fn leave(&self) {
         self.shared.pool.leave();
-        if !self.is_lent() {
+        if !self.is_lent {
             self.shared.own_lanes.give_back();
         }
-    }
-
-    /// It belongs to a recorder for `collect`, which is kept from taking the slabs of others.
-    fn is_lent(&self) -> bool {
-        self.lanes_max < usize::MAX
     }
 
     /// The scope of a lane.
@@ -115,7 +97,7 @@ impl Writer {
 
     #[cold]
     fn add_lane(&mut self, scope: Option<Scope>) -> Option<usize> {
-        if self.lanes.len() == self.lanes_max || !self.join() {
+        if !self.join() {
             return None;
         }
         let (producer, consumer) = ring(self.shared.slabs + 1);
