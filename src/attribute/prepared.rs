@@ -39,9 +39,9 @@ impl<'a> Key<'a> {
         }
     }
 
-    /// The same for the same key, nearly always another for another: see [`Keys`].
-    #[inline]
-    fn fingerprint(&self) -> u8 {
+    /// The same for the same key, nearly always another for another; 0 if there is none.
+    #[inline(always)]
+    pub(crate) fn fingerprint(&self) -> u8 {
         match self.0 {
             KeyForm::Text(text) => fingerprint(text),
             KeyForm::Prepared(key) => key.fingerprint,
@@ -177,7 +177,7 @@ impl Keys {
 }
 
 /// By the key's length and two of its bytes.
-#[inline]
+#[inline(always)]
 const fn fingerprint(key: &str) -> u8 {
     let bytes = key.as_bytes();
     let len = bytes.len();
@@ -185,7 +185,8 @@ const fn fingerprint(key: &str) -> u8 {
         return 0;
     }
     let (middle, last) = (bytes[len / 2] as usize, bytes[len - 1] as usize);
-    (len * 29 + middle * 7 + last * 37) as u8
+    let mixed = (len * 29 + middle * 7 + last * 37) as u8;
+    if mixed == 0 { 1 } else { mixed }
 }
 
 /// What the macros [`key!`](crate::key) and [`name!`](crate::name) need in the crates that use

@@ -52,7 +52,7 @@ impl<'a, K: AsKeyValue> Attributes<'a, K> {
             return self.chosen_len(kept, limits);
         }
         let len = |item: &K| item.with(|attribute| attribute_len(attribute, limits));
-        sum_of(self.items.iter().map(len))
+        self.items.iter().map(len).sum()
     }
 
     #[inline]
@@ -97,18 +97,35 @@ impl<'a, K: AsKeyValue> Attributes<'a, K> {
 /// Whether a key perhaps stands twice, or is missing; if not, surely neither is so.
 #[inline]
 fn may_repeat<K: AsKeyValue>(items: &[K]) -> bool {
-    let mut keys = Keys::NONE;
+    if items.len() > 8 {
+        return may_repeat_among_many(items);
+    }
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const TOPS: u64 = ONES << 7;
+    // The fingerprints so far, a byte each. One that is looked for is 0 in the difference; one that
+    // is 0 itself, for want of a key, is found among the bytes that are free.
+    let mut seen = 0_u64;
     for item in items {
-        let is_suspect = item.with(|KeyValueRef { key, .. }| {
-            let is_suspect = keys.may_contain(key) || key.text().is_empty();
-            keys.insert(key);
-            is_suspect
-        });
-        if is_suspect {
+        let fingerprint = u64::from(item.with(|attribute| attribute.key.fingerprint()));
+        let difference = seen ^ fingerprint.wrapping_mul(ONES);
+        if difference.wrapping_sub(ONES) & !difference & TOPS != 0 {
             return true;
         }
+        seen = seen << 8 | fingerprint;
     }
     false
+}
+
+#[inline(never)]
+fn may_repeat_among_many<K: AsKeyValue>(items: &[K]) -> bool {
+    let mut keys = Keys::NONE;
+    items.iter().any(|item| {
+        item.with(|KeyValueRef { key, .. }| {
+            let is_suspect = keys.may_contain(key) || key.fingerprint() == 0;
+            keys.insert(key);
+            is_suspect
+        })
+    })
 }
 
 /// Length of one attribute as an element of a repeated field whose tag is one byte.
