@@ -147,7 +147,8 @@ impl Collector {
     ///
     /// Uses a recorder that no other thread is using, for the time of the call. Where more
     /// threads are in this call at the same moment than there are such recorders (32 for each
-    /// core, at most 256), it waits for one. For the least cost use [`recorder`](Self::recorder).
+    /// core, at most 256), it waits for one. Spans of one [`scope`](Self::scope) all go through the
+    /// same. For the least cost use [`recorder`](Self::recorder).
     ///
     /// # Errors
     /// The span was not accepted; the reason is counted in the [`Ledger`].

@@ -56,7 +56,8 @@ impl fmt::Debug for IdGenerator {
 
 /// A source of ids for one recorder: see [`IdGenerator::Custom`].
 ///
-/// An id that is all zeros is not valid; a random one is used in its place.
+/// An id that is all zeros is not valid; a random one is used in its place. It must not use the
+/// recorder that it makes ids for.
 pub trait GenerateIds: Send {
     /// The id of a new trace.
     fn trace_id(&mut self) -> [u8; 16];

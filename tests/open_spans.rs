@@ -1,5 +1,7 @@
 //! Spans between their start and their end.
 
+mod common;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
@@ -12,16 +14,7 @@ use otlp_collector::{
 };
 use proptest::prelude::*;
 
-fn start(change: impl FnOnce(&mut Config)) -> (Receiver, Collector) {
-    let receiver = Receiver::start().unwrap();
-    let mut config = Config {
-        endpoint: receiver.endpoint(),
-        ..Config::default()
-    };
-    change(&mut config);
-    let collector = Collector::new(config).unwrap();
-    (receiver, collector)
-}
+use common::start;
 
 /// The spans that arrived, by name.
 fn finish(receiver: &Receiver, collector: &Collector) -> Vec<proto::Span> {

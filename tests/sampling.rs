@@ -1,5 +1,7 @@
 //! Which spans are sent: by a sampler when they start, by their local root when it ends.
 
+mod common;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,16 +13,7 @@ use otlp_collector::{
 };
 use proptest::prelude::*;
 
-fn start(change: impl FnOnce(&mut Config)) -> (Receiver, Collector) {
-    let receiver = Receiver::start().unwrap();
-    let mut config = Config {
-        endpoint: receiver.endpoint(),
-        ..Config::default()
-    };
-    change(&mut config);
-    let collector = Collector::new(config).unwrap();
-    (receiver, collector)
-}
+use common::start;
 
 /// The ledger, and the names of the spans that arrived, in order.
 fn finish(receiver: &Receiver, collector: &Collector) -> (Ledger, Vec<String>) {

@@ -12,9 +12,13 @@ impl<'a> SpanContext<'a> {
     /// The context of the caller's span, if the headers have a valid one; otherwise a new trace
     /// is to be started.
     ///
-    /// Takes names and values from any map: `http::HeaderMap`, `httparse`'s headers, pairs of
-    /// texts. Names are compared without regard to case. A second `traceparent` makes both
-    /// invalid; several `tracestate` are one; an invalid `tracestate` is ignored.
+    /// Takes names and values from any map: an `http::HeaderMap`, a `HashMap` of texts, an array or
+    /// vector of `(&str, &str)`; of what else there is by way of `map`, such as
+    /// `pairs.iter().map(|(name, value)| (name, value))` for a `Vec<(String, String)>`, or
+    /// `headers.iter().map(|header| (header.name, header.value))` for `httparse`'s.
+    ///
+    /// Names are compared without regard to case. A second `traceparent` makes both invalid;
+    /// several `tracestate` are one; an invalid `tracestate` is ignored.
     ///
     /// ```
     /// use otlp_collector::SpanContext;

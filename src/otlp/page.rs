@@ -184,9 +184,9 @@ impl Page {
         found.map(|(_, place)| place)
     }
 
-    /// Formats a text where it is in nobody's way, and `use`s it with the fields and the room behind
-    /// them, which is enough for the text and what goes `with_it`. False if there is no room for
-    /// any of the text.
+    /// Formats a text where it is in nobody's way, and hands it on with the fields and the room
+    /// behind them, which is enough for the text and what goes `with_it`. False if there is no room
+    /// for any of the text.
     fn format(
         &mut self,
         text: &dyn fmt::Display,
