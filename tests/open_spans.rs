@@ -8,9 +8,8 @@ use std::thread;
 
 use otlp_collector::testing::{Receiver, proto};
 use otlp_collector::{
-    AnyValueRef, Collector, Config, EventRef, GenerateIds, IdGenerator, KeyValueRef, LinkRef,
-    NO_PARENT, Refused, SpanContext, SpanKind, SpanLimits, StatusRef, TraceFlags, key, name,
-    unix_nanos,
+    AnyValueRef, Collector, EventRef, GenerateIds, IdGenerator, KeyValueRef, LinkRef, NO_PARENT,
+    Refused, SpanContext, SpanKind, SpanLimits, StatusRef, TraceFlags, key, name, unix_nanos,
 };
 use proptest::prelude::*;
 

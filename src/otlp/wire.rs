@@ -147,7 +147,16 @@ impl<'b> Cursor<'b> {
         self.next(bytes.len()).copy_from_slice(bytes);
     }
 
-    pub(super) fn varint(&mut self, mut value: u64) {
+    #[inline(always)]
+    pub(super) fn varint(&mut self, value: u64) {
+        if value < 0x80 {
+            self.bytes(&[value as u8]);
+        } else {
+            self.long_varint(value);
+        }
+    }
+
+    fn long_varint(&mut self, mut value: u64) {
         while value >= 0x80 {
             self.bytes(&[value as u8 | 0x80]);
             value >>= 7;
@@ -162,7 +171,7 @@ impl<'b> Cursor<'b> {
             self.bytes(&[tag, len as u8]);
         } else {
             self.bytes(&[tag]);
-            self.varint(len as u64);
+            self.long_varint(len as u64);
         }
     }
 
