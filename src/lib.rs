@@ -96,8 +96,8 @@
 //!   waits only with [`Overflow::Block`].
 //! * Memory is bounded: see [`Config::buffer_capacity`], [`Config::recorders_max`] and
 //!   [`Config::open_spans_max`].
-//! * Whatever is said about a span, it is sent: what has no room, or is beyond a limit, is left
-//!   out and counted in it.
+//! * Whatever is said about a span, it is sent: attributes, events and links that have no room, or
+//!   are beyond a limit, are left out and counted in it.
 //! * The [`Ledger`] closes to the span, at any moment:
 //!   `accepted = delivered + rejected + dropped + in flight + buffered`.
 //! * A request is sent again after a broken connection, a timeout, or a status that asks for it,

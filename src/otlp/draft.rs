@@ -577,6 +577,22 @@ mod tests {
             (span.attributes.len(), span.dropped_attributes_count),
             (1, 1)
         );
+
+        // What was there before is not counted any more when its new value has no room.
+        let one = SpanLimits {
+            attribute_count: 1,
+            ..limits
+        };
+        let mut full = self::draft(64, "", "name");
+        full.said
+            .attribute(&KeyValueRef::new("u", AnyValueRef::Empty), &one);
+        full.said.set_status(StatusRef::Error(&"x".repeat(45)));
+        full.said.attribute_display(Key::from("u"), &"", &one);
+        assert_eq!(decode(&full).dropped_attributes_count, 1);
+        full.said
+            .attribute(&KeyValueRef::new("w", AnyValueRef::Empty), &one);
+        assert_eq!(decode(&full).attributes[0].key, "w");
+
         // A new name that does not fit is not made shorter than what there was.
         draft.said.set_name(Name::from("name and more"));
         assert!(decode(&draft).name.starts_with("name"));

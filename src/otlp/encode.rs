@@ -44,7 +44,11 @@ macro_rules! fields {
     ($span:expr, $limits:expr, $name:expr, $status:expr) => {{
         let (span, limits) = ($span, $limits);
         let (event_count, link_count) = (limits.event_count as usize, limits.link_count as usize);
-        let attributes = Attributes::new(&span.attributes, limits.attribute_count);
+        let attributes = Attributes::new(
+            &span.attributes,
+            limits.attribute_count,
+            span.dropped_attributes_count,
+        );
         let events = &span.events[..span.events.len().min(event_count)];
         let links = &span.links[..span.links.len().min(link_count)];
         SpanFields {
@@ -57,7 +61,7 @@ macro_rules! fields {
             kind: span.kind,
             start_time: span.start_time,
             dropped: Dropped {
-                attributes: (span.dropped_attributes_count).saturating_add(attributes.dropped),
+                attributes: attributes.dropped,
                 events: beyond(span.dropped_events_count, span.events.len(), events.len()),
                 links: beyond(span.dropped_links_count, span.links.len(), links.len()),
             },
@@ -261,15 +265,23 @@ pub(super) fn event_len<K: AsKeyValue>(event: &EventFields<'_, K>, limits: &Span
     delimited_len(event_body_len(event, limits))
 }
 
+fn event_attributes<'e, K: AsKeyValue>(
+    event: &EventFields<'e, K>,
+    limits: &SpanLimits,
+) -> Attributes<'e, K> {
+    Attributes::new(
+        event.attributes,
+        limits.event_attribute_count,
+        event.dropped_attributes_count,
+    )
+}
+
 fn event_body_len<K: AsKeyValue>(event: &EventFields<'_, K>, limits: &SpanLimits) -> usize {
-    let attributes = Attributes::new(event.attributes, limits.event_attribute_count);
-    let dropped = event
-        .dropped_attributes_count
-        .saturating_add(attributes.dropped);
+    let attributes = event_attributes(event, limits);
     fixed64_len(event.time)
         + non_empty_len(event.name.as_bytes())
         + attributes.len(limits)
-        + count_len(dropped)
+        + count_len(attributes.dropped)
 }
 
 pub(super) fn encode_event<K: AsKeyValue>(
@@ -277,20 +289,28 @@ pub(super) fn encode_event<K: AsKeyValue>(
     limits: &SpanLimits,
     out: &mut Cursor<'_>,
 ) {
-    let attributes = Attributes::new(event.attributes, limits.event_attribute_count);
-    let dropped = event
-        .dropped_attributes_count
-        .saturating_add(attributes.dropped);
+    let attributes = event_attributes(event, limits);
     out.header(tag::EVENTS, event_body_len(event, limits));
     out.fixed64(tag::EVENT_TIME, event.time);
     out.non_empty(tag::EVENT_NAME, event.name.as_bytes());
     attributes.encode(tag::EVENT_ATTRIBUTES, limits, out);
-    out.count(tag::EVENT_DROPPED_ATTRIBUTES, dropped);
+    out.count(tag::EVENT_DROPPED_ATTRIBUTES, attributes.dropped);
 }
 
 /// Length of one link as an element of `Span.links`.
 pub(super) fn link_len<K: AsKeyValue>(link: &LinkFields<'_, K>, limits: &SpanLimits) -> usize {
     delimited_len(link_body_len(link, limits))
+}
+
+fn link_attributes<'e, K: AsKeyValue>(
+    link: &LinkFields<'e, K>,
+    limits: &SpanLimits,
+) -> Attributes<'e, K> {
+    Attributes::new(
+        link.attributes,
+        limits.link_attribute_count,
+        link.dropped_attributes_count,
+    )
 }
 
 fn link_body_len<K: AsKeyValue>(link: &LinkFields<'_, K>, limits: &SpanLimits) -> usize {
@@ -300,15 +320,12 @@ fn link_body_len<K: AsKeyValue>(link: &LinkFields<'_, K>, limits: &SpanLimits) -
         trace_state,
         ..
     } = link.context;
-    let attributes = Attributes::new(link.attributes, limits.link_attribute_count);
-    let dropped = link
-        .dropped_attributes_count
-        .saturating_add(attributes.dropped);
+    let attributes = link_attributes(link, limits);
     delimited_len(trace_id.len())
         + delimited_len(span_id.len())
         + non_empty_len(trace_state.as_str().as_bytes())
         + attributes.len(limits)
-        + count_len(dropped)
+        + count_len(attributes.dropped)
         + 5
 }
 
@@ -323,16 +340,13 @@ pub(super) fn encode_link<K: AsKeyValue>(
         trace_state,
         ..
     } = link.context;
-    let attributes = Attributes::new(link.attributes, limits.link_attribute_count);
-    let dropped = link
-        .dropped_attributes_count
-        .saturating_add(attributes.dropped);
+    let attributes = link_attributes(link, limits);
     out.header(tag::LINKS, link_body_len(link, limits));
     out.delimited(tag::LINK_TRACE_ID, trace_id);
     out.delimited(tag::LINK_SPAN_ID, span_id);
     out.non_empty(tag::LINK_TRACE_STATE, trace_state.as_str().as_bytes());
     attributes.encode(tag::LINK_ATTRIBUTES, limits, out);
-    out.count(tag::LINK_DROPPED_ATTRIBUTES, dropped);
+    out.count(tag::LINK_DROPPED_ATTRIBUTES, attributes.dropped);
     // Never zero: that the other span's place is known is always said.
     let flags = span_flags(link.context.trace_flags, Some(link.context.is_remote));
     out.bytes(&[tag::LINK_FLAGS]);

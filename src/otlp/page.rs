@@ -252,9 +252,11 @@ impl Page {
         if added {
             self.keys.insert(&key);
             self.attributes += u32::from(is_new);
-        } else if let Some(old) = self.find(key) {
+        } else if !is_new {
             // What it was before it is not any more.
-            self.replace(old, 0, |_| {});
+            if let Some(old) = self.find(key) {
+                self.replace(old, 0, |_| {});
+            }
             self.attributes -= 1;
         }
         added

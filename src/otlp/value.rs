@@ -12,25 +12,25 @@ pub(super) struct Attributes<'a, K> {
     items: &'a [K],
     /// How many are written, if it may be fewer than there are.
     chosen: Option<usize>,
-    /// Beyond the limit, or without a key.
+    /// Those that were dropped before, are beyond the limit, or have no key.
     pub(super) dropped: u32,
 }
 
 impl<'a, K: AsKeyValue> Attributes<'a, K> {
     #[inline]
-    pub(super) fn new(items: &'a [K], count_max: u32) -> Self {
+    pub(super) fn new(items: &'a [K], count_max: u32, dropped: u32) -> Self {
         if items.len() > count_max as usize || may_repeat(items) {
-            return Self::choose(items, count_max as usize);
+            return Self::choose(items, count_max as usize, dropped);
         }
         Self {
             items,
             chosen: None,
-            dropped: 0,
+            dropped,
         }
     }
 
     #[cold]
-    fn choose(all: &'a [K], count_max: usize) -> Self {
+    fn choose(all: &'a [K], count_max: usize, dropped: u32) -> Self {
         let items = &all[..all.len().min(LOOKED_AT_MAX)];
         let (mut different, mut repeated) = (0, 0);
         for_each_different(items, |_, repeats| {
@@ -38,10 +38,11 @@ impl<'a, K: AsKeyValue> Attributes<'a, K> {
             repeated += repeats;
         });
         let kept = different.min(count_max);
+        let beyond = all.len() - repeated - kept;
         Self {
             items,
             chosen: Some(kept),
-            dropped: u32::try_from(all.len() - repeated - kept).unwrap_or(u32::MAX),
+            dropped: dropped.saturating_add(u32::try_from(beyond).unwrap_or(u32::MAX)),
         }
     }
 

@@ -16,7 +16,8 @@ use crate::span::StatusRef;
 /// It ends with [`end`](Self::end), or when it is dropped; if that is because of a panic, it gets
 /// the status error (unless it was set to Ok). What it says goes into a piece of the recorder's
 /// memory ([`Config::open_span_bytes`](crate::Config::open_span_bytes)); what has no room there is
-/// left out and counted in the span; a name or trace state of more than half of it is cut. If more
+/// left out and counted in the span; a name that has no room is cut, and a trace state that takes more
+/// than half of it loses its last members. If more
 /// spans are open on the recorder than [`Config::open_spans_max`](crate::Config::open_spans_max),
 /// the further ones say no more than the beginning of their name (31 bytes), their ids, times, kind
 /// and status without description, and pass on no trace state: see
