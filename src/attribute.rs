@@ -6,8 +6,8 @@ mod prepared;
 use std::borrow::Cow;
 use std::fmt;
 
-pub(crate) use prepared::Keys;
 pub use prepared::{Key, Name, prepare};
+pub(crate) use prepared::{Keys, Wire};
 
 /// An attribute: a key and its value.
 #[derive(Clone, Debug, PartialEq)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::affinity;
 use crate::attribute::KeyValue;
-use crate::buffer::{HEADER_BYTES, PAGE_BYTES};
+use crate::buffer::{OVERHEAD_BYTES, PAGE_BYTES};
 use crate::error::Error;
 use crate::id::IdGenerator;
 use crate::limits::{LOOKED_AT_MAX, MESSAGES_MAX, SpanLimits};
@@ -69,7 +69,7 @@ pub struct Config {
     /// each, 128 KiB by default.
     pub open_spans_max: usize,
     /// Bytes that the name, trace state, attributes, events, links and status description of an
-    /// open span can take, encoded. Default 4,096. If it is larger than `slab_bytes` less 192, it is
+    /// open span can take, encoded. Default 4,096. If it is larger than `slab_bytes` less 256, it is
     /// taken to be that.
     pub open_span_bytes: usize,
     /// Spans of one recorder that make a batch: they are sent without waiting for
@@ -85,7 +85,7 @@ pub struct Config {
     /// at start: 26.5 MB by default. So slightly more spans fit in the best case. Larger spans
     /// fill it before this number is reached. Besides, each recorder has a slab of its own.
     pub buffer_capacity: usize,
-    /// Size of a slab: the largest span that can be recorded (less 64 bytes), and the memory
+    /// Size of a slab: the largest span that can be recorded (less 128 bytes), and the memory
     /// that each recorder has for itself. Default 64 KiB, at most 16 MiB; rounded up to whole
     /// pages.
     pub slab_bytes: usize,
@@ -238,7 +238,7 @@ impl Settings {
             .max(SLABS_MIN);
         let slabs = full_slabs + full_slabs.div_ceil(SLABS_PER_SPARE);
         let envelope = envelope(config);
-        let room_per_slab = slab_bytes - HEADER_BYTES;
+        let room_per_slab = slab_bytes - OVERHEAD_BYTES;
         let request_bytes_min =
             room_per_slab + envelope.resource_bytes_max() + envelope.scope_bytes_max(0);
         if config.request_bytes_max < request_bytes_min {

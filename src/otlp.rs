@@ -24,6 +24,7 @@ pub(crate) use envelope::{Envelope, Run, SCOPES_MAX, Scopes};
 pub(crate) use fields::Value;
 pub(crate) use fields::{Fields, span_end_time};
 pub(crate) use page::Scratch;
+pub(crate) use wire::SPILL;
 
 use prost::Message;
 

@@ -127,12 +127,7 @@ mod tests {
     use crossbeam_channel::unbounded;
 
     use super::*;
-    use crate::buffer::{Pool, SlabWriter, ring};
-
-    fn write(writer: &mut SlabWriter, text: &[u8]) {
-        writer.room(text.len()).copy_from_slice(text);
-        writer.commit(text.len());
-    }
+    use crate::buffer::{Pool, ring};
 
     #[test]
     fn takes_sealed_and_open_slabs_and_lets_go_of_gone_recorders() {
@@ -149,12 +144,12 @@ mod tests {
 
         let (mut first, reader) = Pool::open(&pool, 0, 0).unwrap();
         producer.push(reader).ok().unwrap();
-        write(&mut first, b"a");
-        write(&mut first, b"b");
+        first.write(b"a");
+        first.write(b"b");
         drop(first);
         let (mut second, reader) = Pool::open(&pool, 0, 0).unwrap();
         producer.push(reader).ok().unwrap();
-        write(&mut second, b"c");
+        second.write(b"c");
         assert_eq!(processor.spans_waiting(), 3);
 
         let mut taken = Vec::new();
@@ -163,7 +158,7 @@ mod tests {
         // The first was sealed and is free again, the second is open still.
         assert_eq!(pool.slabs_left(), 3);
 
-        write(&mut second, b"d");
+        second.write(b"d");
         drop((second, producer));
         assert_eq!(pool.slabs_left(), 2);
         assert!(processor.has_recorders());

@@ -16,7 +16,7 @@ use std::sync::{Arc, Weak};
 
 use crossbeam_utils::CachePadded;
 
-use crate::attribute::{AsKeyValue, Name};
+use crate::attribute::Name;
 use crate::clock::unix_nanos;
 use crate::context::TraceFlags;
 use crate::error::Error;
@@ -24,11 +24,11 @@ use crate::id::TraceId;
 use crate::limits::SpanLimits;
 use crate::otlp::Scratch;
 use crate::otlp::draft::Draft;
-use crate::otlp::encode::{self, SpanFields};
+use crate::otlp::encode::{EncodeSpan, Finished};
 use crate::refused::Refused;
 use crate::scope::Scope;
 use crate::shared::Shared;
-use crate::span::{AsEvent, AsLink, Span, SpanRef};
+use crate::span::{Span, SpanRef};
 use crate::stats::RecorderCounters;
 
 use self::hold::{Decision, HeldTraces, Hold};
@@ -219,10 +219,18 @@ impl Recorder {
     ///
     /// # Errors
     /// The span was not accepted; the reason is counted in the [`Ledger`](crate::Ledger).
-    #[inline]
     pub fn record(&self, span: &SpanRef<'_>) -> Result<(), Refused> {
-        let fields = encode::borrowed(span, self.limits());
-        self.write(OWN_SCOPE, &fields)
+        self.record_in(OWN_SCOPE, span)
+    }
+
+    /// Records a finished span in the scope of a lane.
+    #[inline(always)]
+    fn record_in(&self, lane: usize, span: &SpanRef<'_>) -> Result<(), Refused> {
+        let span = Finished {
+            span,
+            limits: self.limits(),
+        };
+        self.write(lane, &span, span.has_valid_ids())
     }
 
     /// Records an owned span; one that has not ended ends now.
@@ -231,7 +239,11 @@ impl Recorder {
             span.end_time = unix_nanos();
         }
         let lane = self.lane(span.scope.as_ref())?;
-        self.write(lane, &encode::owned(span, self.limits()))
+        let span = Finished {
+            span: &*span,
+            limits: self.limits(),
+        };
+        self.write(lane, &span, span.has_valid_ids())
     }
 
     /// A new trace id, never all zeros: random, unless [`Config::id_generator`] is another.
@@ -278,20 +290,18 @@ impl Recorder {
         &self.shared.tracing.limits
     }
 
-    #[inline]
-    fn write<K: AsKeyValue, E: AsEvent, L: AsLink>(
+    #[inline(always)]
+    fn write(
         &self,
         lane: usize,
-        span: &SpanFields<'_, K, E, L>,
+        span: &impl EncodeSpan,
+        has_valid_ids: bool,
     ) -> Result<(), Refused> {
         let writer = &mut self.state.borrow_mut().writer;
-        if !span.has_valid_ids() {
+        if !has_valid_ids {
             return Err(writer.refuse(Refused::InvalidId));
         }
-        let len = span.measure();
-        writer.write(lane, len.element, span.end_time, |out| {
-            span.encode(len, out)
-        })
+        writer.write(lane, span)
     }
 
     /// The lane for spans of this scope.
@@ -318,11 +328,8 @@ impl Recorder {
         end_time: u64,
     ) -> Result<(), Refused> {
         let state = &mut *self.state.borrow_mut();
-        let len = draft.measure(end_time);
         match hold {
-            None => state.writer.write(lane, len.element, end_time, |out| {
-                draft.encode(len, end_time, out);
-            }),
+            None => state.writer.write(lane, &draft.ended(end_time)),
             Some(hold) => state.end_held(draft, lane, hold, end_time),
         }
     }

@@ -3,39 +3,60 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use self::prepare::Prepared;
+
 /// An attribute's key: a text, or one that [`key!`](crate::key) has prepared.
 #[derive(Clone, Copy)]
-pub struct Key<'a>(KeyForm<'a>);
+pub struct Key<'a>(Form<'a>);
+
+/// A span's name: a text, or one that [`name!`](crate::name) has prepared.
+#[derive(Clone, Copy)]
+pub struct Name<'a>(Form<'a>);
 
 #[derive(Clone, Copy)]
-enum KeyForm<'a> {
+enum Form<'a> {
     Text(&'a str),
-    Prepared(&'static prepare::PreparedKey),
+    Prepared(&'static Prepared),
 }
 
-impl<'a> Key<'a> {
-    #[doc(hidden)]
-    #[must_use]
-    pub const fn prepared(key: &'static prepare::PreparedKey) -> Key<'static> {
-        Key(KeyForm::Prepared(key))
-    }
-
-    /// The key itself.
+impl<'a> Form<'a> {
     #[inline]
-    #[must_use]
-    pub const fn text(&self) -> &'a str {
-        match self.0 {
-            KeyForm::Text(text) => text,
-            KeyForm::Prepared(key) => key.text,
+    const fn text(&self) -> &'a str {
+        match self {
+            Self::Text(text) => text,
+            Self::Prepared(prepared) => prepared.text,
         }
     }
 
+    #[inline(always)]
+    fn wire(&self) -> Option<&'static Wire> {
+        match self {
+            Self::Text(_) => None,
+            Self::Prepared(prepared) => Some(&prepared.wire),
+        }
+    }
+}
+
+impl Key<'_> {
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn prepared(key: &'static Prepared) -> Key<'static> {
+        Key(Form::Prepared(key))
+    }
+
     /// `KeyValue.key` and the tag of `KeyValue.value`, if prepared.
-    #[inline]
-    pub(crate) fn wire(&self) -> Option<&'static [u8]> {
+    #[inline(always)]
+    pub(crate) fn wire(&self) -> Option<&'static Wire> {
+        self.0.wire()
+    }
+
+    /// Two bits of a word, or one, by the [`fingerprint`](Self::fingerprint); none if there is no
+    /// key. What has other bits is another key.
+    #[inline(always)]
+    pub(crate) fn mark(&self) -> u64 {
         match self.0 {
-            KeyForm::Text(_) => None,
-            KeyForm::Prepared(key) => Some(key.wire),
+            Form::Text(text) => mark(text),
+            Form::Prepared(key) => key.mark,
         }
     }
 
@@ -43,116 +64,115 @@ impl<'a> Key<'a> {
     #[inline(always)]
     pub(crate) fn fingerprint(&self) -> u8 {
         match self.0 {
-            KeyForm::Text(text) => fingerprint(text),
-            KeyForm::Prepared(key) => key.fingerprint,
+            Form::Text(text) => fingerprint(text),
+            Form::Prepared(key) => key.fingerprint,
         }
     }
 }
 
-impl<'a> From<&'a str> for Key<'a> {
-    #[inline]
-    fn from(text: &'a str) -> Self {
-        Self(KeyForm::Text(text))
-    }
-}
-
-impl<'a> From<&'a String> for Key<'a> {
-    #[inline]
-    fn from(text: &'a String) -> Self {
-        Self(KeyForm::Text(text))
-    }
-}
-
-impl<'a> From<&'a Cow<'_, str>> for Key<'a> {
-    #[inline]
-    fn from(text: &'a Cow<'_, str>) -> Self {
-        Self(KeyForm::Text(text))
-    }
-}
-
-impl PartialEq for Key<'_> {
-    fn eq(&self, other: &Self) -> bool {
-        self.text() == other.text()
-    }
-}
-
-impl fmt::Debug for Key<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.text().fmt(f)
-    }
-}
-
-/// A span's name: a text, or one that [`name!`](crate::name) has prepared.
-#[derive(Clone, Copy)]
-pub struct Name<'a> {
-    text: &'a str,
-    /// `Span.name` with its tag and length; empty if not prepared.
-    wire: &'static [u8],
-}
-
-impl<'a> Name<'a> {
+impl Name<'_> {
     #[doc(hidden)]
     #[must_use]
-    pub const fn prepared(text: &'static str, wire: &'static [u8]) -> Name<'static> {
-        Name { text, wire }
-    }
-
-    /// The name itself.
-    #[inline]
-    #[must_use]
-    pub const fn text(&self) -> &'a str {
-        self.text
+    pub const fn prepared(name: &'static Prepared) -> Name<'static> {
+        Name(Form::Prepared(name))
     }
 
     /// `Span.name`, if prepared.
-    #[inline]
-    pub(crate) fn wire(&self) -> Option<&'static [u8]> {
-        (!self.wire.is_empty()).then_some(self.wire)
+    #[inline(always)]
+    pub(crate) fn wire(&self) -> Option<&'static Wire> {
+        self.0.wire()
     }
 }
 
-impl<'a> From<&'a str> for Name<'a> {
-    #[inline]
-    fn from(text: &'a str) -> Self {
-        Self { text, wire: &[] }
-    }
+/// What a text or a prepared one can be made from, and how it is seen.
+macro_rules! text {
+    ($what:ident, $called:literal) => {
+        impl<'a> $what<'a> {
+            #[doc = concat!("The ", $called, " itself.")]
+            #[inline]
+            #[must_use]
+            pub const fn text(&self) -> &'a str {
+                self.0.text()
+            }
+        }
+
+        impl<'a> From<&'a str> for $what<'a> {
+            #[inline]
+            fn from(text: &'a str) -> Self {
+                Self(Form::Text(text))
+            }
+        }
+
+        impl<'a> From<&'a String> for $what<'a> {
+            #[inline]
+            fn from(text: &'a String) -> Self {
+                Self(Form::Text(text))
+            }
+        }
+
+        impl<'a> From<&'a Cow<'_, str>> for $what<'a> {
+            #[inline]
+            fn from(text: &'a Cow<'_, str>) -> Self {
+                Self(Form::Text(text))
+            }
+        }
+
+        impl PartialEq for $what<'_> {
+            fn eq(&self, other: &Self) -> bool {
+                self.text() == other.text()
+            }
+        }
+
+        impl fmt::Debug for $what<'_> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.text().fmt(f)
+            }
+        }
+    };
 }
 
-impl<'a> From<&'a String> for Name<'a> {
-    #[inline]
-    fn from(text: &'a String) -> Self {
-        Self::from(&**text)
-    }
-}
-
-impl<'a> From<&'a Cow<'_, str>> for Name<'a> {
-    #[inline]
-    fn from(text: &'a Cow<'_, str>) -> Self {
-        Self::from(&**text)
-    }
-}
-
-impl PartialEq for Name<'_> {
-    fn eq(&self, other: &Self) -> bool {
-        self.text == other.text
-    }
-}
+text!(Key, "key");
+text!(Name, "name");
 
 impl PartialEq<str> for Name<'_> {
     fn eq(&self, other: &str) -> bool {
-        self.text == other
+        self.text() == other
     }
 }
 
 impl PartialEq<&str> for Name<'_> {
     fn eq(&self, other: &&str) -> bool {
-        self.text == *other
+        self.text() == *other
     }
 }
 
-impl fmt::Debug for Name<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.text.fmt(f)
+/// Bytes known at compile time, in blocks of a fixed size: so copying them needs no loop or call.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    blocks: &'static [WireBlock],
+    len: usize,
+}
+
+/// Long enough for most keys.
+type WireBlock = [u8; 32];
+
+impl Wire {
+    #[inline(always)]
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// All of it, and what fills up the block, if it is not longer.
+    #[inline(always)]
+    pub(crate) fn only_block(&self) -> Option<&'static WireBlock> {
+        match self.blocks {
+            [only] => Some(only),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn as_bytes(&self) -> &'static [u8] {
+        &self.blocks.as_flattened()[..self.len]
     }
 }
 
@@ -189,26 +209,41 @@ const fn fingerprint(key: &str) -> u8 {
     if mixed == 0 { 1 } else { mixed }
 }
 
+#[inline(always)]
+const fn mark(key: &str) -> u64 {
+    let bytes = key.as_bytes();
+    let len = bytes.len();
+    if len == 0 {
+        return 0;
+    }
+    let (middle, last) = (bytes[len / 2] as usize, bytes[len - 1] as usize);
+    let mixed = len * 29 + middle * 7 + last * 37;
+    1 << (mixed & 63) | 1 << ((mixed >> 6 ^ middle) & 63)
+}
+
 /// What the macros [`key!`](crate::key) and [`name!`](crate::name) need in the crates that use
 /// them; not for direct use.
 #[doc(hidden)]
 pub mod prepare {
-    use super::fingerprint;
+    use super::{Wire, WireBlock, fingerprint, mark};
 
     #[derive(Debug)]
-    pub struct PreparedKey {
+    pub struct Prepared {
         pub(super) text: &'static str,
-        pub(super) wire: &'static [u8],
+        pub(super) wire: Wire,
         pub(super) fingerprint: u8,
+        pub(super) mark: u64,
     }
 
-    impl PreparedKey {
+    impl Prepared {
+        /// The first `len` bytes of `blocks` are what is sent.
         #[must_use]
-        pub const fn new(text: &'static str, wire: &'static [u8]) -> Self {
+        pub const fn new(text: &'static str, blocks: &'static [WireBlock], len: usize) -> Self {
             Self {
                 text,
-                wire,
+                wire: Wire { blocks, len },
                 fingerprint: fingerprint(text),
+                mark: mark(text),
             }
         }
     }
@@ -219,6 +254,8 @@ pub mod prepare {
     pub const VALUE: u8 = 2 << 3 | 2;
     /// `Span.name`
     pub const NAME: u8 = 5 << 3 | 2;
+
+    const BLOCK: usize = size_of::<WireBlock>();
 
     /// How long a text field is; 0 if the text is empty, which proto3 leaves out.
     #[must_use]
@@ -234,26 +271,32 @@ pub mod prepare {
         1 + varint + len
     }
 
-    /// A text field in the first `field_len(text)` of `N` bytes; what is beyond is `rest`.
+    /// How many blocks so many bytes fill, one at least.
     #[must_use]
-    pub const fn field<const N: usize>(tag: u8, text: &str, rest: u8) -> [u8; N] {
-        let mut out = [rest; N];
+    pub const fn blocks(bytes: usize) -> usize {
+        if bytes == 0 { 1 } else { bytes.div_ceil(BLOCK) }
+    }
+
+    /// A text field, in as many blocks as it takes; what is beyond is `rest`.
+    #[must_use]
+    pub const fn field<const BLOCKS: usize>(tag: u8, text: &str, rest: u8) -> [WireBlock; BLOCKS] {
+        let mut out = [[rest; BLOCK]; BLOCKS];
         if text.is_empty() {
             return out;
         }
-        out[0] = tag;
+        let text_at = field_len(text) - text.len();
+        out[0][0] = tag;
         let mut at = 1;
         let mut len = text.len();
-        while len >= 0x80 {
-            out[at] = len as u8 | 0x80;
+        while at < text_at {
+            let more = if at + 1 < text_at { 0x80 } else { 0 };
+            out[0][at] = len as u8 & 0x7f | more;
             len >>= 7;
             at += 1;
         }
-        out[at] = len as u8;
-        at += 1;
         let mut from = 0;
         while from < text.len() {
-            out[at + from] = text.as_bytes()[from];
+            out[(at + from) / BLOCK][(at + from) % BLOCK] = text.as_bytes()[from];
             from += 1;
         }
         out
@@ -273,10 +316,11 @@ pub mod prepare {
 macro_rules! key {
     ($text:expr) => {
         const {
-            use $crate::prepare::{KEY, PreparedKey, VALUE, field, field_len};
+            use $crate::prepare::{KEY, Prepared, VALUE, blocks, field, field_len};
             const TEXT: &str = $text;
-            const WIRE: &[u8] = &field::<{ field_len(TEXT) + 1 }>(KEY, TEXT, VALUE);
-            const PREPARED: &PreparedKey = &PreparedKey::new(TEXT, WIRE);
+            const LEN: usize = field_len(TEXT) + 1;
+            const WIRE: &[[u8; 32]] = &field::<{ blocks(LEN) }>(KEY, TEXT, VALUE);
+            const PREPARED: &Prepared = &Prepared::new(TEXT, WIRE, LEN);
             $crate::Key::prepared(PREPARED)
         }
     };
@@ -294,10 +338,12 @@ macro_rules! key {
 macro_rules! name {
     ($text:expr) => {
         const {
-            use $crate::prepare::{NAME, field, field_len};
+            use $crate::prepare::{NAME, Prepared, blocks, field, field_len};
             const TEXT: &str = $text;
-            const WIRE: &[u8] = &field::<{ field_len(TEXT) }>(NAME, TEXT, 0);
-            $crate::Name::prepared(TEXT, WIRE)
+            const LEN: usize = field_len(TEXT);
+            const WIRE: &[[u8; 32]] = &field::<{ blocks(LEN) }>(NAME, TEXT, 0);
+            const PREPARED: &Prepared = &Prepared::new(TEXT, WIRE, LEN);
+            $crate::Name::prepared(PREPARED)
         }
     };
 }
@@ -313,14 +359,17 @@ mod tests {
             "so-that-the-length-before-it-takes-two-bytes-in-protobuf-",
             "which-is-so-from-one-hundred-and-twenty-eight-bytes-on"
         );
-        assert_eq!(key!("db").wire(), Some(&b"\x0a\x02db\x12"[..]));
-        assert_eq!(key!("").wire(), Some(&b"\x12"[..]));
-        assert_eq!(name!("GET").wire(), Some(&b"\x2a\x03GET"[..]));
-        assert_eq!(name!("").wire(), None);
+        let of_key = |key: Key<'static>| key.wire().unwrap().as_bytes();
+        let of_name = |name: Name<'static>| name.wire().unwrap().as_bytes();
+        assert_eq!(of_key(key!("db")), b"\x0a\x02db\x12");
+        assert_eq!(of_key(key!("")), b"\x12");
+        assert_eq!(of_name(name!("GET")), b"\x2a\x03GET");
+        assert_eq!(of_name(name!("")), b"");
         let mut long = vec![0x0a, LONG.len() as u8 | 0x80, 1];
         long.extend_from_slice(LONG.as_bytes());
         long.push(0x12);
-        assert_eq!(key!(LONG).wire(), Some(&long[..]));
+        assert_eq!(of_key(key!(LONG)), long);
+        assert!(key!(LONG).wire().unwrap().only_block().is_none());
         assert_eq!(key!(LONG), Key::from(LONG));
         assert_eq!(key!(LONG).fingerprint(), Key::from(LONG).fingerprint());
     }

@@ -22,9 +22,7 @@ fn pool(slabs: usize, spans_per_slab: u32) -> Arc<Pool> {
 
 /// Writes one span whose bytes all equal `value`.
 fn write(writer: &mut SlabWriter, value: u8) {
-    let bytes = usize::from(value);
-    writer.room(bytes).fill(value);
-    writer.commit(bytes);
+    writer.write(&[value; u8::MAX as usize][..usize::from(value)]);
 }
 
 /// Takes what is there; checks that spans come whole, in order, each once.

@@ -9,7 +9,7 @@ use std::time::Instant;
 use crossbeam_utils::CachePadded;
 
 use crate::buffer::room::Room;
-use crate::buffer::slab::{self, HEADER_BYTES, Header, SlabReader, SlabWriter};
+use crate::buffer::slab::{self, HEADER_BYTES, Header, OVERHEAD_BYTES, SlabReader, SlabWriter};
 use crate::sync::{Arc, AtomicU32, AtomicU64, Ordering, RaceProbe};
 
 /// A page; each slab starts on one.
@@ -56,7 +56,7 @@ impl Pool {
         spans_per_slab: u32,
     ) -> Option<Arc<Self>> {
         let slabs = shared + recorders_max;
-        assert!(slab_bytes.is_multiple_of(PAGE_BYTES) && slab_bytes > HEADER_BYTES);
+        assert!(slab_bytes.is_multiple_of(PAGE_BYTES) && slab_bytes > OVERHEAD_BYTES);
         assert!((1..u32::MAX as usize).contains(&slabs) && slab_bytes <= u32::MAX as usize);
         // Aligned by hand: for an alignment beyond the usual one the system's allocator would
         // write the zeros itself, and so touch what recorders to come may never need.
@@ -128,7 +128,7 @@ impl Pool {
 
     /// Bytes of spans that fit into one slab.
     pub(crate) fn room_per_slab(&self) -> usize {
-        self.slab_bytes - HEADER_BYTES
+        self.slab_bytes - OVERHEAD_BYTES
     }
 
     /// Spans that one slab holds at most.

@@ -8,6 +8,7 @@ use std::ops::{Deref, Range};
 use std::ptr::NonNull;
 
 use crate::buffer::pool::Pool;
+use crate::otlp::SPILL;
 use crate::sync::{Arc, AtomicU32, AtomicU64, Ordering, fence};
 
 /// `"OTLPSLAB"`, so that a slab can be recognised in a memory dump or a shared file.
@@ -33,6 +34,9 @@ pub(crate) struct Header {
 
 /// Room the header takes at the start of a slab.
 pub(crate) const HEADER_BYTES: usize = size_of::<Header>();
+
+/// What a slab has no room for spans in: its header, and what may be written to behind the last.
+pub(crate) const OVERHEAD_BYTES: usize = HEADER_BYTES + SPILL;
 
 impl Header {
     pub(super) fn new() -> Self {
@@ -159,7 +163,7 @@ pub(super) fn open(
 
 /// The writing end of a slab: unique, and owned by one recorder. Dropping it seals the slab.
 pub(crate) struct SlabWriter {
-    /// Where the next span goes, and how many bytes are free from there.
+    /// Where the next span goes, and how many bytes are free from there, not counting the spill.
     tail: NonNull<u8>,
     room: usize,
     spans_left: u32,
@@ -172,31 +176,26 @@ pub(crate) struct SlabWriter {
 unsafe impl Send for SlabWriter {}
 
 impl SlabWriter {
-    /// Whether one more span of `bytes` bytes fits.
+    /// Free room, of which the last [`SPILL`] bytes cannot be committed; `None` if the slab has as
+    /// many spans as it can have.
     #[inline]
-    pub(crate) fn has_room_for(&self, bytes: usize) -> bool {
-        bytes <= self.room && self.spans_left > 0
-    }
-
-    /// Room for one more span of `bytes` bytes.
-    ///
-    /// # Panics
-    /// If there is none: see [`has_room_for`](Self::has_room_for).
-    #[inline]
-    pub(crate) fn room(&mut self, bytes: usize) -> &mut [u8] {
-        assert!(self.has_room_for(bytes));
-        // SAFETY: `tail..tail + room` lies within the slab, was initialised when the pool was
-        // made, and belongs to this writer alone until it is committed.
-        unsafe { std::slice::from_raw_parts_mut(self.tail.as_ptr(), bytes) }
+    pub(crate) fn room(&mut self) -> Option<&mut [u8]> {
+        if self.spans_left == 0 {
+            return None;
+        }
+        // SAFETY: `tail..tail + room + SPILL` lies within the slab, was initialised when the pool
+        // was made, and belongs to this writer alone: what of it is committed, is no longer
+        // part of it.
+        Some(unsafe { std::slice::from_raw_parts_mut(self.tail.as_ptr(), self.room + SPILL) })
     }
 
     /// Publishes one span: the `bytes` bytes at the start of the free room.
     ///
     /// # Panics
-    /// If the slab has no such room: see [`has_room_for`](Self::has_room_for).
+    /// If the slab has no such [`room`](Self::room).
     #[inline]
     pub(crate) fn commit(&mut self, bytes: usize) {
-        assert!(self.has_room_for(bytes));
+        assert!(bytes <= self.room && self.spans_left > 0);
         let start = self.committed.bytes();
         self.hold
             .pool
@@ -211,6 +210,13 @@ impl SlabWriter {
             .header()
             .committed
             .store(self.committed.0, Ordering::Release);
+    }
+
+    /// Writes and publishes one span.
+    #[cfg(test)]
+    pub(crate) fn write(&mut self, span: &[u8]) {
+        self.room().unwrap()[..span.len()].copy_from_slice(span);
+        self.commit(span.len());
     }
 
     /// Ends the slab, whose last span ended at `last_time`: nothing more will be written to it.
@@ -319,6 +325,7 @@ impl fmt::Debug for Batch {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use super::SPILL;
     use crate::buffer::Pool;
 
     #[test]
@@ -328,16 +335,14 @@ mod tests {
         assert!(reader.take().is_none());
 
         for text in ["one", "two"] {
-            writer.room(3).copy_from_slice(text.as_bytes());
-            writer.commit(3);
+            writer.write(text.as_bytes());
         }
         assert_eq!(reader.spans_waiting(), 2);
         let batch = reader.take().unwrap();
         assert_eq!((&*batch, batch.spans()), (&b"onetwo"[..], 2));
         assert!(!reader.is_exhausted());
 
-        writer.room(4).copy_from_slice(b"tres");
-        writer.commit(4);
+        writer.write(b"tres");
         writer.seal(9);
         assert!(!reader.is_exhausted());
         assert_eq!(&*reader.take().unwrap(), b"tres");
@@ -348,19 +353,21 @@ mod tests {
     fn a_slab_is_full_by_bytes_or_by_spans() {
         let pool = Pool::new(2, 0, 4096, 2).unwrap();
         let (mut writer, _reader) = Pool::open(&pool, 0, 0).unwrap();
-        assert!(writer.has_room_for(pool.room_per_slab()));
-        assert!(!writer.has_room_for(pool.room_per_slab() + 1));
-        writer.commit(0);
-        writer.commit(0);
-        assert!(!writer.has_room_for(0));
+        assert_eq!(writer.room().unwrap().len(), pool.room_per_slab() + SPILL);
+        writer.write(b"one");
+        assert_eq!(
+            writer.room().unwrap().len(),
+            pool.room_per_slab() + SPILL - 3
+        );
+        writer.write(b"two");
+        assert!(writer.room().is_none());
     }
 
     #[test]
     fn a_slab_returns_when_its_last_holder_goes() {
         let pool = Pool::new(1, 0, 4096, 10).unwrap();
         let (mut writer, mut reader) = Pool::open(&pool, 0, 0).unwrap();
-        writer.room(1)[0] = 1;
-        writer.commit(1);
+        writer.write(&[1]);
         let batch = reader.take().unwrap();
         let second = batch.clone();
         drop((writer, reader, batch));

@@ -124,8 +124,7 @@ mod tests {
     fn queued(text: &[u8]) -> Queued {
         let pool = Pool::new(1, 0, 4096, 10).unwrap();
         let (mut writer, mut reader) = Pool::open(&pool, 0, 0).unwrap();
-        writer.room(text.len()).copy_from_slice(text);
-        writer.commit(text.len());
+        writer.write(text);
         Queued {
             number: 0,
             batch: reader.take().unwrap(),

@@ -6,9 +6,9 @@ use crate::attribute::{Key, KeyValueRef, Name};
 use crate::context::{SpanContext, TraceFlags, TraceState};
 use crate::id::TraceId;
 use crate::limits::SpanLimits;
-use crate::otlp::encode::{self, Dropped, SpanLen};
+use crate::otlp::encode::{self, EncodeSpan};
 use crate::otlp::page::{Scratch, floor_char_boundary};
-use crate::otlp::wire::{Cursor, non_empty_len, tag};
+use crate::otlp::wire::{Output, tag};
 use crate::span::{EventRef, LinkRef, SpanKind, StatusRef};
 
 /// The name of a span that got no scratch memory.
@@ -69,6 +69,29 @@ pub(crate) struct Draft {
     pub(crate) said: Said,
 }
 
+/// What had no room in a span, or was beyond its limits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Dropped {
+    attributes: u32,
+    events: u32,
+    links: u32,
+}
+
+impl Dropped {
+    const NONE: Self = Self {
+        attributes: 0,
+        events: 0,
+        links: 0,
+    };
+
+    #[cold]
+    fn encode_to<O: Output>(&self, out: O) -> Option<O> {
+        out.count(tag::DROPPED_ATTRIBUTES, self.attributes)?
+            .count(tag::DROPPED_EVENTS, self.events)?
+            .count(tag::DROPPED_LINKS, self.links)
+    }
+}
+
 /// What has been said about an open span.
 pub(crate) struct Said {
     status: StatusCode,
@@ -82,11 +105,7 @@ impl Said {
     /// Nothing, and without memory.
     pub(crate) const NOTHING: Self = Self {
         status: StatusCode::Unset,
-        dropped: Dropped {
-            attributes: 0,
-            events: 0,
-            links: 0,
-        },
+        dropped: Dropped::NONE,
         scratch: None,
         short_name: ShortName::EMPTY,
     };
@@ -196,25 +215,16 @@ impl Said {
 
     // ---- How it is sent ----
 
-    #[inline]
-    fn len(&self) -> usize {
-        let fields = match &self.scratch {
-            Some(scratch) => scratch.written().len(),
-            None => non_empty_len(self.short_name.as_bytes()),
+    #[inline(always)]
+    fn encode_to<O: Output>(&self, out: O) -> Option<O> {
+        let mut out = match &self.scratch {
+            Some(scratch) => out.bytes(scratch.written())?,
+            None => out.non_empty(tag::NAME, self.short_name.as_bytes())?,
         };
-        fields + encode::dropped_len(self.dropped) + encode::status_len(self.bare_status())
-    }
-
-    #[inline]
-    fn encode(&self, out: &mut Cursor<'_>) {
-        match &self.scratch {
-            Some(scratch) => out.bytes(scratch.written()),
-            None => out.non_empty(tag::NAME, self.short_name.as_bytes()),
+        if self.dropped != Dropped::NONE {
+            out = self.dropped.encode_to(out)?;
         }
-        out.count(tag::DROPPED_ATTRIBUTES, self.dropped.attributes);
-        out.count(tag::DROPPED_EVENTS, self.dropped.events);
-        out.count(tag::DROPPED_LINKS, self.dropped.links);
-        encode::encode_status(self.bare_status(), out);
+        encode::encode_status(self.bare_status(), out)
     }
 
     /// The status, unless it is in the scratch memory.
@@ -258,35 +268,46 @@ impl Draft {
         }
     }
 
+    /// It, at its end.
     #[inline]
-    pub(crate) fn measure(&self, end_time: u64) -> SpanLen {
-        let has_parent = self.place.parent_span_id != 0;
-        SpanLen::of_body(
-            encode::fixed_len(has_parent, self.start_time, end_time)
-                + self.said.len()
-                + encode::flags_len(self.flags()),
-        )
-    }
-
-    /// Writes the span into `out`, which is exactly `len.element` bytes long.
-    #[inline]
-    pub(crate) fn encode(&self, len: SpanLen, end_time: u64, out: &mut [u8]) {
-        let mut out = Cursor::new(out);
-        out.header(tag::SPANS, len.body);
-        out.trace_id(tag::TRACE_ID, self.place.trace_id);
-        out.span_id(tag::SPAN_ID, self.place.span_id);
-        if self.place.parent_span_id != 0 {
-            out.span_id(tag::PARENT_SPAN_ID, self.place.parent_span_id);
+    pub(crate) fn ended(&self, end_time: u64) -> Ended<'_> {
+        Ended {
+            draft: self,
+            end_time,
         }
-        encode::encode_kind_and_times(self.kind, self.start_time, end_time, &mut out);
-        self.said.encode(&mut out);
-        encode::encode_flags(self.flags(), &mut out);
-        debug_assert_eq!(out.written(), len.element);
     }
 
     #[inline]
     fn flags(&self) -> u32 {
         encode::span_flags(self.place.trace_flags, Some(self.place.parent_is_remote))
+    }
+}
+
+/// A span that has been open.
+pub(crate) struct Ended<'d> {
+    draft: &'d Draft,
+    end_time: u64,
+}
+
+impl EncodeSpan for Ended<'_> {
+    #[inline(always)]
+    fn end_time(&self) -> u64 {
+        self.end_time
+    }
+
+    #[inline(always)]
+    fn encode_to<O: Output>(&self, out: O) -> Option<O> {
+        let draft = self.draft;
+        let place = &draft.place;
+        encode::encode_span(out, |out| {
+            let span_id = place.span_id.to_be_bytes();
+            let out = encode::encode_ids(&place.trace_id.to_bytes(), &span_id, out)?;
+            let out = encode::encode_parent(&place.parent_span_id.to_be_bytes(), out)?;
+            let (start_time, end_time) = (draft.start_time, self.end_time);
+            let out = encode::encode_kind_and_times(draft.kind, start_time, end_time, out)?;
+            let out = draft.said.encode_to(out)?;
+            encode::encode_flags(draft.flags(), out)
+        })
     }
 }
 
@@ -304,7 +325,7 @@ mod tests {
         any_event, any_key, any_kind, any_limits, any_link, any_status, any_text, any_trace_state,
         any_value, event_message, key_value, link_message, status,
     };
-    use crate::otlp::proto;
+    use crate::otlp::{SPILL, proto};
     use crate::span::{Event, Link, Status};
 
     /// One thing that is said of an open span.
@@ -422,10 +443,10 @@ mod tests {
     }
 
     fn decode(draft: &Draft) -> proto::Span {
-        let len = draft.measure(9);
-        let mut out = vec![0; len.element];
-        draft.encode(len, 9, &mut out);
-        let spans = proto::ScopeSpans::decode(&*out).unwrap().spans;
+        let span = draft.ended(9);
+        let mut out = vec![0; span.measure() + SPILL];
+        let len = span.encode(&mut out).unwrap();
+        let spans = proto::ScopeSpans::decode(&out[..len]).unwrap().spans;
         let [span] = <[_; 1]>::try_from(spans).unwrap();
         span
     }

@@ -1,171 +1,135 @@
 //! Encodes one finished span in place, as an element of `ScopeSpans.spans`.
 //!
-//! Two passes over the same data: the first sums up lengths, since protobuf writes each length
-//! before what it measures; the second writes. The bytes equal those of prost for the same span.
+//! One pass, without knowing before how long the span will be; one that has no room is written
+//! again elsewhere. The bytes equal those of prost for the same span.
 
 use crate::attribute::{AsKeyValue, Name};
-use crate::context::{SpanContext, TraceFlags};
-use crate::id::TraceId;
+use crate::context::TraceFlags;
 use crate::limits::SpanLimits;
-use crate::otlp::value::{Attributes, sum_of};
-use crate::otlp::wire::{Cursor, count_len, delimited_len, fixed64_len, non_empty_len, tag};
+use crate::otlp::value::{AttributeFields, beyond, encode_attributes};
+use crate::otlp::wire::{Count, Cursor, Output, tag};
 use crate::span::{AsEvent, AsLink, EventFields, LinkFields, Span, SpanKind, SpanRef, StatusRef};
 
-/// The fields of a span, wherever they are kept, as many as the limits let through.
-pub(crate) struct SpanFields<'a, K, E, L> {
-    trace_id: TraceId,
-    span_id: u64,
-    parent_span_id: u64,
+/// A span on its way to wherever it is encoded.
+pub(crate) trait EncodeSpan {
+    /// When it ended, in Unix nanoseconds.
+    fn end_time(&self) -> u64;
+
+    /// Writes it as an element of `ScopeSpans.spans`.
+    fn encode_to<O: Output>(&self, out: O) -> Option<O>;
+
+    /// Writes it to the beginning of `room`, of which the last [`SPILL`](crate::otlp::SPILL) bytes
+    /// are never part of it, and tells how long it is; `None` if there is no room for it.
+    #[inline(always)]
+    fn encode(&self, room: &mut [u8]) -> Option<usize> {
+        self.encode_to(Cursor::new(room))?.finish()
+    }
+
+    /// How many bytes it takes; of one that is larger than any slab, some of them.
+    #[cold]
+    fn measure(&self) -> usize {
+        Count::of(|count| self.encode_to(count))
+    }
+}
+
+/// A span that was encoded before.
+pub(crate) struct Encoded<'a> {
+    pub(crate) bytes: &'a [u8],
     pub(crate) end_time: u64,
-    trace_state: &'a str,
-    name: Name<'a>,
-    kind: SpanKind,
-    start_time: u64,
-    attributes: Attributes<'a, K>,
-    events: &'a [E],
-    links: &'a [L],
-    dropped: Dropped,
-    status: StatusRef<'a>,
-    flags: u32,
-    limits: &'a SpanLimits,
 }
 
-/// What a span does not say any more.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Dropped {
-    pub(crate) attributes: u32,
-    pub(crate) events: u32,
-    pub(crate) links: u32,
-}
+impl EncodeSpan for Encoded<'_> {
+    fn end_time(&self) -> u64 {
+        self.end_time
+    }
 
-/// The fields of an owned or borrowed span; a macro, since these differ in the types of all that
-/// they hold.
-macro_rules! fields {
-    ($span:expr, $limits:expr, $name:expr, $status:expr) => {{
-        let (span, limits) = ($span, $limits);
-        let (event_count, link_count) = (limits.event_count as usize, limits.link_count as usize);
-        let attributes = Attributes::new(
-            &span.attributes,
-            limits.attribute_count,
-            span.dropped_attributes_count,
-        );
-        let events = &span.events[..span.events.len().min(event_count)];
-        let links = &span.links[..span.links.len().min(link_count)];
-        SpanFields {
-            trace_id: TraceId::from_bytes(span.trace_id),
-            span_id: u64::from_be_bytes(span.span_id),
-            parent_span_id: u64::from_be_bytes(span.parent_span_id),
-            end_time: span.end_time,
-            trace_state: &span.trace_state,
-            name: $name,
-            kind: span.kind,
-            start_time: span.start_time,
-            dropped: Dropped {
-                attributes: attributes.dropped,
-                events: beyond(span.dropped_events_count, span.events.len(), events.len()),
-                links: beyond(span.dropped_links_count, span.links.len(), links.len()),
-            },
-            attributes,
-            events,
-            links,
-            status: $status,
-            flags: span_flags(span.trace_flags, span.parent_is_remote),
-            limits,
-        }
-    }};
-}
-
-/// The fields of a borrowed span.
-#[inline]
-pub(crate) fn borrowed<'a>(
-    span: &'a SpanRef<'a>,
-    limits: &'a SpanLimits,
-) -> SpanFields<'a, impl AsKeyValue, impl AsEvent, impl AsLink> {
-    fields!(span, limits, span.name, span.status)
-}
-
-/// The fields of an owned span.
-pub(crate) fn owned<'a>(
-    span: &'a Span,
-    limits: &'a SpanLimits,
-) -> SpanFields<'a, impl AsKeyValue, impl AsEvent, impl AsLink> {
-    fields!(span, limits, Name::from(&*span.name), span.status.as_ref())
-}
-
-/// How many were dropped, if of `all` only `kept` are left.
-#[inline]
-fn beyond(dropped: u32, all: usize, kept: usize) -> u32 {
-    dropped.saturating_add(u32::try_from(all - kept).unwrap_or(u32::MAX))
-}
-
-/// Length of a span's own fields, and of the whole element with its tag and length.
-#[derive(Clone, Copy)]
-pub(crate) struct SpanLen {
-    pub(super) body: usize,
-    pub(crate) element: usize,
-}
-
-impl SpanLen {
-    #[inline]
-    pub(super) fn of_body(body: usize) -> Self {
-        Self {
-            body,
-            element: delimited_len(body),
-        }
+    fn encode_to<O: Output>(&self, out: O) -> Option<O> {
+        out.bytes(self.bytes)
     }
 }
 
-impl<K: AsKeyValue, E: AsEvent, L: AsLink> SpanFields<'_, K, E, L> {
-    /// Whether neither id is all zeros.
-    #[inline]
-    pub(crate) fn has_valid_ids(&self) -> bool {
-        self.trace_id.high | self.trace_id.low != 0 && self.span_id != 0
-    }
+/// A finished span, owned or borrowed, and how much it may say.
+pub(crate) struct Finished<'a, S> {
+    pub(crate) span: &'a S,
+    pub(crate) limits: &'a SpanLimits,
+}
 
-    /// How long the span is, measured once so that it can be written at once.
-    #[inline]
-    pub(crate) fn measure(&self) -> SpanLen {
-        let limits = self.limits;
-        let body = fixed_len(self.parent_span_id != 0, self.start_time, self.end_time)
-            + non_empty_len(self.trace_state.as_bytes())
-            + name_len(self.name)
-            + self.attributes.len(limits)
-            + sum_of((self.events.iter()).map(|event| event_len(&event.as_event(), limits)))
-            + sum_of((self.links.iter()).map(|link| link_len(&link.as_link(), limits)))
-            + dropped_len(self.dropped)
-            + status_len(self.status)
-            + flags_len(self.flags);
-        SpanLen::of_body(body)
-    }
+/// A macro, since the two differ in the types of all that they hold.
+macro_rules! encode_span {
+    ($type:ty, |$span:ident| $name:expr, $status:expr) => {
+        impl Finished<'_, $type> {
+            /// Whether neither id is all zeros.
+            #[inline(always)]
+            pub(crate) fn has_valid_ids(&self) -> bool {
+                self.span.trace_id != [0; 16] && self.span.span_id != [0; 8]
+            }
+        }
 
-    /// Writes the span into `out`, which is exactly `len.element` bytes long.
-    #[inline]
-    pub(crate) fn encode(&self, len: SpanLen, out: &mut [u8]) {
-        let limits = self.limits;
-        let mut out = Cursor::new(out);
-        out.header(tag::SPANS, len.body);
-        out.trace_id(tag::TRACE_ID, self.trace_id);
-        out.span_id(tag::SPAN_ID, self.span_id);
-        out.non_empty(tag::TRACE_STATE, self.trace_state.as_bytes());
-        if self.parent_span_id != 0 {
-            out.span_id(tag::PARENT_SPAN_ID, self.parent_span_id);
+        impl EncodeSpan for Finished<'_, $type> {
+            #[inline(always)]
+            fn end_time(&self) -> u64 {
+                self.span.end_time
+            }
+
+            #[inline(always)]
+            fn encode_to<O: Output>(&self, out: O) -> Option<O> {
+                let ($span, limits) = (self.span, self.limits);
+                encode_span(out, |out| {
+                    let out = encode_ids(&$span.trace_id, &$span.span_id, out)?;
+                    let out = out.non_empty(tag::TRACE_STATE, $span.trace_state.as_bytes())?;
+                    let out = encode_parent(&$span.parent_span_id, out)?;
+                    let out = encode_name($name, out)?;
+                    let out =
+                        encode_kind_and_times($span.kind, $span.start_time, $span.end_time, out)?;
+                    let fields = AttributeFields {
+                        count_max: limits.attribute_count,
+                        tag: tag::ATTRIBUTES,
+                        dropped_tag: tag::DROPPED_ATTRIBUTES,
+                    };
+                    let dropped = $span.dropped_attributes_count;
+                    let out = encode_attributes(&$span.attributes, dropped, fields, limits, out)?;
+                    let out =
+                        encode_events(&$span.events, $span.dropped_events_count, limits, out)?;
+                    let out = encode_links(&$span.links, $span.dropped_links_count, limits, out)?;
+                    let out = encode_status($status, out)?;
+                    encode_flags(span_flags($span.trace_flags, $span.parent_is_remote), out)
+                })
+            }
         }
-        encode_name(self.name, &mut out);
-        encode_kind_and_times(self.kind, self.start_time, self.end_time, &mut out);
-        self.attributes.encode(tag::ATTRIBUTES, limits, &mut out);
-        out.count(tag::DROPPED_ATTRIBUTES, self.dropped.attributes);
-        for event in self.events {
-            encode_event(&event.as_event(), limits, &mut out);
-        }
-        out.count(tag::DROPPED_EVENTS, self.dropped.events);
-        for link in self.links {
-            encode_link(&link.as_link(), limits, &mut out);
-        }
-        out.count(tag::DROPPED_LINKS, self.dropped.links);
-        encode_status(self.status, &mut out);
-        encode_flags(self.flags, &mut out);
-        debug_assert_eq!(out.written(), len.element);
-    }
+    };
+}
+
+encode_span!(SpanRef<'_>, |span| span.name, span.status);
+encode_span!(Span, |span| Name::from(&*span.name), span.status.as_ref());
+
+/// An element of `ScopeSpans.spans`, whose fields `write` writes.
+#[inline(always)]
+pub(super) fn encode_span<O: Output>(out: O, write: impl FnOnce(O) -> Option<O>) -> Option<O> {
+    out.few([tag::SPANS])?.measured::<2>(write)
+}
+
+#[inline(always)]
+pub(super) fn encode_ids<O: Output>(
+    trace_id: &[u8; 16],
+    span_id: &[u8; 8],
+    mut out: O,
+) -> Option<O> {
+    let block = out.block()?;
+    block[..2].copy_from_slice(&[tag::TRACE_ID, 16]);
+    block[2..18].copy_from_slice(trace_id);
+    block[18..20].copy_from_slice(&[tag::SPAN_ID, 8]);
+    block[20..28].copy_from_slice(span_id);
+    Some(out.behind(28))
+}
+
+/// Nothing if it is 0: the span is a root.
+#[inline(always)]
+pub(super) fn encode_parent<O: Output>(parent_span_id: &[u8; 8], mut out: O) -> Option<O> {
+    let block = out.block()?;
+    block[..2].copy_from_slice(&[tag::PARENT_SPAN_ID, 8]);
+    block[2..10].copy_from_slice(parent_span_id);
+    // Not left out by a branch that is as often wrong as spans are roots.
+    Some(out.behind(if *parent_span_id == [0; 8] { 0 } else { 10 }))
 }
 
 /// `Span.flags`: the W3C flags, and what is known of the parent's place.
@@ -181,176 +145,142 @@ pub(super) fn span_flags(trace_flags: TraceFlags, parent_is_remote: Option<bool>
     u32::from(trace_flags.bits()) | remoteness
 }
 
-/// Length of what nearly every span has: ids, kind and times.
-#[inline]
-pub(super) fn fixed_len(has_parent: bool, start_time: u64, end_time: u64) -> usize {
-    const TRACE_ID_SPAN_ID_KIND: usize = 18 + 10 + 2;
-    let parent = if has_parent { 10 } else { 0 };
-    TRACE_ID_SPAN_ID_KIND + parent + fixed64_len(start_time) + fixed64_len(end_time)
-}
-
-#[inline]
-pub(super) fn name_len(name: Name<'_>) -> usize {
+#[inline(always)]
+pub(super) fn encode_name<O: Output>(name: Name<'_>, out: O) -> Option<O> {
     match name.wire() {
-        Some(wire) => wire.len(),
-        None => non_empty_len(name.text().as_bytes()),
-    }
-}
-
-#[inline]
-pub(super) fn encode_name(name: Name<'_>, out: &mut Cursor<'_>) {
-    match name.wire() {
-        Some(wire) => out.bytes(wire),
+        Some(wire) => out.prepared(wire),
         None => out.non_empty(tag::NAME, name.text().as_bytes()),
     }
 }
 
-#[inline]
-pub(super) fn encode_kind_and_times(
+#[inline(always)]
+pub(super) fn encode_kind_and_times<O: Output>(
     kind: SpanKind,
     start_time: u64,
     end_time: u64,
-    out: &mut Cursor<'_>,
-) {
-    out.bytes(&[tag::KIND, kind as u8]);
-    out.fixed64(tag::START_TIME, start_time);
-    out.fixed64(tag::END_TIME, end_time);
-}
-
-#[inline]
-pub(super) fn dropped_len(dropped: Dropped) -> usize {
-    count_len(dropped.attributes) + count_len(dropped.events) + count_len(dropped.links)
-}
-
-#[inline]
-pub(super) fn status_len(status: StatusRef<'_>) -> usize {
-    match status {
-        StatusRef::Unset => 0,
-        StatusRef::Ok => delimited_len(2),
-        StatusRef::Error(description) => delimited_len(2 + non_empty_len(description.as_bytes())),
+    mut out: O,
+) -> Option<O> {
+    if start_time == 0 || end_time == 0 {
+        return out
+            .few([tag::KIND, kind as u8])?
+            .fixed64(tag::START_TIME, start_time)?
+            .fixed64(tag::END_TIME, end_time);
     }
+    let block = out.block()?;
+    block[..3].copy_from_slice(&[tag::KIND, kind as u8, tag::START_TIME]);
+    block[3..11].copy_from_slice(&start_time.to_le_bytes());
+    block[11] = tag::END_TIME;
+    block[12..20].copy_from_slice(&end_time.to_le_bytes());
+    Some(out.behind(20))
 }
 
-#[inline]
-pub(super) fn encode_status(status: StatusRef<'_>, out: &mut Cursor<'_>) {
-    const OK: u8 = 1;
-    const ERROR: u8 = 2;
-    match status {
-        StatusRef::Unset => {}
-        StatusRef::Ok => out.bytes(&[tag::STATUS, 2, tag::STATUS_CODE, OK]),
-        StatusRef::Error(description) => {
-            let description = description.as_bytes();
-            out.header(tag::STATUS, 2 + non_empty_len(description));
-            out.non_empty(tag::STATUS_MESSAGE, description);
-            out.bytes(&[tag::STATUS_CODE, ERROR]);
-        }
-    }
-}
-
-#[inline]
-pub(super) fn flags_len(flags: u32) -> usize {
-    if flags == 0 { 0 } else { 6 }
-}
-
-#[inline]
-pub(super) fn encode_flags(flags: u32, out: &mut Cursor<'_>) {
-    if flags != 0 {
-        out.bytes(&tag::FLAGS);
-        out.bytes(&flags.to_le_bytes());
-    }
-}
-
-/// Length of one event as an element of `Span.events`.
-pub(super) fn event_len<K: AsKeyValue>(event: &EventFields<'_, K>, limits: &SpanLimits) -> usize {
-    delimited_len(event_body_len(event, limits))
-}
-
-fn event_attributes<'e, K: AsKeyValue>(
-    event: &EventFields<'e, K>,
+/// The events, as many as are let through, and how many there are no more.
+#[inline(always)]
+fn encode_events<E: AsEvent, O: Output>(
+    events: &[E],
+    dropped: u32,
     limits: &SpanLimits,
-) -> Attributes<'e, K> {
-    Attributes::new(
-        event.attributes,
-        limits.event_attribute_count,
-        event.dropped_attributes_count,
-    )
+    out: O,
+) -> Option<O> {
+    if events.is_empty() {
+        return out.count(tag::DROPPED_EVENTS, dropped);
+    }
+    let kept = &events[..events.len().min(limits.event_count as usize)];
+    let mut written = out;
+    for event in kept {
+        written = encode_event(&event.as_event(), limits, written)?;
+    }
+    let dropped = beyond(dropped, events.len(), kept.len());
+    written.count(tag::DROPPED_EVENTS, dropped)
 }
 
-fn event_body_len<K: AsKeyValue>(event: &EventFields<'_, K>, limits: &SpanLimits) -> usize {
-    let attributes = event_attributes(event, limits);
-    fixed64_len(event.time)
-        + non_empty_len(event.name.as_bytes())
-        + attributes.len(limits)
-        + count_len(attributes.dropped)
+/// As [`encode_events`].
+#[inline(always)]
+fn encode_links<L: AsLink, O: Output>(
+    links: &[L],
+    dropped: u32,
+    limits: &SpanLimits,
+    out: O,
+) -> Option<O> {
+    if links.is_empty() {
+        return out.count(tag::DROPPED_LINKS, dropped);
+    }
+    let kept = &links[..links.len().min(limits.link_count as usize)];
+    let mut written = out;
+    for link in kept {
+        written = encode_link(&link.as_link(), limits, written)?;
+    }
+    let dropped = beyond(dropped, links.len(), kept.len());
+    written.count(tag::DROPPED_LINKS, dropped)
 }
 
-pub(super) fn encode_event<K: AsKeyValue>(
+#[inline(always)]
+pub(super) fn encode_status<O: Output>(status: StatusRef<'_>, out: O) -> Option<O> {
+    match status {
+        StatusRef::Unset => Some(out),
+        StatusRef::Ok => out.few([tag::STATUS, 2, tag::STATUS_CODE, 1]),
+        StatusRef::Error(description) => encode_error(description, out),
+    }
+}
+
+#[inline(never)]
+fn encode_error<O: Output>(description: &str, out: O) -> Option<O> {
+    out.message(tag::STATUS, |out| {
+        out.non_empty(tag::STATUS_MESSAGE, description.as_bytes())?
+            .few([tag::STATUS_CODE, 2])
+    })
+}
+
+#[inline(always)]
+pub(super) fn encode_flags<O: Output>(flags: u32, mut out: O) -> Option<O> {
+    let block = out.block()?;
+    block[..2].copy_from_slice(&tag::FLAGS);
+    block[2..6].copy_from_slice(&flags.to_le_bytes());
+    Some(out.behind(if flags == 0 { 0 } else { 6 }))
+}
+
+#[inline(never)]
+pub(super) fn encode_event<K: AsKeyValue, O: Output>(
     event: &EventFields<'_, K>,
     limits: &SpanLimits,
-    out: &mut Cursor<'_>,
-) {
-    let attributes = event_attributes(event, limits);
-    out.header(tag::EVENTS, event_body_len(event, limits));
-    out.fixed64(tag::EVENT_TIME, event.time);
-    out.non_empty(tag::EVENT_NAME, event.name.as_bytes());
-    attributes.encode(tag::EVENT_ATTRIBUTES, limits, out);
-    out.count(tag::EVENT_DROPPED_ATTRIBUTES, attributes.dropped);
+    out: O,
+) -> Option<O> {
+    let fields = AttributeFields {
+        count_max: limits.event_attribute_count,
+        tag: tag::EVENT_ATTRIBUTES,
+        dropped_tag: tag::EVENT_DROPPED_ATTRIBUTES,
+    };
+    out.message(tag::EVENTS, |out| {
+        let out = out.fixed64(tag::EVENT_TIME, event.time)?;
+        let out = out.non_empty(tag::EVENT_NAME, event.name.as_bytes())?;
+        let dropped = event.dropped_attributes_count;
+        encode_attributes(event.attributes, dropped, fields, limits, out)
+    })
 }
 
-/// Length of one link as an element of `Span.links`.
-pub(super) fn link_len<K: AsKeyValue>(link: &LinkFields<'_, K>, limits: &SpanLimits) -> usize {
-    delimited_len(link_body_len(link, limits))
-}
-
-fn link_attributes<'e, K: AsKeyValue>(
-    link: &LinkFields<'e, K>,
-    limits: &SpanLimits,
-) -> Attributes<'e, K> {
-    Attributes::new(
-        link.attributes,
-        limits.link_attribute_count,
-        link.dropped_attributes_count,
-    )
-}
-
-fn link_body_len<K: AsKeyValue>(link: &LinkFields<'_, K>, limits: &SpanLimits) -> usize {
-    let SpanContext {
-        trace_id,
-        span_id,
-        trace_state,
-        ..
-    } = link.context;
-    let attributes = link_attributes(link, limits);
-    delimited_len(trace_id.len())
-        + delimited_len(span_id.len())
-        + non_empty_len(trace_state.as_str().as_bytes())
-        + attributes.len(limits)
-        + count_len(attributes.dropped)
-        + 5
-}
-
-pub(super) fn encode_link<K: AsKeyValue>(
+#[inline(never)]
+pub(super) fn encode_link<K: AsKeyValue, O: Output>(
     link: &LinkFields<'_, K>,
     limits: &SpanLimits,
-    out: &mut Cursor<'_>,
-) {
-    let SpanContext {
-        trace_id,
-        span_id,
-        trace_state,
-        ..
-    } = link.context;
-    let attributes = link_attributes(link, limits);
-    out.header(tag::LINKS, link_body_len(link, limits));
-    out.delimited(tag::LINK_TRACE_ID, trace_id);
-    out.delimited(tag::LINK_SPAN_ID, span_id);
-    out.non_empty(tag::LINK_TRACE_STATE, trace_state.as_str().as_bytes());
-    attributes.encode(tag::LINK_ATTRIBUTES, limits, out);
-    out.count(tag::LINK_DROPPED_ATTRIBUTES, attributes.dropped);
-    // Never zero: that the other span's place is known is always said.
-    let flags = span_flags(link.context.trace_flags, Some(link.context.is_remote));
-    out.bytes(&[tag::LINK_FLAGS]);
-    out.bytes(&flags.to_le_bytes());
+    out: O,
+) -> Option<O> {
+    let context = link.context;
+    let fields = AttributeFields {
+        count_max: limits.link_attribute_count,
+        tag: tag::LINK_ATTRIBUTES,
+        dropped_tag: tag::LINK_DROPPED_ATTRIBUTES,
+    };
+    out.message(tag::LINKS, |out| {
+        let out = out.delimited(tag::LINK_TRACE_ID, &context.trace_id)?;
+        let out = out.delimited(tag::LINK_SPAN_ID, &context.span_id)?;
+        let trace_state = context.trace_state.as_str();
+        let out = out.non_empty(tag::LINK_TRACE_STATE, trace_state.as_bytes())?;
+        let dropped = link.dropped_attributes_count;
+        let out = encode_attributes(link.attributes, dropped, fields, limits, out)?;
+        // Never zero: that the other span's place is known is always said.
+        let flags = span_flags(context.trace_flags, Some(context.is_remote));
+        out.few([tag::LINK_FLAGS])?.few(flags.to_le_bytes())
+    })
 }
 
 #[cfg(all(test, not(loom)))]
@@ -361,15 +291,23 @@ mod tests {
     use super::*;
     use crate::attribute::{AnyValue, AnyValueRef, KeyValue, KeyValueRef};
     use crate::otlp::oracle::{any_limits, any_span, message};
-    use crate::otlp::{Fields, proto, span_end_time};
+    use crate::otlp::{Fields, SPILL, proto, span_end_time};
     use crate::span::{EventRef, LinkRef};
 
-    fn encode(span: &Span, limits: &SpanLimits) -> Vec<u8> {
-        let fields = owned(span, limits);
-        let len = fields.measure();
-        let mut out = vec![0; len.element];
-        fields.encode(len, &mut out);
+    /// In exactly the room it needs, and in no less.
+    fn encoded(span: &impl EncodeSpan) -> Vec<u8> {
+        let len = span.measure();
+        // The length of a short one is a byte longer at first.
+        let room = if len < 130 { len + 1 } else { len };
+        let mut out = vec![0xee; room + SPILL];
+        assert_eq!(span.encode(&mut out[..len + SPILL - 1]), None);
+        assert_eq!(span.encode(&mut out), Some(len));
+        out.truncate(len);
         out
+    }
+
+    fn encode(span: &Span, limits: &SpanLimits) -> Vec<u8> {
+        encoded(&Finished { span, limits })
     }
 
     fn references(attributes: &[KeyValue]) -> Vec<KeyValueRef<'_>> {
@@ -419,11 +357,10 @@ mod tests {
             status: span.status.as_ref(),
             ..SpanRef::new(span.trace_id, span.span_id, &*span.name)
         };
-        let fields = borrowed(&span, limits);
-        let len = fields.measure();
-        let mut out = vec![0; len.element];
-        fields.encode(len, &mut out);
-        out
+        encoded(&Finished {
+            span: &span,
+            limits,
+        })
     }
 
     fn element(span: proto::Span) -> Vec<u8> {
@@ -539,11 +476,11 @@ mod tests {
                 attributes: &attributes,
                 ..SpanRef::new(span.trace_id, span.span_id, "span")
             };
-            let fields = borrowed(&span, &limits);
-            let len = fields.measure();
-            let mut out = vec![0; len.element];
-            fields.encode(len, &mut out);
-            assert_eq!(out, expected, "{number}");
+            let span = Finished {
+                span: &span,
+                limits: &limits,
+            };
+            assert_eq!(encoded(&span), expected, "{number}");
         }
     }
 
@@ -596,7 +533,12 @@ mod tests {
                 ..SpanRef::new([1; 16], [1; 8], "span")
             };
             let limits = SpanLimits::default();
-            assert!(borrowed(&span, &limits).measure().element > 1 << 24);
+            let span = Finished {
+                span: &span,
+                limits: &limits,
+            };
+            assert!(span.measure() > 1 << 24);
+            assert_eq!(span.encode(&mut [0; 1 << 16]), None);
         });
     }
 

@@ -5,7 +5,7 @@ use std::ops::{Deref, DerefMut, Range};
 
 use crate::attribute::{Key, KeyValueRef, Keys, Name};
 use crate::limits::SpanLimits;
-use crate::otlp::wire::{Cursor, delimited_len, tag};
+use crate::otlp::wire::{Cursor, Output, SPILL, tag};
 use crate::otlp::{encode, value};
 use crate::span::{AsEvent, AsLink, EventRef, LinkRef, StatusRef};
 
@@ -25,11 +25,12 @@ pub(crate) struct Page {
     links: u32,
     /// The status is among the fields, with its description.
     described: bool,
+    /// The fields, free room, and spill.
     bytes: Box<[u8]>,
 }
 
 impl Scratch {
-    /// Touched, so that no span meets a page fault.
+    /// For so many bytes of fields. Touched, so that no span meets a page fault.
     pub(crate) fn new(bytes: usize) -> Self {
         Self(Box::new(Page {
             len: 0,
@@ -38,7 +39,7 @@ impl Scratch {
             events: 0,
             links: 0,
             described: false,
-            bytes: vec![1; bytes].into_boxed_slice(),
+            bytes: vec![1; bytes + SPILL].into_boxed_slice(),
         }))
     }
 
@@ -87,31 +88,45 @@ impl Page {
         &self.bytes[..self.len]
     }
 
+    /// How many bytes of fields it has room for.
+    fn capacity(&self) -> usize {
+        self.bytes.len() - SPILL
+    }
+
     fn room(&self) -> usize {
-        self.bytes.len() - self.len
+        self.capacity() - self.len
     }
 
-    /// Adds a field of `len` bytes, if there is room.
+    /// Where a field is added.
     #[inline(always)]
-    fn append(&mut self, len: usize, write: impl FnOnce(&mut Cursor<'_>)) -> bool {
-        let Some(room) = self.bytes.get_mut(self.len..self.len + len) else {
-            return false;
-        };
-        let mut cursor = Cursor::new(room);
-        write(&mut cursor);
-        debug_assert_eq!(cursor.written(), len);
-        self.len += len;
-        true
+    fn out(&mut self) -> Cursor<'_> {
+        Cursor::append_to(&mut self.bytes, self.len)
     }
 
-    /// Puts a field of `len` bytes where another is, or nothing if there is no room for it.
+    /// Adds the field that was written to [`out`](Self::out), if there was room.
+    #[inline(always)]
+    fn add(&mut self, end: Option<usize>) -> bool {
+        self.len = end.unwrap_or(self.len);
+        end.is_some()
+    }
+
+    /// Adds a field, if there is room.
+    fn append(&mut self, write: impl for<'o> FnOnce(Cursor<'o>) -> Option<Cursor<'o>>) -> bool {
+        let end = write(self.out()).and_then(Cursor::finish);
+        self.add(end)
+    }
+
+    /// Puts a field where another is, or nothing if there is no room for it.
     fn replace(
         &mut self,
         old: Range<usize>,
-        len: usize,
-        write: impl FnOnce(&mut Cursor<'_>),
+        write: impl for<'o> FnOnce(Cursor<'o>) -> Option<Cursor<'o>>,
     ) -> bool {
-        replace(&mut self.bytes, &mut self.len, old, len, write)
+        replace(&mut self.bytes, &mut self.len, old, write)
+    }
+
+    fn remove(&mut self, field: Range<usize>) {
+        remove(&mut self.bytes, &mut self.len, field);
     }
 
     /// The fields, as tag and place.
@@ -161,17 +176,17 @@ impl Page {
         if self.keys.may_contain(&attribute.key)
             && let Some(old) = self.find(attribute.key)
         {
-            return self.replace_attribute(old, attribute, limits);
+            return self.replace_attribute(old, *attribute, limits);
         }
-        let len = value::attribute_len(attribute, limits);
-        let added = self.attributes < limits.attribute_count
-            && !attribute.key.text().is_empty()
-            && self.append(len, |out| encode_attribute(attribute, limits, out));
-        if added {
+        if self.attributes >= limits.attribute_count || attribute.key.text().is_empty() {
+            return false;
+        }
+        let end = encode_attribute(attribute, limits, self.out()).and_then(Cursor::finish);
+        if end.is_some() {
             self.keys.insert(&attribute.key);
             self.attributes += 1;
         }
-        added
+        self.add(end)
     }
 
     #[cold]
@@ -193,8 +208,7 @@ impl Page {
         with_it: usize,
         then: impl FnOnce(&mut Fields<'_>, &str) -> bool,
     ) -> bool {
-        let room = self.bytes.len() - self.len;
-        let end = self.bytes.len() - room.saturating_sub(with_it) / 2;
+        let end = self.bytes.len() - self.room().saturating_sub(with_it) / 2;
         let (bytes, buffer) = self.bytes.split_at_mut(end);
         let mut writer = TextWriter {
             buffer,
@@ -219,11 +233,10 @@ impl Page {
     fn replace_attribute(
         &mut self,
         old: Range<usize>,
-        attribute: &KeyValueRef<'_>,
+        attribute: KeyValueRef<'_>,
         limits: &SpanLimits,
     ) -> bool {
-        let len = value::attribute_len(attribute, limits);
-        let replaced = self.replace(old, len, |out| encode_attribute(attribute, limits, out));
+        let replaced = self.replace(old, |out| encode_attribute(&attribute, limits, out));
         self.attributes -= u32::from(!replaced);
         replaced
     }
@@ -245,9 +258,8 @@ impl Page {
         let is_new = old.is_none();
         let added = self.format(text, headers + key.text().len(), |fields, text| {
             let attribute = &KeyValueRef::new(key, text);
-            let len = value::attribute_len(attribute, limits);
             let at = old.unwrap_or(*fields.len..*fields.len);
-            fields.replace(at, len, |out| encode_attribute(attribute, limits, out))
+            fields.replace(at, |out| encode_attribute(attribute, limits, out))
         });
         if added {
             self.keys.insert(&key);
@@ -255,7 +267,7 @@ impl Page {
         } else if !is_new {
             // What it was before it is not any more.
             if let Some(old) = self.find(key) {
-                self.replace(old, 0, |_| {});
+                self.remove(old);
             }
             self.attributes -= 1;
         }
@@ -265,9 +277,8 @@ impl Page {
     #[inline(never)]
     pub(super) fn add_event(&mut self, event: &EventRef<'_>, limits: &SpanLimits) -> bool {
         let event = event.as_event();
-        let len = encode::event_len(&event, limits);
         let added = self.events < limits.event_count
-            && self.append(len, |out| encode::encode_event(&event, limits, out));
+            && self.append(|out| encode::encode_event(&event, limits, out));
         self.events += u32::from(added);
         added
     }
@@ -290,10 +301,7 @@ impl Page {
                 attributes: &attributes,
                 ..EventRef::new("exception", time)
             };
-            let event = event.as_event();
-            let len = encode::event_len(&event, limits);
-            let at = *fields.len..*fields.len;
-            fields.replace(at, len, |out| encode::encode_event(&event, limits, out))
+            fields.append(|out| encode::encode_event(&event.as_event(), limits, out))
         });
         self.events += u32::from(added);
         added
@@ -302,28 +310,26 @@ impl Page {
     #[inline(never)]
     pub(super) fn add_link(&mut self, link: &LinkRef<'_>, limits: &SpanLimits) -> bool {
         let link = link.as_link();
-        let len = encode::link_len(&link, limits);
         let added = self.links < limits.link_count
-            && self.append(len, |out| encode::encode_link(&link, limits, out));
+            && self.append(|out| encode::encode_link(&link, limits, out));
         self.links += u32::from(added);
         added
     }
 
     pub(super) fn set_name(&mut self, name: Name<'_>) {
         if let Some(old) = self.field(tag::NAME) {
-            self.replace(old, 0, |_| {});
+            self.remove(old);
         }
-        let len = encode::name_len(name);
-        if !self.append(len, |out| encode::encode_name(name, out)) {
+        if !self.append(|out| encode::encode_name(name, out)) {
             let headers = 6;
             self.append_part_of_name(name.text(), self.room().saturating_sub(headers));
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn append_name(&mut self, name: Name<'_>) {
-        let len = encode::name_len(name);
-        if !self.append(len, |out| encode::encode_name(name, out)) {
+        let end = encode::encode_name(name, self.out()).and_then(Cursor::finish);
+        if !self.add(end) {
             // As much as leaves room for other things.
             self.append_part_of_name(name.text(), self.room() / 2);
         }
@@ -332,18 +338,14 @@ impl Page {
     #[cold]
     fn append_part_of_name(&mut self, name: &str, bytes_max: usize) {
         let cut = Name::from(&name[..floor_char_boundary(name, bytes_max)]);
-        self.append(encode::name_len(cut), |out| encode::encode_name(cut, out));
+        self.append(|out| encode::encode_name(cut, out));
     }
 
     /// What would take more than half loses members from its end, as the W3C has it.
     #[cold]
     fn append_trace_state(&mut self, trace_state: &str) {
-        let state = leading_members(trace_state, self.bytes.len() / 2).as_bytes();
-        if !state.is_empty() {
-            self.append(delimited_len(state.len()), |out| {
-                out.delimited(tag::TRACE_STATE, state);
-            });
-        }
+        let state = leading_members(trace_state, self.capacity() / 2).as_bytes();
+        self.append(|out| out.non_empty(tag::TRACE_STATE, state));
     }
 
     #[inline]
@@ -356,12 +358,10 @@ impl Page {
         if self.described
             && let Some(old) = self.field(tag::STATUS)
         {
-            self.replace(old, 0, |_| {});
+            self.remove(old);
         }
         self.described = matches!(status, StatusRef::Error(description) if !description.is_empty())
-            && self.append(encode::status_len(status), |out| {
-                encode::encode_status(status, out);
-            });
+            && self.append(|out| encode::encode_status(status, out));
     }
 }
 
@@ -408,34 +408,48 @@ struct Fields<'p> {
 }
 
 impl Fields<'_> {
+    fn append(&mut self, write: impl for<'o> FnOnce(Cursor<'o>) -> Option<Cursor<'o>>) -> bool {
+        append(self.bytes, self.len, write)
+    }
+
     fn replace(
         &mut self,
         old: Range<usize>,
-        len: usize,
-        write: impl FnOnce(&mut Cursor<'_>),
+        write: impl for<'o> FnOnce(Cursor<'o>) -> Option<Cursor<'o>>,
     ) -> bool {
-        replace(self.bytes, self.len, old, len, write)
+        replace(self.bytes, self.len, old, write)
     }
 }
 
-/// Puts a field of `new_len` bytes where another is among the first `len` bytes, or nothing if
-/// there is no room for it.
+/// Adds a field behind the first `len` bytes, if there is room.
+fn append(
+    bytes: &mut [u8],
+    len: &mut usize,
+    write: impl for<'o> FnOnce(Cursor<'o>) -> Option<Cursor<'o>>,
+) -> bool {
+    let end = write(Cursor::append_to(bytes, *len)).and_then(Cursor::finish);
+    *len = end.unwrap_or(*len);
+    end.is_some()
+}
+
+/// Puts a field where another is among the first `len` bytes, or nothing if there is no room.
 fn replace(
     bytes: &mut [u8],
     len: &mut usize,
     old: Range<usize>,
-    new_len: usize,
-    write: impl FnOnce(&mut Cursor<'_>),
+    write: impl for<'o> FnOnce(Cursor<'o>) -> Option<Cursor<'o>>,
 ) -> bool {
-    let fits = *len - old.len() + new_len <= bytes.len();
-    let new_len = if fits { new_len } else { 0 };
-    let new = old.start..old.start + new_len;
-    bytes.copy_within(old.end..*len, new.end);
-    *len = *len - old.len() + new_len;
-    if fits {
-        write(&mut Cursor::new(&mut bytes[new]));
-    }
-    fits
+    let place = old.start;
+    remove(bytes, len, old);
+    let len_without = *len;
+    let added = append(bytes, len, write);
+    bytes[place..*len].rotate_right(*len - len_without);
+    added
+}
+
+fn remove(bytes: &mut [u8], len: &mut usize, field: Range<usize>) {
+    bytes.copy_within(field.end..*len, field.start);
+    *len -= field.len();
 }
 
 /// Writes text into a fixed room, as many whole characters as fit, and nothing after a cut.
@@ -472,6 +486,10 @@ pub(super) fn floor_char_boundary(text: &str, max: usize) -> usize {
 }
 
 #[inline(always)]
-fn encode_attribute(attribute: &KeyValueRef<'_>, limits: &SpanLimits, out: &mut Cursor<'_>) {
-    value::encode_attribute(tag::ATTRIBUTES, attribute, limits, out);
+fn encode_attribute<'o>(
+    attribute: &KeyValueRef<'_>,
+    limits: &SpanLimits,
+    out: Cursor<'o>,
+) -> Option<Cursor<'o>> {
+    value::encode_attribute(tag::ATTRIBUTES, attribute, limits, out)
 }

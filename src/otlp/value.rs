@@ -1,118 +1,87 @@
-//! Encodes attributes: `KeyValue` and `AnyValue` with the limits that apply.
+//! Encodes attributes: `KeyValue` and `AnyValue`, within the limits.
 
 use crate::attribute::{
-    AnyValueRef, ArrayRef, AsKeyValue, Key, KeyValueListRef, KeyValueRef, Keys, List,
+    AnyValueRef, ArrayRef, AsKeyValue, KeyValueListRef, KeyValueRef, Keys, List,
 };
-use crate::limits::{BYTES_MAX, LOOKED_AT_MAX, MESSAGES_MAX, SpanLimits};
+use crate::limits::{LOOKED_AT_MAX, MESSAGES_MAX, SpanLimits};
 use crate::otlp::repeats::for_each_different;
-use crate::otlp::wire::{Cursor, delimited_len, non_empty_len, tag, varint_len};
+use crate::otlp::wire::{Output, SHORT_MAX, delimited_len, tag, varint_len};
 
-/// The attributes of a span, event or link, as many of them as will be written.
-pub(super) struct Attributes<'a, K> {
-    items: &'a [K],
-    /// How many are written, if it may be fewer than there are.
-    chosen: Option<usize>,
-    /// Those that were dropped before, are beyond the limit, or have no key.
-    pub(super) dropped: u32,
+/// How many attributes there may be, and where they and those that are left out are written.
+#[derive(Clone, Copy)]
+pub(super) struct AttributeFields {
+    pub(super) count_max: u32,
+    pub(super) tag: u8,
+    pub(super) dropped_tag: u8,
 }
 
-impl<'a, K: AsKeyValue> Attributes<'a, K> {
-    #[inline]
-    pub(super) fn new(items: &'a [K], count_max: u32, dropped: u32) -> Self {
-        if items.len() > count_max as usize || may_repeat(items) {
-            return Self::choose(items, count_max as usize, dropped);
-        }
-        Self {
-            items,
-            chosen: None,
-            dropped,
-        }
+/// The attributes of a span, event or link, and how many it has no more: `dropped` before, and
+/// those that are beyond the limit or have no key.
+#[inline(always)]
+pub(super) fn encode_attributes<K: AsKeyValue, O: Output>(
+    items: &[K],
+    dropped: u32,
+    fields: AttributeFields,
+    limits: &SpanLimits,
+    mut out: O,
+) -> Option<O> {
+    if items.len() > fields.count_max as usize || may_repeat(items) {
+        return encode_chosen(items, dropped, fields, limits, out);
     }
+    let tag = fields.tag;
+    for item in items {
+        out = item.with(
+            #[inline(always)]
+            |attribute| encode_attribute(tag, attribute, limits, out),
+        )?;
+    }
+    out.count(fields.dropped_tag, dropped)
+}
 
-    #[cold]
-    fn choose(all: &'a [K], count_max: usize, dropped: u32) -> Self {
-        let items = &all[..all.len().min(LOOKED_AT_MAX)];
-        let (mut different, mut repeated) = (0, 0);
-        for_each_different(items, |_, repeats| {
-            different += 1;
-            repeated += repeats;
-        });
-        let kept = different.min(count_max);
-        let beyond = all.len() - repeated - kept;
-        Self {
-            items,
-            chosen: Some(kept),
-            dropped: dropped.saturating_add(u32::try_from(beyond).unwrap_or(u32::MAX)),
+#[cold]
+#[inline(never)]
+fn encode_chosen<K: AsKeyValue, O: Output>(
+    all: &[K],
+    dropped: u32,
+    fields: AttributeFields,
+    limits: &SpanLimits,
+    out: O,
+) -> Option<O> {
+    let items = &all[..all.len().min(LOOKED_AT_MAX)];
+    let (mut kept, mut repeated) = (0, 0);
+    let mut out = Some(out);
+    for_each_different(items, |item, repeats| {
+        repeated += repeats;
+        if kept < fields.count_max as usize {
+            kept += 1;
+            let encode =
+                |out| item.with(|attribute| encode_attribute(fields.tag, attribute, limits, out));
+            out = out.take().and_then(encode);
         }
-    }
+    });
+    let beyond = beyond(dropped, all.len() - repeated, kept);
+    out?.count(fields.dropped_tag, beyond)
+}
 
-    /// Length of them all as a repeated field whose tag is one byte.
-    #[inline]
-    pub(super) fn len(&self, limits: &SpanLimits) -> usize {
-        if let Some(kept) = self.chosen {
-            return self.chosen_len(kept, limits);
-        }
-        let len = |item: &K| item.with(|attribute| attribute_len(attribute, limits));
-        self.items.iter().map(len).sum()
-    }
-
-    #[inline]
-    pub(super) fn encode(&self, tag: u8, limits: &SpanLimits, out: &mut Cursor<'_>) {
-        if let Some(kept) = self.chosen {
-            return self.encode_chosen(kept, tag, limits, out);
-        }
-        for item in self.items {
-            item.with(|attribute| encode_attribute(tag, attribute, limits, out));
-        }
-    }
-
-    #[cold]
-    fn chosen_len(&self, kept: usize, limits: &SpanLimits) -> usize {
-        let mut len = 0;
-        self.for_each_chosen(kept, |attribute| {
-            if len <= BYTES_MAX {
-                len += attribute_len(attribute, limits);
-            }
-        });
-        len
-    }
-
-    #[cold]
-    fn encode_chosen(&self, kept: usize, tag: u8, limits: &SpanLimits, out: &mut Cursor<'_>) {
-        self.for_each_chosen(kept, |attribute| {
-            encode_attribute(tag, attribute, limits, out)
-        });
-    }
-
-    fn for_each_chosen(&self, kept: usize, mut give: impl FnMut(&KeyValueRef<'_>)) {
-        let mut left = kept;
-        for_each_different(self.items, |item, _| {
-            if left > 0 {
-                left -= 1;
-                item.with(&mut give);
-            }
-        });
-    }
+/// How many were dropped, if of `all` only `kept` are left.
+#[inline(always)]
+pub(super) fn beyond(dropped: u32, all: usize, kept: usize) -> u32 {
+    dropped.saturating_add(u32::try_from(all - kept).unwrap_or(u32::MAX))
 }
 
 /// Whether a key perhaps stands twice, or is missing; if not, surely neither is so.
-#[inline]
+#[inline(always)]
 fn may_repeat<K: AsKeyValue>(items: &[K]) -> bool {
     if items.len() > 8 {
         return may_repeat_among_many(items);
     }
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const TOPS: u64 = ONES << 7;
-    // The fingerprints so far, a byte each. One that is looked for is 0 in the difference; one that
-    // is 0 itself, for want of a key, is found among the bytes that are free.
-    let mut seen = 0_u64;
+    let mut seen = 0;
     for item in items {
-        let fingerprint = u64::from(item.with(|attribute| attribute.key.fingerprint()));
-        let difference = seen ^ fingerprint.wrapping_mul(ONES);
-        if difference.wrapping_sub(ONES) & !difference & TOPS != 0 {
+        let mark = item.with(|attribute| attribute.key.mark());
+        if seen & mark == mark {
             return true;
         }
-        seen = seen << 8 | fingerprint;
+        seen |= mark;
     }
     false
 }
@@ -129,66 +98,108 @@ fn may_repeat_among_many<K: AsKeyValue>(items: &[K]) -> bool {
     })
 }
 
-/// Length of one attribute as an element of a repeated field whose tag is one byte.
+/// One attribute as an element of a repeated field whose tag is one byte.
 #[inline(always)]
-pub(super) fn attribute_len(attribute: &KeyValueRef<'_>, limits: &SpanLimits) -> usize {
-    delimited_len(key_value_len(attribute, limits, 0))
-}
-
-#[inline(always)]
-pub(super) fn encode_attribute(
+pub(super) fn encode_attribute<O: Output>(
     tag: u8,
     attribute: &KeyValueRef<'_>,
     limits: &SpanLimits,
-    out: &mut Cursor<'_>,
-) {
-    encode_key_value(tag, attribute, limits, 0, out);
+    out: O,
+) -> Option<O> {
+    encode_key_value(tag, attribute, limits, 0, out)
 }
 
 #[inline(always)]
-fn key_value_len(attribute: &KeyValueRef<'_>, limits: &SpanLimits, depth: u32) -> usize {
-    key_value_len_with(attribute.key, value_len(&attribute.value, limits, depth))
-}
-
-#[inline(always)]
-fn key_value_len_with(key: Key<'_>, value_len: usize) -> usize {
-    match key.wire() {
-        Some(wire) => wire.len() + varint_len(value_len as u64) + value_len,
-        None => non_empty_len(key.text().as_bytes()) + delimited_len(value_len),
-    }
+fn encode_key_value<O: Output>(
+    tag: u8,
+    attribute: &KeyValueRef<'_>,
+    limits: &SpanLimits,
+    depth: u32,
+    out: O,
+) -> Option<O> {
+    let len = match attribute.value {
+        AnyValueRef::String(text) if limits.text(text).len() <= SHORT_MAX => {
+            2 + limits.text(text).len()
+        }
+        AnyValueRef::Int(number) => 1 + varint_len(number as u64),
+        AnyValueRef::Bool(_) => 2,
+        AnyValueRef::Double(_) => 9,
+        // By value: what is only lent here stays in registers.
+        _ => return encode_long_value(tag, *attribute, limits, depth, out),
+    };
+    let out = out.short_key_value(tag, &attribute.key, len)?;
+    encode_short_value(&attribute.value, limits, out)
 }
 
 /// A member of a oneof is written even if it has its type's default value.
 #[inline(always)]
-fn value_len(value: &AnyValueRef<'_>, limits: &SpanLimits, depth: u32) -> usize {
+fn encode_short_value<O: Output>(
+    value: &AnyValueRef<'_>,
+    limits: &SpanLimits,
+    mut out: O,
+) -> Option<O> {
     match *value {
-        AnyValueRef::Empty => 0,
-        AnyValueRef::String(text) => delimited_len(limits.text(text).len()),
-        AnyValueRef::Bool(_) => 2,
-        AnyValueRef::Int(number) => 1 + varint_len(number as u64),
-        AnyValueRef::Uint(number) => uint_len(number),
-        AnyValueRef::Double(_) => 9,
-        AnyValueRef::Bytes(bytes) => delimited_len(limits.bytes(bytes).len()),
-        AnyValueRef::Array(_) | AnyValueRef::KeyValueList(_) => nested_len(value, limits, depth),
+        AnyValueRef::String(text) => out.delimited(tag::STRING_VALUE, limits.text(text).as_bytes()),
+        AnyValueRef::Int(number) => encode_int(number, out),
+        AnyValueRef::Bool(truth) => out.few([tag::BOOL_VALUE, u8::from(truth)]),
+        AnyValueRef::Double(number) => {
+            let block = out.block()?;
+            block[0] = tag::DOUBLE_VALUE;
+            block[1..9].copy_from_slice(&number.to_le_bytes());
+            Some(out.behind(9))
+        }
+        _ => Some(out),
+    }
+}
+
+#[inline(always)]
+fn encode_int<O: Output>(number: i64, out: O) -> Option<O> {
+    match number {
+        0..0x80 => out.few([tag::INT_VALUE, number as u8]),
+        _ => out.few([tag::INT_VALUE])?.varint(number as u64),
+    }
+}
+
+/// An attribute whose value is long, or of a less common kind.
+#[inline(never)]
+fn encode_long_value<O: Output>(
+    tag: u8,
+    KeyValueRef { key, value }: KeyValueRef<'_>,
+    limits: &SpanLimits,
+    depth: u32,
+    out: O,
+) -> Option<O> {
+    if let AnyValueRef::String(text) = value {
+        let text = limits.text(text).as_bytes();
+        return out
+            .long_key_value(tag, key, delimited_len(text.len()))?
+            .long_delimited(tag::STRING_VALUE, text);
+    }
+    out.message(tag, |out| {
+        out.key(key)?
+            .measured::<1>(|out| encode_value(&value, limits, depth, out))
+    })
+}
+
+fn encode_value<O: Output>(
+    value: &AnyValueRef<'_>,
+    limits: &SpanLimits,
+    depth: u32,
+    out: O,
+) -> Option<O> {
+    match *value {
+        AnyValueRef::Uint(number) => encode_uint(number, out),
+        AnyValueRef::Bytes(bytes) => out.delimited(tag::BYTES_VALUE, limits.bytes(bytes)),
+        AnyValueRef::Array(array) => encode_array(array, limits, depth + ARRAY_DEPTH, out),
+        AnyValueRef::KeyValueList(list) => encode_list(list, limits, depth + LIST_DEPTH, out),
+        _ => encode_short_value(value, limits, out),
     }
 }
 
 /// As an integer, or as text if it is larger than OTLP's.
-#[cold]
-fn uint_len(number: u64) -> usize {
+fn encode_uint<O: Output>(number: u64, out: O) -> Option<O> {
     match i64::try_from(number) {
-        Ok(number) => 1 + varint_len(number as u64),
-        Err(_) => delimited_len(decimal(number, &mut [0; DECIMAL_MAX]).len()),
-    }
-}
-
-#[cold]
-fn encode_uint(number: u64, out: &mut Cursor<'_>) {
-    match i64::try_from(number) {
-        Ok(number) => {
-            out.bytes(&[tag::INT_VALUE]);
-            out.varint(number as u64);
-        }
+        Ok(number) => encode_int(number, out),
         Err(_) => out.delimited(tag::STRING_VALUE, decimal(number, &mut [0; DECIMAL_MAX])),
     }
 }
@@ -208,136 +219,62 @@ fn decimal(mut number: u64, digits: &mut [u8; DECIMAL_MAX]) -> &[u8] {
     }
 }
 
-/// Apart from the above, which is made part of its callers.
-#[inline(never)]
-fn nested_len(value: &AnyValueRef<'_>, limits: &SpanLimits, depth: u32) -> usize {
-    match *value {
-        AnyValueRef::Array(array) if depth + ARRAY_DEPTH <= MESSAGES_MAX => {
-            delimited_len(array_len(array, limits, depth + ARRAY_DEPTH))
-        }
-        AnyValueRef::KeyValueList(list) if depth + LIST_DEPTH <= MESSAGES_MAX => {
-            delimited_len(list_len(list, limits, depth + LIST_DEPTH))
-        }
-        _ => 0,
-    }
-}
-
 /// `ArrayValue`, `AnyValue`
 const ARRAY_DEPTH: u32 = 2;
 /// `KeyValueList`, `KeyValue`, `AnyValue`
 const LIST_DEPTH: u32 = 3;
 
-/// Ends once it is too long for any slab: values that share their parts can be longer than time.
-#[inline]
-pub(super) fn sum_of(lens: impl Iterator<Item = usize>) -> usize {
-    let mut sum = 0;
-    for len in lens {
-        sum += len;
-        if sum > BYTES_MAX {
-            break;
-        }
+/// What would be nested too deep is left out.
+fn encode_array<O: Output>(
+    array: ArrayRef<'_>,
+    limits: &SpanLimits,
+    depth: u32,
+    out: O,
+) -> Option<O> {
+    if depth > MESSAGES_MAX {
+        return Some(out);
     }
-    sum
-}
-
-fn array_len(array: ArrayRef<'_>, limits: &SpanLimits, depth: u32) -> usize {
-    sum_of((array.iter()).map(|value| delimited_len(value_len(&value, limits, depth))))
-}
-
-fn list_len(list: KeyValueListRef<'_>, limits: &SpanLimits, depth: u32) -> usize {
-    let mut len = 0;
-    for_each_value(list, |value| {
-        if len <= BYTES_MAX {
-            len += delimited_len(key_value_len(value, limits, depth));
+    out.message(tag::ARRAY_VALUE, |mut out| {
+        for value in array.iter() {
+            out = out.message(tag::VALUES, |out| encode_value(&value, limits, depth, out))?;
         }
-    });
-    len
+        Some(out)
+    })
+}
+
+/// As [`encode_array`].
+fn encode_list<O: Output>(
+    list: KeyValueListRef<'_>,
+    limits: &SpanLimits,
+    depth: u32,
+    out: O,
+) -> Option<O> {
+    if depth > MESSAGES_MAX {
+        return Some(out);
+    }
+    out.message(tag::KVLIST_VALUE, |out| match list.0 {
+        List::Borrowed(items) => encode_items(items, limits, depth, out),
+        List::Owned(items) => encode_items(items, limits, depth, out),
+    })
 }
 
 /// The values of a list, each key once, unless there are too many to look for that.
-fn for_each_value(list: KeyValueListRef<'_>, give: impl FnMut(&KeyValueRef<'_>)) {
-    match list.0 {
-        List::Borrowed(items) => for_each_item(items, give),
-        List::Owned(items) => for_each_item(items, give),
-    }
-}
-
-fn for_each_item<K: AsKeyValue>(items: &[K], mut give: impl FnMut(&KeyValueRef<'_>)) {
-    if items.len() <= LOOKED_AT_MAX && may_repeat(items) {
-        for_each_different(items, |item, _| item.with(&mut give));
-    } else {
-        items.iter().for_each(|item| item.with(&mut give));
-    }
-}
-
-#[inline(always)]
-fn encode_key_value(
-    tag: u8,
-    attribute: &KeyValueRef<'_>,
+fn encode_items<K: AsKeyValue, O: Output>(
+    items: &[K],
     limits: &SpanLimits,
     depth: u32,
-    out: &mut Cursor<'_>,
-) {
-    let value_len = value_len(&attribute.value, limits, depth);
-    out.header(tag, key_value_len_with(attribute.key, value_len));
-    if let Some(wire) = attribute.key.wire() {
-        out.bytes(wire);
-        out.varint(value_len as u64);
+    out: O,
+) -> Option<O> {
+    let mut out = Some(out);
+    let mut encode = |item: &K| {
+        let encode =
+            |out| item.with(|value| encode_key_value(tag::VALUES, value, limits, depth, out));
+        out = out.take().and_then(encode);
+    };
+    if items.len() <= LOOKED_AT_MAX && may_repeat(items) {
+        for_each_different(items, |item, _| encode(item));
     } else {
-        out.non_empty(tag::KEY, attribute.key.text().as_bytes());
-        out.header(tag::VALUE, value_len);
+        items.iter().for_each(encode);
     }
-    encode_value(&attribute.value, limits, depth, out);
-}
-
-#[inline(always)]
-fn encode_value(value: &AnyValueRef<'_>, limits: &SpanLimits, depth: u32, out: &mut Cursor<'_>) {
-    match *value {
-        AnyValueRef::Empty => {}
-        AnyValueRef::String(text) => {
-            out.delimited(tag::STRING_VALUE, limits.text(text).as_bytes());
-        }
-        AnyValueRef::Bool(truth) => out.bytes(&[tag::BOOL_VALUE, u8::from(truth)]),
-        AnyValueRef::Int(number) => {
-            out.bytes(&[tag::INT_VALUE]);
-            out.varint(number as u64);
-        }
-        AnyValueRef::Uint(number) => encode_uint(number, out),
-        AnyValueRef::Double(number) => {
-            out.bytes(&[tag::DOUBLE_VALUE]);
-            out.bytes(&number.to_le_bytes());
-        }
-        AnyValueRef::Bytes(bytes) => out.delimited(tag::BYTES_VALUE, limits.bytes(bytes)),
-        AnyValueRef::Array(_) | AnyValueRef::KeyValueList(_) => {
-            encode_nested(value, limits, depth, out);
-        }
-    }
-}
-
-#[inline(never)]
-fn encode_nested(value: &AnyValueRef<'_>, limits: &SpanLimits, depth: u32, out: &mut Cursor<'_>) {
-    match *value {
-        AnyValueRef::Array(array) if depth + ARRAY_DEPTH <= MESSAGES_MAX => {
-            encode_array(array, limits, depth + ARRAY_DEPTH, out);
-        }
-        AnyValueRef::KeyValueList(list) if depth + LIST_DEPTH <= MESSAGES_MAX => {
-            encode_list(list, limits, depth + LIST_DEPTH, out);
-        }
-        _ => {}
-    }
-}
-
-fn encode_array(array: ArrayRef<'_>, limits: &SpanLimits, depth: u32, out: &mut Cursor<'_>) {
-    out.header(tag::ARRAY_VALUE, array_len(array, limits, depth));
-    for value in array.iter() {
-        out.header(tag::VALUES, value_len(&value, limits, depth));
-        encode_value(&value, limits, depth, out);
-    }
-}
-
-fn encode_list(list: KeyValueListRef<'_>, limits: &SpanLimits, depth: u32, out: &mut Cursor<'_>) {
-    out.header(tag::KVLIST_VALUE, list_len(list, limits, depth));
-    for_each_value(list, |value| {
-        encode_key_value(tag::VALUES, value, limits, depth, out);
-    });
+    out
 }

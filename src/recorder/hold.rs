@@ -5,6 +5,8 @@
 //! cache. A kept trace costs one more copy for it.
 
 use crate::id::TraceId;
+use crate::otlp::SPILL;
+use crate::otlp::encode::{EncodeSpan, Encoded};
 use crate::sampler::{KeepIf, TailSampling};
 
 /// A span's place in a held trace.
@@ -134,7 +136,7 @@ impl HeldTrace {
     fn new(bytes: usize) -> Self {
         Self {
             // Not zeros: so that it is touched.
-            bytes: vec![1; bytes].into_boxed_slice(),
+            bytes: vec![1; bytes + SPILL].into_boxed_slice(),
             len: 0,
             spans: vec![
                 HeldSpan {
@@ -185,27 +187,20 @@ impl HeldTrace {
         self.failed = true;
     }
 
-    /// Holds back one span, of `len` bytes that `fill` writes; false if there is no room.
+    /// Holds back one span; false if there is no room.
     #[inline]
-    pub(super) fn push(
-        &mut self,
-        lane: usize,
-        len: usize,
-        end_time: u64,
-        fill: impl FnOnce(&mut [u8]),
-    ) -> bool {
+    pub(super) fn push(&mut self, lane: usize, span: &impl EncodeSpan) -> bool {
         if self.spans.len() == self.spans.capacity() {
             return false;
         }
-        let Some(room) = self.bytes.get_mut(self.len..self.len + len) else {
+        let Some(len) = span.encode(&mut self.bytes[self.len..]) else {
             return false;
         };
-        fill(room);
         self.len += len;
         self.spans.push(HeldSpan {
             lane: lane as u16,
             len: len as u32,
-            end_time,
+            end_time: span.end_time(),
         });
         true
     }
@@ -215,12 +210,16 @@ impl HeldTrace {
         self.spans.len() as u64
     }
 
-    /// Gives the spans that are held back, in order, as lane, end time and bytes.
-    pub(super) fn drain(&mut self, mut take: impl FnMut(usize, u64, &[u8])) {
+    /// Gives the spans that are held back, in order, and their lanes.
+    pub(super) fn drain(&mut self, mut take: impl FnMut(usize, &Encoded<'_>)) {
         let mut at = 0;
         for span in &self.spans {
             let end = at + span.len as usize;
-            take(usize::from(span.lane), span.end_time, &self.bytes[at..end]);
+            let encoded = Encoded {
+                bytes: &self.bytes[at..end],
+                end_time: span.end_time,
+            };
+            take(usize::from(span.lane), &encoded);
             at = end;
         }
         self.len = 0;

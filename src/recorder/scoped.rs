@@ -1,7 +1,6 @@
 //! A recorder seen from one instrumentation scope.
 
 use crate::attribute::Name;
-use crate::otlp::encode;
 use crate::recorder::{OpenSpan, Recorder, SpanBuilder};
 use crate::refused::Refused;
 use crate::span::SpanRef;
@@ -39,7 +38,6 @@ impl<'r> ScopedRecorder<'r> {
     /// # Errors
     /// The span was not accepted; the reason is counted in the [`Ledger`](crate::Ledger).
     pub fn record(&self, span: &SpanRef<'_>) -> Result<(), Refused> {
-        let fields = encode::borrowed(span, self.recorder.limits());
-        self.recorder.write(self.lane, &fields)
+        self.recorder.record_in(self.lane, span)
     }
 }

@@ -50,14 +50,13 @@ impl State {
         end_time: u64,
     ) -> Result<(), Refused> {
         let trace = self.held.trace(hold);
-        let len = draft.measure(end_time);
-        let fill = |out: &mut [u8]| draft.encode(len, end_time, out);
+        let span = draft.ended(end_time);
         match trace.decision() {
             Decision::Dropped => {
                 self.writer.counters.sample_out(1);
                 return Ok(());
             }
-            Decision::Pending if trace.push(lane, len.element, end_time, fill) => {
+            Decision::Pending if trace.push(lane, &span) => {
                 self.writer.counters.hold(self.held.count(1, 0));
                 return Ok(());
             }
@@ -65,7 +64,7 @@ impl State {
             Decision::Pending => self.keep(hold),
             Decision::Kept => {}
         }
-        self.writer.write(lane, len.element, end_time, fill)
+        self.writer.write(lane, &span)
     }
 
     /// Sends the spans of a trace that were held back.
@@ -73,11 +72,9 @@ impl State {
         let trace = self.held.trace(hold);
         let spans = trace.spans();
         trace.decide(Decision::Kept);
-        trace.drain(|lane, end_time, span| {
+        trace.drain(|lane, span| {
             // One that has no room is counted.
-            let _ = self.writer.write(lane, span.len(), end_time, |out| {
-                out.copy_from_slice(span);
-            });
+            let _ = self.writer.write(lane, span);
         });
         self.writer.counters.hold(self.held.count(0, spans));
     }

@@ -8,6 +8,7 @@ use crossbeam_utils::CachePadded;
 
 use crate::buffer::{Pool, Producer, SlabReader, SlabWriter, Wanted, ring};
 use crate::config::Overflow;
+use crate::otlp::encode::EncodeSpan;
 use crate::processor::Arrival;
 use crate::refused::Refused;
 use crate::scope::Scope;
@@ -117,16 +118,10 @@ impl Writer {
         Some(self.lanes.len() - 1)
     }
 
-    /// Writes one span, of `bytes` bytes that `fill` writes, or counts why not.
-    #[inline]
-    pub(super) fn write(
-        &mut self,
-        lane: usize,
-        bytes: usize,
-        end_time: u64,
-        fill: impl FnOnce(&mut [u8]),
-    ) -> Result<(), Refused> {
-        let result = self.place(lane, bytes, end_time, fill);
+    /// Writes one span, or counts why not.
+    #[inline(always)]
+    pub(super) fn write(&mut self, lane: usize, span: &impl EncodeSpan) -> Result<(), Refused> {
+        let result = self.place(lane, span);
         result.map_err(|why| self.refuse(why))
     }
 
@@ -137,32 +132,48 @@ impl Writer {
         why
     }
 
-    #[inline]
-    fn place(
-        &mut self,
-        lane: usize,
-        bytes: usize,
-        end_time: u64,
-        fill: impl FnOnce(&mut [u8]),
-    ) -> Result<(), Refused> {
+    #[inline(always)]
+    fn place(&mut self, lane: usize, span: &impl EncodeSpan) -> Result<(), Refused> {
         if self.shared.signal.is_closed() {
             return Err(Refused::ShutDown);
         }
-        if !(self.lanes[lane].slab.as_ref()).is_some_and(|slab| slab.has_room_for(bytes)) {
-            self.next_slab(lane, bytes, end_time)?;
+        if !self.append(lane, span) {
+            return self.place_in_next_slab(lane, span);
         }
-        let lane = &mut self.lanes[lane];
-        let slab = lane.slab.as_mut().expect("there is one with room");
-        fill(slab.room(bytes));
-        // Before the commit: no span is delivered before it is accepted.
-        self.counters.accept();
-        slab.commit(bytes);
-        lane.last_time = end_time;
         self.batch_left -= 1;
         if self.batch_left == 0 {
             self.check_batch();
         }
         Ok(())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn place_in_next_slab(&mut self, lane: usize, span: &impl EncodeSpan) -> Result<(), Refused> {
+        self.next_slab(lane, span)?;
+        if !self.append(lane, span) {
+            // Cannot be: it was measured, and the slab is new.
+            return Err(Refused::BufferFull);
+        }
+        self.check_batch();
+        Ok(())
+    }
+
+    /// Writes the span behind those of the lane's slab; false if there is none with room.
+    #[inline(always)]
+    fn append(&mut self, lane: usize, span: &impl EncodeSpan) -> bool {
+        let lane = &mut self.lanes[lane];
+        let Some(slab) = &mut lane.slab else {
+            return false;
+        };
+        let Some(bytes) = slab.room().and_then(|room| span.encode(room)) else {
+            return false;
+        };
+        // Before the commit: no span is delivered before it is accepted.
+        self.counters.accept();
+        slab.commit(bytes);
+        lane.last_time = span.end_time();
+        true
     }
 
     /// Tells the network thread if a batch waits; else a batch lacks as much as it took meanwhile.
@@ -178,15 +189,17 @@ impl Writer {
         }
     }
 
-    /// Seals the slab that has no room for `bytes` bytes, and opens the next one.
+    /// Seals the slab that has no room for the span, and opens the next one.
     #[cold]
-    fn next_slab(&mut self, lane: usize, bytes: usize, end_time: u64) -> Result<(), Refused> {
+    #[inline(never)]
+    fn next_slab(&mut self, lane: usize, span: &impl EncodeSpan) -> Result<(), Refused> {
+        let bytes = span.measure();
         let bytes_max = self.shared.pool.room_per_slab();
         if bytes > bytes_max {
             return Err(Refused::TooLarge { bytes, bytes_max });
         }
         self.lanes[lane].seal();
-        let Some((writer, reader)) = self.open(self.lanes[lane].scope_id(), end_time) else {
+        let Some((writer, reader)) = self.open(self.lanes[lane].scope_id(), span.end_time()) else {
             // It may have waited until the shutdown.
             return Err(if self.shared.signal.is_closed() {
                 Refused::ShutDown
