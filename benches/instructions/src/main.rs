@@ -1,0 +1,140 @@
+//! Records so many spans of one kind: `instructions KIND SPANS [ENDPOINT]`.
+//!
+//! With `.ci/instructions` around it, the difference between two runs, divided by the difference
+//! of their spans, is what one span takes. `instructions receive` is an endpoint for it.
+
+use std::hint::black_box;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use otlp_collector::testing::Receiver;
+use otlp_collector::{
+    Collector, Config, Key, KeyValueRef, Name, ParentBased, Recorder, Sampler, SpanKind, SpanRef,
+    key, name,
+};
+
+const SYSTEM: Key<'static> = key!("db.system.name");
+const ADDRESS: Key<'static> = key!("server.address");
+const ROWS: Key<'static> = key!("db.response.returned_rows");
+const CACHED: Key<'static> = key!("db.cached");
+const SELECT: Name<'static> = name!("SELECT shop.order_line");
+
+/// The same as texts that the compiler does not see.
+fn texts() -> ([Key<'static>; 4], Name<'static>) {
+    let keys = black_box([
+        "db.system.name",
+        "server.address",
+        "db.response.returned_rows",
+        "db.cached",
+    ]);
+    (
+        keys.map(Key::from),
+        Name::from(black_box("SELECT shop.order_line")),
+    )
+}
+
+fn main() -> ExitCode {
+    let args: Vec<_> = std::env::args().skip(1).collect();
+    if args == ["receive"] {
+        receive();
+    }
+    let (Some(kind), Some(Ok(spans))) = (args.first(), args.get(1).map(|n| n.parse())) else {
+        eprintln!("instructions KIND SPANS [ENDPOINT]");
+        return ExitCode::from(2);
+    };
+    // Without an endpoint nothing listens, and the spans stay in the buffer.
+    let endpoint = args
+        .get(2)
+        .map_or("http://127.0.0.1:9", |endpoint| endpoint);
+    let collector = Collector::new(config(kind, endpoint)).expect("a valid configuration");
+    let recorder = collector.recorder().expect("a recorder");
+    record(kind, spans, &recorder);
+    if args.len() > 2 {
+        let ledger = collector.flush(Duration::from_secs(60)).expect("a flush");
+        assert_eq!(ledger.delivered(), spans, "{ledger}");
+    }
+    ExitCode::SUCCESS
+}
+
+/// Receives until it is killed.
+fn receive() -> ! {
+    let receiver = Receiver::start_counting().expect("a loopback socket");
+    println!("{}", receiver.endpoint());
+    loop {
+        std::thread::park();
+    }
+}
+
+fn config(kind: &str, endpoint: &str) -> Config {
+    let sampler = match kind {
+        "unsampled" => ParentBased::new(Sampler::AlwaysOff).into(),
+        _ => Sampler::default(),
+    };
+    Config {
+        endpoint: endpoint.to_string(),
+        sampler,
+        // Nothing is sent before the flush.
+        batch_size: 100_000,
+        batch_timeout_ms: 3_600_000,
+        shutdown_timeout_ms: 0,
+        ..Config::default()
+    }
+}
+
+fn record(kind: &str, spans: u64, recorder: &Recorder) {
+    let prepared = ([SYSTEM, ADDRESS, ROWS, CACHED], SELECT);
+    match kind {
+        "record" | "network" => (0..spans).for_each(|n| finished(recorder, prepared, n)),
+        "record-texts" => {
+            let texts = texts();
+            (0..spans).for_each(|n| finished(recorder, texts, n));
+        }
+        "open" => (0..spans).for_each(|n| open(recorder, n)),
+        "open-bare" => (0..spans).for_each(|n| open_bare(recorder, n)),
+        "unsampled" => (0..spans).for_each(|n| open(recorder, n)),
+        other => panic!("no kind of span is called {other}"),
+    }
+}
+
+#[inline(always)]
+fn finished(recorder: &Recorder, (keys, name): ([Key<'_>; 4], Name<'_>), number: u64) {
+    let [system, address, rows, cached] = keys;
+    let attributes = [
+        KeyValueRef::new(system, "postgresql"),
+        KeyValueRef::new(address, "orders-db-3.internal"),
+        KeyValueRef::new(rows, 17),
+        KeyValueRef::new(cached, true),
+    ];
+    let span = SpanRef {
+        parent_span_id: [3; 8],
+        kind: SpanKind::Client,
+        start_time: 1_000 + number,
+        end_time: 2_000 + number,
+        attributes: &attributes,
+        ..SpanRef::new([1; 16], number.wrapping_add(1).to_be_bytes(), name)
+    };
+    let _ = recorder.record(black_box(&span));
+}
+
+#[inline(always)]
+fn open(recorder: &Recorder, number: u64) {
+    let mut span = recorder
+        .span_builder(SELECT)
+        .kind(SpanKind::Client)
+        .start_time(1_000 + number)
+        .start();
+    span.attribute(SYSTEM, "postgresql")
+        .attribute(ADDRESS, "orders-db-3.internal")
+        .attribute(ROWS, 17)
+        .attribute(CACHED, true);
+    let _ = span.end_at(2_000 + number);
+}
+
+#[inline(always)]
+fn open_bare(recorder: &Recorder, number: u64) {
+    let span = recorder
+        .span_builder(SELECT)
+        .start_time(1_000 + number)
+        .start();
+    let _ = span.end_at(2_000 + number);
+}
