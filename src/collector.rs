@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 
 use crate::affinity;
 use crate::buffer::Signal;
+use crate::clock;
 use crate::config::{Config, Settings};
 use crate::error::Error;
 use crate::exporter::{self, Command, Exporter};
@@ -115,6 +116,7 @@ impl Collector {
     /// ([`Error::is_core`]), or memory or the thread cannot be had ([`Error::is_resources`]).
     pub fn new(config: Config) -> Result<Self, Error> {
         let settings = Arc::new(Settings::new(&config)?);
+        clock::start();
         let poll = exporter::poll()
             .map_err(|error| Error::resources("no poll for sockets", Some(error)))?;
         let waker = Arc::clone(&poll.1);

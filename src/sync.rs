@@ -1,6 +1,7 @@
 //! The one place that chooses between `std`'s atomics and loom's.
 //!
-//! Only [`crate::buffer`] uses it: all that two threads share without a lock is there.
+//! [`crate::buffer`] and [`crate::clock`] use it: all that two threads share without a lock is
+//! there, but for single counters.
 
 #[cfg(not(loom))]
 pub(crate) use self::native::*;
