@@ -2,12 +2,14 @@
 
 mod convert;
 mod prepared;
+mod tuple;
 
 use std::borrow::Cow;
 use std::fmt;
 
 pub use prepared::{Key, Name, prepare};
 pub(crate) use prepared::{Keys, Wire};
+pub use tuple::{Attributes, VisitAttributes};
 
 /// An attribute: a key and its value.
 #[derive(Clone, Debug, PartialEq)]

@@ -32,7 +32,8 @@ pub fn unix_nanos() -> u64 {
 
 /// Prepares for [`unix_nanos`] to use the processor's counter, which it does from then on.
 pub(crate) fn start() {
-    if EPOCH.set(Instant::now()).is_ok() && counter::is_trusted() {
+    if EPOCH.get().is_none() && counter::is_trusted() {
+        EPOCH.get_or_init(Instant::now);
         ANCHOR.correct(sample);
     }
 }
@@ -49,7 +50,7 @@ static EPOCH: OnceLock<Instant> = OnceLock::new();
 /// Holds the counter against the clock if it is time to.
 #[cold]
 fn corrected_nanos() -> u64 {
-    if !ANCHOR.is_set() {
+    if EPOCH.get().is_none() {
         return system_nanos();
     }
     ANCHOR.correct(sample);

@@ -70,7 +70,7 @@
 //!    piece of the recorder's memory (`recorder/scratch.rs`), into which what is said about it is
 //!    encoded at once (`otlp/draft.rs`). At its end (`recorder/open_span.rs`) all that is left is
 //!    a copy; if its trace is held back, not yet into a slab but beside the others
-//!    (`recorder/hold.rs`). A finished span is measured and encoded in one go (`otlp/encode.rs`).
+//!    (`recorder/hold.rs`). A finished span is encoded in one go (`otlp/encode.rs`).
 //!    Either way its bytes are an element of OTLP's `ScopeSpans.spans` in the recorder's open slab
 //!    (`recorder/writer.rs`, `buffer/slab.rs`), and one release store commits it.
 //! 2. The slab entered the recorder's ring (`buffer/ring.rs`) when it was opened. So the network
@@ -87,7 +87,8 @@
 //! Files import only from those below them: `collector`, `recorder`, `exporter`, `processor`,
 //! `shared`, `config`, `affinity`, `buffer`, `otlp`, `error`, `stats`, `refused`, `sampler`,
 //! `span`, `scope`, `context`, `attribute`, `limits`, `clock`, `id`. Protocol code (`exporter/connection.rs`, `response.rs`, `retry.rs`, `processor.rs`,
-//! `otlp/`) takes bytes and owns neither socket nor clock. `unsafe` is in `buffer/` alone.
+//! `otlp/`) takes bytes and owns neither socket nor clock. `unsafe` is in `buffer/`, and in
+//! `clock/` to read the processor's counter.
 //!
 //! # What always holds
 //!
@@ -133,11 +134,11 @@ mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-#[doc(hidden)]
-pub use self::attribute::prepare;
 pub use self::attribute::{
-    AnyValue, AnyValueRef, ArrayRef, Key, KeyValue, KeyValueListRef, KeyValueRef, Name,
+    AnyValue, AnyValueRef, ArrayRef, Attributes, Key, KeyValue, KeyValueListRef, KeyValueRef, Name,
 };
+#[doc(hidden)]
+pub use self::attribute::{VisitAttributes, prepare};
 pub use self::clock::unix_nanos;
 pub use self::collector::{Collector, PinnedWorker, Pinning, Worker};
 pub use self::config::{Config, Overflow};

@@ -16,7 +16,7 @@ use std::sync::{Arc, Weak};
 
 use crossbeam_utils::CachePadded;
 
-use crate::attribute::Name;
+use crate::attribute::{Attributes, Name};
 use crate::clock::unix_nanos;
 use crate::context::TraceFlags;
 use crate::error::Error;
@@ -223,11 +223,72 @@ impl Recorder {
         self.record_in(OWN_SCOPE, span)
     }
 
-    /// Records a finished span in the scope of a lane.
+    /// Records a finished span with more attributes, those before its own: the fastest way, since
+    /// code is made for just these where they are written.
+    ///
+    /// ```
+    /// use otlp_collector::{Collector, Config, SpanRef, key, name, unix_nanos};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let receiver = otlp_collector::testing::Receiver::start()?;
+    /// # let config = Config { endpoint: receiver.endpoint(), ..Config::default() };
+    /// let collector = Collector::new(config)?;
+    /// let recorder = collector.recorder()?;
+    ///
+    /// let start_time = unix_nanos();
+    /// let rows = 17;
+    /// let (trace_id, span_id) = (recorder.trace_id(), recorder.span_id());
+    /// let span = SpanRef {
+    ///     start_time,
+    ///     end_time: unix_nanos(),
+    ///     ..SpanRef::new(trace_id, span_id, name!("SELECT orders"))
+    /// };
+    /// recorder.record_with(
+    ///     &span,
+    ///     (
+    ///         (key!("db.system.name"), "postgresql"),
+    ///         (key!("db.response.returned_rows"), rows),
+    ///     ),
+    /// )?;
+    /// # assert_eq!(collector.shutdown()?.delivered(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// The span was not accepted; the reason is counted in the [`Ledger`](crate::Ledger).
+    #[inline(always)]
+    pub fn record_with(
+        &self,
+        span: &SpanRef<'_>,
+        attributes: impl Attributes,
+    ) -> Result<(), Refused> {
+        self.record_with_in(OWN_SCOPE, span, attributes)
+    }
+
+    /// As [`record`](Self::record), in the scope of a lane.
     #[inline(always)]
     fn record_in(&self, lane: usize, span: &SpanRef<'_>) -> Result<(), Refused> {
         let span = Finished {
             span,
+            tuple: (),
+            limits: self.limits(),
+        };
+        self.write(lane, &span, span.has_valid_ids())
+    }
+
+    /// As [`record_with`](Self::record_with), in the scope of a lane.
+    #[inline(always)]
+    fn record_with_in(
+        &self,
+        lane: usize,
+        span: &SpanRef<'_>,
+        attributes: impl Attributes,
+    ) -> Result<(), Refused> {
+        let span = Finished {
+            // A copy: so what of it is constant where it is written, is so here.
+            span: *span,
+            tuple: attributes,
             limits: self.limits(),
         };
         self.write(lane, &span, span.has_valid_ids())
@@ -241,6 +302,7 @@ impl Recorder {
         let lane = self.lane(span.scope.as_ref())?;
         let span = Finished {
             span: &*span,
+            tuple: (),
             limits: self.limits(),
         };
         self.write(lane, &span, span.has_valid_ids())

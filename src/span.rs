@@ -235,6 +235,10 @@ impl Status {
             Self::Error(description) => StatusRef::Error(description),
         }
     }
+
+    pub(crate) fn is_unset(&self) -> bool {
+        matches!(self, Self::Unset)
+    }
 }
 
 /// A borrowed [`Status`].
@@ -247,6 +251,13 @@ pub enum StatusRef<'a> {
     Ok,
     /// Failed, with a description that may be empty.
     Error(&'a str),
+}
+
+impl StatusRef<'_> {
+    #[inline(always)]
+    pub(crate) fn is_unset(&self) -> bool {
+        matches!(self, Self::Unset)
+    }
 }
 
 /// Something that happened at a moment of a span (OTLP's `Span.Event`).

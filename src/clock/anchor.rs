@@ -174,11 +174,6 @@ impl Anchor {
         self.load().and_then(|(_, state)| state.nanos(ticks))
     }
 
-    /// Whether there was a sample.
-    pub(super) fn is_set(&self) -> bool {
-        self.0.version.load(Ordering::Relaxed) != 0
-    }
-
     /// Takes a sample, unless another thread does.
     pub(super) fn correct(&self, sample: impl FnOnce() -> Option<Sample>) {
         let Some((version, state)) = self.load() else {
@@ -310,6 +305,18 @@ mod tests {
         later.ticks = 5 + 12_500_000;
         let told = State::first(reset).next(later).nanos(later.ticks);
         assert_eq!(told, Some(later.unix));
+    }
+
+    #[test]
+    fn a_sample_that_failed_is_taken_again() {
+        let anchor = Anchor::new();
+        anchor.correct(|| None);
+        anchor.correct(|| Some(at(0)));
+        anchor.correct(|| None);
+        anchor.correct(|| Some(at(6_000_000)));
+        let told = anchor.fresh_nanos(at(7_000_000).ticks).unwrap();
+        assert!(told.abs_diff(START + 7_000_000) <= 1);
+        assert_eq!(anchor.fresh_nanos(at(17_000_000).ticks), None);
     }
 
     #[test]

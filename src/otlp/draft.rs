@@ -284,6 +284,7 @@ impl Draft {
 }
 
 /// A span that has been open.
+#[derive(Clone, Copy)]
 pub(crate) struct Ended<'d> {
     draft: &'d Draft,
     end_time: u64,
@@ -299,15 +300,19 @@ impl EncodeSpan for Ended<'_> {
     fn encode_to<O: Output>(&self, out: O) -> Option<O> {
         let draft = self.draft;
         let place = &draft.place;
-        encode::encode_span(out, |out| {
-            let span_id = place.span_id.to_be_bytes();
-            let out = encode::encode_ids(&place.trace_id.to_bytes(), &span_id, out)?;
-            let out = encode::encode_parent(&place.parent_span_id.to_be_bytes(), out)?;
-            let (start_time, end_time) = (draft.start_time, self.end_time);
-            let out = encode::encode_kind_and_times(draft.kind, start_time, end_time, out)?;
-            let out = draft.said.encode_to(out)?;
-            encode::encode_flags(draft.flags(), out)
-        })
+        encode::encode_span(
+            out,
+            #[inline(always)]
+            |out| {
+                let span_id = place.span_id.to_be_bytes();
+                let out = encode::encode_ids(&place.trace_id.to_bytes(), &span_id, out)?;
+                let out = encode::encode_parent(&place.parent_span_id.to_be_bytes(), out)?;
+                let (start_time, end_time) = (draft.start_time, self.end_time);
+                let out = encode::encode_kind_and_times(draft.kind, start_time, end_time, out)?;
+                let out = draft.said.encode_to(out)?;
+                encode::encode_flags(draft.flags(), out)
+            },
+        )
     }
 }
 

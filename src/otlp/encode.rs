@@ -3,7 +3,7 @@
 //! One pass, without knowing before how long the span will be; one that has no room is written
 //! again elsewhere. The bytes equal those of prost for the same span.
 
-use crate::attribute::{AsKeyValue, Name};
+use crate::attribute::{AsKeyValue, Attributes, Name};
 use crate::context::TraceFlags;
 use crate::limits::SpanLimits;
 use crate::otlp::value::{AttributeFields, beyond, encode_attributes};
@@ -11,7 +11,7 @@ use crate::otlp::wire::{Count, Cursor, Output, tag};
 use crate::span::{AsEvent, AsLink, EventFields, LinkFields, Span, SpanKind, SpanRef, StatusRef};
 
 /// A span on its way to wherever it is encoded.
-pub(crate) trait EncodeSpan {
+pub(crate) trait EncodeSpan: Copy {
     /// When it ended, in Unix nanoseconds.
     fn end_time(&self) -> u64;
 
@@ -22,7 +22,7 @@ pub(crate) trait EncodeSpan {
     /// are never part of it, and tells how long it is; `None` if there is no room for it.
     #[inline(always)]
     fn encode(&self, room: &mut [u8]) -> Option<usize> {
-        self.encode_to(Cursor::new(room))?.finish()
+        encode_at(self, room)
     }
 
     /// How many bytes it takes; of one that is larger than any slab, some of them.
@@ -32,7 +32,18 @@ pub(crate) trait EncodeSpan {
     }
 }
 
+#[inline(always)]
+fn encode_at(span: &impl EncodeSpan, room: &mut [u8]) -> Option<usize> {
+    span.encode_to(Cursor::new(room))?.finish()
+}
+
+#[inline(never)]
+fn encode_apart(span: &impl EncodeSpan, room: &mut [u8]) -> Option<usize> {
+    encode_at(span, room)
+}
+
 /// A span that was encoded before.
+#[derive(Clone, Copy)]
 pub(crate) struct Encoded<'a> {
     pub(crate) bytes: &'a [u8],
     pub(crate) end_time: u64,
@@ -48,59 +59,103 @@ impl EncodeSpan for Encoded<'_> {
     }
 }
 
-/// A finished span, owned or borrowed, and how much it may say.
-pub(crate) struct Finished<'a, S> {
-    pub(crate) span: &'a S,
+/// A finished span, owned or borrowed, attributes besides its own, and how much it may say.
+#[derive(Clone, Copy)]
+pub(crate) struct Finished<'a, S, T> {
+    pub(crate) span: S,
+    pub(crate) tuple: T,
     pub(crate) limits: &'a SpanLimits,
 }
 
-/// A macro, since the two differ in the types of all that they hold.
+/// A macro, since they differ in the types of all that they hold.
 macro_rules! encode_span {
     ($type:ty, |$span:ident| $name:expr, $status:expr) => {
-        impl Finished<'_, $type> {
+        impl<T> Finished<'_, $type, T> {
             /// Whether neither id is all zeros.
             #[inline(always)]
             pub(crate) fn has_valid_ids(&self) -> bool {
                 self.span.trace_id != [0; 16] && self.span.span_id != [0; 8]
             }
+
+            /// Whether it says no more than most spans do.
+            #[inline(always)]
+            fn is_plain(&self) -> bool {
+                let span = &self.span;
+                span.trace_state.is_empty()
+                    && span.events.is_empty()
+                    && span.links.is_empty()
+                    && span.dropped_attributes_count == 0
+                    && span.dropped_events_count == 0
+                    && span.dropped_links_count == 0
+                    && span.status.is_unset()
+            }
         }
 
-        impl EncodeSpan for Finished<'_, $type> {
+        impl<T: Attributes> EncodeSpan for Finished<'_, $type, T> {
             #[inline(always)]
             fn end_time(&self) -> u64 {
                 self.span.end_time
             }
 
+            /// Once for plain spans, where the compiler leaves out what these have not; and once
+            /// for any.
+            #[inline(always)]
+            fn encode(&self, room: &mut [u8]) -> Option<usize> {
+                if self.is_plain() {
+                    encode_at(self, room)
+                } else {
+                    // A copy: what is not lent to a call stays in registers.
+                    encode_apart(&{ *self }, room)
+                }
+            }
+
             #[inline(always)]
             fn encode_to<O: Output>(&self, out: O) -> Option<O> {
-                let ($span, limits) = (self.span, self.limits);
-                encode_span(out, |out| {
-                    let out = encode_ids(&$span.trace_id, &$span.span_id, out)?;
-                    let out = out.non_empty(tag::TRACE_STATE, $span.trace_state.as_bytes())?;
-                    let out = encode_parent(&$span.parent_span_id, out)?;
-                    let out = encode_name($name, out)?;
-                    let out =
-                        encode_kind_and_times($span.kind, $span.start_time, $span.end_time, out)?;
-                    let fields = AttributeFields {
-                        count_max: limits.attribute_count,
-                        tag: tag::ATTRIBUTES,
-                        dropped_tag: tag::DROPPED_ATTRIBUTES,
-                    };
-                    let dropped = $span.dropped_attributes_count;
-                    let out = encode_attributes(&$span.attributes, dropped, fields, limits, out)?;
-                    let out =
-                        encode_events(&$span.events, $span.dropped_events_count, limits, out)?;
-                    let out = encode_links(&$span.links, $span.dropped_links_count, limits, out)?;
-                    let out = encode_status($status, out)?;
-                    encode_flags(span_flags($span.trace_flags, $span.parent_is_remote), out)
-                })
+                let ($span, limits) = (&self.span, self.limits);
+                encode_span(
+                    out,
+                    #[inline(always)]
+                    |out| {
+                        let out = encode_ids(&$span.trace_id, &$span.span_id, out)?;
+                        let out = out.non_empty(tag::TRACE_STATE, $span.trace_state.as_bytes())?;
+                        let out = encode_parent(&$span.parent_span_id, out)?;
+                        let out = encode_name($name, out)?;
+                        let out = encode_kind_and_times(
+                            $span.kind,
+                            $span.start_time,
+                            $span.end_time,
+                            out,
+                        )?;
+                        let fields = AttributeFields {
+                            count_max: limits.attribute_count,
+                            tag: tag::ATTRIBUTES,
+                            dropped_tag: tag::DROPPED_ATTRIBUTES,
+                        };
+                        let dropped = $span.dropped_attributes_count;
+                        let out = encode_attributes(
+                            &self.tuple,
+                            &$span.attributes,
+                            dropped,
+                            fields,
+                            limits,
+                            out,
+                        )?;
+                        let out =
+                            encode_events(&$span.events, $span.dropped_events_count, limits, out)?;
+                        let out =
+                            encode_links(&$span.links, $span.dropped_links_count, limits, out)?;
+                        let out = encode_status($status, out)?;
+                        encode_flags(span_flags($span.trace_flags, $span.parent_is_remote), out)
+                    },
+                )
             }
         }
     };
 }
 
 encode_span!(SpanRef<'_>, |span| span.name, span.status);
-encode_span!(Span, |span| Name::from(&*span.name), span.status.as_ref());
+encode_span!(&SpanRef<'_>, |span| span.name, span.status);
+encode_span!(&Span, |span| Name::from(&*span.name), span.status.as_ref());
 
 /// An element of `ScopeSpans.spans`, whose fields `write` writes.
 #[inline(always)]
@@ -254,7 +309,7 @@ pub(super) fn encode_event<K: AsKeyValue, O: Output>(
         let out = out.fixed64(tag::EVENT_TIME, event.time)?;
         let out = out.non_empty(tag::EVENT_NAME, event.name.as_bytes())?;
         let dropped = event.dropped_attributes_count;
-        encode_attributes(event.attributes, dropped, fields, limits, out)
+        encode_attributes(&(), event.attributes, dropped, fields, limits, out)
     })
 }
 
@@ -276,7 +331,7 @@ pub(super) fn encode_link<K: AsKeyValue, O: Output>(
         let trace_state = context.trace_state.as_str();
         let out = out.non_empty(tag::LINK_TRACE_STATE, trace_state.as_bytes())?;
         let dropped = link.dropped_attributes_count;
-        let out = encode_attributes(link.attributes, dropped, fields, limits, out)?;
+        let out = encode_attributes(&(), link.attributes, dropped, fields, limits, out)?;
         // Never zero: that the other span's place is known is always said.
         let flags = span_flags(context.trace_flags, Some(context.is_remote));
         out.few([tag::LINK_FLAGS])?.few(flags.to_le_bytes())
@@ -307,7 +362,11 @@ mod tests {
     }
 
     fn encode(span: &Span, limits: &SpanLimits) -> Vec<u8> {
-        encoded(&Finished { span, limits })
+        encoded(&Finished {
+            span,
+            tuple: (),
+            limits,
+        })
     }
 
     fn references(attributes: &[KeyValue]) -> Vec<KeyValueRef<'_>> {
@@ -359,6 +418,7 @@ mod tests {
         };
         encoded(&Finished {
             span: &span,
+            tuple: (),
             limits,
         })
     }
@@ -463,6 +523,61 @@ mod tests {
     }
 
     #[test]
+    fn a_tuple_is_as_if_its_attributes_stood_before_the_others() {
+        let tuple = (
+            ("b", "text"),
+            (crate::key!("prepared"), 7),
+            ("c", &[1_i64, -2][..]),
+            ("a", 0.5),
+            ("long", LONG),
+            (
+                crate::key!("a.prepared.key.that.takes.more.than.a.block"),
+                true,
+            ),
+        );
+        let own = |key| KeyValueRef::new(key, "own");
+        for (items, attribute_count) in [
+            (&[][..], 128),
+            (&[own("d"), own("e")], 128),
+            (&[own("d"), own("a"), own("d"), own("")], 128),
+            (&[own("prepared")], 4),
+            (&[own("d")], 0),
+        ] {
+            let limits = SpanLimits {
+                attribute_count,
+                ..SpanLimits::default()
+            };
+            let of_tuple = [
+                KeyValueRef::new(tuple.0.0, tuple.0.1),
+                KeyValueRef::new(tuple.1.0, tuple.1.1),
+                KeyValueRef::new(tuple.2.0, tuple.2.1),
+                KeyValueRef::new(tuple.3.0, tuple.3.1),
+                KeyValueRef::new(tuple.4.0, tuple.4.1),
+                KeyValueRef::new(tuple.5.0, tuple.5.1),
+            ];
+            let all = [&of_tuple, items].concat();
+            let span = |attributes| SpanRef {
+                start_time: 3,
+                attributes,
+                ..SpanRef::new([1; 16], [1; 8], "span")
+            };
+            let with_tuple = Finished {
+                span: span(items),
+                tuple,
+                limits: &limits,
+            };
+            let without = Finished {
+                span: span(&all),
+                tuple: (),
+                limits: &limits,
+            };
+            assert_eq!(encoded(&with_tuple), encoded(&without));
+        }
+    }
+
+    const LONG: &str = "a text that is longer than those that are copied by two moves";
+
+    #[test]
     fn integers_beyond_otlps_are_texts() {
         for number in [0, 7, i64::MAX as u64, i64::MAX as u64 + 1, u64::MAX] {
             let limits = SpanLimits::default();
@@ -478,6 +593,7 @@ mod tests {
             };
             let span = Finished {
                 span: &span,
+                tuple: (),
                 limits: &limits,
             };
             assert_eq!(encoded(&span), expected, "{number}");
@@ -535,6 +651,7 @@ mod tests {
             let limits = SpanLimits::default();
             let span = Finished {
                 span: &span,
+                tuple: (),
                 limits: &limits,
             };
             assert!(span.measure() > 1 << 24);

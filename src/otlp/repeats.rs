@@ -1,18 +1,36 @@
 //! Finds the attributes whose keys stand more than once, in a time that grows with their number.
 
-use crate::attribute::AsKeyValue;
+use crate::attribute::{AsKeyValue, KeyValueRef};
 use crate::limits::LOOKED_AT_MAX;
 
-/// Gives the attributes with different keys, each in the place where its key stands first, with the
-/// value that stands there last, and how often its key stands again. Those without a key are left
-/// out.
-pub(super) fn for_each_different<'i, K: AsKeyValue>(
-    items: &'i [K],
-    mut give: impl FnMut(&'i K, usize),
-) {
+/// Attributes that can be looked at in any order.
+pub(super) trait Items {
+    fn len(&self) -> usize;
+
+    fn with<R>(&self, at: usize, look: impl FnOnce(&KeyValueRef<'_>) -> R) -> R;
+
+    fn has_key(&self, at: usize, key: &str) -> bool {
+        self.with(at, |attribute| attribute.key.text() == key)
+    }
+}
+
+impl<K: AsKeyValue> Items for [K] {
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn with<R>(&self, at: usize, look: impl FnOnce(&KeyValueRef<'_>) -> R) -> R {
+        self[at].with(look)
+    }
+}
+
+/// Gives where the attributes with different keys stand last, each in the place where its key stands
+/// first, and how often its key stands again. Those without a key are left out, and so is what is
+/// behind the first [`LOOKED_AT_MAX`].
+pub(super) fn for_each_different<I: Items + ?Sized>(items: &I, mut give: impl FnMut(usize, usize)) {
     let mut give = |place: &Place| {
         if let Some(repeats) = place.stands.checked_sub(1) {
-            give(&items[usize::from(place.last)], usize::from(repeats));
+            give(usize::from(place.last), usize::from(repeats));
         }
     };
     if items.len() <= FEW {
@@ -36,17 +54,16 @@ struct Place {
 }
 
 impl Repeats<FEW> {
-    fn of_few<K: AsKeyValue>(items: &[K]) -> Self {
+    fn of_few<I: Items + ?Sized>(items: &I) -> Self {
         Self::new(items, |at, key| {
-            let mut earlier = items[..at].iter();
-            earlier.position(|item| item.with(|other| other.key.text() == key))
+            (0..at).find(|earlier| items.has_key(*earlier, key))
         })
     }
 }
 
 impl Repeats<LOOKED_AT_MAX> {
     #[inline(never)]
-    fn of_many<K: AsKeyValue>(items: &[K]) -> Self {
+    fn of_many<I: Items + ?Sized>(items: &I) -> Self {
         const SLOTS: usize = 2 * LOOKED_AT_MAX;
         /// Index + 1; 0 is free.
         type Table = [u16; SLOTS];
@@ -55,7 +72,7 @@ impl Repeats<LOOKED_AT_MAX> {
             let mut slot = hash(key) as usize % SLOTS;
             while let Some(index) = table[slot].checked_sub(1) {
                 let index = usize::from(index);
-                if items[index].with(|other| other.key.text() == key) {
+                if items.has_key(index, key) {
                     return Some(index);
                 }
                 slot = (slot + 1) % SLOTS;
@@ -68,10 +85,13 @@ impl Repeats<LOOKED_AT_MAX> {
 
 impl<const N: usize> Repeats<N> {
     /// `find` tells where a key stands first, if that is before the place it stands at.
-    fn new<K: AsKeyValue>(items: &[K], mut find: impl FnMut(usize, &str) -> Option<usize>) -> Self {
+    fn new<I: Items + ?Sized>(
+        items: &I,
+        mut find: impl FnMut(usize, &str) -> Option<usize>,
+    ) -> Self {
         let mut places = [Place::default(); N];
-        for (at, item) in items.iter().enumerate().take(N) {
-            let first = item.with(|attribute| match attribute.key.text() {
+        for at in 0..items.len().min(N) {
+            let first = items.with(at, |attribute| match attribute.key.text() {
                 "" => None,
                 key => Some(find(at, key).unwrap_or(at)),
             });

@@ -1,10 +1,11 @@
 //! Encodes attributes: `KeyValue` and `AnyValue`, within the limits.
 
 use crate::attribute::{
-    AnyValueRef, ArrayRef, AsKeyValue, KeyValueListRef, KeyValueRef, Keys, List,
+    AnyValueRef, ArrayRef, AsKeyValue, Attributes, KeyValueListRef, KeyValueRef, Keys, List,
+    VisitAttributes,
 };
 use crate::limits::{LOOKED_AT_MAX, MESSAGES_MAX, SpanLimits};
-use crate::otlp::repeats::for_each_different;
+use crate::otlp::repeats::{Items, for_each_different};
 use crate::otlp::wire::{Output, SHORT_MAX, delimited_len, tag, varint_len};
 
 /// How many attributes there may be, and where they and those that are left out are written.
@@ -15,20 +16,25 @@ pub(super) struct AttributeFields {
     pub(super) dropped_tag: u8,
 }
 
-/// The attributes of a span, event or link, and how many it has no more: `dropped` before, and
-/// those that are beyond the limit or have no key.
+/// The attributes of a span, event or link: those of a tuple, then `items`; and how many it has no
+/// more: `dropped` before, and those that are beyond the limit or have no key.
 #[inline(always)]
-pub(super) fn encode_attributes<K: AsKeyValue, O: Output>(
+pub(super) fn encode_attributes<T: Attributes, K: AsKeyValue, O: Output>(
+    tuple: &T,
     items: &[K],
     dropped: u32,
     fields: AttributeFields,
     limits: &SpanLimits,
-    mut out: O,
+    out: O,
 ) -> Option<O> {
-    if items.len() > fields.count_max as usize || may_repeat(items) {
-        return encode_chosen(items, dropped, fields, limits, out);
+    let is_many = T::COUNT + items.len() > fields.count_max as usize;
+    if is_many || may_repeat(tuple, items) {
+        // A copy: what is not lent to a call stays in registers.
+        let tuple = *tuple;
+        return encode_chosen(&Both { tuple, items }, dropped, fields, limits, out);
     }
     let tag = fields.tag;
+    let Encoder { mut out, .. } = tuple.visit(Encoder { tag, limits, out })?;
     for item in items {
         out = item.with(
             #[inline(always)]
@@ -38,29 +44,93 @@ pub(super) fn encode_attributes<K: AsKeyValue, O: Output>(
     out.count(fields.dropped_tag, dropped)
 }
 
+/// Encodes the attributes of a tuple.
+struct Encoder<'l, O> {
+    tag: u8,
+    limits: &'l SpanLimits,
+    out: O,
+}
+
+impl<O: Output> VisitAttributes for Encoder<'_, O> {
+    #[inline(always)]
+    fn attribute(self, attribute: &KeyValueRef<'_>) -> Option<Self> {
+        let out = encode_attribute(self.tag, attribute, self.limits, self.out)?;
+        Some(Self { out, ..self })
+    }
+}
+
 #[cold]
 #[inline(never)]
-fn encode_chosen<K: AsKeyValue, O: Output>(
-    all: &[K],
+fn encode_chosen<O: Output>(
+    items: &impl Items,
     dropped: u32,
     fields: AttributeFields,
     limits: &SpanLimits,
     out: O,
 ) -> Option<O> {
-    let items = &all[..all.len().min(LOOKED_AT_MAX)];
     let (mut kept, mut repeated) = (0, 0);
     let mut out = Some(out);
-    for_each_different(items, |item, repeats| {
+    for_each_different(items, |at, repeats| {
         repeated += repeats;
         if kept < fields.count_max as usize {
             kept += 1;
-            let encode =
-                |out| item.with(|attribute| encode_attribute(fields.tag, attribute, limits, out));
+            let encode = |out| {
+                items.with(at, |attribute| {
+                    encode_attribute(fields.tag, attribute, limits, out)
+                })
+            };
             out = out.take().and_then(encode);
         }
     });
-    let beyond = beyond(dropped, all.len() - repeated, kept);
+    let beyond = beyond(dropped, items.len() - repeated, kept);
     out?.count(fields.dropped_tag, beyond)
+}
+
+/// The attributes of a tuple, and then some more.
+struct Both<'a, T, K> {
+    tuple: T,
+    items: &'a [K],
+}
+
+impl<T: Attributes, K: AsKeyValue> Items for Both<'_, T, K> {
+    fn len(&self) -> usize {
+        T::COUNT + self.items.len()
+    }
+
+    fn with<R>(&self, at: usize, look: impl FnOnce(&KeyValueRef<'_>) -> R) -> R {
+        if let Some(at) = at.checked_sub(T::COUNT) {
+            return self.items[at].with(look);
+        }
+        let nth = Nth {
+            before: at,
+            look: Some(look),
+            seen: None,
+        };
+        let seen = self.tuple.visit(nth).and_then(|nth| nth.seen);
+        seen.expect("the tuple has so many")
+    }
+}
+
+/// Looks at one attribute of a tuple.
+struct Nth<F, R> {
+    /// So many come before it.
+    before: usize,
+    look: Option<F>,
+    seen: Option<R>,
+}
+
+impl<R, F: FnOnce(&KeyValueRef<'_>) -> R> VisitAttributes for Nth<F, R> {
+    fn attribute(mut self, attribute: &KeyValueRef<'_>) -> Option<Self> {
+        match self.before.checked_sub(1) {
+            Some(before) => self.before = before,
+            None => {
+                if let Some(look) = self.look.take() {
+                    self.seen = Some(look(attribute));
+                }
+            }
+        }
+        Some(self)
+    }
 }
 
 /// How many were dropped, if of `all` only `kept` are left.
@@ -71,11 +141,13 @@ pub(super) fn beyond(dropped: u32, all: usize, kept: usize) -> u32 {
 
 /// Whether a key perhaps stands twice, or is missing; if not, surely neither is so.
 #[inline(always)]
-fn may_repeat<K: AsKeyValue>(items: &[K]) -> bool {
+fn may_repeat<T: Attributes, K: AsKeyValue>(tuple: &T, items: &[K]) -> bool {
+    let Some(Marks(mut seen)) = tuple.visit(Marks(0)) else {
+        return true;
+    };
     if items.len() > 8 {
-        return may_repeat_among_many(items);
+        return T::COUNT > 0 || may_repeat_among_many(items);
     }
-    let mut seen = 0;
     for item in items {
         let mark = item.with(|attribute| attribute.key.mark());
         if seen & mark == mark {
@@ -84,6 +156,17 @@ fn may_repeat<K: AsKeyValue>(items: &[K]) -> bool {
         seen |= mark;
     }
     false
+}
+
+/// The marks of a tuple's keys, as long as they differ.
+struct Marks(u64);
+
+impl VisitAttributes for Marks {
+    #[inline(always)]
+    fn attribute(self, attribute: &KeyValueRef<'_>) -> Option<Self> {
+        let mark = attribute.key.mark();
+        (self.0 & mark != mark).then_some(Self(self.0 | mark))
+    }
 }
 
 #[inline(never)]
@@ -271,8 +354,8 @@ fn encode_items<K: AsKeyValue, O: Output>(
             |out| item.with(|value| encode_key_value(tag::VALUES, value, limits, depth, out));
         out = out.take().and_then(encode);
     };
-    if items.len() <= LOOKED_AT_MAX && may_repeat(items) {
-        for_each_different(items, |item, _| encode(item));
+    if items.len() <= LOOKED_AT_MAX && may_repeat(&(), items) {
+        for_each_different(items, |at, _| encode(&items[at]));
     } else {
         items.iter().for_each(encode);
     }

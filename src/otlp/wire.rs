@@ -311,8 +311,8 @@ fn copy_short(from: &[u8], to: &mut [u8]) {
 /// Writes into a slice, of which the last [`SPILL`] bytes do not count.
 pub(super) struct Cursor<'b> {
     out: &'b mut [u8],
-    /// Not a `usize`: so adding to it never overflows one, and one comparison is a whole check.
-    at: u32,
+    /// Fits into 32 bits.
+    at: usize,
 }
 
 impl<'b> Cursor<'b> {
@@ -325,24 +325,26 @@ impl<'b> Cursor<'b> {
     #[inline(always)]
     pub(super) fn append_to(out: &'b mut [u8], len: usize) -> Self {
         debug_assert!(out.len() < u32::MAX as usize);
-        Self {
-            out,
-            at: len as u32,
-        }
+        Self { out, at: len }
     }
 
     /// How much there is, if it had room.
     #[inline(always)]
     pub(super) fn finish(self) -> Option<usize> {
-        let len = self.at as usize;
-        (len + SPILL <= self.out.len()).then_some(len)
+        (self.at() + SPILL <= self.out.len()).then_some(self.at)
+    }
+
+    /// So that adding to it is known never to overflow: then one comparison is a whole check.
+    #[inline(always)]
+    fn at(&self) -> usize {
+        self.at as u32 as usize
     }
 
     /// Puts the length of what was written from `start` on there, where so many bytes are free for
     /// it, but other than it takes.
     #[cold]
     fn measure(mut self, start: usize, free: usize) -> Option<Self> {
-        let len = self.at as usize - start;
+        let len = self.at - start;
         let length_at = start - free;
         let moved_start = length_at + varint_len(len as u64);
         let moved_end = moved_start + len;
@@ -351,7 +353,7 @@ impl<'b> Cursor<'b> {
         }
         self.out.copy_within(start..start + len, moved_start);
         put_varint(len as u64, &mut self.out[length_at..]);
-        self.at = moved_end as u32;
+        self.at = moved_end;
         Some(self)
     }
 }
@@ -359,24 +361,23 @@ impl<'b> Cursor<'b> {
 impl Output for Cursor<'_> {
     #[inline(always)]
     fn block(&mut self) -> Option<&mut Block> {
-        let at = self.at as usize;
+        let at = self.at();
         self.out.get_mut(at..at + SPILL)?.first_chunk_mut()
     }
 
     #[inline(always)]
     fn behind(self, bytes: usize) -> Self {
         Self {
-            at: self.at + bytes as u32,
+            at: self.at + bytes,
             ..self
         }
     }
 
     #[inline(always)]
     fn bytes(mut self, bytes: &[u8]) -> Option<Self> {
-        let at = self.at as usize;
-        let end = at.checked_add(bytes.len())?;
-        self.out.get_mut(at..end)?.copy_from_slice(bytes);
-        self.at = end as u32;
+        let end = self.at.checked_add(bytes.len())?;
+        self.out.get_mut(self.at..end)?.copy_from_slice(bytes);
+        self.at = end;
         Some(self)
     }
 
@@ -385,10 +386,10 @@ impl Output for Cursor<'_> {
         mut self,
         write: impl FnOnce(Self) -> Option<Self>,
     ) -> Option<Self> {
-        self.at += EXPECTED as u32;
-        let start = self.at as usize;
+        self.at += EXPECTED;
+        let start = self.at;
         let written = write(self)?;
-        let len = written.at as usize - start;
+        let len = written.at - start;
         let length = written.out.get_mut(start - EXPECTED..start)?;
         match EXPECTED {
             1 if len < 1 << 7 => length[0] = len as u8,

@@ -1,6 +1,6 @@
 //! A recorder seen from one instrumentation scope.
 
-use crate::attribute::Name;
+use crate::attribute::{Attributes, Name};
 use crate::recorder::{OpenSpan, Recorder, SpanBuilder};
 use crate::refused::Refused;
 use crate::span::SpanRef;
@@ -39,5 +39,18 @@ impl<'r> ScopedRecorder<'r> {
     /// The span was not accepted; the reason is counted in the [`Ledger`](crate::Ledger).
     pub fn record(&self, span: &SpanRef<'_>) -> Result<(), Refused> {
         self.recorder.record_in(self.lane, span)
+    }
+
+    /// As [`Recorder::record_with`].
+    ///
+    /// # Errors
+    /// The span was not accepted; the reason is counted in the [`Ledger`](crate::Ledger).
+    #[inline(always)]
+    pub fn record_with(
+        &self,
+        span: &SpanRef<'_>,
+        attributes: impl Attributes,
+    ) -> Result<(), Refused> {
+        self.recorder.record_with_in(self.lane, span, attributes)
     }
 }

@@ -138,7 +138,8 @@ impl Writer {
             return Err(Refused::ShutDown);
         }
         if !self.append(lane, span) {
-            return self.place_in_next_slab(lane, span);
+            // A copy: what is not lent to a call stays in registers.
+            return self.place_in_next_slab(lane, &{ *span });
         }
         self.batch_left -= 1;
         if self.batch_left == 0 {

@@ -89,6 +89,7 @@ fn record(kind: &str, spans: u64, recorder: &Recorder) {
             let texts = texts();
             (0..spans).for_each(|n| finished(recorder, texts, n));
         }
+        "record-with" => (0..spans).for_each(|n| finished_with(recorder, n)),
         "open" => (0..spans).for_each(|n| open(recorder, n)),
         "open-bare" => (0..spans).for_each(|n| open_bare(recorder, n)),
         "unsampled" => (0..spans).for_each(|n| open(recorder, n)),
@@ -114,6 +115,26 @@ fn finished(recorder: &Recorder, (keys, name): ([Key<'_>; 4], Name<'_>), number:
         ..SpanRef::new([1; 16], number.wrapping_add(1).to_be_bytes(), name)
     };
     let _ = recorder.record(black_box(&span));
+}
+
+#[inline(always)]
+fn finished_with(recorder: &Recorder, number: u64) {
+    let span = SpanRef {
+        parent_span_id: [3; 8],
+        kind: SpanKind::Client,
+        start_time: 1_000 + number,
+        end_time: 2_000 + number,
+        ..SpanRef::new([1; 16], number.wrapping_add(1).to_be_bytes(), SELECT)
+    };
+    let _ = recorder.record_with(
+        &span,
+        (
+            (SYSTEM, "postgresql"),
+            (ADDRESS, black_box("orders-db-3.internal")),
+            (ROWS, black_box(17)),
+            (CACHED, black_box(true)),
+        ),
+    );
 }
 
 #[inline(always)]

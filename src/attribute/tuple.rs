@@ -1,0 +1,79 @@
+//! Attributes in a tuple, where the compiler knows the kind of each.
+
+use crate::attribute::{AnyValueRef, Key, KeyValueRef};
+
+/// Attributes whose number and kinds are known where they are written: a tuple of up to twelve
+/// pairs of a key and a value.
+///
+/// See [`Recorder::record_with`](crate::Recorder::record_with).
+///
+/// ```
+/// use otlp_collector::{Attributes, key};
+///
+/// fn some() -> impl Attributes {
+///     ((key!("db.system.name"), "postgresql"), ("db.response.returned_rows", 7))
+/// }
+/// # some();
+/// ```
+pub trait Attributes: Copy {
+    /// How many there are.
+    #[doc(hidden)]
+    const COUNT: usize;
+
+    /// Shows each to the visitor, as long as that goes on.
+    #[doc(hidden)]
+    fn visit<V: VisitAttributes>(&self, visitor: V) -> Option<V>;
+}
+
+/// Who looks at one attribute after the other.
+#[doc(hidden)]
+pub trait VisitAttributes: Sized {
+    fn attribute(self, attribute: &KeyValueRef<'_>) -> Option<Self>;
+}
+
+impl Attributes for () {
+    const COUNT: usize = 0;
+
+    #[inline(always)]
+    fn visit<V: VisitAttributes>(&self, visitor: V) -> Option<V> {
+        Some(visitor)
+    }
+}
+
+macro_rules! attributes {
+    ($($key:ident $value:ident $at:tt),+) => {
+        impl<'a, $($key, $value),+> Attributes for ($(($key, $value),)+)
+        where
+            $($key: Into<Key<'a>> + Copy, $value: Into<AnyValueRef<'a>> + Copy),+
+        {
+            const COUNT: usize = [$($at),+].len();
+
+            #[inline(always)]
+            fn visit<V: VisitAttributes>(&self, visitor: V) -> Option<V> {
+                $(let visitor = visitor.attribute(&KeyValueRef::new(self.$at.0, self.$at.1))?;)+
+                Some(visitor)
+            }
+        }
+    };
+}
+
+attributes!(K0 V0 0);
+attributes!(K0 V0 0, K1 V1 1);
+attributes!(K0 V0 0, K1 V1 1, K2 V2 2);
+attributes!(K0 V0 0, K1 V1 1, K2 V2 2, K3 V3 3);
+attributes!(K0 V0 0, K1 V1 1, K2 V2 2, K3 V3 3, K4 V4 4);
+attributes!(K0 V0 0, K1 V1 1, K2 V2 2, K3 V3 3, K4 V4 4, K5 V5 5);
+attributes!(K0 V0 0, K1 V1 1, K2 V2 2, K3 V3 3, K4 V4 4, K5 V5 5, K6 V6 6);
+attributes!(K0 V0 0, K1 V1 1, K2 V2 2, K3 V3 3, K4 V4 4, K5 V5 5, K6 V6 6, K7 V7 7);
+attributes!(K0 V0 0, K1 V1 1, K2 V2 2, K3 V3 3, K4 V4 4, K5 V5 5, K6 V6 6, K7 V7 7, K8 V8 8);
+attributes!(
+    K0 V0 0, K1 V1 1, K2 V2 2, K3 V3 3, K4 V4 4, K5 V5 5, K6 V6 6, K7 V7 7, K8 V8 8, K9 V9 9
+);
+attributes!(
+    K0 V0 0, K1 V1 1, K2 V2 2, K3 V3 3, K4 V4 4, K5 V5 5, K6 V6 6, K7 V7 7, K8 V8 8, K9 V9 9,
+    K10 V10 10
+);
+attributes!(
+    K0 V0 0, K1 V1 1, K2 V2 2, K3 V3 3, K4 V4 4, K5 V5 5, K6 V6 6, K7 V7 7, K8 V8 8, K9 V9 9,
+    K10 V10 10, K11 V11 11
+);
