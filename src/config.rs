@@ -89,8 +89,12 @@ pub struct Config {
     /// that each recorder has for itself. Default 64 KiB, at most 16 MiB; rounded up to whole
     /// pages.
     pub slab_bytes: usize,
-    /// Largest body of a request in bytes. Default 4 MiB, at most 64 MiB (OTLP's limit).
+    /// Largest body of a request in bytes. Default 1 MiB, at most 64 MiB (OTLP's limit).
     /// Receivers refuse what they find too large: the OpenTelemetry Collector above 20 MiB.
+    ///
+    /// One request is on the way at a time. Larger ones do better where a response takes long to
+    /// come, since a connection carries this much in a round trip; near by they do worse, since
+    /// what is on the way does not stay in the processor's cache.
     pub request_bytes_max: usize,
     /// What happens to spans when the buffer is full. Default [`Overflow::Refuse`].
     pub overflow: Overflow,
@@ -161,7 +165,7 @@ impl Default for Config {
             batch_timeout_ms: 200,
             buffer_capacity: 100_000,
             slab_bytes: 64 * 1024,
-            request_bytes_max: 4 * 1024 * 1024,
+            request_bytes_max: 1024 * 1024,
             overflow: Overflow::Refuse,
             network_core: None,
             worker_cores: Vec::new(),
