@@ -5,9 +5,9 @@
 
 mod connection;
 mod endpoint;
-mod request;
+pub(crate) mod request;
 mod resolve;
-mod response;
+pub(crate) mod response;
 mod retry;
 mod transport;
 

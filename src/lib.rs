@@ -120,6 +120,10 @@ mod context;
 mod error;
 mod exporter;
 mod id;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+#[allow(missing_docs, reason = "for the benches alone")]
+pub mod internals;
 mod limits;
 mod otlp;
 mod processor;

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From the front door down.
-const MODULES: [&str; 22] = [
+const MODULES: [&str; 23] = [
+    "internals",
     "testing",
     "collector",
     "recorder",

@@ -1,0 +1,252 @@
+//! Parts of the pipeline, each alone.
+
+use std::hint::black_box;
+
+use criterion::{BatchSize, Criterion, Throughput};
+use crossbeam_queue::ArrayQueue;
+use otlp_collector::internals::{Encoder, Merger, ring, status_of};
+use otlp_collector::{
+    Collector, Config, EventRef, KeyValueRef, LinkRef, SpanContext, SpanRef, StatusRef, key,
+    unix_nanos,
+};
+
+use crate::workload::{ADDRESS, CACHED, ROWS, SELECT, SYSTEM};
+
+/// All groups.
+pub fn benches(criterion: &mut Criterion) {
+    encoding(criterion);
+    clock_and_ids(criterion);
+    rings(criterion);
+    requests(criterion);
+}
+
+/// Encoding by a span's shape, without the way into the buffer.
+fn encoding(criterion: &mut Criterion) {
+    let four = [
+        KeyValueRef::new(SYSTEM, "postgresql"),
+        KeyValueRef::new(ADDRESS, "orders-db-3.internal"),
+        KeyValueRef::new(ROWS, 17),
+        KeyValueRef::new(CACHED, true),
+    ];
+    let mut sixteen = [KeyValueRef::new("", 0); 16];
+    let keys: Vec<String> = (0..16).map(|number| format!("shop.key.{number}")).collect();
+    for (attribute, key) in sixteen.iter_mut().zip(&keys) {
+        *attribute = KeyValueRef::new(key, "some text");
+    }
+    let list = [
+        KeyValueRef::new("a", &[1_i64, 2, 3][..]),
+        KeyValueRef::new("b", "c"),
+    ];
+    let nested = [KeyValueRef::new("list", &list[..])];
+    let event = EventRef {
+        attributes: &four[..1],
+        ..EventRef::new("cache miss", 1_500)
+    };
+    let context = SpanContext::new([4; 16], [5; 8]);
+    let links = [LinkRef::new(&context)];
+    let text = "SELECT * FROM order_line WHERE ".repeat(20);
+    let long = [KeyValueRef::new(key!("db.query.text"), &*text)];
+    let bare = SpanRef {
+        start_time: 1_000,
+        end_time: 2_000,
+        ..SpanRef::new([1; 16], [2; 8], SELECT)
+    };
+    let shapes = [
+        ("bare", bare),
+        (
+            "four attributes",
+            SpanRef {
+                attributes: &four,
+                ..bare
+            },
+        ),
+        (
+            "sixteen attributes of texts",
+            SpanRef {
+                attributes: &sixteen,
+                ..bare
+            },
+        ),
+        (
+            "a text of 620 bytes",
+            SpanRef {
+                attributes: &long,
+                ..bare
+            },
+        ),
+        (
+            "a list with an array",
+            SpanRef {
+                attributes: &nested,
+                ..bare
+            },
+        ),
+        (
+            "an event",
+            SpanRef {
+                events: &[event],
+                ..bare
+            },
+        ),
+        (
+            "a link",
+            SpanRef {
+                links: &links,
+                ..bare
+            },
+        ),
+        (
+            "failed",
+            SpanRef {
+                status: StatusRef::Error("timed out"),
+                ..bare
+            },
+        ),
+    ];
+    let mut group = criterion.benchmark_group("encode");
+    for (name, span) in shapes {
+        let mut encoder = Encoder::new();
+        group.throughput(Throughput::Bytes(encoder.encode(&span) as u64));
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| encoder.encode(black_box(&span)));
+        });
+    }
+    group.finish();
+}
+
+fn clock_and_ids(criterion: &mut Criterion) {
+    let collector = Collector::new(Config::default()).expect("a valid configuration");
+    let recorder = collector.recorder().expect("a recorder");
+    let mut group = criterion.benchmark_group("clock");
+    group.bench_function("unix_nanos", |bencher| bencher.iter(unix_nanos));
+    group.bench_function("SystemTime::now", |bencher| {
+        bencher.iter(std::time::SystemTime::now);
+    });
+    group.finish();
+    let mut group = criterion.benchmark_group("ids");
+    group.bench_function("trace id", |bencher| bencher.iter(|| recorder.trace_id()));
+    group.bench_function("span id", |bencher| bencher.iter(|| recorder.span_id()));
+    group.finish();
+}
+
+/// One item through a queue, on one thread: the least that a hand-over takes.
+fn rings(criterion: &mut Criterion) {
+    const CAPACITY: usize = 512;
+    let mut group = criterion.benchmark_group("ring");
+    let (mut producer, mut consumer) = ring(CAPACITY);
+    group.bench_function("ours", |bencher| {
+        bencher.iter(|| {
+            let _ = producer.push(black_box(7));
+            consumer.pop()
+        });
+    });
+    let (mut producer, mut consumer) = rtrb::RingBuffer::new(CAPACITY);
+    group.bench_function("rtrb", |bencher| {
+        bencher.iter(|| {
+            let _ = producer.push(black_box(7_u64));
+            consumer.pop()
+        });
+    });
+    let queue = ArrayQueue::new(CAPACITY);
+    group.bench_function("crossbeam ArrayQueue", |bencher| {
+        bencher.iter(|| {
+            let _ = queue.push(black_box(7_u64));
+            queue.pop()
+        });
+    });
+    let (sender, receiver) = crossbeam_channel::bounded(CAPACITY);
+    group.bench_function("crossbeam channel", |bencher| {
+        bencher.iter(|| {
+            let _ = sender.try_send(black_box(7_u64));
+            receiver.try_recv()
+        });
+    });
+    group.finish();
+    between_threads(criterion);
+}
+
+/// A thousand items from one thread to another that waits for them.
+fn between_threads(criterion: &mut Criterion) {
+    const ITEMS: u64 = 1000;
+    let mut group = criterion.benchmark_group("ring between threads");
+    group.throughput(Throughput::Elements(ITEMS));
+    group.bench_function("ours", |bencher| {
+        bencher.iter_batched(
+            || ring(ITEMS as usize),
+            |(mut producer, mut consumer)| {
+                hand_over(
+                    ITEMS,
+                    move |item| producer.push(item).is_ok(),
+                    move || consumer.pop(),
+                );
+            },
+            BatchSize::SmallInput,
+        );
+    });
+    group.bench_function("rtrb", |bencher| {
+        bencher.iter_batched(
+            || rtrb::RingBuffer::new(ITEMS as usize),
+            |(mut producer, mut consumer)| {
+                hand_over(
+                    ITEMS,
+                    move |item| producer.push(item).is_ok(),
+                    move || consumer.pop().ok(),
+                );
+            },
+            BatchSize::SmallInput,
+        );
+    });
+    group.bench_function("crossbeam channel", |bencher| {
+        bencher.iter_batched(
+            || crossbeam_channel::bounded(ITEMS as usize),
+            |(sender, receiver)| {
+                hand_over(
+                    ITEMS,
+                    move |item| sender.try_send(item).is_ok(),
+                    move || receiver.try_recv().ok(),
+                );
+            },
+            BatchSize::SmallInput,
+        );
+    });
+    group.finish();
+}
+
+fn hand_over(
+    items: u64,
+    mut push: impl FnMut(u64) -> bool + Send,
+    mut pop: impl FnMut() -> Option<u64>,
+) {
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            for item in 0..items {
+                while !push(item) {
+                    std::hint::spin_loop();
+                }
+            }
+        });
+        for _ in 0..items {
+            while pop().is_none() {
+                std::hint::spin_loop();
+            }
+        }
+    });
+}
+
+fn requests(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("request");
+    for batches in [1, 16] {
+        let mut merger = Merger::new(batches);
+        group.bench_function(format!("head and merge of {batches} batches"), |bencher| {
+            bencher.iter(|| merger.merge());
+        });
+    }
+    let answer = b"HTTP/1.1 200 OK\r\n\
+        Content-Type: application/x-protobuf\r\n\
+        Date: Mon, 23 Nov 2026 10:00:00 GMT\r\n\
+        Content-Length: 0\r\n\r\n";
+    group.bench_function("response", |bencher| {
+        bencher.iter(|| status_of(black_box(answer)));
+    });
+    group.finish();
+}

@@ -1,0 +1,366 @@
+//! What recording a span costs the thread it runs on.
+//!
+//! Only the recording thread's time is measured: spans collect in the buffer, and are sent to a
+//! receiver in this process while the clock is stopped.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, Criterion};
+use otlp_collector::testing::Receiver;
+use otlp_collector::{
+    Collector, Config, KeepIf, Key, KeyValueRef, Name, ParentBased, Recorder, Sampler, SpanKind,
+    SpanRef, StatusRef, TailSampling,
+};
+
+use crate::workload::{self, ADDRESS, CACHED, ROWS, SELECT, SYSTEM};
+
+/// All groups.
+pub fn benches(criterion: &mut Criterion) {
+    finished_spans(criterion);
+    open_spans(criterion);
+    call_sites(criterion);
+    sampling(criterion);
+}
+
+/// Spans recorded between two flushes: few enough to stay in the cache, as they do in a service
+/// whose spans leave as fast as they come.
+const SPANS: u64 = 2_000;
+
+struct Pipeline {
+    recorder: Recorder,
+    collector: Collector,
+    _receiver: Receiver,
+}
+
+impl Pipeline {
+    fn start(change: impl FnOnce(&mut Config)) -> Self {
+        let receiver = Receiver::start_counting().expect("a loopback socket");
+        let mut config = Config {
+            endpoint: receiver.endpoint(),
+            // More than is recorded before each flush, which alone sends anything.
+            buffer_capacity: 10 * SPANS as usize,
+            batch_size: 10 * SPANS as usize,
+            batch_timeout_ms: 3_600_000,
+            ..Config::default()
+        };
+        change(&mut config);
+        let collector = Collector::new(config).expect("a valid configuration");
+        Self {
+            recorder: collector.recorder().expect("a recorder"),
+            collector,
+            _receiver: receiver,
+        }
+    }
+
+    /// The time that so many rounds of `work` take, each of which records some spans.
+    fn time(&self, rounds: u64, spans: u64, work: &mut impl FnMut(&Recorder)) -> Duration {
+        let mut time = Duration::ZERO;
+        let mut left = rounds;
+        while left > 0 {
+            let now = left.min(SPANS / spans);
+            let start = Instant::now();
+            for _ in 0..now {
+                work(&self.recorder);
+            }
+            time += start.elapsed();
+            left -= now;
+            let ledger = self
+                .collector
+                .flush(Duration::from_secs(60))
+                .expect("a flush");
+            assert_eq!(ledger.refused.total(), 0, "{ledger}");
+        }
+        time
+    }
+}
+
+/// Adds a benchmark of `work`, which records at most so many spans.
+fn bench(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    name: &str,
+    pipeline: &Pipeline,
+    spans: u64,
+    mut work: impl FnMut(&Recorder),
+) {
+    group.bench_function(name, |bencher| {
+        bencher.iter_custom(|rounds| pipeline.time(rounds, spans, &mut work));
+    });
+}
+
+/// The four attributes as texts, from behind a wall that the compiler does not look through.
+fn texts() -> [&'static str; 4] {
+    black_box([
+        "db.system.name",
+        "server.address",
+        "db.response.returned_rows",
+        "db.cached",
+    ])
+}
+
+/// Finished spans with four attributes, as they are measured end to end.
+fn finished_spans(criterion: &mut Criterion) {
+    let pipeline = Pipeline::start(|_| {});
+    let mut group = criterion.benchmark_group("record");
+    bench(
+        &mut group,
+        "ids and times given",
+        &pipeline,
+        1,
+        |recorder| {
+            let span = SpanRef {
+                parent_span_id: [3; 8],
+                kind: SpanKind::Client,
+                start_time: 1_000,
+                end_time: 2_000,
+                ..SpanRef::new([1; 16], [2; 8], SELECT)
+            };
+            let _ = recorder.record_with(
+                &span,
+                (
+                    (SYSTEM, "postgresql"),
+                    (ADDRESS, black_box("orders-db-3.internal")),
+                    (ROWS, black_box(17)),
+                    (CACHED, black_box(true)),
+                ),
+            );
+        },
+    );
+    bench(
+        &mut group,
+        "random ids, times given",
+        &pipeline,
+        1,
+        |recorder| {
+            let _ = workload::record(recorder, 1_000, 2_000);
+        },
+    );
+    bench(
+        &mut group,
+        "random ids, clock read twice",
+        &pipeline,
+        1,
+        |recorder| {
+            let start_time = otlp_collector::unix_nanos();
+            let _ = workload::record(recorder, start_time, otlp_collector::unix_nanos());
+        },
+    );
+    group.finish();
+}
+
+/// What a span costs from its start to its commit, by how it is recorded.
+fn open_spans(criterion: &mut Criterion) {
+    let pipeline = Pipeline::start(|_| {});
+    let mut group = criterion.benchmark_group("open span");
+    bench(&mut group, "start and end", &pipeline, 1, |recorder| {
+        let _ = recorder.start("SELECT shop.order_line").end();
+    });
+    bench(
+        &mut group,
+        "start and end, times given",
+        &pipeline,
+        1,
+        |recorder| {
+            let span = recorder
+                .span_builder("SELECT shop.order_line")
+                .start_time(1_000)
+                .start();
+            let _ = span.end_at(2_000);
+        },
+    );
+    bench(
+        &mut group,
+        "four attributes, times given",
+        &pipeline,
+        1,
+        |recorder| {
+            let builder = recorder
+                .span_builder("SELECT shop.order_line")
+                .kind(SpanKind::Client);
+            let mut span = builder.start_time(1_000).start();
+            span.attribute("db.system.name", "postgresql")
+                .attribute("server.address", "orders-db")
+                .attribute("db.response.returned_rows", 7)
+                .attribute("db.cached", true);
+            let _ = span.end_at(2_000);
+        },
+    );
+    bench(
+        &mut group,
+        "four attributes, one overwritten",
+        &pipeline,
+        1,
+        |recorder| {
+            let builder = recorder
+                .span_builder("SELECT shop.order_line")
+                .kind(SpanKind::Client);
+            let mut span = builder.start_time(1_000).start();
+            span.attribute("db.system.name", "postgresql")
+                .attribute("server.address", "orders-db")
+                .attribute("db.response.returned_rows", 7)
+                .attribute("db.cached", true)
+                .attribute("db.response.returned_rows", 8);
+            let _ = span.end_at(2_000);
+        },
+    );
+    bench(&mut group, "a child in a root", &pipeline, 2, |recorder| {
+        let root = recorder
+            .span_builder("GET /orders")
+            .start_time(1_000)
+            .start();
+        let child = recorder
+            .span_builder("SELECT")
+            .child_of(&root)
+            .start_time(1_100)
+            .start();
+        let _ = child.end_at(1_900);
+        let _ = root.end_at(2_000);
+    });
+    bench(&mut group, "an event", &pipeline, 1, |recorder| {
+        let mut span = recorder
+            .span_builder("GET /orders")
+            .start_time(1_000)
+            .start();
+        span.event("cache miss", &[KeyValueRef::new("key", "order/17")]);
+        let _ = span.end_at(2_000);
+    });
+    group.finish();
+}
+
+/// Keys and names as texts, and prepared when the program is compiled.
+fn call_sites(criterion: &mut Criterion) {
+    let pipeline = Pipeline::start(|_| {});
+    let mut group = criterion.benchmark_group("call site");
+    bench(&mut group, "open, texts", &pipeline, 1, |recorder| {
+        let [system, address, rows, cached] = texts();
+        let name = black_box("SELECT shop.order_line");
+        let mut span = recorder.span_builder(name).start_time(1_000).start();
+        span.attribute(system, "postgresql")
+            .attribute(address, "orders-db")
+            .attribute(rows, 7)
+            .attribute(cached, true);
+        let _ = span.end_at(2_000);
+    });
+    bench(&mut group, "open, literals", &pipeline, 1, |recorder| {
+        let mut span = recorder
+            .span_builder("SELECT shop.order_line")
+            .start_time(1_000)
+            .start();
+        span.attribute("db.system.name", "postgresql")
+            .attribute("server.address", "orders-db")
+            .attribute("db.response.returned_rows", 7)
+            .attribute("db.cached", true);
+        let _ = span.end_at(2_000);
+    });
+    bench(&mut group, "open, prepared", &pipeline, 1, |recorder| {
+        let mut span = recorder.span_builder(SELECT).start_time(1_000).start();
+        span.attribute(SYSTEM, "postgresql")
+            .attribute(ADDRESS, "orders-db")
+            .attribute(ROWS, 7)
+            .attribute(CACHED, true);
+        let _ = span.end_at(2_000);
+    });
+    for (form, name, [system, address, rows, cached]) in [
+        (
+            "finished, texts",
+            Name::from("SELECT shop.order_line"),
+            texts().map(Key::from),
+        ),
+        (
+            "finished, prepared",
+            SELECT,
+            [SYSTEM, ADDRESS, ROWS, CACHED],
+        ),
+    ] {
+        let (trace_id, span_id) = (pipeline.recorder.trace_id(), pipeline.recorder.span_id());
+        bench(&mut group, form, &pipeline, 1, |recorder| {
+            let attributes = [
+                KeyValueRef::new(system, "postgresql"),
+                KeyValueRef::new(address, "orders-db"),
+                KeyValueRef::new(rows, 7),
+                KeyValueRef::new(cached, true),
+            ];
+            let span = SpanRef {
+                start_time: 1_000,
+                end_time: 2_000,
+                attributes: &attributes,
+                ..SpanRef::new(trace_id, span_id, name)
+            };
+            let _ = recorder.record(black_box(&span));
+        });
+    }
+    group.finish();
+}
+
+/// Spans that are not sent.
+fn sampling(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("not sent");
+    let off =
+        Pipeline::start(|config| config.sampler = ParentBased::new(Sampler::AlwaysOff).into());
+    bench(&mut group, "unsampled root", &off, 1, |recorder| {
+        let _ = recorder.start("GET /orders").end();
+    });
+    bench(
+        &mut group,
+        "unsampled root with attributes",
+        &off,
+        1,
+        |recorder| {
+            let mut span = recorder.start("GET /orders");
+            span.attribute("url.path", "/orders")
+                .attribute("http.response.status_code", 200);
+            let _ = span.end();
+        },
+    );
+    let root = off.recorder.start("GET /orders");
+    bench(&mut group, "unsampled child", &off, 1, |recorder| {
+        let _ = recorder.start_child(&root, "SELECT orders").end();
+    });
+    let few = Pipeline::start(|config| {
+        config.sampler = ParentBased::new(Sampler::TraceIdRatio(1e-9)).into();
+    });
+    bench(&mut group, "ratio, unsampled root", &few, 1, |recorder| {
+        let _ = recorder.start("GET /orders").end();
+    });
+    group.finish();
+    drop(root);
+
+    let mut group = criterion.benchmark_group("trace of ten spans");
+    let failed = KeepIf {
+        failed: true,
+        ..KeepIf::default()
+    };
+    let tail = Pipeline::start(|config| config.tail_sampling = Some(TailSampling::new(failed)));
+    let plain = Pipeline::start(|_| {});
+    bench(&mut group, "not held", &plain, 10, |recorder| {
+        trace(recorder, StatusRef::Unset)
+    });
+    bench(&mut group, "held and kept", &tail, 10, |recorder| {
+        trace(recorder, StatusRef::Error(""));
+    });
+    bench(&mut group, "held and dropped", &tail, 10, |recorder| {
+        trace(recorder, StatusRef::Unset)
+    });
+    group.finish();
+}
+
+fn trace(recorder: &Recorder, status: StatusRef<'_>) {
+    let mut root = recorder
+        .span_builder("GET /orders")
+        .start_time(1_000)
+        .start();
+    for number in 0..9 {
+        let mut child = recorder
+            .span_builder(SELECT)
+            .child_of(&root)
+            .start_time(1_100)
+            .start();
+        child
+            .attribute(SYSTEM, "postgresql")
+            .attribute(ROWS, number);
+        let _ = child.end_at(1_200);
+    }
+    root.set_status(status);
+    let _ = root.end_at(2_000);
+}

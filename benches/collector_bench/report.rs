@@ -1,0 +1,203 @@
+//! The end-to-end report: what is measured, how often, and how it is told.
+
+use std::error::Error;
+
+use serde_json::Value;
+
+use crate::hdr::Distribution;
+use crate::scenario::measure;
+
+/// How much is measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    /// Of those that are compared.
+    pub rounds: usize,
+    pub spans: u64,
+    pub seconds: u64,
+}
+
+impl Size {
+    pub const FULL: Self = Self {
+        rounds: 5,
+        spans: 20_000_000,
+        seconds: 10,
+    };
+    /// To see that it works.
+    pub const TRIAL: Self = Self {
+        rounds: 1,
+        spans: 200_000,
+        seconds: 1,
+    };
+}
+
+/// What was found.
+pub struct Report {
+    pub flat_out: Vec<Value>,
+    pub bare_loop: Vec<Value>,
+    pub many_recorders: Vec<Value>,
+    pub few_threads: Vec<Value>,
+    pub many_threads: Vec<Value>,
+    pub paced: Value,
+    pub memory: Value,
+    /// By what the endpoint does.
+    pub record: Vec<(&'static str, Value)>,
+}
+
+pub fn run(size: Size) -> Result<Report, Box<dyn Error>> {
+    let mut report = Report {
+        flat_out: Vec::new(),
+        bare_loop: Vec::new(),
+        many_recorders: Vec::new(),
+        few_threads: Vec::new(),
+        many_threads: Vec::new(),
+        paced: Value::Null,
+        memory: measure("memory", &[])?,
+        record: Vec::new(),
+    };
+    // In turn, since what else the machine does changes from minute to minute.
+    for round in 0..size.rounds {
+        eprintln!("end to end, round {} of {}", round + 1, size.rounds);
+        report.bare_loop.push(measure("bare-loop", &[size.spans])?);
+        report.flat_out.push(measure("flat-out", &[size.spans, 1])?);
+        report
+            .many_recorders
+            .push(measure("flat-out", &[size.spans, 64])?);
+        report.few_threads.push(measure("threads", &[2, 50_000])?);
+        report.many_threads.push(measure("threads", &[1000, 100])?);
+    }
+    eprintln!("a million spans a second for {} s", size.seconds);
+    report.paced = measure("paced", &[size.seconds])?;
+    for (endpoint, name) in [
+        ("healthy", "record-healthy"),
+        ("dead", "record-dead"),
+        ("refusing", "record-refusing"),
+        ("reading 1 KB/s", "record-crawling"),
+    ] {
+        eprintln!(
+            "record with an endpoint that is {endpoint}, {} s",
+            size.seconds
+        );
+        report
+            .record
+            .push((endpoint, measure(name, &[size.seconds])?));
+    }
+    print!("{}", report.text());
+    Ok(report)
+}
+
+impl Report {
+    /// For people: the four lines first, then all the rest.
+    pub fn text(&self) -> String {
+        let flat_out = median(&self.flat_out, "spans_per_s");
+        let bare_loop = median(&self.bare_loop, "spans_per_s");
+        let healthy = distribution(&self.record[0].1["record_ns"]);
+        let paced = distribution(&self.paced["delivery_ms"]);
+        let mut lines = vec![
+            String::new(),
+            format!("Throughput: {} delivered", rate(flat_out)),
+            format!("Latency:    record {} ns", percentiles(&healthy, 0)),
+            format!(
+                "CPU:        {:.0} ns per delivered span flat out, {:.0} ns at a million spans/s: {:.1} % of a core",
+                median(&self.flat_out, "cpu_ns_per_span"),
+                number(&self.paced, "cpu_ns_per_span"),
+                number(&self.paced, "cpu_ns_per_span") / 10.0,
+            ),
+            format!(
+                "Memory:     {:.1} MB for 100,000 spans held, {:.1} MB after a million more were refused",
+                number(&self.memory, "growth_bytes") / 1e6,
+                number(&self.memory, "growth_after_bytes") / 1e6,
+            ),
+            String::new(),
+            format!(
+                "Flat out, one recorder, {:.0} bytes a span; medians of {}:",
+                median(&self.flat_out, "bytes_per_span"),
+                self.flat_out.len()
+            ),
+            row("a bare write loop", &self.bare_loop, bare_loop),
+            row("one recorder", &self.flat_out, bare_loop),
+            row("64 recorders", &self.many_recorders, bare_loop),
+            "Owned spans through collect():".into(),
+            row("2 threads, 50,000 each", &self.few_threads, bare_loop),
+            row("1,000 threads, 100 each", &self.many_threads, bare_loop),
+            String::new(),
+            format!(
+                "A million spans/s, batch timeout 2 ms: span end to acknowledgement {} ms; {} delivered, {} refused",
+                percentiles(&paced, 2),
+                number(&self.paced, "delivered"),
+                number(&self.paced, "refused"),
+            ),
+            String::new(),
+            "Record at 200,000 spans/s from the intended start, one clock read included, ns:"
+                .into(),
+        ];
+        for (endpoint, found) in &self.record {
+            let (record, jitter) = (
+                distribution(&found["record_ns"]),
+                distribution(&found["jitter_ns"]),
+            );
+            lines.push(format!("  endpoint {endpoint}"));
+            lines.push(format!("    record         {}", percentiles(&record, 0)));
+            lines.push(format!("    nothing at all {}", percentiles(&jitter, 0)));
+        }
+        lines.push(String::new());
+        lines.push(if self.closes() {
+            "Every count closes: what was accepted arrived.".into()
+        } else {
+            "A COUNT DOES NOT CLOSE.".into()
+        });
+        lines.join("\n") + "\n"
+    }
+
+    /// Whether all that was accepted was delivered, and the receiver counted as much.
+    pub fn closes(&self) -> bool {
+        let all = [
+            &self.flat_out,
+            &self.bare_loop,
+            &self.many_recorders,
+            &self.few_threads,
+            &self.many_threads,
+        ];
+        let mut all = all.into_iter().flatten().chain([&self.paced]);
+        all.all(|found| found["closes"] == true)
+    }
+}
+
+fn row(name: &str, found: &[Value], bare_loop: f64) -> String {
+    let spans_per_s = median(found, "spans_per_s");
+    format!(
+        "  {name:<26} {:>16}   {:.2} of the bare loop   {:5.0} ns of CPU a span",
+        rate(spans_per_s),
+        spans_per_s / bare_loop,
+        median(found, "cpu_ns_per_span"),
+    )
+}
+
+fn rate(spans_per_s: f64) -> String {
+    format!("{:.2} M spans/s", spans_per_s / 1e6)
+}
+
+pub fn distribution(found: &Value) -> Distribution {
+    Distribution::from_json(found)
+}
+
+/// In the usual order.
+pub fn percentiles(distribution: &Distribution, digits: usize) -> String {
+    format!(
+        "P50 {:.digits$}  P99 {:.digits$}  P99.9 {:.digits$}  P99.99 {:.digits$}  max {:.digits$}",
+        distribution.at(0.5),
+        distribution.at(0.99),
+        distribution.at(0.999),
+        distribution.at(0.9999),
+        distribution.max(),
+    )
+}
+
+pub fn number(found: &Value, name: &str) -> f64 {
+    found[name].as_f64().unwrap_or(f64::NAN)
+}
+
+pub fn median(found: &[Value], name: &str) -> f64 {
+    let mut values: Vec<_> = found.iter().map(|found| number(found, name)).collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}

@@ -1,0 +1,53 @@
+//! The span that is measured: 22 bytes of name, ids, parent, both times, two texts, a number and a
+//! truth, 209 bytes as it is sent.
+
+use otlp_collector::{Key, KeyValueRef, Name, Recorder, Refused, SpanKind, SpanRef, key, name};
+
+pub const SELECT: Name<'static> = name!("SELECT shop.order_line");
+pub const SYSTEM: Key<'static> = key!("db.system.name");
+pub const ADDRESS: Key<'static> = key!("server.address");
+pub const ROWS: Key<'static> = key!("db.response.returned_rows");
+pub const CACHED: Key<'static> = key!("db.cached");
+
+/// Records one, with random ids.
+#[inline(always)]
+pub fn record(recorder: &Recorder, start_time: u64, end_time: u64) -> Result<(), Refused> {
+    let span = SpanRef {
+        parent_span_id: [3; 8],
+        kind: SpanKind::Client,
+        start_time,
+        end_time,
+        ..SpanRef::new(recorder.trace_id(), recorder.span_id(), SELECT)
+    };
+    recorder.record_with(
+        &span,
+        (
+            (SYSTEM, "postgresql"),
+            (ADDRESS, "orders-db-3.internal"),
+            (ROWS, 17),
+            (CACHED, true),
+        ),
+    )
+}
+
+/// Records one that is about so many bytes long, 60 at least.
+pub fn record_sized(recorder: &Recorder, bytes: usize, end_time: u64) -> Result<(), Refused> {
+    const TEXT: &str = match str::from_utf8(&[b'x'; 16 * 1024]) {
+        Ok(text) => text,
+        Err(_) => "",
+    };
+    /// All but the text and what stands around it.
+    const FIXED: usize = 60;
+    /// Key, and tags and lengths around it and the text.
+    const AROUND: usize = 18;
+    let text = [KeyValueRef::new(key!("payload"), {
+        &TEXT[..bytes.saturating_sub(FIXED + AROUND)]
+    })];
+    let span = SpanRef {
+        start_time: end_time,
+        end_time,
+        attributes: if bytes > FIXED + AROUND { &text } else { &[] },
+        ..SpanRef::new(recorder.trace_id(), recorder.span_id(), name!("GET /a"))
+    };
+    recorder.record(&span)
+}
