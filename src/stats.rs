@@ -468,9 +468,8 @@ pub struct NetworkStats {
     pub wake_ups: u64,
     /// The last error of a connection or response, in words.
     pub last_error: Option<String>,
-    /// From a span's end to its acknowledgement, in microseconds, at most an hour. Of large
-    /// requests only the spans of some batches are counted, evenly chosen; spans without an end
-    /// time are not.
+    /// From a span's end to its acknowledgement, in microseconds, at most an hour. Of each request
+    /// the spans of one batch are counted, of another in turn; spans without an end time are not.
     pub delivery_us: Histogram<u64>,
 }
 

@@ -168,7 +168,8 @@ impl Pool {
     pub(super) fn free(&self, index: u32) {
         self.free.push(index);
         self.sealed.fetch_sub(1, Ordering::Relaxed);
-        self.room.notify();
+        let enough = (self.shared / 4) as usize;
+        self.room.notify(|| self.slabs_left() >= enough);
     }
 
     pub(super) fn header(&self, index: u32) -> &Header {

@@ -7,7 +7,7 @@ use parking_lot::{Condvar, Mutex};
 
 /// A waiter looks again after this long even if nobody calls, since who frees a slab does not
 /// take the lock: the network thread must never wait for a recorder.
-const LOOK_AGAIN: Duration = Duration::from_millis(2);
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// Where recorders wait for a slab to be freed.
 #[derive(Default)]
@@ -18,10 +18,11 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    /// A slab was freed.
-    pub(crate) fn notify(&self) {
-        if self.waiting.load(Ordering::Relaxed) > 0 {
-            self.freed.notify_all();
+    /// A slab was freed, and so there is `enough` or not: calling somebody for each single slab
+    /// would mean a change of threads for each.
+    pub(crate) fn notify(&self, enough: impl FnOnce() -> bool) {
+        if self.waiting.load(Ordering::Relaxed) > 0 && enough() {
+            self.freed.notify_one();
         }
     }
 

@@ -2,8 +2,9 @@
 //!
 //! Threads that come and go by the thousand would each need a slab if each kept a recorder of
 //! its own, and would have to give both back when they end. So each call borrows one instead:
-//! the one this thread used before, or the next that is not in use; for a span of an instrumentation
-//! scope of its own, the one that has a lane for it.
+//! the one this thread used before, or the next that is not in use, and a new one only if all are:
+//! so there are as many as calls at a time, not as threads. For a span of an instrumentation scope
+//! of its own it is the one that has a lane for it.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -33,6 +34,8 @@ pub(crate) struct Recorders {
     /// To be lent, made when first used.
     slots: Box<[Slot]>,
     made: AtomicUsize,
+    /// So many of the slots, from the first on, were used so far: no more than calls at a time.
+    used: AtomicUsize,
     this: Weak<Self>,
 }
 
@@ -54,6 +57,7 @@ impl Recorders {
             arrivals,
             slots: (0..leases).map(|_| Slot::default()).collect(),
             made: AtomicUsize::new(0),
+            used: AtomicUsize::new(0),
             this: Weak::clone(this),
         })
     }
@@ -112,12 +116,16 @@ impl Recorders {
     }
 
     fn any_free(&self) -> Result<MutexGuard<'_, Option<Recorder>>, Refused> {
-        let slots = self.slots.len();
         let first = SLOT.with(Cell::get);
-        for offset in 0..slots {
-            let index = (first + offset) % slots;
+        let used = self.used.load(Ordering::Relaxed);
+        // Those that were used before, then one more.
+        let candidates = (0..used)
+            .map(|offset| (first + offset) % used)
+            .chain(used..self.slots.len());
+        for index in candidates {
             if let Some(slot) = self.slots[index].try_lock() {
                 SLOT.set(index);
+                self.used.fetch_max(index + 1, Ordering::Relaxed);
                 return Ok(slot);
             }
         }
