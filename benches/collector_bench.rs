@@ -40,7 +40,7 @@ use criterion::Criterion;
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.first().map(String::as_str) {
-        Some(receiver::ARGUMENT) => Ok(receiver::run(&args[1])?),
+        Some(receiver::ARGUMENT) => Ok(receiver::run(&args[1..])?),
         Some(scenario::ARGUMENT) => measure(&args[1], &args[2..]),
         _ => bench(&args),
     }

@@ -56,8 +56,18 @@ pub struct Received {
 
 impl Receiver {
     pub fn start(manner: Manner) -> io::Result<Self> {
+        Self::start_with(&[manner.name()])
+    }
+
+    /// One that keeps to a core.
+    pub fn start_on(manner: Manner, core: usize) -> io::Result<Self> {
+        Self::start_with(&[manner.name(), &core.to_string()])
+    }
+
+    fn start_with(args: &[&str]) -> io::Result<Self> {
         let mut process = Command::new(std::env::current_exe()?)
-            .args([ARGUMENT, manner.name()])
+            .arg(ARGUMENT)
+            .args(args)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
@@ -102,10 +112,16 @@ impl Drop for Receiver {
 
 // ---- In the receiver's process ----
 
-/// Receives until its input ends, then prints what it has seen.
-pub fn run(manner: &str) -> io::Result<()> {
-    let found = Manner::ALL.iter().find(|(_, name)| *name == manner);
+/// Receives until its input ends, then prints what it has seen. Takes its manner, and perhaps the
+/// core it keeps to.
+pub fn run(args: &[String]) -> io::Result<()> {
+    let manner = args.first().ok_or(io::ErrorKind::InvalidInput)?;
+    let found = Manner::ALL.iter().find(|(_, name)| name == manner);
     let manner = found.ok_or(io::ErrorKind::InvalidInput)?.0;
+    if let Some(id) = args.get(1).and_then(|core| core.parse().ok()) {
+        // All its threads are started by this one.
+        core_affinity::set_for_current(core_affinity::CoreId { id });
+    }
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     println!("http://{}", listener.local_addr()?);
     let spans = Arc::new(AtomicU64::new(0));

@@ -289,12 +289,15 @@ fn paced(time: Duration) -> Outcome {
 fn latency(manner: Option<Manner>, seconds: u64) -> Outcome {
     const INTERVAL: Duration = Duration::from_micros(5);
     const SLICE: u32 = 50_000;
-    let receiver = manner.map(Receiver::start).transpose()?;
+    let cores = Collector::cores();
+    // Not where it would take turns with what is measured.
+    let receiver = manner
+        .map(|manner| Receiver::start_on(manner, cores[0]))
+        .transpose()?;
     let endpoint = match &receiver {
         Some(receiver) => receiver.endpoint.clone(),
         None => nobody()?,
     };
-    let cores = Collector::cores();
     let collector = Collector::new(Config {
         endpoint,
         network_core: cores.first().copied(),
@@ -335,9 +338,8 @@ fn pace<R>(
     let began = Instant::now();
     for number in 0..times {
         let due = began + interval * number;
-        while Instant::now() < due {
-            std::hint::spin_loop();
-        }
+        // Without the hint that it spins, on which a hypervisor might take the core away.
+        while Instant::now() < due {}
         black_box(work());
         hdr::record(histogram, due.elapsed());
     }

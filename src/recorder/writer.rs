@@ -194,8 +194,13 @@ impl Writer {
     #[cold]
     #[inline(never)]
     fn next_slab(&mut self, lane: usize, span: &impl EncodeSpan) -> Result<(), Refused> {
+        let pool = &self.shared.pool;
+        if self.without_room && self.lanes[lane].slab.is_none() && pool.slabs_left() == 0 {
+            // As before: refusing takes no longer than recording.
+            return Err(Refused::BufferFull);
+        }
         let bytes = span.measure();
-        let bytes_max = self.shared.pool.room_per_slab();
+        let bytes_max = pool.room_per_slab();
         if bytes > bytes_max {
             return Err(Refused::TooLarge { bytes, bytes_max });
         }
