@@ -8,7 +8,8 @@ use crate::exporter::request::{Queued, Request};
 use crate::exporter::response::ResponseParser;
 use crate::limits::SpanLimits;
 use crate::otlp::SPILL;
-use crate::otlp::encode::{EncodeSpan, Finished};
+use crate::otlp::encode::EncodeSpan;
+use crate::otlp::finished::Finished;
 use crate::span::SpanRef;
 
 /// Writes one span over the other.

@@ -70,7 +70,7 @@
 //!    piece of the recorder's memory (`recorder/scratch.rs`), into which what is said about it is
 //!    encoded at once (`otlp/draft.rs`). At its end (`recorder/open_span.rs`) all that is left is
 //!    a copy; if its trace is held back, not yet into a slab but beside the others
-//!    (`recorder/hold.rs`). A finished span is encoded in one go (`otlp/encode.rs`).
+//!    (`recorder/hold.rs`). A finished span is encoded in one go (`otlp/finished.rs`).
 //!    Either way its bytes are an element of OTLP's `ScopeSpans.spans` in the recorder's open slab
 //!    (`recorder/writer.rs`, `buffer/slab.rs`), and one release store commits it.
 //! 2. The slab entered the recorder's ring (`buffer/ring.rs`) when it was opened. So the network

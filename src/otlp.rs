@@ -1,9 +1,11 @@
 //! The wire format: OTLP's trace messages as protobuf.
 
+mod attributes;
 pub(crate) mod draft;
 pub(crate) mod encode;
 mod envelope;
 mod fields;
+pub(crate) mod finished;
 #[cfg(all(test, not(loom)))]
 mod oracle;
 mod page;

@@ -1,7 +1,49 @@
 //! Finds the attributes whose keys stand more than once, in a time that grows with their number.
 
-use crate::attribute::{AsKeyValue, KeyValueRef};
+use crate::attribute::{AsKeyValue, Attributes, KeyValueRef, Keys, VisitAttributes};
 use crate::limits::LOOKED_AT_MAX;
+
+/// Whether a key perhaps stands twice, or is missing; if not, surely neither is so.
+#[inline(always)]
+pub(super) fn may_repeat<T: Attributes, K: AsKeyValue>(tuple: &T, items: &[K]) -> bool {
+    let Some(Marks(mut seen)) = tuple.visit(Marks(0)) else {
+        return true;
+    };
+    if items.len() > 8 {
+        return T::COUNT > 0 || may_repeat_among_many(items);
+    }
+    for item in items {
+        let mark = item.with(|attribute| attribute.key.mark());
+        if seen & mark == mark {
+            return true;
+        }
+        seen |= mark;
+    }
+    false
+}
+
+/// The marks of a tuple's keys, as long as they differ.
+struct Marks(u64);
+
+impl VisitAttributes for Marks {
+    #[inline(always)]
+    fn attribute(self, attribute: &KeyValueRef<'_>) -> Option<Self> {
+        let mark = attribute.key.mark();
+        (self.0 & mark != mark).then_some(Self(self.0 | mark))
+    }
+}
+
+#[inline(never)]
+fn may_repeat_among_many<K: AsKeyValue>(items: &[K]) -> bool {
+    let mut keys = Keys::NONE;
+    items.iter().any(|item| {
+        item.with(|KeyValueRef { key, .. }| {
+            let is_suspect = keys.may_contain(key) || key.fingerprint() == 0;
+            keys.insert(key);
+            is_suspect
+        })
+    })
+}
 
 /// Attributes that can be looked at in any order.
 pub(super) trait Items {

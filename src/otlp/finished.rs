@@ -1,0 +1,474 @@
+//! Encodes one finished span, as an element of `ScopeSpans.spans`: the bytes are prost's for the
+//! same span.
+
+use crate::attribute::{Attributes, Name};
+use crate::limits::SpanLimits;
+use crate::otlp::attributes::{AttributeFields, beyond, encode_attributes};
+use crate::otlp::encode::{
+    EncodeSpan, encode_apart, encode_at, encode_event, encode_flags, encode_ids,
+    encode_kind_and_times, encode_link, encode_name, encode_parent, encode_span, encode_status,
+    span_flags,
+};
+use crate::otlp::wire::{Output, tag};
+use crate::span::{AsEvent, AsLink, Span, SpanRef};
+
+/// A finished span, owned or borrowed, attributes besides its own, and how much it may say.
+#[derive(Clone, Copy)]
+pub(crate) struct Finished<'a, S, T> {
+    pub(crate) span: S,
+    pub(crate) tuple: T,
+    pub(crate) limits: &'a SpanLimits,
+}
+
+/// A macro, since they differ in the types of all that they hold.
+macro_rules! finished {
+    ($type:ty, |$span:ident| $name:expr, $status:expr) => {
+        impl<T> Finished<'_, $type, T> {
+            /// Whether neither id is all zeros.
+            #[inline(always)]
+            pub(crate) fn has_valid_ids(&self) -> bool {
+                self.span.trace_id != [0; 16] && self.span.span_id != [0; 8]
+            }
+
+            /// Whether it says no more than most spans do.
+            #[inline(always)]
+            fn is_plain(&self) -> bool {
+                let span = &self.span;
+                span.trace_state.is_empty()
+                    && span.events.is_empty()
+                    && span.links.is_empty()
+                    && span.dropped_attributes_count == 0
+                    && span.dropped_events_count == 0
+                    && span.dropped_links_count == 0
+                    && span.status.is_unset()
+            }
+        }
+
+        impl<T: Attributes> EncodeSpan for Finished<'_, $type, T> {
+            #[inline(always)]
+            fn end_time(&self) -> u64 {
+                self.span.end_time
+            }
+
+            /// Once for plain spans, where the compiler leaves out what these have not; and once
+            /// for any.
+            #[inline(always)]
+            fn encode(&self, room: &mut [u8]) -> Option<usize> {
+                if self.is_plain() {
+                    encode_at(self, room)
+                } else {
+                    // A copy: what is not lent to a call stays in registers.
+                    encode_apart(&{ *self }, room)
+                }
+            }
+
+            #[inline(always)]
+            fn encode_to<O: Output>(&self, out: O) -> Option<O> {
+                let ($span, limits) = (&self.span, self.limits);
+                encode_span(
+                    out,
+                    #[inline(always)]
+                    |out| {
+                        let out = encode_ids(&$span.trace_id, &$span.span_id, out)?;
+                        let out = out.non_empty(tag::TRACE_STATE, $span.trace_state.as_bytes())?;
+                        let out = encode_parent(&$span.parent_span_id, out)?;
+                        let out = encode_name($name, out)?;
+                        let out = encode_kind_and_times(
+                            $span.kind,
+                            $span.start_time,
+                            $span.end_time,
+                            out,
+                        )?;
+                        let fields = AttributeFields {
+                            count_max: limits.attribute_count,
+                            tag: tag::ATTRIBUTES,
+                            dropped_tag: tag::DROPPED_ATTRIBUTES,
+                        };
+                        let dropped = $span.dropped_attributes_count;
+                        let out = encode_attributes(
+                            &self.tuple,
+                            &$span.attributes,
+                            dropped,
+                            fields,
+                            limits,
+                            out,
+                        )?;
+                        let out = encode_some(
+                            &$span.events,
+                            limits.event_count,
+                            $span.dropped_events_count,
+                            tag::DROPPED_EVENTS,
+                            out,
+                            |event, out| encode_event(&event.as_event(), limits, out),
+                        )?;
+                        let out = encode_some(
+                            &$span.links,
+                            limits.link_count,
+                            $span.dropped_links_count,
+                            tag::DROPPED_LINKS,
+                            out,
+                            |link, out| encode_link(&link.as_link(), limits, out),
+                        )?;
+                        let out = encode_status($status, out)?;
+                        encode_flags(span_flags($span.trace_flags, $span.parent_is_remote), out)
+                    },
+                )
+            }
+        }
+    };
+}
+
+finished!(SpanRef<'_>, |span| span.name, span.status);
+finished!(&SpanRef<'_>, |span| span.name, span.status);
+finished!(&Span, |span| Name::from(&*span.name), span.status.as_ref());
+
+/// As many events or links as are let through, and how many there are no more.
+#[inline(always)]
+fn encode_some<T, O: Output>(
+    all: &[T],
+    count_max: u32,
+    dropped: u32,
+    dropped_tag: u8,
+    out: O,
+    encode: impl Fn(&T, O) -> Option<O>,
+) -> Option<O> {
+    if all.is_empty() {
+        return out.count(dropped_tag, dropped);
+    }
+    let kept = &all[..all.len().min(count_max as usize)];
+    let out = kept.iter().try_fold(out, |out, item| encode(item, out))?;
+    out.count(dropped_tag, beyond(dropped, all.len(), kept.len()))
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use proptest::prelude::*;
+    use prost::Message;
+
+    use super::*;
+    use crate::attribute::{AnyValue, AnyValueRef, AsKeyValue, KeyValue, KeyValueRef};
+    use crate::otlp::oracle::{any_limits, any_span, message};
+    use crate::otlp::{Fields, SPILL, proto, span_end_time};
+    use crate::span::{EventRef, LinkRef};
+
+    /// In exactly the room it needs, and in no less.
+    fn encoded(span: &impl EncodeSpan) -> Vec<u8> {
+        let len = span.measure();
+        // The length of a short one is a byte longer at first.
+        let room = if len < 130 { len + 1 } else { len };
+        let mut out = vec![0xee; room + SPILL];
+        assert_eq!(span.encode(&mut out[..len + SPILL - 1]), None);
+        assert_eq!(span.encode(&mut out), Some(len));
+        out.truncate(len);
+        out
+    }
+
+    fn encode(span: &Span, limits: &SpanLimits) -> Vec<u8> {
+        encoded(&Finished {
+            span,
+            tuple: (),
+            limits,
+        })
+    }
+
+    fn references(attributes: &[KeyValue]) -> Vec<KeyValueRef<'_>> {
+        attributes.iter().map(AsKeyValue::as_key_value).collect()
+    }
+
+    fn encode_borrowed(span: &Span, limits: &SpanLimits) -> Vec<u8> {
+        let attributes = references(&span.attributes);
+        let of_events: Vec<_> = span
+            .events
+            .iter()
+            .map(|e| references(&e.attributes))
+            .collect();
+        let events: Vec<_> = (span.events.iter().zip(&of_events))
+            .map(|(event, attributes)| EventRef {
+                attributes,
+                dropped_attributes_count: event.dropped_attributes_count,
+                ..EventRef::new(&event.name, event.time)
+            })
+            .collect();
+        let of_links: Vec<_> = span
+            .links
+            .iter()
+            .map(|l| references(&l.attributes))
+            .collect();
+        let links: Vec<_> = (span.links.iter().zip(&of_links))
+            .map(|(link, attributes)| LinkRef {
+                attributes,
+                dropped_attributes_count: link.dropped_attributes_count,
+                ..LinkRef::new(&link.context)
+            })
+            .collect();
+        let span = SpanRef {
+            parent_span_id: span.parent_span_id,
+            parent_is_remote: span.parent_is_remote,
+            trace_flags: span.trace_flags,
+            trace_state: &span.trace_state,
+            kind: span.kind,
+            start_time: span.start_time,
+            end_time: span.end_time,
+            attributes: &attributes,
+            dropped_attributes_count: span.dropped_attributes_count,
+            events: &events,
+            dropped_events_count: span.dropped_events_count,
+            links: &links,
+            dropped_links_count: span.dropped_links_count,
+            status: span.status.as_ref(),
+            ..SpanRef::new(span.trace_id, span.span_id, &*span.name)
+        };
+        encoded(&Finished {
+            span: &span,
+            tuple: (),
+            limits,
+        })
+    }
+
+    fn element(span: proto::Span) -> Vec<u8> {
+        let message = proto::ScopeSpans {
+            spans: vec![span],
+            ..Default::default()
+        };
+        message.encode_to_vec()
+    }
+
+    proptest! {
+        #[test]
+        fn bytes_equal_prosts(span in any_span(), limits in any_limits()) {
+            let expected = element(message(&span, &limits));
+            prop_assert_eq!(&encode(&span, &limits), &expected);
+            prop_assert_eq!(&encode_borrowed(&span, &limits), &expected);
+        }
+
+        #[test]
+        fn the_official_types_read_the_same_span(span in any_span()) {
+            use opentelemetry_proto::tonic::trace::v1 as official;
+            // Their bytes for what they read are ours again, and so no field was lost.
+            let ours = encode(&span, &SpanLimits::default());
+            let theirs = official::ScopeSpans::decode(&*ours).unwrap();
+            prop_assert_eq!(theirs.encode_to_vec(), ours);
+            let read = &theirs.spans[0];
+            prop_assert_eq!(&read.trace_id[..], &span.trace_id[..]);
+            prop_assert_eq!(&read.span_id[..], &span.span_id[..]);
+            prop_assert_eq!(&*read.name, &*span.name);
+            prop_assert_eq!(read.kind, span.kind as i32);
+            prop_assert_eq!(read.start_time_unix_nano, span.start_time);
+            prop_assert_eq!(read.end_time_unix_nano, span.end_time);
+            prop_assert_eq!(&*read.trace_state, &*span.trace_state);
+            prop_assert_eq!(read.flags & 0xff, u32::from(span.trace_flags.bits()));
+            let known = official::SpanFlags::ContextHasIsRemoteMask as u32;
+            prop_assert_eq!(read.flags & known != 0, span.parent_is_remote.is_some());
+            let remote = official::SpanFlags::ContextIsRemoteMask as u32;
+            prop_assert_eq!(read.flags & remote != 0, span.parent_is_remote == Some(true));
+            prop_assert_eq!(read.events.len(), span.events.len());
+            for (read, written) in read.events.iter().zip(&span.events) {
+                prop_assert_eq!((&*read.name, read.time_unix_nano), (&*written.name, written.time));
+            }
+            prop_assert_eq!(read.links.len(), span.links.len());
+            for (read, written) in read.links.iter().zip(&span.links) {
+                prop_assert_eq!(&read.trace_id[..], &written.context.trace_id[..]);
+                prop_assert_eq!(&*read.trace_state, written.context.trace_state.as_str());
+            }
+            prop_assert_eq!(read.status.as_ref().map_or(0, |status| status.code), match span.status {
+                crate::span::Status::Unset => 0,
+                crate::span::Status::Ok => 1,
+                crate::span::Status::Error(_) => 2,
+            });
+        }
+
+        #[test]
+        fn the_end_time_is_found_without_decoding(span in any_span()) {
+            let bytes = encode(&span, &SpanLimits::default());
+            let element = Fields::new(&bytes).next().unwrap().unwrap();
+            prop_assert_eq!(span_end_time(element.bytes().unwrap()), span.end_time);
+        }
+    }
+
+    /// Of one text in each form that a caller may have.
+    #[test]
+    fn homogeneous_slices_are_arrays() {
+        let texts = [String::from("a"), String::from("b")];
+        let values = [
+            (
+                AnyValueRef::from(&["a", "b"][..]),
+                AnyValue::from(vec!["a", "b"]),
+            ),
+            (
+                AnyValueRef::from(&texts[..]),
+                AnyValue::from(texts.to_vec()),
+            ),
+            (
+                AnyValueRef::from(&[1_i64, -2][..]),
+                AnyValue::from(vec![1_i64, -2]),
+            ),
+            (
+                AnyValueRef::from(&[0.5, 1e300][..]),
+                AnyValue::from(vec![0.5, 1e300]),
+            ),
+            (
+                AnyValueRef::from(&[true, false][..]),
+                AnyValue::from(vec![true, false]),
+            ),
+            (
+                AnyValueRef::from(&b"\x00\xff"[..]),
+                AnyValue::from(vec![0_u8, 0xff]),
+            ),
+            (
+                AnyValueRef::from(&[AnyValueRef::Empty, AnyValueRef::Int(1)][..]),
+                AnyValue::from(vec![AnyValue::Empty, AnyValue::Int(1)]),
+            ),
+        ];
+        for (borrowed, owned) in values {
+            assert_eq!(borrowed, AnyValueRef::from(&owned));
+        }
+    }
+
+    #[test]
+    fn a_tuple_is_as_if_its_attributes_stood_before_the_others() {
+        let tuple = (
+            ("b", "text"),
+            (crate::key!("prepared"), 7),
+            ("c", &[1_i64, -2][..]),
+            ("a", 0.5),
+            ("long", LONG),
+            (
+                crate::key!("a.prepared.key.that.takes.more.than.a.block"),
+                true,
+            ),
+        );
+        let own = |key| KeyValueRef::new(key, "own");
+        for (items, attribute_count) in [
+            (&[][..], 128),
+            (&[own("d"), own("e")], 128),
+            (&[own("d"), own("a"), own("d"), own("")], 128),
+            (&[own("prepared")], 4),
+            (&[own("d")], 0),
+        ] {
+            let limits = SpanLimits {
+                attribute_count,
+                ..SpanLimits::default()
+            };
+            let of_tuple = [
+                KeyValueRef::new(tuple.0.0, tuple.0.1),
+                KeyValueRef::new(tuple.1.0, tuple.1.1),
+                KeyValueRef::new(tuple.2.0, tuple.2.1),
+                KeyValueRef::new(tuple.3.0, tuple.3.1),
+                KeyValueRef::new(tuple.4.0, tuple.4.1),
+                KeyValueRef::new(tuple.5.0, tuple.5.1),
+            ];
+            let all = [&of_tuple, items].concat();
+            let span = |attributes| SpanRef {
+                start_time: 3,
+                attributes,
+                ..SpanRef::new([1; 16], [1; 8], "span")
+            };
+            let with_tuple = Finished {
+                span: span(items),
+                tuple,
+                limits: &limits,
+            };
+            let without = Finished {
+                span: span(&all),
+                tuple: (),
+                limits: &limits,
+            };
+            assert_eq!(encoded(&with_tuple), encoded(&without));
+        }
+    }
+
+    const LONG: &str = "a text that is longer than those that are copied by two moves";
+
+    #[test]
+    fn integers_beyond_otlps_are_texts() {
+        for number in [0, 7, i64::MAX as u64, i64::MAX as u64 + 1, u64::MAX] {
+            let limits = SpanLimits::default();
+            let mut span = Span::new("span");
+            span.attributes.push(KeyValue::new("number", number));
+            let expected = element(message(&span, &limits));
+            let attributes = [KeyValueRef::new("number", AnyValueRef::Uint(number))];
+            let span = SpanRef {
+                start_time: span.start_time,
+                trace_flags: span.trace_flags,
+                attributes: &attributes,
+                ..SpanRef::new(span.trace_id, span.span_id, "span")
+            };
+            let span = Finished {
+                span: &span,
+                tuple: (),
+                limits: &limits,
+            };
+            assert_eq!(encoded(&span), expected, "{number}");
+        }
+    }
+
+    #[test]
+    fn values_nested_too_deep_are_empty_and_receivers_read_the_rest() {
+        let array = |inner| AnyValue::Array(vec![inner]);
+        let list = |inner| AnyValue::KeyValueList(vec![KeyValue::new("inner", inner)]);
+        let limits = SpanLimits::default();
+        for levels in [29, 30, 31, 45, 46, 200] {
+            for nested in [
+                (0..levels).fold(AnyValue::Int(7), |inner, _| array(inner)),
+                (0..levels).fold(AnyValue::Int(7), |inner, _| list(inner)),
+                (0..levels).fold(AnyValue::Int(7), |inner, _| list(array(inner))),
+            ] {
+                let mut event = crate::span::Event::new("deep");
+                event.attributes.push(KeyValue::new("nested", nested));
+                let mut span = Span::new("deep");
+                span.attributes.push(KeyValue::new("flat", true));
+                span.attributes.push(event.attributes[0].clone());
+                span.events.push(event);
+                let spans = encode(&span, &limits);
+                assert_eq!(spans, element(message(&span, &limits)), "{levels} levels");
+                // `ScopeSpans` and `ResourceSpans` stand around it in a request.
+                let mut request = spans;
+                for tag in [0x12, 0x0a] {
+                    let mut message = vec![tag];
+                    prost::encoding::encode_varint(request.len() as u64, &mut message);
+                    message.extend(request);
+                    request = message;
+                }
+                assert!(proto::ExportTraceServiceRequest::decode(&*request).is_ok());
+            }
+        }
+    }
+
+    /// Each level holds the one below twice: written out it would be longer than memory.
+    fn with_doubled(levels: u32, value: AnyValueRef<'_>, then: &mut dyn FnMut(AnyValueRef<'_>)) {
+        if levels == 0 {
+            return then(value);
+        }
+        with_doubled(levels - 1, AnyValueRef::from(&[value, value]), then);
+    }
+
+    #[test]
+    fn values_that_share_their_parts_are_found_too_long() {
+        with_doubled(44, AnyValueRef::Int(1), &mut |value| {
+            let attributes = [KeyValueRef::new("shared", value)];
+            let span = SpanRef {
+                attributes: &attributes,
+                ..SpanRef::new([1; 16], [1; 8], "span")
+            };
+            let limits = SpanLimits::default();
+            let span = Finished {
+                span: &span,
+                tuple: (),
+                limits: &limits,
+            };
+            assert!(span.measure() > 1 << 24);
+            assert_eq!(span.encode(&mut [0; 1 << 16]), None);
+        });
+    }
+
+    #[test]
+    fn of_very_many_attributes_some_are_looked_at_and_all_counted() {
+        let mut span = Span::new("many");
+        let numbered = |number: usize| KeyValue::new(format!("key.{number}"), number);
+        span.attributes = (0..5000).map(numbered).collect();
+        let limits = SpanLimits::default();
+        let read = proto::ScopeSpans::decode(&*encode(&span, &limits)).unwrap();
+        assert_eq!(read.spans[0].attributes.len(), 128);
+        assert_eq!(read.spans[0].dropped_attributes_count, 5000 - 128);
+    }
+}
