@@ -115,7 +115,11 @@ impl Collector {
     /// A value of `config` is not usable ([`Error::is_config`]), a core is not available
     /// ([`Error::is_core`]), or memory or the thread cannot be had ([`Error::is_resources`]).
     pub fn new(config: Config) -> Result<Self, Error> {
-        let settings = Arc::new(Settings::new(&config)?);
+        Self::start(Settings::new(&config)?)
+    }
+
+    pub(crate) fn start(settings: Settings) -> Result<Self, Error> {
+        let settings = Arc::new(settings);
         clock::start();
         let poll = exporter::poll()
             .map_err(|error| Error::resources("no poll for sockets", Some(error)))?;
@@ -361,8 +365,12 @@ impl Collector {
 
 impl fmt::Debug for Collector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let targets = self.inner.settings.targets.iter();
         f.debug_struct("Collector")
-            .field("endpoint", &self.inner.settings.target.url)
+            .field(
+                "endpoints",
+                &targets.map(|target| &target.url).collect::<Vec<_>>(),
+            )
             .field("ledger", &self.ledger())
             .finish_non_exhaustive()
     }

@@ -197,7 +197,8 @@ const RECORDER_BYTES_MAX: usize = 1 << 30;
 
 /// A checked [`Config`].
 pub(crate) struct Settings {
-    pub(crate) target: Target,
+    /// Where spans go, each of them to all.
+    pub(crate) targets: Vec<Target>,
     pub(crate) envelope: Envelope,
     pub(crate) sampler: Sampler,
     pub(crate) tail_sampling: Option<TailSampling>,
@@ -253,7 +254,7 @@ impl Settings {
             )));
         }
         Ok(Self {
-            target,
+            targets: vec![target],
             envelope,
             sampler: config.sampler.clone(),
             tail_sampling: config.tail_sampling.clone(),

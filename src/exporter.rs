@@ -85,13 +85,12 @@ impl Exporter {
         commands: Receiver<Command>,
         processor: Processor,
     ) -> Self {
-        let endpoints = shared
-            .counters
-            .endpoints
-            .iter()
+        let counters = shared.counters.endpoints.iter();
+        let endpoints = (settings.targets.iter().zip(counters))
             .enumerate()
-            .map(|(index, counters)| {
+            .map(|(index, (target, counters))| {
                 Endpoint::new(
+                    target.clone(),
                     Arc::clone(&settings),
                     Token(WAKER.0 + 1 + index),
                     Arc::clone(&waker),

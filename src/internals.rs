@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 
 use crate::buffer::{self, Consumer, Pool, Producer};
-use crate::config::{Config, Settings};
+use crate::collector::Collector;
+use crate::config::{Config, Settings, Target};
+use crate::error::Error;
 use crate::exporter::request::{Queued, Request};
 use crate::exporter::response::ResponseParser;
 use crate::limits::SpanLimits;
@@ -11,6 +13,19 @@ use crate::otlp::SPILL;
 use crate::otlp::encode::EncodeSpan;
 use crate::otlp::finished::Finished;
 use crate::span::SpanRef;
+
+/// A collector that sends the same to several endpoints. They depend on each other so far: one
+/// that does not take its share holds up all.
+///
+/// # Errors
+/// As [`Collector::new`].
+pub fn fan_out(config: &Config, more_endpoints: &[String]) -> Result<Collector, Error> {
+    let mut settings = Settings::new(config)?;
+    for endpoint in more_endpoints {
+        settings.targets.push(Target::parse(endpoint)?);
+    }
+    Collector::start(settings)
+}
 
 /// Writes one span over the other.
 #[derive(Debug)]
@@ -101,7 +116,10 @@ impl Merger {
     #[inline(never)]
     pub fn merge(&mut self) -> usize {
         let bytes_max = self.settings.request_bytes_max;
-        let request = Request::merge(&mut self.backlog, bytes_max, &self.settings);
+        let Settings {
+            targets, envelope, ..
+        } = &self.settings;
+        let request = Request::merge(&mut self.backlog, bytes_max, &targets[0], envelope);
         let bytes = request.body_bytes;
         for queued in request.batches.into_iter().rev() {
             self.backlog.push_front(queued);

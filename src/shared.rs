@@ -97,14 +97,16 @@ impl Tracing {
 impl Shared {
     /// Allocates the buffer.
     pub(crate) fn new(settings: &Settings, signal: Signal) -> Result<Self, Error> {
-        let endpoint = EndpointCounters {
-            endpoint: settings.target.url.clone(),
-            ..EndpointCounters::default()
-        };
+        let endpoints = settings.targets.iter().map(|target| {
+            Arc::new(EndpointCounters {
+                endpoint: target.url.clone(),
+                ..EndpointCounters::default()
+            })
+        });
         Ok(Self {
             pool: pool(settings)?,
             signal,
-            counters: Counters::new(vec![Arc::new(endpoint)]),
+            counters: Counters::new(endpoints.collect()),
             scopes: Arc::clone(settings.envelope.scopes()),
             tracing: Tracing::new(settings),
             overflow: settings.overflow,

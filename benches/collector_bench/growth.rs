@@ -43,6 +43,14 @@ pub fn run(size: Size) -> Result<Vec<Growth>, Box<dyn Error>> {
         )?,
         growth(
             size,
+            "Endpoints, each a process that gets all",
+            "endpoints",
+            "fan-out",
+            |endpoints| vec![spans / endpoints, endpoints],
+            &[1, 2, 4, 8],
+        )?,
+        growth(
+            size,
             "Spans in a request",
             "spans",
             "batched",

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use otlp_collector::internals::fan_out as fan_out_to;
 use otlp_collector::{Collector, Config, Ledger, Overflow, Recorder, Span, unix_nanos};
 use serde_json::{Value, json};
 
@@ -44,6 +45,7 @@ pub fn run(name: &str, numbers: &[u64]) -> Outcome {
     match (name, numbers) {
         ("flat-out", [spans, recorders]) => flat_out(*spans, *recorders as usize, None),
         ("sized", [spans, bytes]) => flat_out(*spans, 1, Some(*bytes as usize)),
+        ("fan-out", [spans, endpoints]) => fan_out(*spans, *endpoints as usize),
         ("batched", [spans, batch]) => batched(*spans, *batch as usize),
         ("bare-loop", [spans]) => bare_loop(*spans),
         ("paced", [seconds]) => paced(Duration::from_secs(*seconds)),
@@ -62,7 +64,14 @@ pub fn run(name: &str, numbers: &[u64]) -> Outcome {
 /// As many spans as can be, from so many recorders.
 fn flat_out(spans: u64, recorders: usize, bytes: Option<usize>) -> Outcome {
     let receiver = Receiver::start(Manner::Takes)?;
-    deliver(receiver, Config::default(), spans, recorders, bytes)
+    deliver(vec![receiver], Config::default(), spans, recorders, bytes)
+}
+
+/// The same spans to so many receivers.
+fn fan_out(spans: u64, endpoints: usize) -> Outcome {
+    let receivers = (0..endpoints).map(|_| Receiver::start(Manner::Takes));
+    let receivers = receivers.collect::<io::Result<_>>()?;
+    deliver(receivers, Config::default(), spans, 1, None)
 }
 
 fn batched(spans: u64, batch_size: usize) -> Outcome {
@@ -73,23 +82,27 @@ fn batched(spans: u64, batch_size: usize) -> Outcome {
         request_bytes_max: (batch_size * 209 + 512).max(70_000),
         ..Config::default()
     };
-    deliver(receiver, config, spans, 1, None)
+    deliver(vec![receiver], config, spans, 1, None)
 }
 
 fn deliver(
-    receiver: Receiver,
+    receivers: Vec<Receiver>,
     config: Config,
     spans: u64,
     recorders: usize,
     bytes: Option<usize>,
 ) -> Outcome {
     let cores = Collector::cores();
-    let collector = Collector::new(Config {
-        endpoint: receiver.endpoint.clone(),
+    let urls: Vec<_> = (receivers.iter())
+        .map(|receiver| receiver.endpoint.clone())
+        .collect();
+    let config = Config {
+        endpoint: urls[0].clone(),
         network_core: cores.first().copied(),
         overflow: Overflow::Block { timeout_ms: 60_000 },
         ..config
-    })?;
+    };
+    let collector = fan_out_to(&config, &urls[1..])?;
     let share = spans / recorders as u64;
     let cpu_before = machine::cpu_time();
     let began = Instant::now();
@@ -102,7 +115,8 @@ fn deliver(
             })
         })
         .collect::<Result<_, _>>()?;
-    let timeline = watch(&collector, began, share * recorders as u64);
+    let expected = share * (recorders * receivers.len()) as u64;
+    let timeline = watch(&collector, began, expected);
     for worker in workers {
         worker.join().map_err(|_| "a worker panicked")?;
     }
@@ -110,8 +124,11 @@ fn deliver(
     let seconds = began.elapsed().as_secs_f64();
     let cpu = machine::cpu_time() - cpu_before;
     let network = collector.stats().network;
-    let received = receiver.end()?;
-    let mut figures = figures(&ledger, seconds, cpu, received);
+    let received = receivers
+        .into_iter()
+        .map(Receiver::end)
+        .collect::<io::Result<Vec<_>>>()?;
+    let mut figures = figures(&ledger, seconds, cpu, &received);
     figures["bytes_per_span"] = json!(network.body_bytes as f64 / ledger.delivered() as f64);
     figures["requests"] = json!(network.requests);
     figures["delivery_ms"] = Distribution::of(&network.delivery_us, 1e3).json();
@@ -148,18 +165,22 @@ fn watch(collector: &Collector, began: Instant, spans: u64) -> Vec<(f64, u64)> {
     }
 }
 
-fn figures(ledger: &Ledger, seconds: f64, cpu: Duration, received: Received) -> Value {
+/// For each span that was delivered to an endpoint.
+fn figures(ledger: &Ledger, seconds: f64, cpu: Duration, received: &[Received]) -> Value {
     let delivered = ledger.delivered();
+    let receivers_cpu: Duration = received.iter().map(|received| received.cpu).sum();
+    let mut each = ledger.endpoints.iter().zip(received);
     json!({
         "accepted": ledger.accepted,
         "delivered": delivered,
         "refused": ledger.refused.total(),
-        "received": received.spans,
         "seconds": seconds,
         "spans_per_s": delivered as f64 / seconds,
         "cpu_ns_per_span": cpu.as_nanos() as f64 / delivered as f64,
-        "receiver_ns_per_span": received.cpu.as_nanos() as f64 / received.spans as f64,
-        "closes": received.spans == delivered && ledger.accepted == delivered,
+        "receiver_ns_per_span": receivers_cpu.as_nanos() as f64 / delivered as f64,
+        "closes": each.all(|(endpoint, received)| {
+            endpoint.delivered == ledger.accepted && received.spans == ledger.accepted
+        }),
     })
 }
 
@@ -278,7 +299,7 @@ fn paced(time: Duration) -> Outcome {
     let ledger = collector.flush(PATIENCE)?;
     let cpu = machine::cpu_time() - cpu_before;
     let network = collector.stats().network;
-    let mut figures = figures(&ledger, seconds, cpu, receiver.end()?);
+    let mut figures = figures(&ledger, seconds, cpu, &[receiver.end()?]);
     figures["requests"] = json!(network.requests);
     figures["delivery_ms"] = Distribution::of(&network.delivery_us, 1e3).json();
     Ok(figures)
@@ -412,5 +433,5 @@ fn threads(threads: usize, spans: u64) -> Outcome {
     if failed.into_inner() {
         return Err(format!("spans were refused: {ledger}").into());
     }
-    Ok(figures(&ledger, seconds, cpu, receiver.end()?))
+    Ok(figures(&ledger, seconds, cpu, &[receiver.end()?]))
 }

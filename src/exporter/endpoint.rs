@@ -19,7 +19,7 @@ use mio::{Registry, Token, Waker};
 
 use crate::buffer::Batch;
 use crate::clock::unix_nanos;
-use crate::config::Settings;
+use crate::config::{Settings, Target};
 use crate::exporter::connection::{Connection, Exchange, PARTS_MAX};
 use crate::exporter::request::{Queued, Request};
 use crate::exporter::resolve;
@@ -43,6 +43,7 @@ const READS_MAX: u32 = 64;
 const MESSAGE_CHARS_MAX: usize = 300;
 
 pub(crate) struct Endpoint {
+    target: Target,
     settings: Arc<Settings>,
     token: Token,
     waker: Arc<Waker>,
@@ -84,12 +85,14 @@ enum Link {
 
 impl Endpoint {
     pub(crate) fn new(
+        target: Target,
         settings: Arc<Settings>,
         token: Token,
         waker: Arc<Waker>,
         counters: Arc<EndpointCounters>,
     ) -> Self {
         Self {
+            target,
             backoff: Backoff::new(settings.retry_initial, settings.retry_max),
             request_bytes_max: settings.request_bytes_max,
             settings,
@@ -201,7 +204,7 @@ impl Endpoint {
         if self.backlog.is_empty() || self.is_backing_off(context.now) {
             return false;
         }
-        let target = &self.settings.target;
+        let target = &self.target;
         if let Some(address) = resolve::literal(&target.host, target.port) {
             return self.connect(vec![address], None, context);
         }
@@ -219,7 +222,7 @@ impl Endpoint {
                 self.connect(addresses, None, context)
             }
             Err(error) => {
-                let host = &self.settings.target.host;
+                let host = &self.target.host;
                 self.failed(&format!("cannot resolve {host:?}: {error}"), context);
                 true
             }
@@ -311,7 +314,12 @@ impl Endpoint {
             return;
         }
         self.in_flight = Some(oldest.number);
-        let request = Request::merge(&mut self.backlog, self.request_bytes_max, &self.settings);
+        let request = Request::merge(
+            &mut self.backlog,
+            self.request_bytes_max,
+            &self.target,
+            &self.settings.envelope,
+        );
         self.counters.in_flight.set(request.spans());
         connection.start(request);
         *deadline = context.now + self.settings.request_timeout;
@@ -488,7 +496,7 @@ impl Endpoint {
     }
 
     fn note(&self, what: &str, context: &mut Context<'_>) {
-        let url = &self.settings.target.url;
+        let url = &self.target.url;
         context.stats.last_error = Some(format!("{url}: {what}"));
     }
 

@@ -6,7 +6,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use crate::buffer::Batch;
-use crate::config::Settings;
+use crate::config::Target;
 use crate::otlp::{Envelope, Run};
 
 /// A batch and its place among all that an endpoint was ever given.
@@ -35,19 +35,18 @@ impl Request {
     pub(crate) fn merge(
         backlog: &mut VecDeque<Queued>,
         bytes_max: usize,
-        settings: &Settings,
+        target: &Target,
+        envelope: &Envelope,
     ) -> Self {
-        let room = bytes_max.saturating_sub(settings.envelope.resource_bytes_max());
-        let count = fitting(backlog, room, &settings.envelope);
+        let room = bytes_max.saturating_sub(envelope.resource_bytes_max());
+        let count = fitting(backlog, room, envelope);
         let batches: Vec<_> = backlog.drain(..count).collect();
         let mut parts = Vec::with_capacity(batches.len() + 1);
         let runs = runs(&batches);
-        let heads = settings
-            .envelope
-            .heads(&runs.iter().map(|(run, _)| *run).collect::<Vec<_>>());
+        let heads = envelope.heads(&runs.iter().map(|(run, _)| *run).collect::<Vec<_>>());
         let body_bytes = heads.iter().map(Vec::len).sum::<usize>()
             + runs.iter().map(|(run, _)| run.bytes).sum::<usize>();
-        let mut before = head(settings, body_bytes).into_bytes();
+        let mut before = head(target, body_bytes).into_bytes();
         for (envelope, (_, batches)) in heads.into_iter().zip(runs) {
             before.extend(envelope);
             parts.push(Part::Head(Bytes::from(std::mem::take(&mut before))));
@@ -110,8 +109,7 @@ fn runs(batches: &[Queued]) -> Vec<(Run, Range<usize>)> {
     runs
 }
 
-fn head(settings: &Settings, body_bytes: usize) -> String {
-    let target = &settings.target;
+fn head(target: &Target, body_bytes: usize) -> String {
     format!(
         "POST {} HTTP/1.1\r\n\
          Host: {}\r\n\
