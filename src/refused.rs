@@ -6,7 +6,8 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Refused {
-    /// As many spans wait for delivery as [`Config::buffer_capacity`](crate::Config) allows.
+    /// As many spans wait for delivery as [`Config::buffer_capacity`](crate::Config) allows. Then
+    /// nobody looks whether the span would be [too large](Self::TooLarge).
     BufferFull,
     /// The encoded span is larger than a slab.
     TooLarge {

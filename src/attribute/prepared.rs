@@ -316,12 +316,16 @@ pub mod prepare {
 macro_rules! key {
     ($text:expr) => {
         const {
-            use $crate::prepare::{KEY, Prepared, VALUE, blocks, field, field_len};
-            const TEXT: &str = $text;
-            const LEN: usize = field_len(TEXT) + 1;
-            const WIRE: &[[u8; 32]] = &field::<{ blocks(LEN) }>(KEY, TEXT, VALUE);
-            const PREPARED: &Prepared = &Prepared::new(TEXT, WIRE, LEN);
-            $crate::Key::prepared(PREPARED)
+            // Apart, so that the text can be a constant of any name.
+            const __OTLP_COLLECTOR_TEXT: &str = $text;
+            {
+                use $crate::prepare::{KEY, Prepared, VALUE, blocks, field, field_len};
+                const TEXT: &str = __OTLP_COLLECTOR_TEXT;
+                const LEN: usize = field_len(TEXT) + 1;
+                const WIRE: &[[u8; 32]] = &field::<{ blocks(LEN) }>(KEY, TEXT, VALUE);
+                const PREPARED: &Prepared = &Prepared::new(TEXT, WIRE, LEN);
+                $crate::Key::prepared(PREPARED)
+            }
         }
     };
 }
@@ -338,12 +342,16 @@ macro_rules! key {
 macro_rules! name {
     ($text:expr) => {
         const {
-            use $crate::prepare::{NAME, Prepared, blocks, field, field_len};
-            const TEXT: &str = $text;
-            const LEN: usize = field_len(TEXT);
-            const WIRE: &[[u8; 32]] = &field::<{ blocks(LEN) }>(NAME, TEXT, 0);
-            const PREPARED: &Prepared = &Prepared::new(TEXT, WIRE, LEN);
-            $crate::Name::prepared(PREPARED)
+            // Apart, so that the text can be a constant of any name.
+            const __OTLP_COLLECTOR_TEXT: &str = $text;
+            {
+                use $crate::prepare::{NAME, Prepared, blocks, field, field_len};
+                const TEXT: &str = __OTLP_COLLECTOR_TEXT;
+                const LEN: usize = field_len(TEXT);
+                const WIRE: &[[u8; 32]] = &field::<{ blocks(LEN) }>(NAME, TEXT, 0);
+                const PREPARED: &Prepared = &Prepared::new(TEXT, WIRE, LEN);
+                $crate::Name::prepared(PREPARED)
+            }
         }
     };
 }
@@ -351,6 +359,16 @@ macro_rules! name {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_text_may_be_a_constant_of_any_name() {
+        const NAME: &str = "GET /orders";
+        const LEN: &str = "http.response.body.size";
+        const TEXT: &str = "text";
+        assert_eq!(name!(NAME), "GET /orders");
+        assert_eq!(key!(LEN).text(), LEN);
+        assert_eq!((key!(TEXT).text(), name!(TEXT).text()), (TEXT, TEXT));
+    }
 
     #[test]
     fn prepared_forms_are_the_wire_forms_also_of_empty_and_long_texts() {

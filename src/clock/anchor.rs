@@ -158,20 +158,24 @@ impl Anchor {
 
     /// The wall clock, unless it is time for a correction.
     #[inline(always)]
-    pub(super) fn fresh_nanos(&self, ticks: u64) -> Option<u64> {
+    pub(super) fn fresh_nanos(&self, ticks: impl FnOnce() -> u64) -> Option<u64> {
         let fields = &*self.0;
         let version = fields.version.load(Ordering::Acquire);
-        let elapsed = ticks.wrapping_sub(fields.ticks.load(Ordering::Relaxed));
+        let anchored = fields.ticks.load(Ordering::Relaxed);
         let unix = fields.unix.load(Ordering::Relaxed);
         let pace = fields.pace.load(Ordering::Relaxed);
         let period = fields.period.load(Ordering::Relaxed);
-        let is_whole = self.is_still(version);
-        (is_whole && elapsed < period).then(|| unix + (elapsed.wrapping_mul(pace) >> 32))
+        if !self.is_still(version) || period == 0 {
+            return None;
+        }
+        let elapsed = ticks().wrapping_sub(anchored);
+        (elapsed < period).then(|| unix + (elapsed.wrapping_mul(pace) >> 32))
     }
 
     /// The wall clock, as far as can be told.
-    pub(super) fn nanos(&self, ticks: u64) -> Option<u64> {
-        self.load().and_then(|(_, state)| state.nanos(ticks))
+    pub(super) fn nanos(&self, ticks: impl FnOnce() -> u64) -> Option<u64> {
+        let (_, state) = self.load()?;
+        state.nanos(ticks())
     }
 
     /// Takes a sample, unless another thread does.
@@ -314,9 +318,9 @@ mod tests {
         anchor.correct(|| Some(at(0)));
         anchor.correct(|| None);
         anchor.correct(|| Some(at(6_000_000)));
-        let told = anchor.fresh_nanos(at(7_000_000).ticks).unwrap();
+        let told = anchor.fresh_nanos(|| at(7_000_000).ticks).unwrap();
         assert!(told.abs_diff(START + 7_000_000) <= 1);
-        assert_eq!(anchor.fresh_nanos(at(17_000_000).ticks), None);
+        assert_eq!(anchor.fresh_nanos(|| at(17_000_000).ticks), None);
     }
 
     #[test]
@@ -362,12 +366,12 @@ mod models {
                 thread::spawn(move || anchor.correct(|| Some(sample(9_000_000))))
             };
             let ticks = 11_000_000;
-            for told in [anchor.fresh_nanos(ticks), anchor.nanos(ticks)] {
+            for told in [anchor.fresh_nanos(|| ticks), anchor.nanos(|| ticks)] {
                 assert!(told.is_none_or(|told| told == 1_000_000_000 + ticks));
             }
             anchor.correct(|| Some(sample(10_000_000)));
             corrector.join().unwrap();
-            assert_eq!(anchor.nanos(ticks), Some(1_000_000_000 + ticks));
+            assert_eq!(anchor.nanos(|| ticks), Some(1_000_000_000 + ticks));
         });
     }
 }

@@ -4,7 +4,10 @@
 #[inline(always)]
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 pub(super) fn ticks() -> u64 {
-    // SAFETY: every x86-64 processor has the instruction, and Linux lets programs use it.
+    // Without a fence, which would double what it takes: so it may be read ahead of a message from
+    // another thread.
+    // SAFETY: every x86-64 processor has the instruction. An operating system can forbid it; this
+    // is called where it uses the counter itself.
     unsafe { std::arch::x86_64::_rdtsc() }
 }
 

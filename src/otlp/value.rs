@@ -99,8 +99,14 @@ fn encode_value<O: Output>(
         AnyValueRef::Bytes(bytes) => out.delimited(tag::BYTES_VALUE, limits.bytes(bytes)),
         AnyValueRef::Array(array) => encode_array(array, limits, depth + ARRAY_DEPTH, out),
         AnyValueRef::KeyValueList(list) => encode_list(list, limits, depth + LIST_DEPTH, out),
-        _ => encode_short_value(value, limits, out),
+        _ => encode_leaf(value, limits, out),
     }
+}
+
+/// Apart, so that nested values need little of the stack.
+#[inline(never)]
+fn encode_leaf<O: Output>(value: &AnyValueRef<'_>, limits: &SpanLimits, out: O) -> Option<O> {
+    encode_short_value(value, limits, out)
 }
 
 /// As an integer, or as text if it is larger than OTLP's.
@@ -165,6 +171,17 @@ fn encode_list<O: Output>(
     })
 }
 
+/// A key of a list and its value; apart, as [`encode_leaf`].
+#[inline(never)]
+fn encode_entry<O: Output>(
+    entry: &KeyValueRef<'_>,
+    limits: &SpanLimits,
+    depth: u32,
+    out: O,
+) -> Option<O> {
+    encode_key_value(tag::VALUES, entry, limits, depth, out)
+}
+
 /// The values of a list, each key once, unless there are too many to look for that.
 fn encode_items<K: AsKeyValue, O: Output>(
     items: &[K],
@@ -174,8 +191,7 @@ fn encode_items<K: AsKeyValue, O: Output>(
 ) -> Option<O> {
     let mut out = Some(out);
     let mut encode = |item: &K| {
-        let encode =
-            |out| item.with(|value| encode_key_value(tag::VALUES, value, limits, depth, out));
+        let encode = |out| item.with(|value| encode_entry(value, limits, depth, out));
         out = out.take().and_then(encode);
     };
     if items.len() <= LOOKED_AT_MAX && may_repeat(&(), items) {
