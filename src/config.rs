@@ -65,8 +65,8 @@ pub struct Config {
     /// tells, and are counted in
     /// [`Stats::spans_without_memory`](crate::Stats::spans_without_memory).
     ///
-    /// Memory, touched when a recorder is made: [`open_span_bytes`](Self::open_span_bytes) for
-    /// each, 128 KiB by default.
+    /// Memory, touched when a recorder is made: [`open_span_bytes`](Self::open_span_bytes) and 64
+    /// bytes for each, 130 KiB by default.
     pub open_spans_max: usize,
     /// Bytes that the name, trace state, attributes, events, links and status description of an
     /// open span can take, encoded. Default 4,096. If it is larger than `slab_bytes` less 256, it is

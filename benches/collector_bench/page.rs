@@ -225,7 +225,7 @@ fn growth_plots(growth: &Growth) -> String {
     );
     section(
         &format!("Growth: {}", growth.title),
-        "CPU time of the whole process, the kernel's included.",
+        "CPU time of the whole process, the kernel's included, for each span that an endpoint gets.",
         &svg(&lines, &x, &y),
     )
 }

@@ -37,6 +37,8 @@ pub struct Report {
     pub many_recorders: Vec<Value>,
     pub few_threads: Vec<Value>,
     pub many_threads: Vec<Value>,
+    /// The same with a single span each.
+    pub threads_alone: Vec<Value>,
     pub paced: Value,
     pub memory: Value,
     /// By what the endpoint does.
@@ -50,6 +52,7 @@ pub fn run(size: Size) -> Result<Report, Box<dyn Error>> {
         many_recorders: Vec::new(),
         few_threads: Vec::new(),
         many_threads: Vec::new(),
+        threads_alone: Vec::new(),
         paced: Value::Null,
         memory: measure("memory", &[])?,
         record: Vec::new(),
@@ -64,6 +67,7 @@ pub fn run(size: Size) -> Result<Report, Box<dyn Error>> {
             .push(measure("flat-out", &[size.spans, 64])?);
         report.few_threads.push(measure("threads", &[2, 50_000])?);
         report.many_threads.push(measure("threads", &[1000, 100])?);
+        report.threads_alone.push(measure("threads", &[1000, 1])?);
     }
     eprintln!("a million spans a second for {} s", size.seconds);
     report.paced = measure("paced", &[size.seconds])?;
@@ -82,6 +86,9 @@ pub fn run(size: Size) -> Result<Report, Box<dyn Error>> {
             .push((endpoint, measure(name, &[size.seconds])?));
     }
     print!("{}", report.text());
+    if !report.closes() {
+        return Err("a count does not close".into());
+    }
     Ok(report)
 }
 
@@ -119,6 +126,11 @@ impl Report {
             "Owned spans through collect():".into(),
             row("2 threads, 50,000 each", &self.few_threads, bare_loop),
             row("1,000 threads, 100 each", &self.many_threads, bare_loop),
+            format!(
+                "    in {:.0} ms; the threads alone, with a single span each, take {:.0} ms",
+                median(&self.many_threads, "seconds") * 1e3,
+                median(&self.threads_alone, "seconds") * 1e3,
+            ),
             String::new(),
             format!(
                 "A million spans/s, batch timeout 2 ms: span end to acknowledgement {} ms; {} delivered, {} refused",
@@ -156,6 +168,7 @@ impl Report {
             &self.many_recorders,
             &self.few_threads,
             &self.many_threads,
+            &self.threads_alone,
         ];
         let mut all = all.into_iter().flatten().chain([&self.paced]);
         all.all(|found| found["closes"] == true)
