@@ -7,8 +7,8 @@
 //! cargo bench --bench collector_bench -- growth    # the same, by what may make it grow
 //! ```
 //!
-//! The report and the growth are also written below `target/bench-report`: as a page to look at
-//! and, of the latencies, as `.hgrm` files for the HDR plotters.
+//! The report and the growth are also written below `target/bench-report`: as pages to look at and,
+//! of the latencies, as `.hgrm` files for the HDR plotters.
 
 #[path = "collector_bench/growth.rs"]
 mod growth;
@@ -72,8 +72,5 @@ fn bench(args: &[String]) -> Result<(), Box<dyn Error>> {
     let wanted = |name: &str| filter.is_none_or(|filter| filter == name);
     let report = wanted("report").then(|| report::run(size)).transpose()?;
     let growth = wanted("growth").then(|| growth::run(size)).transpose()?;
-    if report.is_some() || growth.is_some() {
-        page::write(report.as_ref(), growth.as_deref())?;
-    }
-    Ok(())
+    page::write(report.as_ref(), growth.as_deref(), size)
 }

@@ -14,11 +14,13 @@ use self::anchor::{Anchor, Sample};
 
 /// Nanoseconds since the Unix epoch, as OTLP's `*_time_unix_nano` fields want them.
 ///
-/// Within a microsecond the operating system's clock. Where that does not go back, neither does
-/// this on a thread, but for less than a microsecond if another is held up just while it corrects
-/// this clock. Between threads it may: the processor reads its counter somewhat ahead of other
-/// things, and so a time taken on a message can be before the one at which that was sent, by 3 µs
-/// at most where this was measured.
+/// The operating system's clock; from the first [`Collector`](crate::Collector) on, where the kernel
+/// trusts the processor's counter, that counter, held within about a microsecond of the clock.
+///
+/// On one thread it goes back only where the clock does, or (by less than a microsecond) where
+/// another thread is interrupted just while it corrects the counter's reading. A time taken when a
+/// message arrives can be before the one at which another thread sent it, by up to 3 µs where this
+/// was measured: processors read their counter somewhat ahead of other things.
 ///
 /// ```
 /// let start = otlp_collector::unix_nanos();

@@ -8,6 +8,7 @@ mod fields;
 pub(crate) mod finished;
 #[cfg(all(test, not(loom)))]
 mod oracle;
+mod output;
 mod page;
 mod repeats;
 #[rustfmt::skip]
@@ -18,15 +19,15 @@ mod repeats;
 )]
 #[cfg_attr(not(feature = "testing"), allow(dead_code, reason = "only a receiver needs all"))]
 pub mod proto;
+mod tag;
 mod value;
-mod wire;
 
 pub(crate) use envelope::{Envelope, Run, SCOPES_MAX, Scopes};
 #[cfg(feature = "testing")]
 pub(crate) use fields::Value;
 pub(crate) use fields::{Fields, span_end_time};
+pub(crate) use output::SPILL;
 pub(crate) use page::Scratch;
-pub(crate) use wire::SPILL;
 
 use prost::Message;
 

@@ -224,8 +224,9 @@ impl Recorder {
         self.record_in(OWN_SCOPE, span)
     }
 
-    /// Records a finished span with more attributes, those before its own: the fastest way, since
-    /// code is made for just these where they are written.
+    /// Records a finished span with more attributes, a tuple of [`Attributes`]: the fastest way, since
+    /// code is made for just these where they are written. They are sent before the span's own; of
+    /// several with the same key the last counts.
     ///
     /// ```
     /// use otlp_collector::{Collector, Config, SpanRef, key, name, unix_nanos};

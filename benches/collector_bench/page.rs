@@ -3,13 +3,14 @@
 use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::Value;
 
 use crate::growth::Growth;
 use crate::hdr::Distribution;
 use crate::plot::{Axis, Line, svg};
-use crate::report::{Report, distribution};
+use crate::report::{Report, Size, distribution};
 
 const STYLE: &str = "
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 940px; margin: 2em auto; padding: 0 1em;
@@ -19,34 +20,69 @@ svg { width: 100%; height: auto; font: 12px system-ui, sans-serif; }
 .grid { stroke: #ddd; }
 ";
 
-/// Writes what was measured to `target/bench-report`.
-pub fn write(report: Option<&Report>, growth: Option<&[Growth]>) -> Result<(), Box<dyn Error>> {
-    let directory = directory();
+/// Writes what was measured below `target/bench-report`, or apart if it was a trial.
+pub fn write(
+    report: Option<&Report>,
+    growth: Option<&[Growth]>,
+    size: Size,
+) -> Result<(), Box<dyn Error>> {
+    let directory = directory(size);
     fs::create_dir_all(&directory)?;
-    let mut page = format!(
-        "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\">\
-         <title>otlp-collector: bench report</title><style>{STYLE}</style>\n\
-         <h1>otlp-collector: bench report</h1>\n"
-    );
     if let Some(report) = report {
-        page += &format!("<pre>{}</pre>\n", escaped(&report.text()));
-        page += &report_plots(report);
+        let text = format!("<pre>{}</pre>\n", escaped(&report.text()));
+        let file = directory.join("report.html");
+        write_page(&file, "bench report", &(text + &report_plots(report)))?;
         write_hgrm(report, &directory)?;
     }
-    for growth in growth.into_iter().flatten() {
-        page += &growth_plots(growth);
+    if let Some(growth) = growth {
+        let plots: String = growth.iter().map(growth_plots).collect();
+        write_page(&directory.join("growth.html"), "growth", &plots)?;
     }
-    let file = directory.join("report.html");
-    fs::write(&file, page + "</html>\n")?;
+    Ok(())
+}
+
+fn write_page(file: &Path, title: &str, content: &str) -> Result<(), Box<dyn Error>> {
+    let page = format!(
+        "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\">\
+         <title>otlp-collector: {title}</title><style>{STYLE}</style>\n\
+         <h1>otlp-collector: {title}</h1>\n<p>{}</p>\n{content}</html>\n",
+        machine()
+    );
+    fs::write(file, page)?;
     println!("\nwritten: {}", file.display());
     Ok(())
 }
 
-fn directory() -> PathBuf {
+/// On what was measured, and when.
+fn machine() -> String {
+    let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpus
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"));
+    let model = model.map_or("", |model| model.trim_start_matches([' ', '\t', ':']));
+    let cores = otlp_collector::Collector::cores().len();
+    escaped(&format!(
+        "{}, {cores} cores, {model}",
+        date().unwrap_or_default()
+    ))
+}
+
+fn date() -> Option<String> {
+    let output = Command::new("date").args(["-u", "+%F %R UTC"]).output();
+    let date = String::from_utf8(output.ok()?.stdout).ok()?;
+    Some(date.trim().to_string())
+}
+
+fn directory(size: Size) -> PathBuf {
     // Next to where cargo put this program.
     let program = std::env::current_exe().unwrap_or_default();
     let target = program.ancestors().nth(3).map(Path::to_path_buf);
-    target.unwrap_or_default().join("bench-report")
+    let name = if size.is_trial() {
+        "bench-trial"
+    } else {
+        "bench-report"
+    };
+    target.unwrap_or_default().join(name)
 }
 
 fn escaped(text: &str) -> String {
@@ -84,13 +120,19 @@ fn report_plots(report: &Report) -> String {
     let mut record: Vec<_> = (report.record.iter())
         .map(|(endpoint, found)| (format!("endpoint {endpoint}"), &found["record_ns"]))
         .collect();
-    record.push(("nothing at all".into(), &report.record[0].1["jitter_ns"]));
+    record.push((
+        "nothing (first run)".into(),
+        &report.record[0].1["jitter_ns"],
+    ));
     let delivery = [
         (
             "1 M spans/s, timeout 2 ms".to_string(),
             &report.paced["delivery_ms"],
         ),
-        ("flat out".to_string(), &report.flat_out[0]["delivery_ms"]),
+        (
+            "flat out (round 1)".to_string(),
+            &report.flat_out[0]["delivery_ms"],
+        ),
     ];
     [
         section(

@@ -1,8 +1,10 @@
 //! Parts of the pipeline, each alone.
 
 use std::hint::black_box;
+use std::sync::Barrier;
+use std::time::{Duration, Instant};
 
-use criterion::{BatchSize, Criterion, Throughput};
+use criterion::{Criterion, Throughput};
 use crossbeam_queue::ArrayQueue;
 use otlp_collector::internals::{Encoder, Merger, ring, status_of};
 use otlp_collector::{
@@ -165,49 +167,39 @@ fn rings(criterion: &mut Criterion) {
     between_threads(criterion);
 }
 
-/// A thousand items from one thread to another that waits for them.
+/// From one thread to another that waits for each item; both run before the clock does.
 fn between_threads(criterion: &mut Criterion) {
-    const ITEMS: u64 = 1000;
+    const CAPACITY: usize = 512;
     let mut group = criterion.benchmark_group("ring between threads");
-    group.throughput(Throughput::Elements(ITEMS));
     group.bench_function("ours", |bencher| {
-        bencher.iter_batched(
-            || ring(ITEMS as usize),
-            |(mut producer, mut consumer)| {
-                hand_over(
-                    ITEMS,
-                    move |item| producer.push(item).is_ok(),
-                    move || consumer.pop(),
-                );
-            },
-            BatchSize::SmallInput,
-        );
+        bencher.iter_custom(|items| {
+            let (mut producer, mut consumer) = ring(CAPACITY);
+            hand_over(
+                items,
+                move |item| producer.push(item).is_ok(),
+                move || consumer.pop(),
+            )
+        });
     });
     group.bench_function("rtrb", |bencher| {
-        bencher.iter_batched(
-            || rtrb::RingBuffer::new(ITEMS as usize),
-            |(mut producer, mut consumer)| {
-                hand_over(
-                    ITEMS,
-                    move |item| producer.push(item).is_ok(),
-                    move || consumer.pop().ok(),
-                );
-            },
-            BatchSize::SmallInput,
-        );
+        bencher.iter_custom(|items| {
+            let (mut producer, mut consumer) = rtrb::RingBuffer::new(CAPACITY);
+            let push = move |item| producer.push(item).is_ok();
+            hand_over(items, push, move || consumer.pop().ok())
+        });
+    });
+    group.bench_function("crossbeam ArrayQueue", |bencher| {
+        bencher.iter_custom(|items| {
+            let queue = ArrayQueue::new(CAPACITY);
+            hand_over(items, |item| queue.push(item).is_ok(), || queue.pop())
+        });
     });
     group.bench_function("crossbeam channel", |bencher| {
-        bencher.iter_batched(
-            || crossbeam_channel::bounded(ITEMS as usize),
-            |(sender, receiver)| {
-                hand_over(
-                    ITEMS,
-                    move |item| sender.try_send(item).is_ok(),
-                    move || receiver.try_recv().ok(),
-                );
-            },
-            BatchSize::SmallInput,
-        );
+        bencher.iter_custom(|items| {
+            let (sender, receiver) = crossbeam_channel::bounded(CAPACITY);
+            let push = move |item| sender.try_send(item).is_ok();
+            hand_over(items, push, move || receiver.try_recv().ok())
+        });
     });
     group.finish();
 }
@@ -216,21 +208,22 @@ fn hand_over(
     items: u64,
     mut push: impl FnMut(u64) -> bool + Send,
     mut pop: impl FnMut() -> Option<u64>,
-) {
+) -> Duration {
+    let start = Barrier::new(2);
     std::thread::scope(|scope| {
-        scope.spawn(move || {
+        scope.spawn(|| {
+            start.wait();
             for item in 0..items {
-                while !push(item) {
-                    std::hint::spin_loop();
-                }
+                while !push(item) {}
             }
         });
+        start.wait();
+        let began = Instant::now();
         for _ in 0..items {
-            while pop().is_none() {
-                std::hint::spin_loop();
-            }
+            while pop().is_none() {}
         }
-    });
+        began.elapsed()
+    })
 }
 
 fn requests(criterion: &mut Criterion) {

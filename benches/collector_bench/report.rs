@@ -22,12 +22,16 @@ impl Size {
         spans: 20_000_000,
         seconds: 10,
     };
-    /// To see that it works.
+    /// To see that it works, not to measure.
     pub const TRIAL: Self = Self {
         rounds: 1,
         spans: 200_000,
         seconds: 1,
     };
+
+    pub fn is_trial(self) -> bool {
+        self.rounds == Self::TRIAL.rounds
+    }
 }
 
 /// What was found.
@@ -76,6 +80,7 @@ pub fn run(size: Size) -> Result<Report, Box<dyn Error>> {
         ("dead", "record-dead"),
         ("refusing", "record-refusing"),
         ("reading 1 KB/s", "record-crawling"),
+        ("dead, and the buffer full", "record-full"),
     ] {
         eprintln!(
             "record with an endpoint that is {endpoint}, {} s",
@@ -133,7 +138,7 @@ impl Report {
             ),
             String::new(),
             format!(
-                "A million spans/s, batch timeout 2 ms: span end to acknowledgement {} ms; {} delivered, {} refused",
+                "A million spans/s, batch timeout 2 ms; from a span's end to its acknowledgement, of one batch a request:\n  {} ms; {} delivered, {} refused",
                 percentiles(&paced, 2),
                 number(&self.paced, "delivered"),
                 number(&self.paced, "refused"),
@@ -147,7 +152,10 @@ impl Report {
                 distribution(&found["record_ns"]),
                 distribution(&found["jitter_ns"]),
             );
-            lines.push(format!("  endpoint {endpoint}"));
+            lines.push(format!(
+                "  endpoint {endpoint}: {} spans accepted, {} refused",
+                found["accepted"], found["refused"]
+            ));
             lines.push(format!("    record         {}", percentiles(&record, 0)));
             lines.push(format!("    nothing at all {}", percentiles(&jitter, 0)));
         }

@@ -49,10 +49,11 @@ pub fn run(name: &str, numbers: &[u64]) -> Outcome {
         ("batched", [spans, batch]) => batched(*spans, *batch as usize),
         ("bare-loop", [spans]) => bare_loop(*spans),
         ("paced", [seconds]) => paced(Duration::from_secs(*seconds)),
-        ("record-healthy", [seconds]) => latency(Some(Manner::Takes), *seconds),
-        ("record-refusing", [seconds]) => latency(Some(Manner::Refuses), *seconds),
-        ("record-crawling", [seconds]) => latency(Some(Manner::Crawls), *seconds),
-        ("record-dead", [seconds]) => latency(None, *seconds),
+        ("record-healthy", [seconds]) => latency(Some(Manner::Takes), *seconds, true),
+        ("record-refusing", [seconds]) => latency(Some(Manner::Refuses), *seconds, true),
+        ("record-crawling", [seconds]) => latency(Some(Manner::Crawls), *seconds, true),
+        ("record-dead", [seconds]) => latency(None, *seconds, true),
+        ("record-full", [seconds]) => latency(None, *seconds, false),
         ("memory", []) => memory(),
         ("threads", [count, spans]) => threads(*count as usize, *spans),
         _ => Err(format!("nothing is called {name} and takes {numbers:?}").into()),
@@ -184,7 +185,8 @@ fn figures(ledger: &Ledger, seconds: f64, cpu: Duration, received: &[Received]) 
     })
 }
 
-/// The least that sending the same bytes can take: a request of ours, written again and again.
+/// What a plain program gets that does no more: a request of ours, written again and again, and
+/// the answers read by another thread.
 fn bare_loop(spans: u64) -> Outcome {
     let (request, spans_per_request) = a_request()?;
     let receiver = Receiver::start(Manner::Takes)?;
@@ -306,8 +308,9 @@ fn paced(time: Duration) -> Outcome {
 }
 
 /// How long `record` takes, from when it was to begin: 200,000 spans a second, each measured; in
-/// turn with the same loop without a span, which tells what the machine itself does.
-fn latency(manner: Option<Manner>, seconds: u64) -> Outcome {
+/// turn with the same loop without a span, which tells what the machine itself does. With room for
+/// all spans none is refused, whatever becomes of them.
+fn latency(manner: Option<Manner>, seconds: u64, has_room: bool) -> Outcome {
     const INTERVAL: Duration = Duration::from_micros(5);
     const SLICE: u32 = 50_000;
     let cores = Collector::cores();
@@ -319,11 +322,17 @@ fn latency(manner: Option<Manner>, seconds: u64) -> Outcome {
         Some(receiver) => receiver.endpoint.clone(),
         None => nobody()?,
     };
+    let defaults = Config::default();
     let collector = Collector::new(Config {
         endpoint,
         network_core: cores.first().copied(),
         shutdown_timeout_ms: 0,
-        ..Config::default()
+        buffer_capacity: if has_room {
+            (seconds.max(1) * 110_000) as usize
+        } else {
+            defaults.buffer_capacity
+        },
+        ..defaults
     })?;
     let slices = seconds * 1_000_000 / u64::from(SLICE * INTERVAL.as_micros() as u32);
     let worker = collector.spawn_pinned(cores[1 % cores.len()], "worker", move |recorder| {

@@ -3,9 +3,11 @@
 use crate::attribute::{AnyValueRef, Key, KeyValueRef};
 
 /// Attributes whose number and kinds are known where they are written: a tuple of up to twelve
-/// pairs of a key and a value.
+/// pairs of a key and a value. A single one needs a comma behind it: `((key, value),)`. None is
+/// `()`. Keys and values are copied, so lend them: `&str` or `&String`, not `String`.
 ///
-/// See [`Recorder::record_with`](crate::Recorder::record_with).
+/// See [`Recorder::record_with`](crate::Recorder::record_with). What does not fit goes into
+/// [`SpanRef::attributes`](crate::SpanRef::attributes).
 ///
 /// ```
 /// use otlp_collector::{Attributes, key};
@@ -15,6 +17,12 @@ use crate::attribute::{AnyValueRef, Key, KeyValueRef};
 /// }
 /// # some();
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no tuple of attributes",
+    note = "it takes up to twelve pairs of a key and a value, each a `Copy` type such as `&str`",
+    note = "a single pair needs a comma behind it: `((key, value),)`",
+    note = "further attributes can go into `SpanRef::attributes`"
+)]
 pub trait Attributes: Copy {
     /// How many there are.
     #[doc(hidden)]

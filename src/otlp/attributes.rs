@@ -2,9 +2,9 @@
 
 use crate::attribute::{AsKeyValue, Attributes, KeyValueRef, VisitAttributes};
 use crate::limits::SpanLimits;
+use crate::otlp::output::Output;
 use crate::otlp::repeats::{Items, for_each_different, may_repeat};
 use crate::otlp::value::encode_attribute;
-use crate::otlp::wire::Output;
 
 /// How many attributes there may be, and where they and those that are left out are written.
 #[derive(Clone, Copy)]

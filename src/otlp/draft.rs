@@ -7,8 +7,9 @@ use crate::context::{SpanContext, TraceFlags, TraceState};
 use crate::id::TraceId;
 use crate::limits::SpanLimits;
 use crate::otlp::encode::{self, EncodeSpan};
+use crate::otlp::output::Output;
 use crate::otlp::page::{Scratch, floor_char_boundary};
-use crate::otlp::wire::{Output, tag};
+use crate::otlp::tag;
 use crate::span::{EventRef, LinkRef, SpanKind, StatusRef};
 
 /// The name of a span that got no scratch memory.

@@ -5,7 +5,8 @@ use crate::attribute::{AsKeyValue, Name};
 use crate::context::TraceFlags;
 use crate::limits::SpanLimits;
 use crate::otlp::attributes::{AttributeFields, encode_attributes};
-use crate::otlp::wire::{Count, Cursor, Output, tag};
+use crate::otlp::output::{Count, Cursor, Output};
+use crate::otlp::tag;
 use crate::span::{EventFields, LinkFields, SpanKind, StatusRef};
 
 /// A span on its way to wherever it is encoded.

@@ -9,7 +9,8 @@ use crate::otlp::encode::{
     encode_kind_and_times, encode_link, encode_name, encode_parent, encode_span, encode_status,
     span_flags,
 };
-use crate::otlp::wire::{Output, tag};
+use crate::otlp::output::Output;
+use crate::otlp::tag;
 use crate::span::{AsEvent, AsLink, Span, SpanRef};
 
 /// A finished span, owned or borrowed, attributes besides its own, and how much it may say.

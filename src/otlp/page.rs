@@ -5,7 +5,8 @@ use std::ops::{Deref, DerefMut, Range};
 
 use crate::attribute::{Key, KeyValueRef, Keys, Name};
 use crate::limits::SpanLimits;
-use crate::otlp::wire::{Cursor, Output, SPILL, tag};
+use crate::otlp::output::{Cursor, Output, SPILL};
+use crate::otlp::tag;
 use crate::otlp::{encode, value};
 use crate::span::{AsEvent, AsLink, EventRef, LinkRef, StatusRef};
 

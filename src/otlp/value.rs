@@ -2,8 +2,9 @@
 
 use crate::attribute::{AnyValueRef, ArrayRef, AsKeyValue, KeyValueListRef, KeyValueRef, List};
 use crate::limits::{LOOKED_AT_MAX, MESSAGES_MAX, SpanLimits};
+use crate::otlp::output::{Output, SHORT_MAX, delimited_len, varint_len};
 use crate::otlp::repeats::{for_each_different, may_repeat};
-use crate::otlp::wire::{Output, SHORT_MAX, delimited_len, tag, varint_len};
+use crate::otlp::tag;
 
 /// One attribute as an element of a repeated field whose tag is one byte.
 #[inline(always)]

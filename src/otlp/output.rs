@@ -1,4 +1,4 @@
-//! Protobuf's primitives: tags, and writing or counting fields in one pass.
+//! Writing or counting fields in one pass.
 //!
 //! A length stands before what it measures. So a message leaves room for the length it is expected
 //! to have, and moves if that was wrong. Short things are written by moves of a fixed size, which
@@ -8,75 +8,7 @@ use prost::encoding::encoded_len_varint;
 
 use crate::attribute::{Key, Wire};
 use crate::limits::BYTES_MAX;
-
-/// Field numbers and wire types of the messages written here, as single-byte tags.
-pub(super) mod tag {
-    const fn len(field: u8) -> u8 {
-        field << 3 | 2
-    }
-
-    const fn varint(field: u8) -> u8 {
-        field << 3
-    }
-
-    const fn fixed64(field: u8) -> u8 {
-        field << 3 | 1
-    }
-
-    const fn fixed32(field: u8) -> u8 {
-        field << 3 | 5
-    }
-
-    /// `ScopeSpans.spans`
-    pub(crate) const SPANS: u8 = len(2);
-
-    pub(crate) const TRACE_ID: u8 = len(1);
-    pub(crate) const SPAN_ID: u8 = len(2);
-    pub(crate) const TRACE_STATE: u8 = len(3);
-    pub(crate) const PARENT_SPAN_ID: u8 = len(4);
-    pub(crate) const NAME: u8 = len(5);
-    pub(crate) const KIND: u8 = varint(6);
-    pub(crate) const START_TIME: u8 = fixed64(7);
-    pub(crate) const END_TIME: u8 = fixed64(8);
-    pub(crate) const ATTRIBUTES: u8 = len(9);
-    pub(crate) const DROPPED_ATTRIBUTES: u8 = varint(10);
-    pub(crate) const EVENTS: u8 = len(11);
-    pub(crate) const DROPPED_EVENTS: u8 = varint(12);
-    pub(crate) const LINKS: u8 = len(13);
-    pub(crate) const DROPPED_LINKS: u8 = varint(14);
-    pub(crate) const STATUS: u8 = len(15);
-    /// `fixed32(16)`: takes two bytes.
-    pub(crate) const FLAGS: [u8; 2] = [0x85, 1];
-
-    pub(crate) const EVENT_TIME: u8 = fixed64(1);
-    pub(crate) const EVENT_NAME: u8 = len(2);
-    pub(crate) const EVENT_ATTRIBUTES: u8 = len(3);
-    pub(crate) const EVENT_DROPPED_ATTRIBUTES: u8 = varint(4);
-
-    pub(crate) const LINK_TRACE_ID: u8 = len(1);
-    pub(crate) const LINK_SPAN_ID: u8 = len(2);
-    pub(crate) const LINK_TRACE_STATE: u8 = len(3);
-    pub(crate) const LINK_ATTRIBUTES: u8 = len(4);
-    pub(crate) const LINK_DROPPED_ATTRIBUTES: u8 = varint(5);
-    pub(crate) const LINK_FLAGS: u8 = fixed32(6);
-
-    pub(crate) const STATUS_MESSAGE: u8 = len(2);
-    pub(crate) const STATUS_CODE: u8 = varint(3);
-
-    pub(crate) const KEY: u8 = len(1);
-    pub(crate) const VALUE: u8 = len(2);
-
-    pub(crate) const STRING_VALUE: u8 = len(1);
-    pub(crate) const BOOL_VALUE: u8 = varint(2);
-    pub(crate) const INT_VALUE: u8 = varint(3);
-    pub(crate) const DOUBLE_VALUE: u8 = fixed64(4);
-    pub(crate) const ARRAY_VALUE: u8 = len(5);
-    pub(crate) const KVLIST_VALUE: u8 = len(6);
-    pub(crate) const BYTES_VALUE: u8 = len(7);
-
-    /// `ArrayValue.values` and `KeyValueList.values`
-    pub(crate) const VALUES: u8 = len(1);
-}
+use crate::otlp::tag;
 
 /// So many bytes behind the last one that counts may be written to.
 pub(crate) const SPILL: usize = 64;
