@@ -11,14 +11,14 @@ use criterion::{BenchmarkGroup, Criterion};
 use otlp_collector::testing::Receiver;
 use otlp_collector::{
     Collector, Config, KeepIf, Key, KeyValueRef, Name, ParentBased, Recorder, Sampler, SpanKind,
-    SpanRef, StatusRef, TailSampling,
+    SpanRef, StatusRef, TailSampling, unix_nanos,
 };
 
 use crate::workload::{self, ADDRESS, CACHED, ROWS, SELECT, SYSTEM};
 
 /// All groups.
 pub fn benches(criterion: &mut Criterion) {
-    finished_spans(criterion);
+    one_span(criterion);
     open_spans(criterion);
     call_sites(criterion);
     sampling(criterion);
@@ -99,54 +99,75 @@ fn texts() -> [&'static str; 4] {
     ])
 }
 
-/// Finished spans with four attributes, as they are measured end to end.
-fn finished_spans(criterion: &mut Criterion) {
+/// The span that is measured end to end, by each way to record it. What a caller would give is
+/// opaque to the compiler.
+fn one_span(criterion: &mut Criterion) {
     let pipeline = Pipeline::start(|_| {});
     let mut group = criterion.benchmark_group("record");
-    bench(
-        &mut group,
-        "ids and times given",
-        &pipeline,
-        1,
-        |recorder| {
-            let span = SpanRef {
-                parent_span_id: [3; 8],
-                kind: SpanKind::Client,
-                start_time: 1_000,
-                end_time: 2_000,
-                ..SpanRef::new([1; 16], [2; 8], SELECT)
-            };
-            let _ = recorder.record_with(
-                &span,
-                (
-                    (SYSTEM, "postgresql"),
-                    (ADDRESS, black_box("orders-db-3.internal")),
-                    (ROWS, black_box(17)),
-                    (CACHED, black_box(true)),
-                ),
-            );
-        },
-    );
-    bench(
-        &mut group,
-        "random ids, times given",
-        &pipeline,
-        1,
-        |recorder| {
-            let _ = workload::record(recorder, 1_000, 2_000);
-        },
-    );
-    bench(
-        &mut group,
-        "random ids, clock read twice",
-        &pipeline,
-        1,
-        |recorder| {
-            let start_time = otlp_collector::unix_nanos();
-            let _ = workload::record(recorder, start_time, otlp_collector::unix_nanos());
-        },
-    );
+    let mut add = |name, work: fn(&Recorder)| bench(&mut group, name, &pipeline, 1, work);
+    add("a tuple, ids and times given", |recorder| {
+        let _ = recorder.record_with(&given(), tuple());
+    });
+    add("a slice, ids and times given", |recorder| {
+        let (system, address, rows, cached) = tuple();
+        let attributes = [
+            KeyValueRef::new(system.0, system.1),
+            KeyValueRef::new(address.0, address.1),
+            KeyValueRef::new(rows.0, rows.1),
+            KeyValueRef::new(cached.0, cached.1),
+        ];
+        let span = SpanRef {
+            attributes: &attributes,
+            ..given()
+        };
+        let _ = recorder.record(&span);
+    });
+    add("a tuple, random ids, times given", |recorder| {
+        let _ = workload::record(recorder, black_box(1_000), black_box(2_000));
+    });
+    add("a tuple, random ids, clock read twice", |recorder| {
+        let start_time = unix_nanos();
+        let _ = workload::record(recorder, start_time, unix_nanos());
+    });
+    add("open, clock read twice", |recorder| {
+        let builder = recorder.span_builder(SELECT).kind(SpanKind::Client);
+        let mut span = builder.start();
+        let (system, address, rows, cached) = tuple();
+        span.attribute(system.0, system.1)
+            .attribute(address.0, address.1)
+            .attribute(rows.0, rows.1)
+            .attribute(cached.0, cached.1);
+        let _ = span.end();
+    });
     group.finish();
+}
+
+#[inline(always)]
+fn given() -> SpanRef<'static> {
+    SpanRef {
+        parent_span_id: black_box([3; 8]),
+        kind: SpanKind::Client,
+        start_time: black_box(1_000),
+        end_time: black_box(2_000),
+        ..SpanRef::new(black_box([1; 16]), black_box([2; 8]), SELECT)
+    }
+}
+
+type Pair<V> = (Key<'static>, V);
+
+#[inline(always)]
+fn tuple() -> (
+    Pair<&'static str>,
+    Pair<&'static str>,
+    Pair<i64>,
+    Pair<bool>,
+) {
+    (
+        (SYSTEM, "postgresql"),
+        (ADDRESS, black_box("orders-db-3.internal")),
+        (ROWS, black_box(17)),
+        (CACHED, black_box(true)),
+    )
 }
 
 /// What a span costs from its start to its commit, by how it is recorded.
