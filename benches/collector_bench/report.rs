@@ -100,11 +100,22 @@ pub fn run(size: Size) -> Result<Report, Box<dyn Error>> {
 impl Report {
     /// For people: the four lines first, then all the rest.
     pub fn text(&self) -> String {
+        let verdict = if self.closes() {
+            "Every count closes: what was accepted arrived."
+        } else {
+            "A COUNT DOES NOT CLOSE."
+        };
+        let mut lines = self.four_lines();
+        lines.extend(self.throughput());
+        lines.extend(self.latency());
+        lines.extend([String::new(), verdict.to_string(), String::new()]);
+        lines.join("\n")
+    }
+
+    fn four_lines(&self) -> Vec<String> {
         let flat_out = median(&self.flat_out, "spans_per_s");
-        let bare_loop = median(&self.bare_loop, "spans_per_s");
         let healthy = distribution(&self.record[0].1["record_ns"]);
-        let paced = distribution(&self.paced["delivery_ms"]);
-        let mut lines = vec![
+        vec![
             String::new(),
             format!("Throughput: {} delivered", rate(flat_out)),
             format!("Latency:    record {} ns", percentiles(&healthy, 0)),
@@ -120,6 +131,13 @@ impl Report {
                 number(&self.memory, "growth_after_bytes") / 1e6,
             ),
             String::new(),
+        ]
+    }
+
+    fn throughput(&self) -> Vec<String> {
+        let bare_loop = median(&self.bare_loop, "spans_per_s");
+        let paced = distribution(&self.paced["delivery_ms"]);
+        vec![
             format!(
                 "Flat out, one recorder, {:.0} bytes a span; medians of {}:",
                 median(&self.flat_out, "bytes_per_span"),
@@ -144,6 +162,11 @@ impl Report {
                 number(&self.paced, "refused"),
             ),
             String::new(),
+        ]
+    }
+
+    fn latency(&self) -> Vec<String> {
+        let mut lines = vec![
             "Record at 200,000 spans/s from the intended start, one clock read included, ns:"
                 .into(),
         ];
@@ -159,13 +182,7 @@ impl Report {
             lines.push(format!("    record         {}", percentiles(&record, 0)));
             lines.push(format!("    nothing at all {}", percentiles(&jitter, 0)));
         }
-        lines.push(String::new());
-        lines.push(if self.closes() {
-            "Every count closes: what was accepted arrived.".into()
-        } else {
-            "A COUNT DOES NOT CLOSE.".into()
-        });
-        lines.join("\n") + "\n"
+        lines
     }
 
     /// Whether all that was accepted was delivered, and the receiver counted as much.
