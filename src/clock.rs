@@ -59,11 +59,7 @@ fn corrected_nanos() -> u64 {
         return system_nanos();
     }
     ANCHOR.correct(sample);
-    // As long as another thread takes to correct it, if that is not held up.
-    const ATTEMPTS: u32 = 100;
-    (0..ATTEMPTS)
-        .find_map(|_| ANCHOR.nanos(counter::ticks))
-        .unwrap_or_else(system_nanos)
+    ANCHOR.nanos(counter::ticks).unwrap_or_else(system_nanos)
 }
 
 fn system_nanos() -> u64 {

@@ -174,7 +174,9 @@ impl Anchor {
 
     /// The wall clock, as far as can be told.
     pub(super) fn nanos(&self, ticks: impl FnOnce() -> u64) -> Option<u64> {
-        let (_, state) = self.load()?;
+        // As long as another thread takes to correct it, if that is not held up.
+        const ATTEMPTS: u32 = if cfg!(loom) { 1 } else { 100 };
+        let (_, state) = (0..ATTEMPTS).find_map(|_| self.load())?;
         state.nanos(ticks())
     }
 

@@ -47,7 +47,8 @@ pub struct TailSampling {
     /// kept. Default 16 KiB.
     ///
     /// Memory: times [`held_traces_max`](Self::held_traces_max), touched when a recorder is made:
-    /// 256 KiB by default, and a quarter of it more for where the spans begin.
+    /// 256 KiB by default, a quarter of it more for where the spans begin, and 64 bytes for each
+    /// trace.
     pub held_trace_bytes: usize,
 }
 
