@@ -118,7 +118,7 @@ impl Collector {
         Self::start(Settings::new(&config)?)
     }
 
-    pub(crate) fn start(settings: Settings) -> Result<Self, Error> {
+    fn start(settings: Settings) -> Result<Self, Error> {
         let settings = Arc::new(settings);
         clock::start();
         let poll = exporter::poll()
@@ -356,6 +356,11 @@ impl Collector {
         }
     }
 
+    #[cfg(feature = "internals")]
+    pub(crate) fn command(&self, command: Command) {
+        self.inner.command(command);
+    }
+
     /// Bytes of memory that hold spans, all allocated at start.
     #[must_use]
     pub fn buffer_bytes(&self) -> usize {
@@ -365,11 +370,11 @@ impl Collector {
 
 impl fmt::Debug for Collector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let targets = self.inner.settings.targets.iter();
+        let destinations = self.inner.settings.destinations.iter();
         f.debug_struct("Collector")
             .field(
-                "endpoints",
-                &targets.map(|target| &target.url).collect::<Vec<_>>(),
+                "destinations",
+                &destinations.map(|d| &d.name).collect::<Vec<_>>(),
             )
             .field("ledger", &self.ledger())
             .finish_non_exhaustive()

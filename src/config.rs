@@ -1,7 +1,10 @@
 //! What a user can choose, and its validation into [`Settings`] the pipeline can rely on.
 
+mod endpoint;
+mod headers;
 mod resource;
 mod target;
+mod tls;
 
 use std::thread::available_parallelism;
 use std::time::Duration;
@@ -16,9 +19,13 @@ use crate::otlp::Envelope;
 use crate::sampler::{Sampler, TailSampling};
 use crate::scope::InstrumentationScope;
 
+use self::endpoint::RequestBytes;
 use self::resource::default_service_name;
 
-pub(crate) use target::Target;
+pub use self::endpoint::{Destination, Endpoint, EndpointOptions, Selection};
+pub(crate) use self::endpoint::{DestinationSettings, EndpointSettings};
+pub(crate) use self::target::Target;
+pub use self::tls::TlsOptions;
 
 /// How a collector is set up. Start from [`Config::default`]:
 ///
@@ -39,8 +46,14 @@ pub(crate) use target::Target;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// Base URL of the OTLP/HTTP receiver; `/v1/traces` is appended unless it is there.
-    /// Default `http://localhost:4318`. Only `http` for now.
+    /// Default `http://localhost:4318`.
     pub endpoint: String,
+    /// How requests are made to [`endpoint`](Self::endpoint).
+    pub endpoint_options: EndpointOptions,
+    /// Where spans go, each of them to all, if that is more than one endpoint. Default empty: to
+    /// [`endpoint`](Self::endpoint) alone. At most 64; if there are any, `endpoint` and
+    /// `endpoint_options` must be left as they are.
+    pub destinations: Vec<Destination>,
     /// The resource's `service.name`. Default `unknown_service:` and the executable's name.
     pub service_name: String,
     /// More attributes of the resource. Default none. Unless given here, `telemetry.sdk.*`,
@@ -89,13 +102,6 @@ pub struct Config {
     /// that each recorder has for itself. Default 64 KiB, at most 16 MiB; rounded up to whole
     /// pages.
     pub slab_bytes: usize,
-    /// Largest body of a request in bytes. Default 1 MiB, at most 64 MiB (OTLP's limit).
-    /// Receivers refuse what they find too large: the OpenTelemetry Collector above 20 MiB.
-    ///
-    /// One request is on the way at a time. Larger ones do better where a response takes long to
-    /// come, since a connection carries this much in a round trip; near by they do worse, since
-    /// what is on the way does not stay in the processor's cache.
-    pub request_bytes_max: usize,
     /// What happens to spans when the buffer is full. Default [`Overflow::Refuse`].
     pub overflow: Overflow,
     /// The core the network thread is pinned to. Default none: the scheduler decides, among the
@@ -113,16 +119,6 @@ pub struct Config {
     /// and held traces take: see [`open_spans_max`](Self::open_spans_max) and
     /// [`TailSampling`].
     pub recorders_max: usize,
-    /// Milliseconds to establish a connection. Default 5,000.
-    pub connect_timeout_ms: u64,
-    /// Milliseconds from a request's first byte to the end of its response. Default 10,000.
-    pub request_timeout_ms: u64,
-    /// Milliseconds of the first backoff after a failure. Default 100. Each next one is twice as
-    /// long; the wait is random within its upper half.
-    pub retry_initial_ms: u64,
-    /// Milliseconds of the longest backoff. Default 2,000: trying costs little, and the buffer
-    /// fills in seconds.
-    pub retry_max_ms: u64,
     /// Milliseconds [`shutdown`](crate::Collector::shutdown) gives undelivered spans. Default
     /// 5,000; 0 drops what waits.
     pub shutdown_timeout_ms: u64,
@@ -151,7 +147,9 @@ pub enum Overflow {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            endpoint: "http://localhost:4318".to_string(),
+            endpoint: DEFAULT_ENDPOINT.to_string(),
+            endpoint_options: EndpointOptions::default(),
+            destinations: Vec::new(),
             service_name: default_service_name(),
             resource_attributes: Vec::new(),
             resource_schema_url: String::new(),
@@ -165,24 +163,19 @@ impl Default for Config {
             batch_timeout_ms: 200,
             buffer_capacity: 100_000,
             slab_bytes: 64 * 1024,
-            request_bytes_max: 1024 * 1024,
             overflow: Overflow::Refuse,
             network_core: None,
             worker_cores: Vec::new(),
             recorders_max: 1024,
-            connect_timeout_ms: 5000,
-            request_timeout_ms: 10_000,
-            retry_initial_ms: 100,
-            retry_max_ms: 2000,
             shutdown_timeout_ms: 5000,
         }
     }
 }
 
+const DEFAULT_ENDPOINT: &str = "http://localhost:4318";
 /// Bytes a span is reckoned to take when [`Config::buffer_capacity`] becomes memory.
 const SPAN_BYTES: usize = 256;
 const SLAB_BYTES_MAX: usize = 16 << 20;
-const REQUEST_BYTES_LIMIT: usize = 64 << 20;
 const BUFFER_CAPACITY_MAX: usize = 1 << 26;
 /// So many that some are with recorders, some on the way and some free, however small the buffer.
 const SLABS_MIN: usize = 8;
@@ -198,7 +191,7 @@ const RECORDER_BYTES_MAX: usize = 1 << 30;
 /// A checked [`Config`].
 pub(crate) struct Settings {
     /// Where spans go, each of them to all.
-    pub(crate) targets: Vec<Target>,
+    pub(crate) destinations: Vec<DestinationSettings>,
     pub(crate) envelope: Envelope,
     pub(crate) sampler: Sampler,
     pub(crate) tail_sampling: Option<TailSampling>,
@@ -214,22 +207,20 @@ pub(crate) struct Settings {
     pub(crate) leases: usize,
     pub(crate) slab_bytes: usize,
     pub(crate) spans_per_slab: u32,
+    /// What a request with one slab takes.
+    pub(crate) request_bytes_min: usize,
+    /// The smallest limit of a request over all endpoints.
     pub(crate) request_bytes_max: usize,
     pub(crate) overflow: Overflow,
     pub(crate) network_core: Option<usize>,
     pub(crate) worker_cores: Vec<usize>,
     pub(crate) recorders_max: usize,
-    pub(crate) connect_timeout: Duration,
-    pub(crate) request_timeout: Duration,
-    pub(crate) retry_initial: Duration,
-    pub(crate) retry_max: Duration,
     pub(crate) shutdown_timeout: Duration,
 }
 
 impl Settings {
     /// Checks every value; the error names the first one that cannot be used.
     pub(crate) fn new(config: &Config) -> Result<Self, Error> {
-        let target = Target::parse(&config.endpoint)?;
         check_sizes(config)?;
         check_times(config)?;
         check_limits(&config.span_limits)?;
@@ -246,15 +237,18 @@ impl Settings {
         let room_per_slab = slab_bytes - OVERHEAD_BYTES;
         let request_bytes_min =
             room_per_slab + envelope.resource_bytes_max() + envelope.scope_bytes_max(0);
-        if config.request_bytes_max < request_bytes_min {
-            return Err(Error::config(format!(
-                "request_bytes_max is {}, but one slab with the resource's attributes takes \
-                 {request_bytes_min}: raise it or lower slab_bytes ({})",
-                config.request_bytes_max, config.slab_bytes
-            )));
-        }
+        let destinations = endpoint::check(
+            &destinations(config)?,
+            &RequestBytes {
+                min: request_bytes_min,
+                buffer: slabs * slab_bytes,
+                slab: config.slab_bytes,
+            },
+        )?;
+        let endpoints = destinations.iter().flat_map(|d| &d.endpoints);
+        let request_bytes_max = endpoints.map(|e| e.request_bytes_max).min();
         Ok(Self {
-            targets: vec![target],
+            destinations,
             envelope,
             sampler: config.sampler.clone(),
             tail_sampling: config.tail_sampling.clone(),
@@ -270,19 +264,12 @@ impl Settings {
             leases: leases(),
             slab_bytes,
             spans_per_slab: config.buffer_capacity.div_ceil(full_slabs) as u32,
-            // In a small buffer one request must not hold all slabs while it is on the way.
-            request_bytes_max: config
-                .request_bytes_max
-                .min(slabs * slab_bytes / 2)
-                .max(request_bytes_min),
+            request_bytes_min,
+            request_bytes_max: request_bytes_max.unwrap_or(request_bytes_min),
             overflow: config.overflow,
             network_core: config.network_core,
             worker_cores: config.worker_cores.clone(),
             recorders_max: config.recorders_max,
-            connect_timeout: Duration::from_millis(config.connect_timeout_ms),
-            request_timeout: Duration::from_millis(config.request_timeout_ms),
-            retry_initial: Duration::from_millis(config.retry_initial_ms),
-            retry_max: Duration::from_millis(config.retry_max_ms),
             shutdown_timeout: Duration::from_millis(config.shutdown_timeout_ms),
         })
     }
@@ -304,12 +291,31 @@ impl Settings {
     }
 }
 
+/// All destinations: those given, or the one endpoint.
+fn destinations(config: &Config) -> Result<Vec<Destination>, Error> {
+    if config.destinations.is_empty() {
+        let endpoint = Endpoint {
+            url: config.endpoint.clone(),
+            options: config.endpoint_options.clone(),
+        };
+        return Ok(vec![endpoint.into()]);
+    }
+    if config.endpoint != DEFAULT_ENDPOINT || config.endpoint_options != EndpointOptions::default()
+    {
+        return Err(Error::config(format!(
+            "endpoint ({:?}) or endpoint_options are given beside destinations: make them one of \
+             the destinations",
+            config.endpoint
+        )));
+    }
+    Ok(config.destinations.clone())
+}
+
 fn check_sizes(config: &Config) -> Result<(), Error> {
     let Config {
         batch_size,
         buffer_capacity,
         slab_bytes,
-        request_bytes_max,
         recorders_max,
         ..
     } = *config;
@@ -322,12 +328,6 @@ fn check_sizes(config: &Config) -> Result<(), Error> {
         )));
     }
     in_range("slab_bytes", slab_bytes, PAGE_BYTES, SLAB_BYTES_MAX)?;
-    in_range(
-        "request_bytes_max",
-        request_bytes_max,
-        1,
-        REQUEST_BYTES_LIMIT,
-    )?;
     in_range("recorders_max", recorders_max, 1, 1 << 20)?;
     in_range("open_spans_max", config.open_spans_max, 0, 1 << 16)?;
     let open_span_bytes = config.open_span_bytes;
@@ -410,26 +410,14 @@ fn check_sampling(config: &Config) -> Result<(), Error> {
     Ok(())
 }
 
+/// The longest time that can be given.
+const DAY_MS: u64 = 86_400_000;
+
 fn check_times(config: &Config) -> Result<(), Error> {
-    const DAY_MS: u64 = 86_400_000;
-    for (name, value) in [
-        ("batch_timeout_ms", config.batch_timeout_ms),
-        ("connect_timeout_ms", config.connect_timeout_ms),
-        ("request_timeout_ms", config.request_timeout_ms),
-        ("retry_initial_ms", config.retry_initial_ms),
-        ("retry_max_ms", config.retry_max_ms),
-    ] {
-        in_range(name, value, 1, DAY_MS)?;
-    }
+    in_range("batch_timeout_ms", config.batch_timeout_ms, 1, DAY_MS)?;
     in_range("shutdown_timeout_ms", config.shutdown_timeout_ms, 0, DAY_MS)?;
     if let Overflow::Block { timeout_ms } = config.overflow {
         in_range("timeout_ms of Overflow::Block", timeout_ms, 0, DAY_MS)?;
-    }
-    if config.retry_initial_ms > config.retry_max_ms {
-        return Err(Error::config(format!(
-            "retry_initial_ms is {}, more than retry_max_ms ({}): lower it or raise retry_max_ms",
-            config.retry_initial_ms, config.retry_max_ms
-        )));
     }
     Ok(())
 }
@@ -513,20 +501,23 @@ mod tests {
                 error(|c| c.buffer_capacity = usize::MAX),
             ),
             ("slab_bytes is 100", error(|c| c.slab_bytes = 100)),
-            ("request_bytes_max is 0", error(|c| c.request_bytes_max = 0)),
+            (
+                "request_bytes_max is 0",
+                error(|c| c.endpoint_options.request_bytes_max = 0),
+            ),
             (
                 "request_bytes_max is 5000",
-                error(|c| c.request_bytes_max = 5000),
+                error(|c| c.endpoint_options.request_bytes_max = 5000),
             ),
             ("recorders_max is 0", error(|c| c.recorders_max = 0)),
             ("batch_timeout_ms is 0", error(|c| c.batch_timeout_ms = 0)),
             (
                 "request_timeout_ms is 1844",
-                error(|c| c.request_timeout_ms = u64::MAX),
+                error(|c| c.endpoint_options.request_timeout_ms = u64::MAX),
             ),
             (
                 "retry_initial_ms is 6000",
-                error(|c| c.retry_initial_ms = 6000),
+                error(|c| c.endpoint_options.retry_initial_ms = 6000),
             ),
         ] {
             assert!(message.starts_with(name), "{message}");

@@ -1,10 +1,14 @@
-//! The network thread: an event loop over the endpoints.
+//! The network thread: an event loop over the destinations.
 //!
-//! Each turn takes batches if they are due, lets every endpoint do what it can without waiting,
+//! Each turn takes batches if they are due, lets every destination do what it can without waiting,
 //! and sleeps until the next deadline, event or wake-up.
 
+pub(crate) mod backlog;
 mod connection;
+mod destination;
 mod endpoint;
+mod link;
+mod reason;
 pub(crate) mod request;
 mod resolve;
 pub(crate) mod response;
@@ -12,8 +16,11 @@ mod retry;
 mod transport;
 
 use std::io;
+use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use mio::{Events, Poll, Token, Waker};
@@ -24,11 +31,16 @@ use crate::processor::Processor;
 use crate::shared::Shared;
 use crate::stats::NetworkStats;
 
+use self::backlog::{Backlog, Number};
+use self::destination::Destination;
 use self::endpoint::{Context, Endpoint};
 
-/// The waker's token; endpoints have those after it.
+/// The waker's token; links have those after it.
 const WAKER: Token = Token(0);
 const EVENTS_MAX: usize = 64;
+/// Turns that may panic one after the other before the thread gives up.
+const PANICS_MAX: u32 = 100;
+const PANIC_PAUSE: Duration = Duration::from_millis(5);
 
 /// What other threads ask of the network thread.
 pub(crate) enum Command {
@@ -44,6 +56,9 @@ pub(crate) enum Command {
     ShutDown {
         deadline: Instant,
     },
+    /// Panic, to see what becomes of it.
+    #[cfg(feature = "internals")]
+    Panic,
 }
 
 /// The poll and its waker, made before the thread starts so that errors reach the user.
@@ -60,7 +75,10 @@ pub(crate) struct Exporter {
     events: Events,
     commands: Receiver<Command>,
     processor: Processor,
-    endpoints: Vec<Endpoint>,
+    backlog: Backlog,
+    destinations: Vec<Destination>,
+    /// Which destination, endpoint and link has which token after the waker's.
+    places: Vec<(usize, usize, usize)>,
     stats: NetworkStats,
     /// When spans are taken next, however few they are.
     next_take: Instant,
@@ -69,10 +87,9 @@ pub(crate) struct Exporter {
     stop: Option<Instant>,
 }
 
-/// A flush under way.
+/// A flush under way: the batches before this number must be settled everywhere.
 struct Flush {
-    /// For each endpoint: the batches before this number must be settled.
-    marks: Vec<u64>,
+    mark: Number,
     deadline: Instant,
     done: Sender<()>,
 }
@@ -85,19 +102,8 @@ impl Exporter {
         commands: Receiver<Command>,
         processor: Processor,
     ) -> Self {
-        let counters = shared.counters.endpoints.iter();
-        let endpoints = (settings.targets.iter().zip(counters))
-            .enumerate()
-            .map(|(index, (target, counters))| {
-                Endpoint::new(
-                    target.clone(),
-                    Arc::clone(&settings),
-                    Token(WAKER.0 + 1 + index),
-                    Arc::clone(&waker),
-                    Arc::clone(counters),
-                )
-            })
-            .collect();
+        let (destinations, places) = destinations(&settings, &shared, &waker);
+        let (room, spans) = (shared.pool.room_per_slab(), shared.pool.spans_per_slab());
         Self {
             next_take: Instant::now() + settings.batch_timeout,
             settings,
@@ -106,7 +112,9 @@ impl Exporter {
             events: Events::with_capacity(EVENTS_MAX),
             commands,
             processor,
-            endpoints,
+            backlog: Backlog::new(room, spans),
+            destinations,
+            places,
             stats: NetworkStats::default(),
             flushes: Vec::new(),
             stop: None,
@@ -115,19 +123,44 @@ impl Exporter {
 
     /// Runs until shut down; gives its last numbers.
     pub(crate) fn run(mut self) -> NetworkStats {
+        let mut panics_in_a_row = 0;
         loop {
-            let now = Instant::now();
-            self.obey_commands();
-            self.processor.forget_gone();
-            self.take_batches(now);
-            self.advance_endpoints(now);
-            self.shed();
-            self.finish_flushes(now);
-            if self.is_done(now) {
-                return self.finish();
+            match catch_unwind(AssertUnwindSafe(|| self.turn())) {
+                Ok(ControlFlow::Continue(())) => panics_in_a_row = 0,
+                Ok(ControlFlow::Break(())) => return self.finish(),
+                Err(panic) if panics_in_a_row == PANICS_MAX => resume_unwind(panic),
+                Err(_) => {
+                    panics_in_a_row += 1;
+                    self.recover();
+                }
             }
-            self.sleep();
         }
+    }
+
+    fn turn(&mut self) -> ControlFlow<()> {
+        let now = Instant::now();
+        self.obey_commands();
+        self.processor.forget_gone();
+        self.take_batches(now);
+        self.advance_destinations(now);
+        self.shed();
+        self.finish_flushes(now);
+        if self.is_done(now) {
+            return ControlFlow::Break(());
+        }
+        self.sleep();
+        ControlFlow::Continue(())
+    }
+
+    /// Goes on after a panic: with fresh connections, and all that was on them taken back.
+    fn recover(&mut self) {
+        let now = Instant::now();
+        self.stats.panics += 1;
+        for destination in &mut self.destinations {
+            destination.recover(now);
+        }
+        // What has panicked may do so at once again.
+        thread::sleep(PANIC_PAUSE);
     }
 
     fn obey_commands(&mut self) {
@@ -140,8 +173,10 @@ impl Exporter {
                 }
                 Command::ShutDown { deadline } => {
                     self.stop = Some(self.stop.map_or(deadline, |other| other.min(deadline)));
-                    self.endpoints.iter_mut().for_each(Endpoint::hurry);
+                    self.destinations.iter_mut().for_each(Destination::hurry);
                 }
+                #[cfg(feature = "internals")]
+                Command::Panic => panic!("as it was told"),
             }
         }
     }
@@ -156,13 +191,16 @@ impl Exporter {
     }
 
     fn wants_batches(&self, now: Instant) -> bool {
-        self.endpoints.iter().any(|e| e.wants_batches(now))
+        (self.destinations.iter()).any(|d| d.wants_batches(&self.backlog, now))
     }
 
     fn is_due(&mut self, now: Instant) -> bool {
+        let enough = match self.stop {
+            None => u64::from(self.settings.batch_size),
+            Some(_) => 1,
+        };
         now >= self.next_take
-            || self.stop.is_some()
-            || self.processor.spans_waiting() >= u64::from(self.settings.batch_size)
+            || self.processor.spans_waiting() >= enough
             || (self.has_few_slabs() && self.processor.has_sealed_slab())
     }
 
@@ -170,64 +208,95 @@ impl Exporter {
         self.shared.pool.slabs_left() < self.shared.few_slabs
     }
 
-    /// Takes all that is committed, for every endpoint.
+    /// Takes all that is committed.
     fn drain(&mut self) {
-        let endpoints = &mut self.endpoints;
-        self.processor.drain(|batch| {
-            let (last, others) = endpoints.split_last_mut().expect("there is an endpoint");
-            others.iter_mut().for_each(|e| e.enqueue(batch.clone()));
-            last.enqueue(batch);
-        });
+        let backlog = &mut self.backlog;
+        self.processor.drain(|batch| backlog.push(batch));
     }
 
-    /// Makes room by dropping the oldest, if the user has chosen that.
+    // ---- Making room ----
+
     fn shed(&mut self) {
-        if self.settings.overflow != Overflow::DropOldest || !self.has_few_slabs() {
+        self.keep_together();
+        if self.settings.overflow == Overflow::DropOldest && self.has_few_slabs() {
+            self.drop_oldest();
+        }
+        self.release();
+    }
+
+    /// A destination that is behind the foremost by more than half the buffer loses its oldest:
+    /// the other half is for those that keep up. When there are few slabs left, it is less.
+    fn keep_together(&mut self) {
+        if self.destinations.len() == 1 {
             return;
         }
-        self.drain();
-        // Somewhat more than asked for, so that it is not needed again at once.
-        let enough = 2 * self.shared.few_slabs;
-        while self.shared.pool.slabs_left() < enough {
-            let dropped = self
-                .endpoints
-                .iter_mut()
-                .filter_map(|e| e.drop_oldest().then_some(()));
-            if dropped.count() == 0 {
-                return;
+        let slabs = self.shared.slabs / if self.has_few_slabs() { 8 } else { 2 };
+        let backlog = &self.backlog;
+        let places = self.destinations.iter().map(|d| d.weight_before(backlog));
+        let foremost = places.max().unwrap_or(0);
+        let last = foremost.saturating_sub(Backlog::weight_of(slabs));
+        for destination in &mut self.destinations {
+            while destination.weight_before(backlog) < last {
+                destination.drop_oldest(backlog);
             }
         }
     }
 
-    // ---- Endpoints ----
-
-    fn advance_endpoints(&mut self, now: Instant) {
-        for endpoint in &mut self.endpoints {
-            endpoint.advance(&mut Context {
-                now,
-                registry: self.poll.registry(),
-                stats: &mut self.stats,
-            });
+    /// Makes room by dropping the oldest, as the user has chosen.
+    fn drop_oldest(&mut self) {
+        self.drain();
+        // Somewhat more than asked for, so that it is not needed again at once.
+        let enough = 2 * self.shared.few_slabs;
+        while self.shared.pool.slabs_left() < enough {
+            let backlog = &self.backlog;
+            let last = (self.destinations.iter_mut()).min_by_key(|d| d.weight_before(backlog));
+            let dropped = last.is_some_and(|destination| destination.drop_oldest(backlog));
+            if !dropped {
+                return;
+            }
+            self.release();
         }
+    }
+
+    /// Lets go of what all have sent or dropped.
+    fn release(&mut self) {
+        let last = self.destinations.iter().map(Destination::place).min();
+        self.backlog.release(last.unwrap_or_default());
+    }
+
+    // ---- Destinations ----
+
+    fn advance_destinations(&mut self, now: Instant) {
+        for destination in &mut self.destinations {
+            destination.advance(
+                &self.backlog,
+                &mut Context {
+                    now,
+                    registry: self.poll.registry(),
+                    envelope: &self.settings.envelope,
+                    stats: &mut self.stats,
+                },
+            );
+        }
+        self.release();
     }
 
     // ---- Flush and shutdown ----
 
     fn begin_flush(&mut self, deadline: Instant, done: Sender<()>) {
         self.drain();
-        self.endpoints.iter_mut().for_each(Endpoint::hurry);
+        self.destinations.iter_mut().for_each(Destination::hurry);
         self.flushes.push(Flush {
-            marks: self.endpoints.iter().map(Endpoint::enqueued).collect(),
+            mark: self.backlog.end(),
             deadline,
             done,
         });
     }
 
     fn finish_flushes(&mut self, now: Instant) {
-        let endpoints = &self.endpoints;
+        let destinations = &self.destinations;
         self.flushes.retain(|flush| {
-            let mut pairs = flush.marks.iter().zip(endpoints);
-            if pairs.all(|(mark, endpoint)| endpoint.oldest() >= *mark) {
+            if destinations.iter().all(|d| d.oldest() >= flush.mark) {
                 // Who asked may have gone.
                 let _ = flush.done.send(());
                 return false;
@@ -238,16 +307,19 @@ impl Exporter {
 
     fn is_done(&mut self, now: Instant) -> bool {
         self.stop.is_some_and(|deadline| {
+            let end = self.backlog.end();
             now >= deadline
                 || (self.processor.spans_waiting() == 0
-                    && self.endpoints.iter().all(|e| e.oldest() == e.enqueued()))
+                    && self.destinations.iter().all(|d| d.oldest() == end))
         })
     }
 
     /// Gives up what is left, so that every span has an outcome.
     fn finish(mut self) -> NetworkStats {
         self.drain();
-        self.endpoints.iter_mut().for_each(Endpoint::give_up);
+        for destination in &mut self.destinations {
+            destination.give_up(&self.backlog);
+        }
         self.stats
     }
 
@@ -271,29 +343,70 @@ impl Exporter {
             Wanted::FewSlabs => self.has_few_slabs() && self.processor.has_sealed_slab(),
             Wanted::Nothing => false,
         };
-        let awake = due || !self.commands.is_empty();
-        if !awake {
-            self.poll(now, ready);
-        }
+        // What the endpoints have to say is heard in any case.
+        let at_once = due || !self.commands.is_empty();
+        let deadline = if at_once {
+            Some(now)
+        } else {
+            self.next_deadline(now, ready)
+        };
+        self.poll(deadline.map(|at| at.saturating_duration_since(now)));
         if self.shared.signal.want(Wanted::Nothing) && wanted != Wanted::Nothing {
             self.stats.wake_ups += 1;
         }
     }
 
-    fn poll(&mut self, now: Instant, ready: bool) {
+    fn next_deadline(&mut self, now: Instant, ready: bool) -> Option<Instant> {
         let takes = ready && self.processor.has_recorders();
-        let deadline = (self.endpoints.iter().filter_map(|e| e.deadline(now)))
+        (self.destinations.iter().filter_map(|d| d.deadline(now)))
             .chain(takes.then_some(self.next_take))
             .chain(self.stop)
-            .min();
-        let timeout = deadline.map(|at| at.saturating_duration_since(now));
+            .min()
+    }
+
+    fn poll(&mut self, timeout: Option<Duration>) {
         if let Err(error) = self.poll.poll(&mut self.events, timeout) {
             assert_eq!(error.kind(), io::ErrorKind::Interrupted, "poll: {error}");
         }
         for event in &self.events {
-            if let Some(index) = event.token().0.checked_sub(WAKER.0 + 1) {
-                self.endpoints[index].ready(event);
+            let link = event.token().0.checked_sub(WAKER.0 + 1);
+            if let Some((destination, endpoint, link)) = link.map(|index| self.places[index]) {
+                let endpoint = self.destinations[destination].endpoint(endpoint);
+                endpoint.ready(link, event);
             }
         }
     }
+}
+
+/// All destinations, and which of their links has which token after the waker's.
+fn destinations(
+    settings: &Settings,
+    shared: &Shared,
+    waker: &Arc<Waker>,
+) -> (Vec<Destination>, Vec<(usize, usize, usize)>) {
+    let mut places = Vec::new();
+    let counters = shared.counters.destinations.iter();
+    let destinations = (settings.destinations.iter().zip(counters))
+        .enumerate()
+        .map(|(destination, (chosen, counters))| {
+            let endpoints = chosen
+                .endpoints
+                .iter()
+                .enumerate()
+                .map(|(index, endpoint)| {
+                    let first_token = Token(WAKER.0 + 1 + places.len());
+                    let endpoint = Endpoint::new(
+                        Arc::clone(endpoint),
+                        settings.request_bytes_min,
+                        first_token,
+                        Arc::clone(waker),
+                    );
+                    places.extend((0..endpoint.links()).map(|link| (destination, index, link)));
+                    endpoint
+                });
+            let endpoints = endpoints.collect();
+            Destination::new(endpoints, chosen.selection, Arc::clone(counters))
+        })
+        .collect();
+    (destinations, places)
 }

@@ -1,12 +1,10 @@
 //! Parts of the pipeline for the benches to measure alone: not for use, and changed at will.
 
-use std::collections::VecDeque;
-
-use crate::buffer::{self, Consumer, Pool, Producer};
+use crate::buffer::{self, Batch, Consumer, Pool, Producer};
 use crate::collector::Collector;
-use crate::config::{Config, Settings, Target};
-use crate::error::Error;
-use crate::exporter::request::{Queued, Request};
+use crate::config::{Config, Settings};
+use crate::exporter::Command;
+use crate::exporter::request::Request;
 use crate::exporter::response::ResponseParser;
 use crate::limits::SpanLimits;
 use crate::otlp::SPILL;
@@ -14,17 +12,9 @@ use crate::otlp::encode::EncodeSpan;
 use crate::otlp::finished::Finished;
 use crate::span::SpanRef;
 
-/// A collector that sends the same to several endpoints. They depend on each other so far: one
-/// that does not take its share holds up all.
-///
-/// # Errors
-/// As [`Collector::new`].
-pub fn fan_out(config: &Config, more_endpoints: &[String]) -> Result<Collector, Error> {
-    let mut settings = Settings::new(config)?;
-    for endpoint in more_endpoints {
-        settings.targets.push(Target::parse(endpoint)?);
-    }
-    Collector::start(settings)
+/// Makes the network thread panic, to see what becomes of it.
+pub fn panic_network_thread(collector: &Collector) {
+    collector.command(Command::Panic);
 }
 
 /// Writes one span over the other.
@@ -92,7 +82,7 @@ impl RingConsumer {
 #[allow(missing_debug_implementations)]
 pub struct Merger {
     settings: Settings,
-    backlog: VecDeque<Queued>,
+    batches: Vec<Batch>,
 }
 
 impl Merger {
@@ -101,30 +91,28 @@ impl Merger {
     pub fn new(batches: u64) -> Self {
         let settings = Settings::new(&Config::default()).expect("the defaults are valid");
         let pool = Pool::new(batches as usize, 0, settings.slab_bytes, 1).expect("memory");
-        let backlog = (0..batches)
-            .map(|number| {
+        let batches = (0..batches)
+            .map(|_| {
                 let (mut writer, mut reader) = Pool::open(&pool, 0, 0).expect("a slab");
                 writer.commit(pool.room_per_slab());
-                let batch = reader.take().expect("a batch");
-                Queued { number, batch }
+                reader.take().expect("a batch")
             })
             .collect();
-        Self { settings, backlog }
+        Self { settings, batches }
     }
 
-    /// How long its body is.
+    /// How long its head and body are.
     #[inline(never)]
     pub fn merge(&mut self) -> usize {
-        let bytes_max = self.settings.request_bytes_max;
         let Settings {
-            targets, envelope, ..
+            destinations,
+            envelope,
+            request_bytes_max,
+            ..
         } = &self.settings;
-        let request = Request::merge(&mut self.backlog, bytes_max, &targets[0], envelope);
-        let bytes = request.body_bytes;
-        for queued in request.batches.into_iter().rev() {
-            self.backlog.push_front(queued);
-        }
-        bytes
+        let endpoint = &destinations[0].endpoints[0];
+        let request = Request::merge(0, self.batches.iter(), *request_bytes_max, envelope);
+        request.head(&endpoint.target, endpoint).len() + request.body_bytes
     }
 }
 

@@ -145,7 +145,9 @@ pub use self::attribute::{
 pub use self::attribute::{VisitAttributes, prepare};
 pub use self::clock::unix_nanos;
 pub use self::collector::{Collector, PinnedWorker, Pinning, Worker};
-pub use self::config::{Config, Overflow};
+pub use self::config::{
+    Config, Destination, Endpoint, EndpointOptions, Overflow, Selection, TlsOptions,
+};
 pub use self::context::{
     InvalidHeader, SpanContext, TRACEPARENT, TRACESTATE, TraceFlags, TraceState, Traceparent,
 };
@@ -162,7 +164,7 @@ pub use self::span::{
     Event, EventRef, Link, LinkRef, NO_PARENT, Span, SpanKind, SpanRef, Status, StatusRef,
 };
 pub use self::stats::{
-    DroppedSpans, EndpointLedger, Ledger, NetworkStats, RefusedSpans, SampledOutSpans, Stats,
+    DestinationLedger, DroppedSpans, Ledger, NetworkStats, RefusedSpans, SampledOutSpans, Stats,
 };
 
 /// The README's programs are compiled.

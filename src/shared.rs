@@ -11,7 +11,7 @@ use crate::limits::SpanLimits;
 use crate::otlp::{SCOPES_MAX, Scopes};
 use crate::refused::Refused;
 use crate::sampler::{Sampler, TailSampling};
-use crate::stats::{Counters, EndpointCounters};
+use crate::stats::{Counters, DestinationCounters};
 use crate::sync;
 
 pub(crate) struct Shared {
@@ -97,16 +97,16 @@ impl Tracing {
 impl Shared {
     /// Allocates the buffer.
     pub(crate) fn new(settings: &Settings, signal: Signal) -> Result<Self, Error> {
-        let endpoints = settings.targets.iter().map(|target| {
-            Arc::new(EndpointCounters {
-                endpoint: target.url.clone(),
-                ..EndpointCounters::default()
+        let destinations = settings.destinations.iter().map(|destination| {
+            Arc::new(DestinationCounters {
+                destination: destination.name.clone(),
+                ..DestinationCounters::default()
             })
         });
         Ok(Self {
             pool: pool(settings)?,
             signal,
-            counters: Counters::new(endpoints.collect()),
+            counters: Counters::new(destinations.collect()),
             scopes: Arc::clone(settings.envelope.scopes()),
             tracing: Tracing::new(settings),
             overflow: settings.overflow,

@@ -121,29 +121,31 @@ struct Intake {
     without_memory: u64,
 }
 
-/// What the network thread counts for one endpoint; it is the only writer.
+/// What the network thread counts for one destination; it is the only writer.
 #[derive(Debug, Default)]
-pub(crate) struct EndpointCounters {
-    pub(crate) endpoint: String,
+pub(crate) struct DestinationCounters {
+    pub(crate) destination: String,
     pub(crate) delivered: Counter,
     pub(crate) rejected: Counter,
     pub(crate) dropped_overflow: Counter,
+    pub(crate) dropped_retries: Counter,
     pub(crate) dropped_shut_down: Counter,
     pub(crate) in_flight: Counter,
 }
 
-impl EndpointCounters {
-    /// The ledger's side of one endpoint, but for what is buffered.
+impl DestinationCounters {
+    /// The ledger's side of one destination, but for what is buffered.
     ///
     /// Outcomes are read before what is in flight, and the writer moves spans the other way
     /// round, so that no span is ever counted twice.
-    fn snapshot(&self) -> EndpointLedger {
-        EndpointLedger {
-            endpoint: self.endpoint.clone(),
+    fn snapshot(&self) -> DestinationLedger {
+        DestinationLedger {
+            destination: self.destination.clone(),
             delivered: self.delivered.get(),
             rejected: self.rejected.get(),
             dropped: DroppedSpans {
                 overflow: self.dropped_overflow.get(),
+                retries: self.dropped_retries.get(),
                 shut_down: self.dropped_shut_down.get(),
             },
             in_flight: self.in_flight.get(),
@@ -156,7 +158,7 @@ impl EndpointCounters {
 #[derive(Debug)]
 pub(crate) struct Counters {
     recorders: Mutex<Recorders>,
-    pub(crate) endpoints: Vec<Arc<EndpointCounters>>,
+    pub(crate) destinations: Vec<Arc<DestinationCounters>>,
     /// The network thread is gone: whatever still waits will not be delivered.
     ended: AtomicBool,
 }
@@ -169,10 +171,10 @@ struct Recorders {
 }
 
 impl Counters {
-    pub(crate) fn new(endpoints: Vec<Arc<EndpointCounters>>) -> Self {
+    pub(crate) fn new(destinations: Vec<Arc<DestinationCounters>>) -> Self {
         Self {
             recorders: Mutex::default(),
-            endpoints,
+            destinations,
             ended: AtomicBool::new(false),
         }
     }
@@ -212,7 +214,7 @@ impl Counters {
 
     pub(crate) fn ledger(&self) -> Ledger {
         let ended = self.ended.load(Ordering::Acquire);
-        let endpoints: Vec<_> = self.endpoints.iter().map(|c| c.snapshot()).collect();
+        let destinations: Vec<_> = self.destinations.iter().map(|c| c.snapshot()).collect();
         // Last, so that it covers every span that has an outcome above.
         let intake = self.intake();
         Ledger {
@@ -220,9 +222,9 @@ impl Counters {
             refused: intake.refused,
             sampled_out: intake.sampled_out,
             held: intake.held,
-            endpoints: endpoints
+            destinations: destinations
                 .into_iter()
-                .map(|endpoint| endpoint.close(intake.accepted, ended))
+                .map(|destination| destination.close(intake.accepted, ended))
                 .collect(),
         }
     }
@@ -244,14 +246,15 @@ impl Counters {
 }
 
 /// Where every span is: `accepted = delivered + rejected + dropped + in flight + buffered`, for
-/// each endpoint, at any moment.
+/// each destination, at any moment.
 ///
 /// ```
-/// # use otlp_collector::Ledger;
+/// # use otlp_collector::{DestinationLedger, Ledger};
 /// # fn example(ledger: &Ledger) {
 /// println!("{ledger}");
-/// for endpoint in &ledger.endpoints {
-///     assert_eq!(ledger.accepted, endpoint.settled() + endpoint.in_flight + endpoint.buffered);
+/// for destination in &ledger.destinations {
+///     let DestinationLedger { in_flight, buffered, .. } = *destination;
+///     assert_eq!(ledger.accepted, destination.settled() + in_flight + buffered);
 /// }
 /// # }
 /// ```
@@ -266,33 +269,33 @@ pub struct Ledger {
     /// Spans that ended and wait for their local root to decide about them
     /// ([`TailSampling`](crate::TailSampling)); not among the accepted yet.
     pub held: u64,
-    /// What became of the accepted spans, for each endpoint.
-    pub endpoints: Vec<EndpointLedger>,
+    /// What became of the accepted spans, for each destination.
+    pub destinations: Vec<DestinationLedger>,
 }
 
 impl Ledger {
-    /// Spans acknowledged, over all endpoints.
+    /// Spans acknowledged, over all destinations.
     #[must_use]
     pub fn delivered(&self) -> u64 {
-        self.endpoints.iter().map(|e| e.delivered).sum()
+        self.destinations.iter().map(|e| e.delivered).sum()
     }
 
-    /// Spans refused by endpoints, over all endpoints.
+    /// Spans refused by endpoints, over all destinations.
     #[must_use]
     pub fn rejected(&self) -> u64 {
-        self.endpoints.iter().map(|e| e.rejected).sum()
+        self.destinations.iter().map(|e| e.rejected).sum()
     }
 
-    /// Spans given up, over all endpoints.
+    /// Spans given up, over all destinations.
     #[must_use]
     pub fn dropped(&self) -> u64 {
-        self.endpoints.iter().map(|e| e.dropped.total()).sum()
+        self.destinations.iter().map(|e| e.dropped.total()).sum()
     }
 
-    /// Spans on the way or waiting, over all endpoints.
+    /// Spans on the way or waiting, over all destinations.
     #[must_use]
     pub fn pending(&self) -> u64 {
-        self.endpoints
+        self.destinations
             .iter()
             .map(|e| e.in_flight + e.buffered)
             .sum()
@@ -319,8 +322,8 @@ impl fmt::Display for Ledger {
             self.sampled_out.total(),
             self.held,
         )?;
-        for endpoint in &self.endpoints {
-            write!(f, "; {endpoint}")?;
+        for destination in &self.destinations {
+            write!(f, "; {destination}")?;
         }
         Ok(())
     }
@@ -366,11 +369,11 @@ impl SampledOutSpans {
     }
 }
 
-/// What became of the accepted spans at one endpoint.
+/// What became of the accepted spans at one destination.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct EndpointLedger {
-    /// Its URL.
-    pub endpoint: String,
+pub struct DestinationLedger {
+    /// The URLs of its endpoints, with commas between them.
+    pub destination: String,
     /// Acknowledged with a success.
     pub delivered: u64,
     /// Refused by the endpoint: by a final error status, or in a partial success.
@@ -383,7 +386,7 @@ pub struct EndpointLedger {
     pub buffered: u64,
 }
 
-impl EndpointLedger {
+impl DestinationLedger {
     /// Spans with a final outcome.
     #[must_use]
     pub fn settled(&self) -> u64 {
@@ -402,17 +405,18 @@ impl EndpointLedger {
     }
 }
 
-impl fmt::Display for EndpointLedger {
+impl fmt::Display for DestinationLedger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{}: delivered {}, rejected {}, dropped {} (overflow {}, shut down {}), \
+            "{}: delivered {}, rejected {}, dropped {} (overflow {}, retries {}, shut down {}), \
              in flight {}, buffered {}",
-            self.endpoint,
+            self.destination,
             self.delivered,
             self.rejected,
             self.dropped.total(),
             self.dropped.overflow,
+            self.dropped.retries,
             self.dropped.shut_down,
             self.in_flight,
             self.buffered,
@@ -423,8 +427,12 @@ impl fmt::Display for EndpointLedger {
 /// Spans given up, by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DroppedSpans {
-    /// The oldest made room for the newest ([`Overflow::DropOldest`](crate::Overflow)).
+    /// The oldest made room for the newest: with [`Overflow::DropOldest`](crate::Overflow), or at
+    /// a destination that is behind the others ([`Destination`](crate::Destination)).
     pub overflow: u64,
+    /// Their request failed for as long as
+    /// [`retry_budget_ms`](crate::EndpointOptions::retry_budget_ms) says.
+    pub retries: u64,
     /// Not delivered when the shutdown's deadline passed.
     pub shut_down: u64,
 }
@@ -433,7 +441,7 @@ impl DroppedSpans {
     /// The sum of all reasons.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.overflow + self.shut_down
+        self.overflow + self.retries + self.shut_down
     }
 }
 
@@ -466,6 +474,9 @@ pub struct NetworkStats {
     pub connections: u64,
     /// Times the network thread was woken by a recorder.
     pub wake_ups: u64,
+    /// Times the network thread panicked and went on, without losing a span: a bug in this
+    /// library, please report it.
+    pub panics: u64,
     /// The last error of a connection or response, in words.
     pub last_error: Option<String>,
     /// From a span's end to its acknowledgement, in microseconds, at most an hour. Of each request
@@ -482,6 +493,7 @@ impl Default for NetworkStats {
             last_success_time: 0,
             connections: 0,
             wake_ups: 0,
+            panics: 0,
             last_error: None,
             delivery_us: delivery_histogram(),
         }
@@ -500,7 +512,7 @@ mod tests {
 
     #[test]
     fn the_ledger_closes_while_spans_are_under_way_and_after_the_end() {
-        let endpoint = Arc::new(EndpointCounters::default());
+        let endpoint = Arc::new(DestinationCounters::default());
         let counters = Counters::new(vec![Arc::clone(&endpoint)]);
         let recorder = counters.register(1).unwrap();
         assert!(counters.register(1).is_none());
@@ -512,7 +524,7 @@ mod tests {
         let ledger = counters.ledger();
         assert_eq!((ledger.accepted, ledger.refused.invalid_id), (10, 1));
         assert_eq!((ledger.delivered(), ledger.pending()), (3, 7));
-        assert_eq!(ledger.endpoints[0].buffered, 5);
+        assert_eq!(ledger.destinations[0].buffered, 5);
 
         counters.retire(&recorder);
         endpoint.in_flight.set(0);

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use otlp_collector::testing::Receiver;
 use otlp_collector::{
-    AnyValue, Collector, Config, InstrumentationScope, KeyValue, Refused, Span, SpanRef,
+    AnyValue, Collector, Config, EndpointOptions, InstrumentationScope, KeyValue, Refused, Span,
+    SpanRef,
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -59,7 +60,10 @@ fn sizes_that_cannot_be_are_errors() {
             ..Config::default()
         },
         Config {
-            request_bytes_max: 0,
+            endpoint_options: EndpointOptions {
+                request_bytes_max: 0,
+                ..EndpointOptions::default()
+            },
             ..Config::default()
         },
         Config {

@@ -7,15 +7,18 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use otlp_collector::testing::{Answer, Receiver};
-use otlp_collector::{Collector, Config, Span};
+use otlp_collector::{Collector, Config, EndpointOptions, Span};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn collector(endpoint: String) -> Collector {
     Collector::new(Config {
         endpoint,
-        retry_initial_ms: 1,
-        retry_max_ms: 20,
+        endpoint_options: EndpointOptions {
+            retry_initial_ms: 1,
+            retry_max_ms: 20,
+            ..EndpointOptions::default()
+        },
         ..Config::default()
     })
     .unwrap()
@@ -49,8 +52,11 @@ fn a_name_without_address_is_retried_and_does_not_hold_up_shutdown() {
     let name = "x".repeat(64);
     let collector = Collector::new(Config {
         endpoint: format!("http://{name}:4318"),
-        retry_initial_ms: 1,
-        retry_max_ms: 1,
+        endpoint_options: EndpointOptions {
+            retry_initial_ms: 1,
+            retry_max_ms: 1,
+            ..EndpointOptions::default()
+        },
         shutdown_timeout_ms: 1,
         ..Config::default()
     })
@@ -102,7 +108,10 @@ fn a_server_that_accepts_and_says_nothing_does_not_hold_up_flush_and_shutdown() 
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let collector = Collector::new(Config {
         endpoint: format!("http://{}", silent.local_addr().unwrap()),
-        request_timeout_ms: 86_400_000,
+        endpoint_options: EndpointOptions {
+            request_timeout_ms: 86_400_000,
+            ..EndpointOptions::default()
+        },
         shutdown_timeout_ms: 10,
         ..Config::default()
     })
@@ -126,7 +135,7 @@ fn garbage_instead_of_a_response_is_a_broken_connection() {
     collector.collect(Span::new("span")).unwrap();
     for answer in [
         &b"220 mail.example ESMTP\r\n"[..],
-        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n",
         b"",
         b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     ] {

@@ -6,7 +6,9 @@ use std::thread;
 use std::time::Duration;
 
 use otlp_collector::testing::{Answer, Receiver};
-use otlp_collector::{Collector, Config, Ledger, Overflow, Recorder, Refused, SpanRef};
+use otlp_collector::{
+    Collector, Config, EndpointOptions, Ledger, Overflow, Recorder, Refused, SpanRef,
+};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -16,8 +18,11 @@ fn config(receiver: &Receiver) -> Config {
         batch_size: 100,
         batch_timeout_ms: 20,
         buffer_capacity: 10_000,
-        retry_initial_ms: 1,
-        retry_max_ms: 20,
+        endpoint_options: EndpointOptions {
+            retry_initial_ms: 1,
+            retry_max_ms: 20,
+            ..EndpointOptions::default()
+        },
         shutdown_timeout_ms: 60_000,
         ..Config::default()
     }
@@ -92,7 +97,7 @@ fn the_ledger_closes_at_every_moment() {
             let mut last = Ledger::default();
             while !finished.load(Ordering::Relaxed) {
                 let ledger = collector.ledger();
-                let endpoint = &ledger.endpoints[0];
+                let endpoint = &ledger.destinations[0];
                 let known = endpoint.settled() + endpoint.in_flight + endpoint.buffered;
                 assert_eq!(ledger.accepted, known, "{ledger}");
                 assert!(ledger.accepted >= last.accepted);
@@ -181,7 +186,10 @@ fn a_receiver_that_does_not_answer_in_time_gets_the_request_again() {
     let receiver = Receiver::start().unwrap();
     receiver.pause();
     let collector = Collector::new(Config {
-        request_timeout_ms: 100,
+        endpoint_options: EndpointOptions {
+            request_timeout_ms: 100,
+            ..EndpointOptions::default()
+        },
         ..config(&receiver)
     })
     .unwrap();
@@ -230,7 +238,7 @@ fn drop_oldest_keeps_the_newest() {
     }
     receiver.reopen().unwrap();
     let ledger = collector.shutdown().unwrap();
-    let dropped = ledger.endpoints[0].dropped;
+    let dropped = ledger.destinations[0].dropped;
     assert_eq!(ledger.accepted, accepted);
     assert_eq!(ledger.delivered() + dropped.overflow, accepted, "{ledger}");
     assert!(dropped.overflow >= 40_000 - 1_000 && dropped.shut_down == 0);
@@ -276,7 +284,7 @@ fn block_refuses_after_its_limit_and_waits_once() {
     let accepted = produce(&collector, 5_000);
     let ledger = collector.shutdown().unwrap();
     assert_eq!(ledger.refused.buffer_full, 20_000 - accepted);
-    assert_eq!(ledger.endpoints[0].dropped.shut_down, accepted);
+    assert_eq!(ledger.destinations[0].dropped.shut_down, accepted);
 }
 
 #[test]
@@ -320,7 +328,7 @@ fn shutdown_drops_what_cannot_be_delivered_in_time() {
     .unwrap();
     let accepted = produce(&collector, 500);
     let ledger = collector.shutdown().unwrap();
-    assert_eq!(ledger.endpoints[0].dropped.shut_down, accepted);
+    assert_eq!(ledger.destinations[0].dropped.shut_down, accepted);
     assert_eq!((ledger.delivered(), ledger.pending()), (0, 0));
 }
 
@@ -347,7 +355,10 @@ fn no_request_passes_its_limit() {
     receiver.pause();
     let collector = Collector::new(Config {
         buffer_capacity: 100_000,
-        request_bytes_max: 100_000,
+        endpoint_options: EndpointOptions {
+            request_bytes_max: 100_000,
+            ..EndpointOptions::default()
+        },
         ..config(&receiver)
     })
     .unwrap();

@@ -1,12 +1,12 @@
 //! What the README says of the configuration is what the code does.
 
-use otlp_collector::{Config, SpanLimits};
+use otlp_collector::{Config, EndpointOptions, SpanLimits, TlsOptions};
 
-#[test]
-fn the_table_has_every_field_with_its_default() {
+/// The rows of the table that begins with this heading, as `Debug` would show the fields.
+fn table(heading: &str) -> String {
     let readme = include_str!("../README.md");
-    let table: Vec<String> = (readme.lines())
-        .skip_while(|line| !line.starts_with("| field of `Config`"))
+    let rows: Vec<String> = (readme.lines())
+        .skip_while(|line| !line.starts_with(heading))
         .skip(2)
         .map_while(|line| line.strip_prefix("| `"))
         .map(|row| {
@@ -15,15 +15,40 @@ fn the_table_has_every_field_with_its_default() {
             format!("{field}: {default}")
         })
         .collect();
+    rows.join(", ")
+}
 
+/// The fields of the type, of which inner ones that have a row of their own are left out.
+fn fields(value: &dyn std::fmt::Debug, inner: &[(&dyn std::fmt::Debug, &str)]) -> String {
+    let mut fields = format!("{value:?}");
+    for (value, name) in inner {
+        fields = fields.replace(&format!("{value:?}"), name);
+    }
+    let (_, fields) = fields.split_once(" { ").unwrap();
+    fields.strip_suffix(" }").unwrap().to_string()
+}
+
+#[test]
+fn the_tables_have_every_field_with_its_default() {
     let config = Config {
         service_name: "unknown_service:<executable>".to_string(),
         ..Config::default()
     };
-    let fields = format!("{config:?}");
-    let limits = format!("{:?}", SpanLimits::default());
-    let fields = fields.replace(&limits, "SpanLimits::default()");
-    let fields = fields.strip_prefix("Config { ").unwrap();
-    let fields = fields.strip_suffix(" }").unwrap();
-    assert_eq!(table.join(", "), fields);
+    assert_eq!(
+        table("| field of `Config`"),
+        fields(
+            &config,
+            &[
+                (&SpanLimits::default(), "SpanLimits::default()"),
+                (&EndpointOptions::default(), "EndpointOptions::default()"),
+            ]
+        )
+    );
+    assert_eq!(
+        table("| field of `EndpointOptions`"),
+        fields(
+            &EndpointOptions::default(),
+            &[(&TlsOptions::default(), "TlsOptions::default()")]
+        )
+    );
 }

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use otlp_collector::testing::Receiver;
-use otlp_collector::{Collector, Config, InstrumentationScope, KeyValue, Refused, Span, SpanRef};
+use otlp_collector::{
+    Collector, Config, EndpointOptions, InstrumentationScope, KeyValue, Refused, Span, SpanRef,
+};
 
 fn config(receiver: &Receiver) -> Config {
     Config {
@@ -75,7 +77,10 @@ fn requests_are_split_with_what_their_scopes_take() {
     let receiver = Receiver::start().unwrap();
     let collector = Collector::new(Config {
         slab_bytes: 4096,
-        request_bytes_max: 6 * 1024,
+        endpoint_options: EndpointOptions {
+            request_bytes_max: 6 * 1024,
+            ..EndpointOptions::default()
+        },
         ..config(&receiver)
     })
     .unwrap();

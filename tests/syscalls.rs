@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use otlp_collector::testing::Receiver;
 use otlp_collector::{
-    Collector, Config, EventRef, KeyValueRef, Overflow, Recorder, Refused, SpanKind, SpanRef,
+    Collector, Config, EndpointOptions, EventRef, KeyValueRef, Overflow, Recorder, Refused,
+    SpanKind, SpanRef,
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -90,8 +91,11 @@ fn config(receiver: &Receiver, buffer_capacity: u64) -> Config {
         batch_size: 100,
         buffer_capacity: buffer_capacity as usize,
         // A dead endpoint is tried again many times while spans are recorded.
-        retry_initial_ms: 1,
-        retry_max_ms: 1,
+        endpoint_options: EndpointOptions {
+            retry_initial_ms: 1,
+            retry_max_ms: 1,
+            ..EndpointOptions::default()
+        },
         // What a dead endpoint did not take need not be waited for.
         shutdown_timeout_ms: 0,
         ..Config::default()

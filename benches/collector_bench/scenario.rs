@@ -10,8 +10,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use otlp_collector::internals::fan_out as fan_out_to;
-use otlp_collector::{Collector, Config, Ledger, Overflow, Recorder, Span, unix_nanos};
+use otlp_collector::{
+    Collector, Config, Destination, Endpoint, EndpointOptions, Ledger, Overflow, Recorder, Span,
+    unix_nanos,
+};
 use serde_json::{Value, json};
 
 use crate::hdr::{self, Distribution};
@@ -80,7 +82,10 @@ fn batched(spans: u64, batch_size: usize) -> Outcome {
     let config = Config {
         batch_size,
         // So that a request is one batch.
-        request_bytes_max: (batch_size * 209 + 512).max(70_000),
+        endpoint_options: EndpointOptions {
+            request_bytes_max: (batch_size * 209 + 512).max(70_000),
+            ..EndpointOptions::default()
+        },
         ..Config::default()
     };
     deliver(vec![receiver], config, spans, 1, None)
@@ -94,16 +99,19 @@ fn deliver(
     bytes: Option<usize>,
 ) -> Outcome {
     let cores = Collector::cores();
-    let urls: Vec<_> = (receivers.iter())
-        .map(|receiver| receiver.endpoint.clone())
-        .collect();
-    let config = Config {
-        endpoint: urls[0].clone(),
+    let destinations = receivers.iter().map(|receiver| {
+        Destination::from(Endpoint {
+            url: receiver.endpoint.clone(),
+            options: config.endpoint_options.clone(),
+        })
+    });
+    let collector = Collector::new(Config {
+        destinations: destinations.collect(),
+        endpoint_options: EndpointOptions::default(),
         network_core: cores.first().copied(),
         overflow: Overflow::Block { timeout_ms: 60_000 },
         ..config
-    };
-    let collector = fan_out_to(&config, &urls[1..])?;
+    })?;
     let share = spans / recorders as u64;
     let cpu_before = machine::cpu_time();
     let began = Instant::now();
@@ -170,7 +178,7 @@ fn watch(collector: &Collector, began: Instant, spans: u64) -> Vec<(f64, u64)> {
 fn figures(ledger: &Ledger, seconds: f64, cpu: Duration, received: &[Received]) -> Value {
     let delivered = ledger.delivered();
     let receivers_cpu: Duration = received.iter().map(|received| received.cpu).sum();
-    let mut each = ledger.endpoints.iter().zip(received);
+    let mut each = ledger.destinations.iter().zip(received);
     json!({
         "accepted": ledger.accepted,
         "delivered": delivered,

@@ -87,6 +87,7 @@ impl Report {
             "dropped": ledger.dropped(),
             "dropped_by_reason": {
                 "overflow": dropped.overflow,
+                "retries": dropped.retries,
                 "shut_down": dropped.shut_down,
             },
             "elapsed_s": self.elapsed.as_secs_f64(),
@@ -125,10 +126,11 @@ impl Report {
     }
 
     fn dropped(&self) -> DroppedSpans {
-        let endpoints = self.outcome.ledger.endpoints.iter();
-        endpoints.fold(DroppedSpans::default(), |sum, endpoint| DroppedSpans {
-            overflow: sum.overflow + endpoint.dropped.overflow,
-            shut_down: sum.shut_down + endpoint.dropped.shut_down,
+        let destinations = self.outcome.ledger.destinations.iter();
+        destinations.fold(DroppedSpans::default(), |sum, destination| DroppedSpans {
+            overflow: sum.overflow + destination.dropped.overflow,
+            retries: sum.retries + destination.dropped.retries,
+            shut_down: sum.shut_down + destination.dropped.shut_down,
         })
     }
 }
@@ -242,8 +244,9 @@ impl Report {
             "dropped",
             ledger.dropped(),
             format!(
-                "by this side: overflow {}, shut down {}",
+                "by this side: overflow {}, retries {}, shut down {}",
                 grouped(dropped.overflow),
+                grouped(dropped.retries),
                 grouped(dropped.shut_down)
             ),
         )?;

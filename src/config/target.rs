@@ -1,6 +1,7 @@
 //! An endpoint's URL, taken apart.
 
 use http::Uri;
+use http::uri::PathAndQuery;
 
 use crate::error::Error;
 
@@ -9,6 +10,8 @@ use crate::error::Error;
 pub(crate) struct Target {
     /// The full URL, for people.
     pub(crate) url: String,
+    /// Over TLS.
+    pub(crate) is_https: bool,
     /// Name or address, without the brackets of an IPv6 address.
     pub(crate) host: String,
     pub(crate) port: u16,
@@ -18,12 +21,10 @@ pub(crate) struct Target {
     pub(crate) path: String,
 }
 
-const TRACES: &str = "/v1/traces";
-
 impl Target {
-    /// Takes an OTLP base URL apart, as the OTLP exporter specification says: `/v1/traces` is
-    /// appended, no port means 80, everything else is kept.
-    pub(crate) fn parse(endpoint: &str) -> Result<Self, Error> {
+    /// Takes an OTLP base URL apart, as the OTLP exporter specification says: `traces_path` is
+    /// appended unless it is there, no port means 80 or 443, everything else is kept.
+    pub(crate) fn parse(endpoint: &str, traces_path: &str) -> Result<Self, Error> {
         let wrong = |why: &str| {
             Error::config(format!(
                 "endpoint {endpoint:?} {why}; expected something like \"http://localhost:4318\""
@@ -35,71 +36,129 @@ impl Target {
                  remove all up to the @",
             ));
         }
-        if endpoint.contains('#') {
-            return Err(wrong("has a fragment"));
-        }
-        if endpoint == "http://" {
+        if endpoint == "http://" || endpoint == "https://" {
             return Err(wrong("has no host"));
         }
-        let uri: Uri = endpoint
-            .parse()
-            .map_err(|error| wrong(&format!("is no URL ({error})")))?;
-        match uri.scheme_str() {
-            Some("http") => {}
-            Some("https") => {
-                return Err(wrong(
-                    "needs TLS, the feature `tls`, which this version does not have yet: use an \
-                     http endpoint, such as a local agent that forwards over TLS",
-                ));
-            }
-            Some(scheme) => return Err(wrong(&format!("has the unknown scheme {scheme:?}"))),
-            None => return Err(wrong("has no scheme")),
+        let mut target = Self::of_url(endpoint).map_err(|why| wrong(&why))?;
+        target.append(traces_path).map_err(|why| wrong(&why))?;
+        Ok(target)
+    }
+
+    /// Takes an absolute URL apart; the error says what is wrong with it.
+    fn of_url(url: &str) -> Result<Self, String> {
+        if url.contains('#') {
+            return Err("has a fragment".to_string());
         }
-        let authority = uri.authority().ok_or_else(|| wrong("has no host"))?;
+        let uri: Uri = url
+            .parse()
+            .map_err(|error| format!("is no URL ({error})"))?;
+        let is_https = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
+            Some(scheme) => return Err(format!("has the unknown scheme {scheme:?}")),
+            None => return Err("has no scheme".to_string()),
+        };
+        let authority = uri.authority().ok_or("has no host")?;
         let host = uri.host().unwrap_or_default();
         let host = host.trim_start_matches('[').trim_end_matches(']');
         if host.is_empty() {
-            return Err(wrong("has no host"));
+            return Err("has no host".to_string());
         }
-        let port = port(authority.as_str()).ok_or_else(|| wrong("has an invalid port"))?;
-        let path = traces_path(&uri);
-        Ok(Self {
-            url: format!("http://{authority}{path}"),
+        let default_port = if is_https { 443 } else { 80 };
+        let port = port(authority.as_str(), default_port).ok_or("has an invalid port")?;
+        let path = uri.path_and_query().map_or("/", |path| path.as_str());
+        let mut target = Self {
+            url: String::new(),
+            is_https,
             host: host.to_string(),
             port,
             authority: authority.to_string(),
-            path,
-        })
+            path: path.to_string(),
+        };
+        target.write_url();
+        Ok(target)
+    }
+
+    /// Appends to the path, before a query, unless the path ends with it.
+    fn append(&mut self, traces_path: &str) -> Result<(), String> {
+        let (base, query) = match self.path.split_once('?') {
+            Some((base, query)) => (base, format!("?{query}")),
+            None => (&*self.path, String::new()),
+        };
+        if traces_path.is_empty() {
+            return Ok(());
+        }
+        if !traces_path.starts_with('/') || PathAndQuery::try_from(traces_path).is_err() {
+            return Err(format!("cannot have the traces_path {traces_path:?}"));
+        }
+        let base = base.trim_end_matches('/');
+        let appended = if base.ends_with(traces_path) {
+            ""
+        } else {
+            traces_path
+        };
+        self.path = format!("{base}{appended}{query}");
+        self.write_url();
+        Ok(())
+    }
+
+    fn write_url(&mut self) {
+        let scheme = if self.is_https { "https" } else { "http" };
+        self.url = format!("{scheme}://{}{}", self.authority, self.path);
+    }
+
+    /// Where a redirect's `Location` leads from here (RFC 9110, 10.2.2); the error says why not.
+    pub(crate) fn redirect(&self, location: &str) -> Result<Self, String> {
+        // A fragment is for who reads the answer.
+        let location = location.split('#').next().unwrap_or_default();
+        let scheme = if self.is_https { "https" } else { "http" };
+        let url = if location.is_empty() {
+            return Err("names no place".to_string());
+        } else if location.starts_with("//") {
+            format!("{scheme}:{location}")
+        } else if location.starts_with('/') {
+            format!("{scheme}://{}{location}", self.authority)
+        } else if location.contains("://") {
+            location.to_string()
+        } else {
+            let path = self.path.split('?').next().unwrap_or_default();
+            let directory = path.rfind('/').map_or("/", |end| &path[..=end]);
+            format!("{scheme}://{}{directory}{location}", self.authority)
+        };
+        if url.contains('@') {
+            return Err("has a user name".to_string());
+        }
+        let target = Self::of_url(&url)?;
+        if self.is_https && !target.is_https {
+            return Err("leads from https to http".to_string());
+        }
+        Ok(target)
+    }
+
+    /// Whether both are on the same server, so that what is meant for one may be told the other.
+    pub(crate) fn has_origin_of(&self, other: &Self) -> bool {
+        self.is_https == other.is_https
+            && self.port == other.port
+            && self.host.eq_ignore_ascii_case(&other.host)
     }
 }
 
-/// The port after the last colon that is not inside an IPv6 address; 80 if there is none.
-fn port(authority: &str) -> Option<u16> {
+/// The port after the last colon that is not inside an IPv6 address.
+fn port(authority: &str, default: u16) -> Option<u16> {
     let after_host = authority
         .rfind(']')
         .map_or(authority, |at| &authority[at + 1..]);
     match after_host.rsplit_once(':') {
-        None => Some(80),
+        None => Some(default),
         Some((_, port)) => port.parse().ok().filter(|port| *port > 0),
-    }
-}
-
-fn traces_path(uri: &Uri) -> String {
-    let base = uri.path().trim_end_matches('/');
-    let path = if base.ends_with(TRACES) {
-        base.to_string()
-    } else {
-        format!("{base}{TRACES}")
-    };
-    match uri.query() {
-        None => path,
-        Some(query) => format!("{path}?{query}"),
     }
 }
 
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+
+    const TRACES: &str = "/v1/traces";
 
     #[test]
     fn urls_are_taken_apart() {
@@ -112,8 +171,10 @@ mod tests {
             ("http://h/otlp/", "h", 80, "/otlp/v1/traces"),
             ("http://h/v1/traces", "h", 80, "/v1/traces"),
             ("http://h/a?key=b", "h", 80, "/a/v1/traces?key=b"),
+            ("https://h", "h", 443, "/v1/traces"),
+            ("HTTPS://h:1/", "h", 1, "/v1/traces"),
         ] {
-            let target = Target::parse(endpoint).unwrap();
+            let target = Target::parse(endpoint, TRACES).unwrap();
             assert_eq!(
                 (&*target.host, target.port, &*target.path),
                 (host, port, path)
@@ -134,10 +195,9 @@ mod tests {
             ("http://h:x", "port"),
             ("http://h h", "is no URL"),
             ("ftp://h", "unknown scheme \"ftp\""),
-            ("https://h:4318", "feature `tls`"),
             ("/v1/traces", "has no scheme"),
         ] {
-            let error = Target::parse(endpoint).unwrap_err().to_string();
+            let error = Target::parse(endpoint, TRACES).unwrap_err().to_string();
             assert!(error.contains(reason), "{endpoint}: {error}");
             assert!(error.contains(&format!("{endpoint:?}")), "{error}");
         }
@@ -145,9 +205,53 @@ mod tests {
 
     #[test]
     fn a_password_is_not_shown() {
-        let error = Target::parse("http://user:secret@h")
+        let error = Target::parse("http://user:secret@h", TRACES)
             .unwrap_err()
             .to_string();
         assert!(error.contains("user name") && !error.contains("secret"));
+    }
+
+    #[test]
+    fn without_a_path_to_append_the_url_is_used_as_it_is() {
+        for (endpoint, path) in [
+            ("http://h", "/"),
+            ("http://h/", "/"),
+            ("http://h/in/?a", "/in/?a"),
+        ] {
+            assert_eq!(Target::parse(endpoint, "").unwrap().path, path);
+        }
+        let error = Target::parse("http://h", "v1").unwrap_err().to_string();
+        assert!(error.contains("traces_path \"v1\""), "{error}");
+    }
+
+    #[test]
+    fn redirects_lead_to_absolute_and_relative_places() {
+        let from = Target::parse("http://h:1/a", TRACES).unwrap();
+        for (location, url) in [
+            ("http://other/x", "http://other/x"),
+            ("https://h:1/x#part", "https://h:1/x"),
+            ("//other:2/x?y", "http://other:2/x?y"),
+            ("/x", "http://h:1/x"),
+            ("x/y", "http://h:1/a/v1/x/y"),
+        ] {
+            let to = from.redirect(location).unwrap();
+            assert_eq!(to.url, url);
+            let same = matches!(location, "/x" | "x/y");
+            assert_eq!(from.has_origin_of(&to), same, "{location}");
+        }
+        for wrong in [
+            "",
+            "#x",
+            "ftp://h",
+            "http://",
+            "http://a@h/",
+            "http://h:0/",
+            " ",
+        ] {
+            assert!(from.redirect(wrong).is_err(), "{wrong}");
+        }
+        let secure = Target::parse("https://h", TRACES).unwrap();
+        assert!(secure.redirect("http://h/").unwrap_err().contains("https"));
+        assert!(secure.redirect("//h/").unwrap().is_https);
     }
 }

@@ -8,6 +8,9 @@
 //! ```
 
 use std::io::IoSlice;
+use std::sync::Arc;
+
+use bytes::Bytes;
 
 use crate::exporter::request::Request;
 use crate::exporter::response::{Response, ResponseError, ResponseParser};
@@ -18,7 +21,7 @@ pub(crate) const PARTS_MAX: usize = 64;
 /// An open connection.
 #[derive(Default)]
 pub(crate) struct Connection {
-    request: Option<Request>,
+    outgoing: Option<Outgoing>,
     /// The part to be sent next, and how much of it was sent.
     next_part: usize,
     part_sent: usize,
@@ -27,16 +30,32 @@ pub(crate) struct Connection {
     served: u64,
 }
 
+/// A request that is on the way.
+struct Outgoing {
+    head: Bytes,
+    request: Arc<Request>,
+}
+
+impl Outgoing {
+    /// The head first, then the body's parts.
+    fn part(&self, index: usize) -> Option<&[u8]> {
+        match index.checked_sub(1) {
+            None => Some(&self.head),
+            Some(index) => self.request.part(index),
+        }
+    }
+}
+
 /// A request's end: the request itself, and the response to it.
 pub(crate) struct Exchange {
-    pub(crate) request: Request,
+    pub(crate) request: Arc<Request>,
     pub(crate) response: Response,
 }
 
 impl Connection {
     /// Nothing is on the way.
     pub(crate) fn is_idle(&self) -> bool {
-        self.request.is_none()
+        self.outgoing.is_none()
     }
 
     /// Served a request before and has answered nothing to this one: if it breaks now, then most
@@ -46,20 +65,20 @@ impl Connection {
     }
 
     /// Begins to send a request.
-    pub(crate) fn start(&mut self, request: Request) {
+    pub(crate) fn start(&mut self, head: Bytes, request: Arc<Request>) {
         debug_assert!(self.is_idle());
-        self.request = Some(request);
+        self.outgoing = Some(Outgoing { head, request });
         self.next_part = 0;
         self.part_sent = 0;
     }
 
     /// What is to be sent next: fills `slices` and tells how many.
     pub(crate) fn unsent<'a>(&'a self, slices: &mut [IoSlice<'a>; PARTS_MAX]) -> usize {
-        let Some(request) = &self.request else {
+        let Some(outgoing) = &self.outgoing else {
             return 0;
         };
         let mut skip = self.part_sent;
-        let parts = (self.next_part..).map_while(|index| request.part(index));
+        let parts = (self.next_part..).map_while(|index| outgoing.part(index));
         let mut filled = 0;
         for (slice, part) in slices.iter_mut().zip(parts) {
             *slice = IoSlice::new(&part[skip..]);
@@ -71,8 +90,10 @@ impl Connection {
 
     /// So many bytes of it were sent.
     pub(crate) fn sent(&mut self, mut bytes: usize) {
-        let Some(request) = &self.request else { return };
-        while let Some(part) = request.part(self.next_part) {
+        let Some(outgoing) = &self.outgoing else {
+            return;
+        };
+        while let Some(part) = outgoing.part(self.next_part) {
             let left = part.len() - self.part_sent;
             if bytes < left {
                 self.part_sent += bytes;
@@ -89,26 +110,41 @@ impl Connection {
         if self.is_idle() {
             return Err(ResponseError::Unexpected);
         }
-        let response = self.parser.receive(bytes)?;
+        let response = match self.parser.receive(bytes) {
+            Err(error) => Some(self.parser.salvage(error).ok_or(error)?),
+            Ok(response) => response,
+        };
         Ok(response.and_then(|response| self.finish(response)))
     }
 
     /// The other side closed the connection while a request was on the way.
     pub(crate) fn end(&mut self) -> Result<Option<Exchange>, ResponseError> {
-        let response = self.parser.end()?;
+        let response = match self.parser.end() {
+            Err(error) => self.parser.salvage(error).ok_or(error)?,
+            Ok(response) => response,
+        };
         Ok(self.finish(response))
     }
 
+    /// The connection is given up: the end of the request, if a final status is known.
+    pub(crate) fn salvage(&mut self, error: ResponseError) -> Option<Exchange> {
+        let response = self.parser.salvage(error)?;
+        self.finish(response)
+    }
+
     /// The request on the way, if the connection is given up.
-    pub(crate) fn take_request(&mut self) -> Option<Request> {
-        self.request.take()
+    pub(crate) fn take_request(&mut self) -> Option<Arc<Request>> {
+        self.outgoing.take().map(|outgoing| outgoing.request)
     }
 
     fn finish(&mut self, mut response: Response) -> Option<Exchange> {
-        let request = self.request.take()?;
-        response.keep_alive &= request.part(self.next_part).is_none();
+        let outgoing = self.outgoing.take()?;
+        response.keep_alive &= outgoing.part(self.next_part).is_none();
         self.served += 1;
-        Some(Exchange { request, response })
+        Some(Exchange {
+            request: outgoing.request,
+            response,
+        })
     }
 }
 
@@ -117,30 +153,9 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::buffer::Pool;
-    use crate::exporter::request::Part;
-    use crate::exporter::request::Queued;
-
-    fn queued(text: &[u8]) -> Queued {
-        let pool = Pool::new(1, 0, 4096, 10).unwrap();
-        let (mut writer, mut reader) = Pool::open(&pool, 0, 0).unwrap();
-        writer.write(text);
-        Queued {
-            number: 0,
-            batch: reader.take().unwrap(),
-        }
-    }
-
-    fn request() -> Request {
-        Request {
-            batches: vec![queued(b"one "), queued(b"two")],
-            parts: vec![
-                Part::Head(Bytes::from_static(b"head ")),
-                Part::Batch(0),
-                Part::Batch(1),
-            ],
-            body_bytes: 7,
-        }
+    fn start(connection: &mut Connection) {
+        let request = Request::of_texts(&["one ", "two"]);
+        connection.start(Bytes::from_static(b"head "), Arc::new(request));
     }
 
     fn unsent(connection: &Connection) -> String {
@@ -157,7 +172,7 @@ mod tests {
     fn a_request_is_sent_in_any_steps() {
         for step in 1..=12 {
             let mut connection = Connection::default();
-            connection.start(request());
+            start(&mut connection);
             let mut sent = String::new();
             while !unsent(&connection).is_empty() {
                 let rest = unsent(&connection).replace('|', "");
@@ -172,7 +187,7 @@ mod tests {
     #[test]
     fn parts_are_not_copied_together() {
         let mut connection = Connection::default();
-        connection.start(request());
+        start(&mut connection);
         assert_eq!(unsent(&connection), "head |one |two");
         connection.sent(6);
         assert_eq!(unsent(&connection), "ne |two");
@@ -181,15 +196,12 @@ mod tests {
     #[test]
     fn a_response_ends_the_request() {
         let mut connection = Connection::default();
-        connection.start(request());
+        start(&mut connection);
         connection.sent(12);
         assert!(!connection.may_be_stale());
         let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
         let exchange = connection.receive(answer).unwrap().unwrap();
-        assert_eq!(
-            (exchange.response.status, exchange.request.spans()),
-            (200, 2)
-        );
+        assert_eq!((exchange.response.status, exchange.request.spans), (200, 2));
         assert!(exchange.response.keep_alive && connection.is_idle());
         assert!(connection.may_be_stale());
     }
@@ -197,7 +209,7 @@ mod tests {
     #[test]
     fn an_early_response_ends_the_connection() {
         let mut connection = Connection::default();
-        connection.start(request());
+        start(&mut connection);
         connection.sent(7);
         let answer = b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n";
         let exchange = connection.receive(answer).unwrap().unwrap();
@@ -212,8 +224,23 @@ mod tests {
             connection.receive(b"x").err(),
             Some(ResponseError::Unexpected)
         );
-        connection.start(request());
+        start(&mut connection);
         assert_eq!(connection.end().err(), Some(ResponseError::Truncated));
+        assert!(connection.take_request().is_some());
+    }
+
+    #[test]
+    fn a_final_status_ends_the_request_though_the_response_is_broken() {
+        let mut connection = Connection::default();
+        start(&mut connection);
+        connection.sent(12);
+        let head = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n";
+        assert!(connection.receive(head).unwrap().is_none());
+        let exchange = connection.end().unwrap().unwrap();
+        assert_eq!(exchange.response.broken, Some(ResponseError::Truncated));
+
+        start(&mut connection);
+        assert!(connection.salvage(ResponseError::Late).is_none());
         assert!(connection.take_request().is_some());
     }
 }

@@ -1,97 +1,163 @@
-//! One POST: batches merged behind an HTTP head and an OTLP envelope, without copying them.
+//! One POST: batches merged behind an OTLP envelope, without copying them, and its HTTP head.
 
-use std::collections::VecDeque;
 use std::ops::Range;
 
 use bytes::Bytes;
 
 use crate::buffer::Batch;
-use crate::config::Target;
+use crate::config::{EndpointSettings, Target};
+use crate::exporter::backlog::Number;
 use crate::otlp::{Envelope, Run};
 
-/// A batch and its place among all that an endpoint was ever given.
-pub(crate) struct Queued {
-    pub(crate) number: u64,
-    pub(crate) batch: Batch,
-}
-
+/// The body of a request, for as long as it has no outcome.
 pub(crate) struct Request {
-    pub(crate) batches: Vec<Queued>,
+    /// Of its first batch.
+    pub(crate) number: Number,
+    pub(crate) batches: Vec<Batch>,
     /// What is sent, in order.
-    pub(crate) parts: Vec<Part>,
+    parts: Vec<Part>,
     pub(crate) body_bytes: usize,
+    pub(crate) spans: u64,
 }
 
 /// A piece of a request.
-pub(crate) enum Part {
-    /// HTTP head, or what stands before the spans of a scope.
+enum Part {
+    /// What stands before the spans of a scope.
     Head(Bytes),
     /// The spans of the batch at this index.
     Batch(usize),
 }
 
 impl Request {
-    /// The oldest batches of `backlog`, as many as stay within the limit.
-    pub(crate) fn merge(
-        backlog: &mut VecDeque<Queued>,
+    /// The first of `batches`, as many as stay within the limit, at least one.
+    pub(crate) fn merge<'a>(
+        number: Number,
+        batches: impl Iterator<Item = &'a Batch>,
         bytes_max: usize,
-        target: &Target,
         envelope: &Envelope,
     ) -> Self {
         let room = bytes_max.saturating_sub(envelope.resource_bytes_max());
-        let count = fitting(backlog, room, envelope);
-        let batches: Vec<_> = backlog.drain(..count).collect();
+        let batches = fitting(batches, room, envelope);
         let mut parts = Vec::with_capacity(batches.len() + 1);
         let runs = runs(&batches);
         let heads = envelope.heads(&runs.iter().map(|(run, _)| *run).collect::<Vec<_>>());
         let body_bytes = heads.iter().map(Vec::len).sum::<usize>()
             + runs.iter().map(|(run, _)| run.bytes).sum::<usize>();
-        let mut before = head(target, body_bytes).into_bytes();
-        for (envelope, (_, batches)) in heads.into_iter().zip(runs) {
-            before.extend(envelope);
-            parts.push(Part::Head(Bytes::from(std::mem::take(&mut before))));
+        for (head, (_, batches)) in heads.into_iter().zip(runs) {
+            parts.push(Part::Head(Bytes::from(head)));
             parts.extend(batches.map(Part::Batch));
         }
         Self {
+            number,
+            spans: batches.iter().map(Batch::spans).sum(),
             batches,
             parts,
             body_bytes,
         }
     }
 
-    pub(crate) fn spans(&self) -> u64 {
-        self.batches.iter().map(|queued| queued.batch.spans()).sum()
+    /// The same batches in requests within a lower limit.
+    pub(crate) fn split(&self, bytes_max: usize, envelope: &Envelope) -> Vec<Self> {
+        let mut requests = Vec::new();
+        let mut done = 0;
+        while done < self.batches.len() {
+            let number = self.number + done as u64;
+            let request = Self::merge(number, self.batches[done..].iter(), bytes_max, envelope);
+            done += request.batches.len();
+            requests.push(request);
+        }
+        requests
     }
 
-    /// What is sent, piece by piece.
+    /// The number of the batch behind its last.
+    pub(crate) fn end(&self) -> Number {
+        self.number + self.batches.len() as u64
+    }
+
+    /// Its body, piece by piece.
     pub(crate) fn part(&self, index: usize) -> Option<&[u8]> {
         self.parts.get(index).map(|part| match part {
             Part::Head(bytes) => &**bytes,
-            Part::Batch(index) => &*self.batches[*index].batch,
+            Part::Batch(index) => &*self.batches[*index],
         })
+    }
+
+    /// What goes before its body when it is sent to `target`, which is the endpoint's own or one
+    /// that it was redirected to.
+    pub(crate) fn head(&self, target: &Target, settings: &EndpointSettings) -> Bytes {
+        let version = env!("CARGO_PKG_VERSION");
+        // What the user has meant for one server is not for another.
+        let own_headers = if target.has_origin_of(&settings.target) {
+            &*settings.header_lines
+        } else {
+            ""
+        };
+        let head = format!(
+            "POST {path} HTTP/1.1\r\n\
+             Host: {authority}\r\n\
+             User-Agent: {user_agent}{name}/{version} OTel-OTLP-Exporter-Rust/{version}\r\n\
+             Content-Type: application/x-protobuf\r\n\
+             Content-Length: {body_bytes}\r\n\
+             {own_headers}\
+             \r\n",
+            path = target.path,
+            authority = target.authority,
+            user_agent = settings.user_agent,
+            name = env!("CARGO_PKG_NAME"),
+            body_bytes = self.body_bytes,
+        );
+        Bytes::from(head)
     }
 }
 
-/// How many of the oldest batches have room, at least one.
-fn fitting(backlog: &VecDeque<Queued>, room: usize, envelope: &Envelope) -> usize {
+#[cfg(test)]
+impl Request {
+    /// Each text is a batch of one span; without an envelope.
+    pub(crate) fn of_texts(texts: &[&str]) -> Self {
+        let pool = crate::buffer::Pool::new(1, 0, 4096, 100).expect("memory");
+        let (mut writer, mut reader) = crate::buffer::Pool::open(&pool, 0, 0).expect("a slab");
+        let batches: Vec<_> = (texts.iter())
+            .map(|text| {
+                writer.write(text.as_bytes());
+                reader.take().expect("a batch")
+            })
+            .collect();
+        Self {
+            number: 0,
+            parts: (0..batches.len()).map(Part::Batch).collect(),
+            body_bytes: batches.iter().map(|batch| batch.len()).sum(),
+            spans: batches.len() as u64,
+            batches,
+        }
+    }
+}
+
+/// The batches that have room, at least one if there are any.
+fn fitting<'a>(
+    batches: impl Iterator<Item = &'a Batch>,
+    room: usize,
+    envelope: &Envelope,
+) -> Vec<Batch> {
     let mut bytes = 0;
     let mut scope = None;
-    for (count, Queued { batch, .. }) in backlog.iter().enumerate() {
+    let mut fitting: Vec<Batch> = Vec::new();
+    for batch in batches {
         if scope.replace(batch.scope()) != Some(batch.scope()) {
             bytes += envelope.scope_bytes_max(batch.scope());
         }
         bytes += batch.len();
-        if count > 0 && bytes > room {
-            return count;
+        if bytes > room && !fitting.is_empty() {
+            break;
         }
+        fitting.push(batch.clone());
     }
-    backlog.len()
+    fitting
 }
 
 /// The batches by runs of the same scope.
-fn runs(batches: &[Queued]) -> Vec<(Run, Range<usize>)> {
+fn runs(batches: &[Batch]) -> Vec<(Run, Range<usize>)> {
     let mut runs: Vec<(Run, Range<usize>)> = Vec::new();
-    for (index, Queued { batch, .. }) in batches.iter().enumerate() {
+    for (index, batch) in batches.iter().enumerate() {
         match runs.last_mut() {
             Some((run, batches)) if run.scope == batch.scope() => {
                 run.bytes += batch.len();
@@ -107,19 +173,4 @@ fn runs(batches: &[Queued]) -> Vec<(Run, Range<usize>)> {
         }
     }
     runs
-}
-
-fn head(target: &Target, body_bytes: usize) -> String {
-    format!(
-        "POST {} HTTP/1.1\r\n\
-         Host: {}\r\n\
-         User-Agent: {}/{version} OTel-OTLP-Exporter-Rust/{version}\r\n\
-         Content-Type: application/x-protobuf\r\n\
-         Content-Length: {body_bytes}\r\n\
-         \r\n",
-        target.path,
-        target.authority,
-        env!("CARGO_PKG_NAME"),
-        version = env!("CARGO_PKG_VERSION"),
-    )
 }

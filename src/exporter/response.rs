@@ -11,12 +11,17 @@ const HEADERS_MAX: usize = 100;
 /// trailers.
 const RESPONSE_BYTES_MAX: usize = 16 << 20;
 
-/// A final response, complete.
+/// A final response.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) retry_after: Option<String>,
+    pub(crate) location: Option<String>,
+    pub(crate) content_type: Option<String>,
+    pub(crate) content_encoding: Option<String>,
     pub(crate) body: Vec<u8>,
+    /// What of it did not come or could not be used: the body from some point on.
+    pub(crate) broken: Option<ResponseError>,
     /// The connection can serve another request.
     pub(crate) keep_alive: bool,
 }
@@ -38,6 +43,8 @@ pub(crate) enum ResponseError {
     TooLong,
     /// The connection ended before the response did.
     Truncated,
+    /// The response was not complete in time.
+    Late,
     /// Bytes came that no request asked for.
     Unexpected,
 }
@@ -53,6 +60,7 @@ impl fmt::Display for ResponseError {
             Self::BodyTooLong => "the response body is longer than 4 MiB",
             Self::TooLong => "the response is longer than 16 MiB with all around its body",
             Self::Truncated => "the connection was closed before the response was complete",
+            Self::Late => "the response was not complete in time",
             Self::Unexpected => "a response came that no request asked for",
         })
     }
@@ -125,6 +133,15 @@ impl ResponseParser {
         }
     }
 
+    /// The connection is given up: if the head of a final response has come, then that says what
+    /// became of the request, whatever became of the body.
+    pub(crate) fn salvage(&mut self, error: ResponseError) -> Option<Response> {
+        let mut response = self.finish()?;
+        response.keep_alive = false;
+        response.broken = Some(error);
+        Some(response)
+    }
+
     fn finish(&mut self) -> Option<Response> {
         let (mut response, _) = self.current.take()?;
         self.received = 0;
@@ -158,6 +175,9 @@ impl ResponseParser {
         let body = &mut response.body;
         let mut rest = &self.input[..];
         let complete = match framing {
+            Framing::Length { left } if body.len().saturating_add(*left) > BODY_BYTES_MAX => {
+                return Err(ResponseError::BodyTooLong);
+            }
             Framing::Length { left } => {
                 move_bytes(&mut rest, left, body);
                 *left == 0
@@ -183,7 +203,11 @@ fn read_head(head: &httparse::Response<'_, '_>) -> Result<(Response, Framing), R
     let mut response = Response {
         status,
         retry_after: None,
+        location: None,
+        content_type: None,
+        content_encoding: None,
         body: Vec::new(),
+        broken: None,
         keep_alive: head.version == Some(1),
     };
     let mut framing = Framing::UntilClose;
@@ -203,6 +227,12 @@ fn read_head(head: &httparse::Response<'_, '_>) -> Result<(Response, Framing), R
             }
         } else if is("retry-after") {
             response.retry_after = Some(value.to_string());
+        } else if is("location") {
+            response.location = Some(value.to_string());
+        } else if is("content-type") {
+            response.content_type = Some(value.to_string());
+        } else if is("content-encoding") {
+            response.content_encoding = Some(value.to_string());
         }
     }
     if status < 200 || matches!(status, 204 | 304) {
@@ -212,17 +242,16 @@ fn read_head(head: &httparse::Response<'_, '_>) -> Result<(Response, Framing), R
     Ok((response, framing))
 }
 
-/// Several lengths are fine only if they agree.
+/// Several lengths are fine only if they agree. One that is too long is found with the body, so
+/// that the head still counts.
 fn content_length(value: &str, before: Framing) -> Result<Framing, ResponseError> {
-    let left = value
-        .parse()
-        .ok()
-        // `parse` would also take a sign, which HTTP does not allow.
-        .filter(|_| value.bytes().all(|byte| byte.is_ascii_digit()))
-        .ok_or(ResponseError::MalformedHead)?;
+    // `parse` would also take a sign, which HTTP does not allow.
+    if value.is_empty() || !value.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(ResponseError::MalformedHead);
+    }
+    let left = value.parse().unwrap_or(usize::MAX);
     match before {
         Framing::Length { left: other } if other != left => Err(ResponseError::MalformedHead),
-        _ if left > BODY_BYTES_MAX => Err(ResponseError::BodyTooLong),
         _ => Ok(Framing::Length { left }),
     }
 }
@@ -343,7 +372,11 @@ mod tests {
         Ok(Some(Response {
             status,
             retry_after: None,
+            location: None,
+            content_type: None,
+            content_encoding: None,
             body: body.to_vec(),
+            broken: None,
             keep_alive,
         }))
     }
@@ -409,6 +442,26 @@ mod tests {
         assert_eq!(response.retry_after.as_deref(), Some("7"));
         assert!(!response.keep_alive);
         assert_eq!(parser.end(), Err(ResponseError::Truncated));
+    }
+
+    #[test]
+    fn a_final_head_counts_whatever_becomes_of_the_body() {
+        for rest in [
+            "Content-Length: 9\r\n\r\nok",
+            "Transfer-Encoding: chunked\r\n\r\nx",
+        ] {
+            let mut parser = ResponseParser::default();
+            let head = format!("HTTP/1.1 400 No\r\nLocation: /x\r\n{rest}");
+            let _ = parser.receive(head.as_bytes());
+            let response = parser.salvage(ResponseError::Truncated).unwrap();
+            assert_eq!((response.status, response.keep_alive), (400, false));
+            assert_eq!(response.broken, Some(ResponseError::Truncated));
+            assert_eq!(response.location.as_deref(), Some("/x"));
+        }
+        let mut parser = ResponseParser::default();
+        let interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n";
+        assert_eq!(parser.receive(interim), Ok(None));
+        assert_eq!(parser.salvage(ResponseError::Late), None);
     }
 
     #[test]

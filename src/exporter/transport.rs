@@ -1,4 +1,8 @@
-//! The only socket I/O: a non-blocking stream that remembers whether it is ready.
+//! The only socket I/O: a non-blocking stream that remembers whether it is ready, under TLS if
+//! that is wanted.
+
+#[cfg(feature = "tls")]
+mod tls;
 
 use std::io::{self, IoSlice, Read};
 use std::net::SocketAddr;
@@ -7,39 +11,134 @@ use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
-/// A TCP connection, perhaps still being established.
+use crate::config::EndpointSettings;
+
+/// A connection, perhaps still being established.
 pub(crate) struct Transport {
-    stream: TcpStream,
-    readable: bool,
-    writable: bool,
+    socket: Socket,
+    layer: Layer,
+}
+
+/// What is between HTTP and the socket.
+enum Layer {
+    Plain,
+    #[cfg(feature = "tls")]
+    Tls(Box<tls::Session>),
 }
 
 impl Transport {
-    /// Begins to connect.
+    /// Begins to connect; over TLS if `server_name` is given.
     pub(crate) fn connect(
         address: SocketAddr,
+        secure: Option<&str>,
+        settings: &EndpointSettings,
         registry: &Registry,
         token: Token,
     ) -> io::Result<Self> {
+        let layer = Layer::new(secure, settings)?;
         let mut stream = TcpStream::connect(address)?;
         registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
         Ok(Self {
-            stream,
-            readable: false,
-            writable: false,
+            socket: Socket {
+                stream,
+                readable: false,
+                writable: false,
+                connected: false,
+            },
+            layer,
         })
     }
 
     /// Notes what the operating system said about the stream.
     pub(crate) fn ready(&mut self, event: &Event) {
-        self.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
-        self.writable |= event.is_writable() || event.is_write_closed() || event.is_error();
+        self.socket.ready(event);
     }
 
     /// Whether the connection stands; the error if it failed.
     pub(crate) fn is_connected(&mut self) -> io::Result<bool> {
-        if !self.writable {
+        if !self.socket.is_connected()? {
             return Ok(false);
+        }
+        match &mut self.layer {
+            Layer::Plain => Ok(true),
+            #[cfg(feature = "tls")]
+            Layer::Tls(session) => session.handshake(&mut self.socket),
+        }
+    }
+
+    /// Something may be left to read.
+    pub(crate) fn is_readable(&self) -> bool {
+        self.socket.readable
+    }
+
+    /// A write failed: what can be read now may not have been announced yet.
+    pub(crate) fn assume_readable(&mut self) {
+        self.socket.readable = true;
+    }
+
+    /// Writes what it can; `None` if nothing can be written now.
+    pub(crate) fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<Option<usize>> {
+        match &mut self.layer {
+            Layer::Plain => self.socket.write(slices),
+            #[cfg(feature = "tls")]
+            Layer::Tls(session) => session.write(&mut self.socket, slices),
+        }
+    }
+
+    /// Passes on what was written and is held back in between, as far as that can be done now.
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        match &mut self.layer {
+            Layer::Plain => Ok(()),
+            #[cfg(feature = "tls")]
+            Layer::Tls(session) => session.flush(&mut self.socket),
+        }
+    }
+
+    /// Reads what there is, 0 at the end; `None` if nothing can be read now.
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        match &mut self.layer {
+            Layer::Plain => self.socket.read(buffer),
+            #[cfg(feature = "tls")]
+            Layer::Tls(session) => session.read(&mut self.socket, buffer),
+        }
+    }
+}
+
+impl Layer {
+    #[cfg(feature = "tls")]
+    fn new(secure: Option<&str>, settings: &EndpointSettings) -> io::Result<Self> {
+        match secure {
+            None => Ok(Self::Plain),
+            Some(host) => Ok(Self::Tls(Box::new(tls::Session::new(host, settings)?))),
+        }
+    }
+
+    #[cfg(not(feature = "tls"))]
+    fn new(secure: Option<&str>, _: &EndpointSettings) -> io::Result<Self> {
+        match secure {
+            None => Ok(Self::Plain),
+            Some(_) => Err(io::Error::other("https needs the feature `tls`")),
+        }
+    }
+}
+
+/// The stream itself.
+struct Socket {
+    stream: TcpStream,
+    readable: bool,
+    writable: bool,
+    connected: bool,
+}
+
+impl Socket {
+    fn ready(&mut self, event: &Event) {
+        self.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
+        self.writable |= event.is_writable() || event.is_write_closed() || event.is_error();
+    }
+
+    fn is_connected(&mut self) -> io::Result<bool> {
+        if self.connected || !self.writable {
+            return Ok(self.connected);
         }
         if let Some(error) = self.stream.take_error()? {
             return Err(error);
@@ -47,6 +146,7 @@ impl Transport {
         match self.stream.peer_addr() {
             Ok(_) => {
                 self.stream.set_nodelay(true)?;
+                self.connected = true;
                 Ok(true)
             }
             Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
@@ -54,23 +154,11 @@ impl Transport {
         }
     }
 
-    /// Something may be left to read.
-    pub(crate) fn is_readable(&self) -> bool {
-        self.readable
-    }
-
-    /// A write failed: what can be read now may not have been announced yet.
-    pub(crate) fn assume_readable(&mut self) {
-        self.readable = true;
-    }
-
-    /// Writes what it can; `None` if nothing can be written now.
-    pub(crate) fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<Option<usize>> {
+    fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<Option<usize>> {
         attempt(&mut self.writable, || send(&self.stream, slices))
     }
 
-    /// Reads what there is, 0 at the end; `None` if nothing can be read now.
-    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         attempt(&mut self.readable, || self.stream.read(buffer))
     }
 }

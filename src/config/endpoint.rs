@@ -1,0 +1,371 @@
+//! Where spans go: destinations, their endpoints, and how requests are made to each.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::headers::header_lines;
+use crate::config::target::Target;
+use crate::config::tls::TlsOptions;
+#[cfg(feature = "tls")]
+use crate::config::tls::TlsSettings;
+use crate::config::{DAY_MS, in_range};
+use crate::error::Error;
+
+/// One place that gets every span: a receiver, or a group of receivers of which one is enough.
+///
+/// Each destination has its own place in the buffer, its own line in the
+/// [`Ledger`](crate::Ledger) and its own retries: what one of them does changes nothing for the others.
+/// One that falls behind the foremost by more than half the buffer loses its oldest spans, counted as
+/// dropped by overflow.
+///
+/// ```
+/// use otlp_collector::{Config, Destination, Endpoint, Selection};
+///
+/// let config = Config {
+///     destinations: vec![
+///         // Two agents of which one gets each span …
+///         Destination {
+///             endpoints: vec![
+///                 Endpoint::new("http://10.0.0.1:4318"),
+///                 Endpoint::new("http://10.0.0.2:4318"),
+///             ],
+///             selection: Selection::RoundRobin,
+///         },
+///         // … and an archive that gets them too.
+///         Destination::from(Endpoint::new("http://archive.internal:4318")),
+///     ],
+///     ..Config::default()
+/// };
+/// # drop(config);
+/// ```
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Destination {
+    /// Its receivers, at least one and at most 64.
+    pub endpoints: Vec<Endpoint>,
+    /// Which of several gets a request. Default [`Selection::FailOver`].
+    pub selection: Selection,
+}
+
+impl From<Endpoint> for Destination {
+    fn from(endpoint: Endpoint) -> Self {
+        Self {
+            endpoints: vec![endpoint],
+            selection: Selection::default(),
+        }
+    }
+}
+
+/// Which endpoint of a destination gets a request. Either way, what one endpoint could not take
+/// goes to the next that can.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Selection {
+    /// The first that works, in the order they are given; back to an earlier one when that works
+    /// again.
+    #[default]
+    FailOver,
+    /// All that work, in turn.
+    RoundRobin,
+}
+
+/// A receiver and how requests are made to it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Endpoint {
+    /// Its base URL, as [`Config::endpoint`](crate::Config::endpoint).
+    pub url: String,
+    /// How requests are made.
+    pub options: EndpointOptions,
+}
+
+impl Endpoint {
+    /// A receiver with the default options.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            options: EndpointOptions::default(),
+        }
+    }
+}
+
+/// How requests are made to an endpoint. Start from [`EndpointOptions::default`]:
+///
+/// ```
+/// use otlp_collector::{Config, EndpointOptions};
+///
+/// let config = Config {
+///     endpoint: "http://localhost:4318".to_string(),
+///     endpoint_options: EndpointOptions {
+///         headers: vec![("X-Tenant".to_string(), "shop".to_string())],
+///         request_timeout_ms: 3000,
+///         ..EndpointOptions::default()
+///     },
+///     ..Config::default()
+/// };
+/// # drop(config);
+/// ```
+///
+/// `Debug` shows the names of headers and not their values, which may be secrets.
+#[derive(Clone, PartialEq)]
+pub struct EndpointOptions {
+    /// What is appended to the path of the URL, unless that ends with it. Default `/v1/traces`;
+    /// empty to use the URL as it is.
+    pub traces_path: String,
+    /// More headers of every request. Default none. Those that HTTP or OTLP need are set by this
+    /// library and refused here; a `User-Agent` is put before this library's own. They are not
+    /// sent to another host, port or scheme that a redirect may name.
+    pub headers: Vec<(String, String)>,
+    /// Whom an `https` endpoint must be, and who this process is to it. Default: certified by an
+    /// authority that the system trusts; nobody.
+    pub tls: TlsOptions,
+    /// Connections at a time. Default 4, at most 64. Further ones are opened only when a request's
+    /// worth of spans waits while the others are busy.
+    pub connections_max: usize,
+    /// Largest body of a request in bytes, before compression. Default 1 MiB, at most 64 MiB
+    /// (OTLP's limit). Receivers refuse what they find too large: the OpenTelemetry Collector above
+    /// 20 MiB. After a 413, or a request that was not answered in time, smaller ones are made.
+    ///
+    /// In a small buffer it is less: all that can be on the way at a time takes half the buffer at
+    /// most.
+    pub request_bytes_max: usize,
+    /// Milliseconds to establish a connection: to resolve the name, connect to one of its
+    /// addresses, and agree on TLS. Default 5,000.
+    pub connect_timeout_ms: u64,
+    /// Milliseconds from a request's first byte to the end of its response. Default 10,000.
+    pub request_timeout_ms: u64,
+    /// Milliseconds after which an unused connection is closed. Default 45,000: receivers close
+    /// theirs after a minute.
+    pub idle_timeout_ms: u64,
+    /// Milliseconds of the first backoff after a failure. Default 100. Each next one is up to twice
+    /// as long; the wait is random between nothing and that.
+    pub retry_initial_ms: u64,
+    /// Milliseconds of the longest backoff. Default 2,000: trying costs little, and the buffer
+    /// fills in seconds.
+    pub retry_max_ms: u64,
+    /// Milliseconds from a request's first failure on in which it is sent again. Default 300,000; 0
+    /// gives up after the first failure. Spans given up are counted as dropped by
+    /// [`retries`](crate::DroppedSpans::retries). Time without any connection does not
+    /// count: what was never sent waits as long as there is room.
+    pub retry_budget_ms: u64,
+}
+
+impl Default for EndpointOptions {
+    fn default() -> Self {
+        Self {
+            traces_path: "/v1/traces".to_string(),
+            headers: Vec::new(),
+            tls: TlsOptions::default(),
+            connections_max: 4,
+            request_bytes_max: 1024 * 1024,
+            connect_timeout_ms: 5000,
+            request_timeout_ms: 10_000,
+            idle_timeout_ms: 45_000,
+            retry_initial_ms: 100,
+            retry_max_ms: 2000,
+            retry_budget_ms: 300_000,
+        }
+    }
+}
+
+impl fmt::Debug for EndpointOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // In full, so that a new field is not forgotten.
+        let Self {
+            traces_path,
+            headers,
+            tls,
+            connections_max,
+            request_bytes_max,
+            connect_timeout_ms,
+            request_timeout_ms,
+            idle_timeout_ms,
+            retry_initial_ms,
+            retry_max_ms,
+            retry_budget_ms,
+        } = self;
+        let headers: Vec<_> = headers.iter().map(|(name, _)| name).collect();
+        f.debug_struct("EndpointOptions")
+            .field("traces_path", traces_path)
+            .field("headers", &headers)
+            .field("tls", tls)
+            .field("connections_max", connections_max)
+            .field("request_bytes_max", request_bytes_max)
+            .field("connect_timeout_ms", connect_timeout_ms)
+            .field("request_timeout_ms", request_timeout_ms)
+            .field("idle_timeout_ms", idle_timeout_ms)
+            .field("retry_initial_ms", retry_initial_ms)
+            .field("retry_max_ms", retry_max_ms)
+            .field("retry_budget_ms", retry_budget_ms)
+            .finish()
+    }
+}
+
+const REQUEST_BYTES_LIMIT: usize = 64 << 20;
+const CONNECTIONS_LIMIT: usize = 64;
+const ENDPOINTS_LIMIT: usize = 64;
+const DESTINATIONS_LIMIT: usize = 64;
+
+/// A checked [`Destination`].
+pub(crate) struct DestinationSettings {
+    /// The URLs of its endpoints, for people.
+    pub(crate) name: String,
+    pub(crate) endpoints: Vec<Arc<EndpointSettings>>,
+    pub(crate) selection: Selection,
+}
+
+/// A checked [`Endpoint`].
+pub(crate) struct EndpointSettings {
+    pub(crate) target: Arc<Target>,
+    /// Complete lines of the request's head.
+    pub(crate) header_lines: String,
+    /// What goes before this library's own `User-Agent`, with a space behind it.
+    pub(crate) user_agent: String,
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<TlsSettings>,
+    pub(crate) connections_max: usize,
+    pub(crate) request_bytes_max: usize,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) request_timeout: Duration,
+    pub(crate) idle_timeout: Duration,
+    pub(crate) retry_initial: Duration,
+    pub(crate) retry_max: Duration,
+    pub(crate) retry_budget: Duration,
+}
+
+impl EndpointSettings {
+    /// Whether it can be asked over TLS.
+    pub(crate) fn can_secure(&self) -> bool {
+        #[cfg(feature = "tls")]
+        return self.tls.is_some();
+        #[cfg(not(feature = "tls"))]
+        false
+    }
+}
+
+/// The sizes that a request has to be between.
+pub(super) struct RequestBytes {
+    /// One slab with the resource's attributes.
+    pub(super) min: usize,
+    /// The whole buffer.
+    pub(super) buffer: usize,
+    pub(super) slab: usize,
+}
+
+/// Checks all destinations; the error names the first value that cannot be used.
+pub(super) fn check(
+    destinations: &[Destination],
+    bytes: &RequestBytes,
+) -> Result<Vec<DestinationSettings>, Error> {
+    let count = destinations.len();
+    in_range("the number of destinations", count, 1, DESTINATIONS_LIMIT)?;
+    (destinations.iter())
+        .map(|destination| check_destination(destination, count, bytes))
+        .collect()
+}
+
+fn check_destination(
+    destination: &Destination,
+    destinations: usize,
+    bytes: &RequestBytes,
+) -> Result<DestinationSettings, Error> {
+    let Destination {
+        endpoints,
+        selection,
+    } = destination;
+    let count = endpoints.len();
+    in_range(
+        "the number of a destination's endpoints",
+        count,
+        1,
+        ENDPOINTS_LIMIT,
+    )?;
+    let endpoints = (endpoints.iter())
+        .map(|endpoint| check_endpoint(endpoint, destinations * count, bytes).map(Arc::new))
+        .collect::<Result<Vec<_>, _>>()?;
+    let urls: Vec<_> = endpoints.iter().map(|e| e.target.url.as_str()).collect();
+    Ok(DestinationSettings {
+        name: urls.join(", "),
+        endpoints,
+        selection: *selection,
+    })
+}
+
+fn check_endpoint(
+    endpoint: &Endpoint,
+    sharing: usize,
+    bytes: &RequestBytes,
+) -> Result<EndpointSettings, Error> {
+    let options = &endpoint.options;
+    let target = Target::parse(&endpoint.url, &options.traces_path)?;
+    let is_secure = target.is_https || options.tls != TlsOptions::default();
+    if is_secure && cfg!(not(feature = "tls")) {
+        return Err(Error::config(format!(
+            "endpoint {:?} needs TLS: switch on the feature `tls` of {}",
+            endpoint.url,
+            env!("CARGO_PKG_NAME")
+        )));
+    }
+    check_times(options)?;
+    in_range(
+        "connections_max",
+        options.connections_max,
+        1,
+        CONNECTIONS_LIMIT,
+    )?;
+    let headers = header_lines(&options.headers)?;
+    Ok(EndpointSettings {
+        target: Arc::new(target),
+        header_lines: headers.lines,
+        user_agent: headers.user_agent,
+        #[cfg(feature = "tls")]
+        tls: is_secure
+            .then(|| TlsSettings::new(&options.tls))
+            .transpose()?,
+        connections_max: options.connections_max,
+        request_bytes_max: request_bytes_max(options, sharing, bytes)?,
+        connect_timeout: Duration::from_millis(options.connect_timeout_ms),
+        request_timeout: Duration::from_millis(options.request_timeout_ms),
+        idle_timeout: Duration::from_millis(options.idle_timeout_ms),
+        retry_initial: Duration::from_millis(options.retry_initial_ms),
+        retry_max: Duration::from_millis(options.retry_max_ms),
+        retry_budget: Duration::from_millis(options.retry_budget_ms),
+    })
+}
+
+/// What is on the way must leave room in the buffer, for this endpoint and those it shares it with.
+fn request_bytes_max(
+    options: &EndpointOptions,
+    sharing: usize,
+    bytes: &RequestBytes,
+) -> Result<usize, Error> {
+    let max = options.request_bytes_max;
+    in_range("request_bytes_max", max, 1, REQUEST_BYTES_LIMIT)?;
+    if max < bytes.min {
+        return Err(Error::config(format!(
+            "request_bytes_max is {max}, but one slab with the resource's attributes takes {}: \
+             raise it or lower slab_bytes ({})",
+            bytes.min, bytes.slab
+        )));
+    }
+    let share = bytes.buffer / 2 / (sharing * options.connections_max);
+    Ok(max.min(share).max(bytes.min))
+}
+
+fn check_times(options: &EndpointOptions) -> Result<(), Error> {
+    for (name, value) in [
+        ("connect_timeout_ms", options.connect_timeout_ms),
+        ("request_timeout_ms", options.request_timeout_ms),
+        ("idle_timeout_ms", options.idle_timeout_ms),
+        ("retry_initial_ms", options.retry_initial_ms),
+        ("retry_max_ms", options.retry_max_ms),
+    ] {
+        in_range(name, value, 1, DAY_MS)?;
+    }
+    in_range("retry_budget_ms", options.retry_budget_ms, 0, DAY_MS)?;
+    if options.retry_initial_ms > options.retry_max_ms {
+        return Err(Error::config(format!(
+            "retry_initial_ms is {}, more than retry_max_ms ({}): lower it or raise retry_max_ms",
+            options.retry_initial_ms, options.retry_max_ms
+        )));
+    }
+    Ok(())
+}

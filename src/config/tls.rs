@@ -1,0 +1,164 @@
+//! TLS of an endpoint: whom to trust, and who to be.
+
+use std::path::PathBuf;
+
+/// How an `https` endpoint is recognized, and how it recognizes this process. Needs the feature
+/// `tls`, and so does `https`.
+///
+/// TLS 1.2 and 1.3, by [rustls](https://docs.rs/rustls): with the process's default
+/// `CryptoProvider` if one was installed, otherwise with *ring*. Files are PEM and are read once,
+/// by [`Collector::new`](crate::Collector::new).
+///
+/// ```
+/// use otlp_collector::{Config, EndpointOptions, TlsOptions};
+///
+/// let config = Config {
+///     endpoint: "https://otlp.example.com".to_string(),
+///     endpoint_options: EndpointOptions {
+///         tls: TlsOptions {
+///             ca_file: Some("/etc/shop/ca.pem".into()),
+///             ..TlsOptions::default()
+///         },
+///         ..EndpointOptions::default()
+///     },
+///     ..Config::default()
+/// };
+/// # drop(config);
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsOptions {
+    /// Certificates of the authorities that are trusted. Default none: those the system trusts, or
+    /// what the environment variables `SSL_CERT_FILE` and `SSL_CERT_DIR` name instead.
+    pub ca_file: Option<PathBuf>,
+    /// This process's own certificate, and those between it and an authority. Default none. Goes
+    /// together with `client_key_file`.
+    pub client_certificate_file: Option<PathBuf>,
+    /// The key of that certificate: PKCS#8, PKCS#1 or SEC1.
+    pub client_key_file: Option<PathBuf>,
+    /// The name that the server's certificate must be for. Default none: the URL's host.
+    pub server_name: Option<String>,
+}
+
+#[cfg(feature = "tls")]
+pub(crate) use self::secure::TlsSettings;
+
+#[cfg(feature = "tls")]
+mod secure {
+    use std::fmt;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use rustls::crypto::CryptoProvider;
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+    use rustls::{ClientConfig, RootCertStore};
+
+    use super::TlsOptions;
+    use crate::error::Error;
+
+    /// Checked [`TlsOptions`].
+    pub(crate) struct TlsSettings {
+        pub(crate) client: Arc<ClientConfig>,
+        pub(crate) server_name: Option<ServerName<'static>>,
+    }
+
+    impl TlsSettings {
+        /// Reads all files.
+        pub(crate) fn new(options: &TlsOptions) -> Result<Self, Error> {
+            let provider = CryptoProvider::get_default()
+                .cloned()
+                .unwrap_or_else(|| Arc::new(rustls::crypto::ring::default_provider()));
+            let builder = ClientConfig::builder_with_provider(provider)
+                .with_safe_default_protocol_versions()
+                .map_err(|error| failed("the versions of TLS", error))?
+                .with_root_certificates(roots(options)?);
+            let mut client = match identity(options)? {
+                None => builder.with_no_client_auth(),
+                Some((chain, key)) => {
+                    builder.with_client_auth_cert(chain, key).map_err(|error| {
+                        failed("client_certificate_file and client_key_file", error)
+                    })?
+                }
+            };
+            client.alpn_protocols = vec![b"http/1.1".to_vec()];
+            let server_name = (options.server_name.clone())
+                .map(|name| {
+                    ServerName::try_from(name).map_err(|error| failed("server_name", error))
+                })
+                .transpose()?;
+            Ok(Self {
+                client: Arc::new(client),
+                server_name,
+            })
+        }
+    }
+
+    /// The authorities that are trusted.
+    fn roots(options: &TlsOptions) -> Result<RootCertStore, Error> {
+        let mut roots = RootCertStore::empty();
+        if let Some(file) = &options.ca_file {
+            for certificate in certificates("ca_file", file)? {
+                roots
+                    .add(certificate)
+                    .map_err(|error| unusable("ca_file", file, error))?;
+            }
+            return Ok(roots);
+        }
+        let found = rustls_native_certs::load_native_certs();
+        // Some systems have some that are no valid certificates.
+        roots.add_parsable_certificates(found.certs);
+        if roots.is_empty() {
+            let errors: Vec<_> = found.errors.iter().map(ToString::to_string).collect();
+            return Err(Error::config(format!(
+                "no trusted authorities were found on this system ({}): install them, set \
+                 SSL_CERT_FILE, or give ca_file",
+                errors.join(", ")
+            )));
+        }
+        Ok(roots)
+    }
+
+    type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+    /// The process's own certificate and key.
+    fn identity(options: &TlsOptions) -> Result<Option<Identity>, Error> {
+        let (certificate, key) = match (&options.client_certificate_file, &options.client_key_file)
+        {
+            (None, None) => return Ok(None),
+            (Some(certificate), Some(key)) => (certificate, key),
+            (Some(_), None) => {
+                return Err(Error::config(
+                    "client_certificate_file is given without client_key_file: give both or none",
+                ));
+            }
+            (None, Some(_)) => {
+                return Err(Error::config(
+                    "client_key_file is given without client_certificate_file: give both or none",
+                ));
+            }
+        };
+        let chain = certificates("client_certificate_file", certificate)?;
+        let key = PrivateKeyDer::from_pem_file(key)
+            .map_err(|error| unusable("client_key_file", key, error))?;
+        Ok(Some((chain, key)))
+    }
+
+    /// All certificates of a file, at least one.
+    fn certificates(field: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+        let certificates = CertificateDer::pem_file_iter(file)
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+            .map_err(|error| unusable(field, file, error))?;
+        if certificates.is_empty() {
+            return Err(unusable(field, file, "it has no certificate in PEM"));
+        }
+        Ok(certificates)
+    }
+
+    fn unusable(field: &str, file: &Path, why: impl fmt::Display) -> Error {
+        failed(&format!("{field} {file:?}"), why)
+    }
+
+    fn failed(what: &str, why: impl fmt::Display) -> Error {
+        Error::config(format!("{what} cannot be used for TLS: {why}"))
+    }
+}

@@ -1,0 +1,140 @@
+//! The batches that were taken from the recorders and that not all destinations have sent.
+//!
+//! They stand here once for all destinations; each of those only has a place in the row. So one
+//! that is behind costs nothing but the slabs of what it has not sent.
+//!
+//! ```text
+//!     first                    place of B          place of A   end
+//!       │ let go of when all     │                   │           │
+//!       ▼ places are behind it   ▼                   ▼           ▼
+//!       [ batch │ batch │ batch │ batch │ … │ batch │ batch │ … ]
+//! ```
+
+use std::collections::VecDeque;
+
+use crate::buffer::Batch;
+
+/// A batch's place among all that were ever taken.
+pub(crate) type Number = u64;
+
+/// The share of a slab that is counted as 1.
+const SLAB: u64 = 1 << 20;
+
+pub(crate) struct Backlog {
+    batches: VecDeque<Queued>,
+    first: Number,
+    /// The weight of all batches that were ever taken.
+    weight: u64,
+    room_per_slab: u64,
+    spans_per_slab: u64,
+}
+
+struct Queued {
+    batch: Batch,
+    /// The weight of all batches before it.
+    weight: u64,
+}
+
+impl Backlog {
+    pub(crate) fn new(room_per_slab: usize, spans_per_slab: u32) -> Self {
+        Self {
+            batches: VecDeque::new(),
+            first: 0,
+            weight: 0,
+            room_per_slab: room_per_slab as u64,
+            spans_per_slab: u64::from(spans_per_slab),
+        }
+    }
+
+    pub(crate) fn push(&mut self, batch: Batch) {
+        let weight = self.weight;
+        self.weight += self.share_of_slab(&batch);
+        self.batches.push_back(Queued { batch, weight });
+    }
+
+    /// A slab is full when it has no more bytes or when it has all the spans it can have.
+    fn share_of_slab(&self, batch: &Batch) -> u64 {
+        let bytes = batch.len() as u64 * SLAB / self.room_per_slab;
+        let spans = batch.spans() * SLAB / self.spans_per_slab;
+        bytes.max(spans)
+    }
+
+    /// The number that the next batch will have.
+    pub(crate) fn end(&self) -> Number {
+        self.first + self.batches.len() as u64
+    }
+
+    /// The batches from this number on.
+    pub(crate) fn from(&self, number: Number) -> impl Iterator<Item = &Batch> {
+        self.batches
+            .range(self.index(number)..)
+            .map(|queued| &queued.batch)
+    }
+
+    /// How much the batches before this number took of the buffer: a measure of distance.
+    pub(crate) fn weight_before(&self, number: Number) -> u64 {
+        let queued = self.batches.get(self.index(number));
+        queued.map_or(self.weight, |queued| queued.weight)
+    }
+
+    /// About how many bytes there are from this number on.
+    pub(crate) fn bytes_from(&self, number: Number) -> u64 {
+        (self.weight - self.weight_before(number)) * self.room_per_slab / SLAB
+    }
+
+    /// A distance of so many slabs.
+    pub(crate) fn weight_of(slabs: usize) -> u64 {
+        slabs as u64 * SLAB
+    }
+
+    /// Lets go of the batches before this number.
+    pub(crate) fn release(&mut self, before: Number) {
+        let count = self.index(before);
+        self.batches.drain(..count);
+        self.first += count as u64;
+    }
+
+    fn index(&self, number: Number) -> usize {
+        debug_assert!(
+            (self.first..=self.end()).contains(&number),
+            "{number} is not here"
+        );
+        let index = number.saturating_sub(self.first) as usize;
+        index.min(self.batches.len())
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::buffer::Pool;
+
+    #[test]
+    fn numbers_last_and_weights_are_shares_of_slabs() {
+        let pool = Pool::new(2, 0, 4096, 4).unwrap();
+        let mut backlog = Backlog::new(pool.room_per_slab(), 4);
+        let (mut writer, mut reader) = Pool::open(&pool, 0, 0).unwrap();
+        for span in [&b"one"[..], b"two"] {
+            writer.write(span);
+            backlog.push(reader.take().unwrap());
+        }
+        let (mut long, mut long_reader) = Pool::open(&pool, 0, 0).unwrap();
+        long.commit(pool.room_per_slab());
+        backlog.push(long_reader.take().unwrap());
+
+        assert_eq!((backlog.end(), backlog.from(1).count()), (3, 2));
+        assert_eq!(&**backlog.from(1).next().unwrap(), b"two");
+        let weights = [0, 1, 2, 3].map(|number| backlog.weight_before(number));
+        let slab = Backlog::weight_of(1);
+        assert_eq!(weights, [0, slab / 4, slab / 2, slab / 2 + slab]);
+
+        drop((writer, reader, long, long_reader));
+        assert_eq!(pool.slabs_left(), 0);
+        backlog.release(2);
+        assert_eq!((backlog.end(), backlog.from(2).count()), (3, 1));
+        assert_eq!((backlog.weight_before(2), pool.slabs_left()), (slab / 2, 1));
+        backlog.release(3);
+        assert_eq!((backlog.end(), pool.slabs_left()), (3, 2));
+        assert_eq!(backlog.weight_before(3), slab / 2 + slab);
+    }
+}

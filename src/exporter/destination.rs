@@ -1,0 +1,328 @@
+//! One destination: its place in the backlog, its requests without outcome, its side of the
+//! ledger, and the choice among its endpoints.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::clock::unix_nanos;
+use crate::config::Selection;
+use crate::exporter::backlog::{Backlog, Number};
+use crate::exporter::endpoint::{Context, Done, Endpoint, Offer, Outcome};
+use crate::exporter::request::Request;
+use crate::otlp::{Fields, span_end_time};
+use crate::stats::{DestinationCounters, NetworkStats};
+
+pub(crate) struct Destination {
+    endpoints: Vec<Endpoint>,
+    selection: Selection,
+    /// The endpoint whose turn it is.
+    next: usize,
+    counters: Arc<DestinationCounters>,
+    /// The first batch that is in no request yet.
+    place: Number,
+    /// Requests without outcome, oldest first.
+    requests: VecDeque<Pending>,
+    done: Vec<Done>,
+}
+
+/// A request without outcome. It stands here also while an endpoint has it, so that whatever
+/// becomes of that, nothing is lost.
+struct Pending {
+    request: Arc<Request>,
+    /// How far it is from the beginning, as the backlog measures.
+    weight: u64,
+    on_the_way: bool,
+    failing_since: Option<Instant>,
+}
+
+impl Destination {
+    pub(crate) fn new(
+        endpoints: Vec<Endpoint>,
+        selection: Selection,
+        counters: Arc<DestinationCounters>,
+    ) -> Self {
+        Self {
+            endpoints,
+            selection,
+            next: 0,
+            counters,
+            place: 0,
+            requests: VecDeque::new(),
+            done: Vec::new(),
+        }
+    }
+
+    // ---- What the network thread asks ----
+
+    /// It has begun to send all it was given and could send more at once.
+    pub(crate) fn wants_batches(&self, backlog: &Backlog, now: Instant) -> bool {
+        !self.has_waiting(backlog) && self.endpoints.iter().any(|e| e.has_room(now))
+    }
+
+    /// The first batch that is in no request yet.
+    pub(crate) fn place(&self) -> Number {
+        self.place
+    }
+
+    /// The oldest batch without an outcome: all before it are settled.
+    pub(crate) fn oldest(&self) -> Number {
+        let oldest = self.requests.front();
+        oldest.map_or(self.place, |pending| pending.request.number)
+    }
+
+    /// How far the oldest that is not on the way is from the beginning.
+    pub(crate) fn weight_before(&self, backlog: &Backlog) -> u64 {
+        let waiting = self.requests.iter().find(|pending| !pending.on_the_way);
+        waiting.map_or_else(
+            || backlog.weight_before(self.place),
+            |pending| pending.weight,
+        )
+    }
+
+    /// When it wants to be advanced even if nothing happens.
+    pub(crate) fn deadline(&self, now: Instant) -> Option<Instant> {
+        self.endpoints.iter().filter_map(|e| e.deadline(now)).min()
+    }
+
+    fn has_waiting(&self, backlog: &Backlog) -> bool {
+        self.place < backlog.end() || self.requests.iter().any(|pending| !pending.on_the_way)
+    }
+
+    // ---- What the network thread does to it ----
+
+    pub(crate) fn endpoint(&mut self, index: usize) -> &mut Endpoint {
+        &mut self.endpoints[index]
+    }
+
+    pub(crate) fn hurry(&mut self) {
+        self.endpoints.iter_mut().for_each(Endpoint::hurry);
+    }
+
+    /// Drops the oldest that is not on the way; false if there is nothing.
+    pub(crate) fn drop_oldest(&mut self, backlog: &Backlog) -> bool {
+        let waiting = self.requests.iter().position(|pending| !pending.on_the_way);
+        let spans = if let Some(pending) = waiting.and_then(|at| self.requests.remove(at)) {
+            pending.request.spans
+        } else if let Some(batch) = backlog.from(self.place).next() {
+            self.place += 1;
+            batch.spans()
+        } else {
+            return false;
+        };
+        self.counters.dropped_overflow.add(spans);
+        true
+    }
+
+    /// Gives up all that has no outcome yet.
+    pub(crate) fn give_up(&mut self, backlog: &Backlog) {
+        self.endpoints.iter_mut().for_each(Endpoint::close);
+        let requests = self.requests.drain(..).map(|pending| pending.request.spans);
+        let batches = backlog.from(self.place).map(|batch| batch.spans());
+        let spans = requests.chain(batches).sum();
+        self.place = backlog.end();
+        self.count_on_the_way();
+        self.counters.dropped_shut_down.add(spans);
+    }
+
+    /// Takes everything back after something went wrong that should not.
+    pub(crate) fn recover(&mut self, now: Instant) {
+        self.done.clear();
+        for endpoint in &mut self.endpoints {
+            endpoint.recover(now);
+        }
+        for pending in &mut self.requests {
+            pending.on_the_way = false;
+        }
+        self.count_on_the_way();
+    }
+
+    /// Does all that can be done without waiting.
+    pub(crate) fn advance(&mut self, backlog: &Backlog, context: &mut Context<'_>) {
+        loop {
+            for endpoint in &mut self.endpoints {
+                endpoint.advance(context, &mut self.done);
+            }
+            for done in std::mem::take(&mut self.done) {
+                self.settle(&done, context);
+            }
+            if !self.send(backlog, context) {
+                return;
+            }
+        }
+    }
+
+    // ---- Sending ----
+
+    /// Gives the next request to an endpoint; false if there is none, or none that takes it now.
+    fn send(&mut self, backlog: &Backlog, context: &mut Context<'_>) -> bool {
+        if !self.has_waiting(backlog) {
+            return false;
+        }
+        let count = self.endpoints.len();
+        let first = match self.selection {
+            Selection::FailOver => 0,
+            Selection::RoundRobin => self.next,
+        };
+        for index in (0..count).map(|turn| (first + turn) % count) {
+            let much = self.has_much(index, backlog);
+            let endpoint = &mut self.endpoints[index];
+            let offer = endpoint.offer(much, context);
+            if let Offer::Ready(link) = offer {
+                let bytes_max = endpoint.request_bytes_max();
+                let request = self.next_request(backlog, bytes_max, context);
+                self.endpoints[index].start(link, request, context.now);
+                self.next = (index + 1) % count;
+                return true;
+            }
+            if self.selection == Selection::FailOver && self.is_worth_waiting_for(index, &offer) {
+                return false;
+            }
+        }
+        false
+    }
+
+    /// As long as nothing is wrong with an endpoint it is not passed over.
+    fn is_worth_waiting_for(&self, index: usize, offer: &Offer) -> bool {
+        matches!(offer, Offer::Opening | Offer::Busy) && !self.endpoints[index].has_failed()
+    }
+
+    /// So much waits that a further connection is worth its while.
+    fn has_much(&self, endpoint: usize, backlog: &Backlog) -> bool {
+        let waiting = backlog.bytes_from(self.place);
+        waiting >= self.endpoints[endpoint].request_bytes_max() as u64
+            || self.requests.iter().any(|pending| !pending.on_the_way)
+    }
+
+    /// The oldest that waits, as a request within the limit.
+    fn next_request(
+        &mut self,
+        backlog: &Backlog,
+        bytes_max: usize,
+        context: &Context<'_>,
+    ) -> Arc<Request> {
+        let waiting = self.requests.iter().position(|pending| !pending.on_the_way);
+        let index = waiting.unwrap_or_else(|| {
+            let batches = backlog.from(self.place);
+            let request = Request::merge(self.place, batches, bytes_max, context.envelope);
+            let weight = backlog.weight_before(self.place);
+            self.place = request.end();
+            self.requests.push_back(Pending {
+                request: Arc::new(request),
+                weight,
+                on_the_way: false,
+                failing_since: None,
+            });
+            self.requests.len() - 1
+        });
+        self.split(index, bytes_max, context);
+        let pending = &mut self.requests[index];
+        pending.on_the_way = true;
+        let request = Arc::clone(&pending.request);
+        self.count_on_the_way();
+        request
+    }
+
+    /// Makes several requests of one that is larger than the limit.
+    fn split(&mut self, index: usize, bytes_max: usize, context: &Context<'_>) {
+        let Pending {
+            request,
+            weight,
+            failing_since,
+            ..
+        } = &self.requests[index];
+        if request.body_bytes <= bytes_max || request.batches.len() == 1 {
+            return;
+        }
+        let (weight, failing_since) = (*weight, *failing_since);
+        let parts = request.split(bytes_max, context.envelope);
+        self.requests.remove(index);
+        for (offset, request) in parts.into_iter().enumerate() {
+            let pending = Pending {
+                request: Arc::new(request),
+                weight,
+                on_the_way: false,
+                failing_since,
+            };
+            self.requests.insert(index + offset, pending);
+        }
+    }
+
+    // ---- Outcomes ----
+
+    fn settle(&mut self, done: &Done, context: &mut Context<'_>) {
+        let number = done.request.number;
+        let found = (self.requests.iter()).position(|pending| pending.request.number == number);
+        let Some(index) = found else {
+            debug_assert!(false, "the request {number} is not known");
+            return;
+        };
+        let spans = done.request.spans;
+        match done.outcome {
+            Outcome::Accepted { rejected } => {
+                record_success(&done.request, context.stats);
+                self.end(index);
+                self.counters.rejected.add(rejected);
+                self.counters.delivered.add(spans - rejected);
+            }
+            Outcome::Rejected => {
+                self.end(index);
+                self.counters.rejected.add(spans);
+            }
+            Outcome::Failed | Outcome::TooSlow { .. }
+                if self.is_hopeless(index, done, context.now) =>
+            {
+                self.end(index);
+                self.counters.dropped_retries.add(spans);
+            }
+            Outcome::Again | Outcome::Failed => self.put_back(index, context),
+            Outcome::TooSlow { bytes_max } => {
+                self.put_back(index, context);
+                self.split(index, bytes_max, context);
+            }
+        }
+    }
+
+    /// The request has failed for as long as it may.
+    fn is_hopeless(&mut self, index: usize, done: &Done, now: Instant) -> bool {
+        let since = *self.requests[index].failing_since.get_or_insert(now);
+        now.saturating_duration_since(since) >= done.retry_budget
+    }
+
+    /// The request has an outcome, which is counted afterwards: the ledger must not count a span
+    /// twice.
+    fn end(&mut self, index: usize) {
+        self.requests.remove(index);
+        self.count_on_the_way();
+    }
+
+    fn put_back(&mut self, index: usize, context: &mut Context<'_>) {
+        context.stats.retries += 1;
+        self.requests[index].on_the_way = false;
+        self.count_on_the_way();
+    }
+
+    fn count_on_the_way(&self) {
+        let on_the_way = self.requests.iter().filter(|pending| pending.on_the_way);
+        let spans = on_the_way.map(|pending| pending.request.spans).sum();
+        self.counters.in_flight.set(spans);
+    }
+}
+
+/// Notes that the request was acknowledged now, and how long ago the spans of one of its batches
+/// ended: of another one each time, since the walk costs some nanoseconds for each span.
+fn record_success(request: &Request, stats: &mut NetworkStats) {
+    let now = unix_nanos();
+    stats.last_success_time = now;
+    let batches = request.batches.len() as u64;
+    let Some(turn) = stats.requests.checked_rem(batches) else {
+        return;
+    };
+    for span in Fields::new(&request.batches[turn as usize]).map_while(Result::ok) {
+        let end_time = span.bytes().map_or(0, span_end_time);
+        if end_time > 0 {
+            let us = now.saturating_sub(end_time) / 1000;
+            stats.delivery_us.saturating_record(us);
+        }
+    }
+}

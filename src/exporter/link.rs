@@ -1,0 +1,478 @@
+//! The life of one connection to an endpoint, from a name to the responses that come over it.
+//!
+//! ```text
+//!  Down ──▶ Resolving ──▶ Connecting ──▶ Up: request, response, request, …
+//!   ▲            │             │          │
+//!   └────────────┴─────────────┴──────────┘
+//! ```
+//!
+//! It makes no decisions: what happened is told as an [`Event`], and the endpoint draws the
+//! conclusions.
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::TryRecvError;
+use mio::{Registry, Token};
+
+use crate::config::{EndpointSettings, Target};
+use crate::exporter::connection::{Connection, Exchange, PARTS_MAX};
+use crate::exporter::request::Request;
+use crate::exporter::resolve::{self, Resolver};
+use crate::exporter::response::ResponseError;
+use crate::exporter::transport::Transport;
+
+/// Reads of one turn: with the buffer's size half a megabyte.
+const READS_MAX: u32 = 64;
+/// An address that does not answer gets this long at least before the next is tried.
+const ADDRESS_TIMEOUT_MIN: Duration = Duration::from_millis(100);
+
+pub(crate) struct Link {
+    token: Token,
+    settings: Arc<EndpointSettings>,
+    /// Where it leads.
+    target: Arc<Target>,
+    /// A request that follows a redirect: it is sent once the connection stands.
+    carried: Option<Arc<Request>>,
+    /// How often that was redirected.
+    redirects: u32,
+    state: State,
+}
+
+enum State {
+    Down,
+    Resolving {
+        answer: resolve::Answer,
+        deadline: Instant,
+    },
+    Connecting {
+        transport: Transport,
+        /// To be tried if this one fails, the next one last.
+        others: Vec<SocketAddr>,
+        /// Of this address.
+        next_at: Instant,
+        /// Of all.
+        deadline: Instant,
+    },
+    Up {
+        transport: Transport,
+        connection: Connection,
+        /// Of the request on the way, or of being idle.
+        deadline: Instant,
+    },
+}
+
+/// What happened on a link.
+pub(crate) enum Event {
+    Connected,
+    Answered(Exchange),
+    /// There is no connection any more, or none could be made.
+    Lost(Loss),
+}
+
+pub(crate) struct Loss {
+    /// What was on the way.
+    pub(crate) request: Option<Arc<Request>>,
+    pub(crate) why: Why,
+    /// In words.
+    pub(crate) reason: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// No connection could be made.
+    Unreachable,
+    /// It broke, and served requests before: most likely it was closed while it was idle.
+    Stale,
+    Broken,
+    TimedOut,
+}
+
+impl Link {
+    pub(crate) fn new(token: Token, settings: &Arc<EndpointSettings>) -> Self {
+        Self {
+            token,
+            target: Arc::clone(&settings.target),
+            settings: Arc::clone(settings),
+            carried: None,
+            redirects: 0,
+            state: State::Down,
+        }
+    }
+
+    // ---- What it can do now ----
+
+    /// The connection stands and nothing is on the way.
+    pub(crate) fn is_ready(&self) -> bool {
+        matches!(&self.state, State::Up { connection, .. } if connection.is_idle())
+    }
+
+    pub(crate) fn is_down(&self) -> bool {
+        matches!(self.state, State::Down)
+    }
+
+    pub(crate) fn is_opening(&self) -> bool {
+        matches!(
+            self.state,
+            State::Resolving { .. } | State::Connecting { .. }
+        )
+    }
+
+    /// When it wants to be advanced even if nothing happens.
+    pub(crate) fn deadline(&self, now: Instant) -> Option<Instant> {
+        match &self.state {
+            State::Down => None,
+            State::Resolving { deadline, .. } => Some(*deadline),
+            State::Connecting { next_at, .. } => Some(*next_at),
+            State::Up { transport, .. } if transport.is_readable() => Some(now),
+            State::Up { deadline, .. } => Some(*deadline),
+        }
+    }
+
+    // ---- What is done to it ----
+
+    /// Begins to connect.
+    pub(crate) fn open(
+        &mut self,
+        resolver: &Resolver,
+        now: Instant,
+        registry: &Registry,
+    ) -> Option<Event> {
+        let deadline = now + self.settings.connect_timeout;
+        let Target { host, port, .. } = &*self.target;
+        if let Some(address) = resolve::literal(host, *port) {
+            return self.connect(vec![address], deadline, None, now, registry);
+        }
+        match resolver.ask(host, *port) {
+            Ok(answer) => self.state = State::Resolving { answer, deadline },
+            Err(error) => return Some(self.unresolved(&error)),
+        }
+        None
+    }
+
+    /// Begins to send a request over the connection, which is ready.
+    pub(crate) fn start(&mut self, request: Arc<Request>, now: Instant) {
+        let head = request.head(&self.target, &self.settings);
+        if let State::Up {
+            connection,
+            deadline,
+            ..
+        } = &mut self.state
+        {
+            connection.start(head, request);
+            *deadline = now + self.settings.request_timeout;
+        }
+    }
+
+    /// Sends a request to where it was redirected, on a new connection to there.
+    pub(crate) fn follow(
+        &mut self,
+        target: Arc<Target>,
+        request: Arc<Request>,
+        resolver: &Resolver,
+        now: Instant,
+        registry: &Registry,
+    ) -> Option<Event> {
+        self.target = target;
+        self.redirects += 1;
+        self.carried = Some(request);
+        self.open(resolver, now, registry)
+    }
+
+    pub(crate) fn target(&self) -> &Arc<Target> {
+        &self.target
+    }
+
+    /// How often the request that it last carried was redirected in a row.
+    pub(crate) fn redirects(&self) -> u32 {
+        self.redirects
+    }
+
+    /// Closes the connection and leads to the endpoint's own place again.
+    pub(crate) fn close(&mut self, target: &Arc<Target>) {
+        self.state = State::Down;
+        self.carried = None;
+        self.redirects = 0;
+        self.target = Arc::clone(target);
+    }
+
+    pub(crate) fn ready(&mut self, event: &mio::event::Event) {
+        match &mut self.state {
+            State::Connecting { transport, .. } | State::Up { transport, .. } => {
+                transport.ready(event);
+            }
+            State::Down | State::Resolving { .. } => {}
+        }
+    }
+
+    /// Does what can be done without waiting, until something happens.
+    pub(crate) fn advance(&mut self, now: Instant, registry: &Registry) -> Option<Event> {
+        match &self.state {
+            State::Down => None,
+            State::Resolving { .. } => self.resolved(now, registry),
+            State::Connecting { .. } => self.connected(now, registry),
+            State::Up { .. } => self.exchange(now),
+        }
+    }
+
+    // ---- Getting connected ----
+
+    fn resolved(&mut self, now: Instant, registry: &Registry) -> Option<Event> {
+        let State::Resolving { answer, deadline } = &self.state else {
+            return None;
+        };
+        let deadline = *deadline;
+        match answer.try_recv() {
+            Err(TryRecvError::Empty) if now < deadline => None,
+            Err(TryRecvError::Empty) => Some(self.unresolved(&io::ErrorKind::TimedOut.into())),
+            Err(lost) => Some(self.unresolved(&io::Error::other(lost))),
+            Ok(Err(error)) => Some(self.unresolved(&error)),
+            Ok(Ok(mut addresses)) => {
+                addresses.reverse();
+                self.connect(addresses, deadline, None, now, registry)
+            }
+        }
+    }
+
+    /// Tries the addresses from the last to the first.
+    fn connect(
+        &mut self,
+        mut addresses: Vec<SocketAddr>,
+        deadline: Instant,
+        mut error: Option<io::Error>,
+        now: Instant,
+        registry: &Registry,
+    ) -> Option<Event> {
+        let settings = &self.settings;
+        let secure = self.target.is_https.then_some(&*self.target.host);
+        while let Some(address) = addresses.pop().filter(|_| now < deadline) {
+            match Transport::connect(address, secure, settings, registry, self.token) {
+                Ok(transport) => {
+                    let left = deadline - now;
+                    let share = left / (addresses.len() as u32 + 1);
+                    self.state = State::Connecting {
+                        transport,
+                        others: addresses,
+                        next_at: now + share.max(ADDRESS_TIMEOUT_MIN.min(left)),
+                        deadline,
+                    };
+                    return self.advance(now, registry);
+                }
+                Err(failed) => error = Some(failed),
+            }
+        }
+        let reason = error.map_or("the name has no address".to_string(), |e| e.to_string());
+        Some(self.lost(Why::Unreachable, format!("cannot connect: {reason}")))
+    }
+
+    fn connected(&mut self, now: Instant, registry: &Registry) -> Option<Event> {
+        let State::Connecting {
+            transport, next_at, ..
+        } = &mut self.state
+        else {
+            return None;
+        };
+        let connected = match transport.is_connected() {
+            Ok(false) if now < *next_at => return None,
+            Ok(false) => Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "no connection in time",
+            )),
+            result => result,
+        };
+        let State::Connecting {
+            transport,
+            others,
+            deadline,
+            ..
+        } = std::mem::replace(&mut self.state, State::Down)
+        else {
+            return None;
+        };
+        if let Err(error) = connected {
+            drop(transport);
+            return self.connect(others, deadline, Some(error), now, registry);
+        }
+        self.state = State::Up {
+            transport,
+            connection: Connection::default(),
+            deadline: now + self.settings.idle_timeout,
+        };
+        if let Some(request) = self.carried.take() {
+            self.start(request, now);
+        }
+        Some(Event::Connected)
+    }
+
+    fn unresolved(&mut self, error: &io::Error) -> Event {
+        let host = &self.target.host;
+        let reason = format!("cannot resolve {host:?}: {error}");
+        self.lost(Why::Unreachable, reason)
+    }
+
+    // ---- Requests and responses ----
+
+    /// Sends, then receives, then looks at the time.
+    fn exchange(&mut self, now: Instant) -> Option<Event> {
+        (self.send())
+            .or_else(|| self.receive(now))
+            .or_else(|| self.check_deadline(now))
+    }
+
+    fn send(&mut self) -> Option<Event> {
+        let State::Up {
+            transport,
+            connection,
+            ..
+        } = &mut self.state
+        else {
+            return None;
+        };
+        loop {
+            let mut slices = [IoSlice::new(&[]); PARTS_MAX];
+            let filled = connection.unsent(&mut slices);
+            let written = match filled {
+                0 => transport.flush().map(|()| None),
+                _ => transport.write(&slices[..filled]),
+            };
+            match written {
+                Ok(None) => return None,
+                Ok(Some(sent)) => connection.sent(sent),
+                // The other side may have answered before it closed: that comes first.
+                Err(error) => {
+                    transport.assume_readable();
+                    return self.receive_last().or_else(|| Some(self.broken(&error)));
+                }
+            }
+        }
+    }
+
+    /// Reads what there is, within reason: a server that never stops must not keep the thread
+    /// from everything else.
+    fn receive(&mut self, now: Instant) -> Option<Event> {
+        let mut buffer = [0; 8192];
+        for _ in 0..READS_MAX {
+            let State::Up {
+                transport,
+                connection,
+                ..
+            } = &mut self.state
+            else {
+                return None;
+            };
+            let received = match transport.read(&mut buffer) {
+                Ok(None) => return None,
+                Ok(Some(0)) if connection.is_idle() => {
+                    self.state = State::Down;
+                    return None;
+                }
+                Ok(Some(0)) => connection.end(),
+                Ok(Some(bytes)) => connection.receive(&buffer[..bytes]),
+                Err(error) => return Some(self.broken(&error)),
+            };
+            match received {
+                Ok(None) => {}
+                Ok(Some(exchange)) => return Some(self.answered(exchange, now)),
+                Err(error) => return Some(self.broken(&error)),
+            }
+        }
+        None
+    }
+
+    /// What had come before the connection broke, if that is a response.
+    fn receive_last(&mut self) -> Option<Event> {
+        let mut buffer = [0; 8192];
+        let State::Up {
+            transport,
+            connection,
+            ..
+        } = &mut self.state
+        else {
+            return None;
+        };
+        for _ in 0..READS_MAX {
+            let received = match transport.read(&mut buffer) {
+                Ok(Some(bytes)) if bytes > 0 => connection.receive(&buffer[..bytes]),
+                _ => return None,
+            };
+            if let Some(exchange) = received.ok()? {
+                self.state = State::Down;
+                return Some(Event::Answered(exchange));
+            }
+        }
+        None
+    }
+
+    /// A connection that can be used again is kept.
+    fn answered(&mut self, exchange: Exchange, now: Instant) -> Event {
+        if let State::Up { deadline, .. } = &mut self.state {
+            *deadline = now + self.settings.idle_timeout;
+        }
+        if !exchange.response.keep_alive {
+            self.state = State::Down;
+        }
+        Event::Answered(exchange)
+    }
+
+    fn check_deadline(&mut self, now: Instant) -> Option<Event> {
+        let State::Up {
+            connection,
+            deadline,
+            ..
+        } = &mut self.state
+        else {
+            return None;
+        };
+        if now < *deadline {
+            return None;
+        }
+        if connection.is_idle() {
+            self.state = State::Down;
+            return None;
+        }
+        if let Some(exchange) = connection.salvage(ResponseError::Late) {
+            self.state = State::Down;
+            return Some(Event::Answered(exchange));
+        }
+        let timeout = self.settings.request_timeout;
+        Some(self.lost(Why::TimedOut, format!("no response within {timeout:?}")))
+    }
+
+    // ---- Losing the connection ----
+
+    fn broken(&mut self, error: &dyn std::fmt::Display) -> Event {
+        let State::Up { connection, .. } = &mut self.state else {
+            return self.lost(Why::Broken, error.to_string());
+        };
+        // Its final status may be known.
+        if let Some(exchange) = connection.salvage(ResponseError::Truncated) {
+            self.state = State::Down;
+            return Event::Answered(exchange);
+        }
+        if connection.is_idle() {
+            self.lost(
+                Why::Stale,
+                format!("an unused connection was broken: {error}"),
+            )
+        } else if connection.may_be_stale() {
+            self.lost(Why::Stale, format!("a kept connection was broken: {error}"))
+        } else {
+            self.lost(Why::Broken, format!("the connection was broken: {error}"))
+        }
+    }
+
+    fn lost(&mut self, why: Why, reason: String) -> Event {
+        let request = match &mut self.state {
+            State::Up { connection, .. } => connection.take_request(),
+            _ => None,
+        };
+        self.state = State::Down;
+        Event::Lost(Loss {
+            request: request.or_else(|| self.carried.take()),
+            why,
+            reason,
+        })
+    }
+}

@@ -1,0 +1,162 @@
+//! TLS between HTTP and the socket.
+
+use std::io::{self, IoSlice, Read, Write};
+use std::sync::Arc;
+
+use rustls::pki_types::ServerName;
+use rustls::{CertificateError, ClientConnection, ConnectionCommon};
+
+use super::Socket;
+use crate::config::EndpointSettings;
+
+/// What is encrypted at a time and waits for the socket: more would only be memory.
+const BUFFER_BYTES: usize = 128 * 1024;
+
+pub(super) struct Session(ClientConnection);
+
+impl Session {
+    /// A session with `host`, or with the name that the user has said the server has.
+    pub(super) fn new(host: &str, settings: &EndpointSettings) -> io::Result<Self> {
+        let tls = (settings.tls.as_ref()).ok_or_else(|| io::Error::other("no TLS is set up"))?;
+        let name = match &tls.server_name {
+            Some(name) => name.clone(),
+            None => ServerName::try_from(host.to_string()).map_err(io::Error::other)?,
+        };
+        let mut connection =
+            ClientConnection::new(Arc::clone(&tls.client), name).map_err(io::Error::other)?;
+        connection.set_buffer_limit(Some(BUFFER_BYTES));
+        Ok(Self(connection))
+    }
+
+    /// True once both sides have agreed.
+    pub(super) fn handshake(&mut self, socket: &mut Socket) -> io::Result<bool> {
+        while self.0.is_handshaking() {
+            self.flush(socket)?;
+            if self.0.is_handshaking() && !self.fill(socket)? {
+                return Ok(false);
+            }
+        }
+        self.flush(socket)?;
+        Ok(true)
+    }
+
+    pub(super) fn write(
+        &mut self,
+        socket: &mut Socket,
+        slices: &[IoSlice<'_>],
+    ) -> io::Result<Option<usize>> {
+        self.flush(socket)?;
+        let taken = self.0.writer().write_vectored(slices)?;
+        self.flush(socket)?;
+        Ok((taken > 0).then_some(taken))
+    }
+
+    /// Sends what is encrypted, as much as the socket takes now.
+    pub(super) fn flush(&mut self, socket: &mut Socket) -> io::Result<()> {
+        while self.0.wants_write() {
+            match self.0.write_tls(&mut Io(socket)) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn read(
+        &mut self,
+        socket: &mut Socket,
+        buffer: &mut [u8],
+    ) -> io::Result<Option<usize>> {
+        loop {
+            match self.0.reader().read(buffer) {
+                Ok(bytes) => return Ok(Some(bytes)),
+                // The stream ended without saying so: HTTP tells whether something is missing.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(Some(0)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+            if !self.fill(socket)? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Takes what came on the socket; false if nothing can be read now.
+    fn fill(&mut self, socket: &mut Socket) -> io::Result<bool> {
+        match self.0.read_tls(&mut Io(socket)) {
+            Ok(0) if self.0.is_handshaking() => Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the server closed the connection in the TLS handshake",
+            )),
+            Ok(_) => self.process(socket).map(|()| true),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn process(&mut self, socket: &mut Socket) -> io::Result<()> {
+        let connection: &mut ConnectionCommon<_> = &mut self.0;
+        if let Err(error) = connection.process_new_packets() {
+            // So that the server learns why; the reason that counts is known.
+            let _ = self.flush(socket);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, explain(&error)));
+        }
+        Ok(())
+    }
+}
+
+/// What is wrong, and what to do about it.
+fn explain(error: &rustls::Error) -> String {
+    let advice = match error {
+        rustls::Error::InvalidCertificate(why) => match why {
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                "the server's certificate has expired: renew it"
+            }
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                "the server's certificate is not valid yet: look at both clocks"
+            }
+            CertificateError::UnknownIssuer => {
+                "the server's certificate is from an authority that is not trusted here: give its \
+                 certificate as ca_file"
+            }
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                "the server's certificate is for another name: use that in the URL, or give it as \
+                 server_name"
+            }
+            _ => "the server's certificate cannot be used",
+        },
+        rustls::Error::InvalidMessage(_) => "the server does not speak TLS: is this an http port?",
+        rustls::Error::AlertReceived(_) => "the server refused the TLS session",
+        _ => "TLS failed",
+    };
+    format!("{advice} ({error})")
+}
+
+/// The socket as rustls wants it.
+struct Io<'a>(&'a mut Socket);
+
+impl Read for Io<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        would_block(self.0.read(buffer))
+    }
+}
+
+impl Write for Io<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_vectored(&[IoSlice::new(bytes)])
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        would_block(self.0.write(slices))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn would_block(result: io::Result<Option<usize>>) -> io::Result<usize> {
+    result.and_then(|bytes| bytes.ok_or_else(|| io::ErrorKind::WouldBlock.into()))
+}
