@@ -59,6 +59,9 @@ pub(crate) enum Offer {
     BackingOff,
 }
 
+/// A request that takes longer than this is not waited for before the next is sent. One connection
+/// at a time is better for all caches on the way, as long as it carries what there is.
+const SLOW: Duration = Duration::from_millis(10);
 /// How often one request is redirected.
 const REDIRECTS_MAX: u32 = 5;
 
@@ -125,7 +128,7 @@ impl Endpoint {
     /// It could send something more, perhaps after connecting.
     pub(crate) fn has_room(&self, now: Instant) -> bool {
         !self.is_backing_off(now)
-            && !self.is_on_probation()
+            && self.may_send(now)
             && (self.links.iter()).any(|link| link.is_ready() || link.is_down())
     }
 
@@ -133,8 +136,9 @@ impl Endpoint {
     pub(crate) fn deadline(&self, now: Instant) -> Option<Instant> {
         // Also when nothing is to be sent: from then on batches are wanted.
         let retry_at = self.retry_at.filter(|at| now < *at);
+        let slow_at = self.slow_at().filter(|at| now < *at && !self.is_full());
         let links = self.links.iter().filter_map(|link| link.deadline(now));
-        links.chain(retry_at).min()
+        links.chain(retry_at).chain(slow_at).min()
     }
 
     // ---- What its destination does to it ----
@@ -145,7 +149,7 @@ impl Endpoint {
         if self.is_backing_off(context.now) {
             return Offer::BackingOff;
         }
-        if self.is_on_probation() {
+        if !self.may_send(context.now) {
             return Offer::Busy;
         }
         self.leave_old_target();
@@ -156,8 +160,7 @@ impl Endpoint {
             return Offer::Opening;
         }
         let down = self.links.iter().position(Link::is_down);
-        let all_down = self.links.iter().all(Link::is_down);
-        match down.filter(|_| much || all_down) {
+        match down.filter(|_| much || !self.is_busy()) {
             None => Offer::Busy,
             Some(index) => self.open(index, context),
         }
@@ -431,10 +434,27 @@ impl Endpoint {
         self.retry_at.is_some_and(|at| now < at)
     }
 
-    /// After a failure one request has to come through before there are several at a time.
-    fn is_on_probation(&self) -> bool {
-        let is_busy = |link: &Link| !link.is_ready() && !link.is_down() && !link.is_opening();
-        self.backoff.has_failed() && self.links.iter().any(is_busy)
+    /// Nothing is on the way, or only what takes its time. After a failure one request has to come
+    /// through before there are several at a time.
+    fn may_send(&self, now: Instant) -> bool {
+        match self.slow_at() {
+            None => true,
+            Some(at) => at <= now && !self.backoff.has_failed(),
+        }
+    }
+
+    /// From when on all that is on the way is slow.
+    fn slow_at(&self) -> Option<Instant> {
+        let latest = self.links.iter().filter_map(Link::busy_since).max();
+        latest.map(|since| since + SLOW)
+    }
+
+    fn is_busy(&self) -> bool {
+        self.links.iter().any(|link| link.busy_since().is_some())
+    }
+
+    fn is_full(&self) -> bool {
+        self.links.iter().all(|link| link.busy_since().is_some())
     }
 
     /// Closes kept connections to where requests no longer go.

@@ -59,8 +59,8 @@ enum State {
     Up {
         transport: Transport,
         connection: Connection,
-        /// Of the request on the way, or of being idle.
-        deadline: Instant,
+        /// The request on the way began then, or being idle did.
+        since: Instant,
     },
 }
 
@@ -127,7 +127,27 @@ impl Link {
             State::Resolving { deadline, .. } => Some(*deadline),
             State::Connecting { next_at, .. } => Some(*next_at),
             State::Up { transport, .. } if transport.is_readable() => Some(now),
-            State::Up { deadline, .. } => Some(*deadline),
+            State::Up {
+                connection, since, ..
+            } => Some(*since + self.time_for(connection)),
+        }
+    }
+
+    /// Since when a request is on the way, if one is.
+    pub(crate) fn busy_since(&self) -> Option<Instant> {
+        match &self.state {
+            State::Up {
+                connection, since, ..
+            } if !connection.is_idle() => Some(*since),
+            _ => None,
+        }
+    }
+
+    fn time_for(&self, connection: &Connection) -> Duration {
+        if connection.is_idle() {
+            self.settings.idle_timeout
+        } else {
+            self.settings.request_timeout
         }
     }
 
@@ -156,13 +176,11 @@ impl Link {
     pub(crate) fn start(&mut self, request: Arc<Request>, now: Instant) {
         let head = request.head(&self.target, &self.settings);
         if let State::Up {
-            connection,
-            deadline,
-            ..
+            connection, since, ..
         } = &mut self.state
         {
             connection.start(head, request);
-            *deadline = now + self.settings.request_timeout;
+            *since = now;
         }
     }
 
@@ -298,7 +316,7 @@ impl Link {
         self.state = State::Up {
             transport,
             connection: Connection::default(),
-            deadline: now + self.settings.idle_timeout,
+            since: now,
         };
         if let Some(request) = self.carried.take() {
             self.start(request, now);
@@ -407,8 +425,8 @@ impl Link {
 
     /// A connection that can be used again is kept.
     fn answered(&mut self, exchange: Exchange, now: Instant) -> Event {
-        if let State::Up { deadline, .. } = &mut self.state {
-            *deadline = now + self.settings.idle_timeout;
+        if let State::Up { since, .. } = &mut self.state {
+            *since = now;
         }
         if !exchange.response.keep_alive {
             self.state = State::Down;
@@ -418,16 +436,17 @@ impl Link {
 
     fn check_deadline(&mut self, now: Instant) -> Option<Event> {
         let State::Up {
-            connection,
-            deadline,
-            ..
-        } = &mut self.state
+            connection, since, ..
+        } = &self.state
         else {
             return None;
         };
-        if now < *deadline {
+        if now < *since + self.time_for(connection) {
             return None;
         }
+        let State::Up { connection, .. } = &mut self.state else {
+            return None;
+        };
         if connection.is_idle() {
             self.state = State::Down;
             return None;
