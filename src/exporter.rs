@@ -148,7 +148,7 @@ impl Exporter {
         if self.is_done(now) {
             return ControlFlow::Break(());
         }
-        self.sleep();
+        self.sleep(now);
         ControlFlow::Continue(())
     }
 
@@ -325,8 +325,9 @@ impl Exporter {
 
     // ---- Sleeping ----
 
-    fn sleep(&mut self) {
-        let now = Instant::now();
+    /// `now` is what all others have seen of this turn: what has become due since then is not
+    /// slept through.
+    fn sleep(&mut self, now: Instant) {
         let ready = self.wants_batches(now);
         let wanted = if ready {
             Wanted::Batch
@@ -350,7 +351,7 @@ impl Exporter {
         } else {
             self.next_deadline(now, ready)
         };
-        self.poll(deadline.map(|at| at.saturating_duration_since(now)));
+        self.poll(deadline.map(|at| at.saturating_duration_since(Instant::now())));
         if self.shared.signal.want(Wanted::Nothing) && wanted != Wanted::Nothing {
             self.stats.wake_ups += 1;
         }

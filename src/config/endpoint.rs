@@ -117,8 +117,9 @@ pub struct EndpointOptions {
     /// Whom an `https` endpoint must be, and who this process is to it. Default: certified by an
     /// authority that the system trusts; nobody.
     pub tls: TlsOptions,
-    /// Connections at a time. Default 4, at most 64. Further ones are opened only when a request's
-    /// worth of spans waits while the others are busy.
+    /// Connections at a time. Default 4, at most 64. A further one is opened only when a request's
+    /// worth of spans waits while the others have been busy for 10 ms or more. Requests on several
+    /// connections may overtake each other.
     pub connections_max: usize,
     /// Largest body of a request in bytes, before compression. Default 1 MiB, at most 64 MiB
     /// (OTLP's limit). Receivers refuse what they find too large: the OpenTelemetry Collector above

@@ -113,7 +113,7 @@ impl Target {
         let location = location.split('#').next().unwrap_or_default();
         let scheme = if self.is_https { "https" } else { "http" };
         let url = if location.is_empty() {
-            return Err("names no place".to_string());
+            return Err("is empty or missing".to_string());
         } else if location.starts_with("//") {
             format!("{scheme}:{location}")
         } else if location.starts_with('/') {
@@ -126,9 +126,9 @@ impl Target {
             format!("{scheme}://{}{directory}{location}", self.authority)
         };
         if url.contains('@') {
-            return Err("has a user name".to_string());
+            return Err("has a user name or password (not shown)".to_string());
         }
-        let target = Self::of_url(&url)?;
+        let target = Self::of_url(&url).map_err(|why| format!("{location:?} {why}"))?;
         if self.is_https && !target.is_https {
             return Err("leads from https to http".to_string());
         }

@@ -350,9 +350,8 @@ impl Endpoint {
             Ok(target) => Arc::new(target),
             Err(why) => {
                 let outcome = self.rejected(&request, response, context);
-                let location = reason::readable(location);
                 let status = response.status;
-                let note = format!("answered {status}: its Location {location:?} {why}");
+                let note = format!("answered {status}: its Location {why}");
                 self.note(&note, context);
                 self.links[index].close(&self.target);
                 done.push(self.done(request, outcome));

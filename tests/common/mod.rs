@@ -1,5 +1,9 @@
 //! What several tests begin with.
 
+#![allow(dead_code, reason = "each test uses its own part of it")]
+
+pub mod script;
+
 use otlp_collector::testing::Receiver;
 use otlp_collector::{Collector, Config};
 

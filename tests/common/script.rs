@@ -1,0 +1,228 @@
+//! A server that does what it is told to each connection, byte by byte.
+
+use std::collections::{HashSet, VecDeque};
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use otlp_collector::testing::proto::ExportTraceServiceRequest;
+use prost::Message;
+
+/// What a server does to a connection, one thing after the other. After the last it closes.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// Reads the head of a request.
+    ReadHead,
+    /// Reads so many bytes, or to the end of what there is.
+    Read(usize),
+    /// Reads a whole request.
+    ReadRequest,
+    /// Answers every request with an empty 200.
+    ServeWell,
+    /// Writes at once.
+    Write(Vec<u8>),
+    /// Writes in pieces of so many bytes, each in a segment of its own.
+    Trickle(Vec<u8>, usize),
+    /// Says nothing until the other side gives up.
+    Stall,
+    /// Says no more, but reads on until the other side gives up.
+    Drain,
+    /// Closes so that the other side gets a reset.
+    Reset,
+}
+
+pub type Script = Vec<Step>;
+
+/// The head of a response and its body by `Content-Length`.
+pub fn response(status: u16, headers: &str, body: &[u8]) -> Vec<u8> {
+    let length = body.len();
+    let head = format!("HTTP/1.1 {status} Text\r\nContent-Length: {length}\r\n{headers}\r\n");
+    [head.as_bytes(), body].concat()
+}
+
+pub struct ScriptedServer {
+    address: SocketAddr,
+    state: Arc<State>,
+    acceptor: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct State {
+    /// For the connections to come; then all are served well.
+    scripts: Mutex<VecDeque<Script>>,
+    seen: Mutex<Seen>,
+    open: Mutex<Vec<TcpStream>>,
+    ended: Mutex<bool>,
+}
+
+/// What a server has seen so far.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    pub connections: usize,
+    /// Heads of the requests, in full.
+    pub heads: Vec<String>,
+    /// Ids of the spans in all requests that came whole.
+    pub spans: HashSet<Vec<u8>>,
+}
+
+impl ScriptedServer {
+    pub fn start(scripts: impl IntoIterator<Item = Script>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let state = Arc::new(State {
+            scripts: Mutex::new(scripts.into_iter().collect()),
+            ..State::default()
+        });
+        Self {
+            address: listener.local_addr().unwrap(),
+            acceptor: Some(thread::spawn({
+                let state = Arc::clone(&state);
+                move || accept(&listener, &state)
+            })),
+            state,
+        }
+    }
+
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// For the next connections.
+    pub fn add(&self, scripts: impl IntoIterator<Item = Script>) {
+        self.state.scripts.lock().unwrap().extend(scripts);
+    }
+
+    pub fn seen(&self) -> Seen {
+        self.state.seen.lock().unwrap().clone()
+    }
+}
+
+impl Drop for ScriptedServer {
+    fn drop(&mut self) {
+        *self.state.ended.lock().unwrap() = true;
+        for stream in self.state.open.lock().unwrap().drain(..) {
+            let _ = stream.shutdown(std::net::Shutdown::Both);
+        }
+        // Calls the acceptor out of its wait.
+        let _ = TcpStream::connect(self.address);
+        if let Some(acceptor) = self.acceptor.take() {
+            let _ = acceptor.join();
+        }
+    }
+}
+
+fn accept(listener: &TcpListener, state: &Arc<State>) {
+    for stream in listener.incoming() {
+        let Ok(stream) = stream else { continue };
+        if *state.ended.lock().unwrap() {
+            return;
+        }
+        state.seen.lock().unwrap().connections += 1;
+        state.open.lock().unwrap().extend(stream.try_clone());
+        let script = state.scripts.lock().unwrap().pop_front();
+        let state = Arc::clone(state);
+        thread::spawn(move || {
+            let mut connection = Connection {
+                stream,
+                input: Vec::new(),
+                state: &state,
+            };
+            // An error is the other side's end of it.
+            let _ = connection.follow(&script.unwrap_or(vec![Step::ServeWell]));
+            let _ = connection.stream.shutdown(std::net::Shutdown::Both);
+        });
+    }
+}
+
+struct Connection<'a> {
+    stream: TcpStream,
+    input: Vec<u8>,
+    state: &'a State,
+}
+
+impl Connection<'_> {
+    fn follow(&mut self, script: &Script) -> io::Result<()> {
+        self.stream.set_nodelay(true)?;
+        for step in script {
+            match step {
+                Step::ReadHead => drop(self.read_head()?),
+                Step::Read(bytes) => self.read_until(|input| input.len() >= *bytes)?,
+                Step::ReadRequest => self.read_request()?,
+                Step::ServeWell => loop {
+                    self.read_request()?;
+                    self.stream.write_all(&response(200, "", b""))?;
+                },
+                Step::Write(bytes) => self.stream.write_all(bytes)?,
+                Step::Trickle(bytes, piece) => {
+                    for piece in bytes.chunks(*piece) {
+                        self.stream.write_all(piece)?;
+                    }
+                }
+                // The system's buffers are small enough to stop the other side, or it has no more.
+                Step::Stall => {
+                    while self.stream.peek(&mut [0])? > 0 && self.input.len() < 1 << 20 {
+                        self.read()?;
+                    }
+                }
+                Step::Drain => self.read_until(|_| false)?,
+                Step::Reset => {
+                    // Unread bytes or not: without lingering a close is a reset.
+                    let stream = socket2::SockRef::from(&self.stream);
+                    return stream.set_linger(Some(Duration::ZERO));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn read_until(&mut self, enough: impl Fn(&[u8]) -> bool) -> io::Result<()> {
+        while !enough(&self.input) {
+            self.read()?;
+        }
+        Ok(())
+    }
+
+    fn read(&mut self) -> io::Result<()> {
+        let mut buffer = [0; 16 * 1024];
+        match self.stream.read(&mut buffer)? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            bytes => {
+                self.input.extend_from_slice(&buffer[..bytes]);
+                Ok(())
+            }
+        }
+    }
+
+    /// The next request's head, which stays in the input.
+    fn read_head(&mut self) -> io::Result<String> {
+        self.read_until(|input| head_end(input).is_some())?;
+        let end = head_end(&self.input).unwrap();
+        Ok(String::from_utf8_lossy(&self.input[..end]).into_owned())
+    }
+
+    fn read_request(&mut self) -> io::Result<()> {
+        let head = self.read_head()?;
+        let length = head.lines().find_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            (name.eq_ignore_ascii_case("content-length")).then(|| value.trim().parse::<usize>())
+        });
+        let end = head.len() + length.expect("a length").expect("a number");
+        self.read_until(|input| input.len() >= end)?;
+        let request = ExportTraceServiceRequest::decode(&self.input[head.len()..end]);
+        let spans = request.expect("valid OTLP").resource_spans.into_iter();
+        let spans = (spans.flat_map(|resource| resource.scope_spans))
+            .flat_map(|scope| scope.spans)
+            .map(|span| span.span_id);
+        let mut seen = self.state.seen.lock().unwrap();
+        seen.spans.extend(spans);
+        seen.heads.push(head);
+        self.input.drain(..end);
+        Ok(())
+    }
+}
+
+fn head_end(input: &[u8]) -> Option<usize> {
+    let end = input.windows(4).position(|window| window == b"\r\n\r\n")?;
+    Some(end + 4)
+}
