@@ -40,6 +40,8 @@ const WAKER: Token = Token(0);
 const EVENTS_MAX: usize = 64;
 /// Turns that may panic one after the other before the thread gives up.
 const PANICS_MAX: u32 = 100;
+/// After an outage of all destinations the first that works waits so long for the others.
+const CATCHING_UP: Duration = Duration::from_secs(1);
 const PANIC_PAUSE: Duration = Duration::from_millis(5);
 
 /// What other threads ask of the network thread.
@@ -143,7 +145,7 @@ impl Exporter {
         self.processor.forget_gone();
         self.take_batches(now);
         self.advance_destinations(now);
-        self.shed();
+        self.shed(now);
         self.finish_flushes(now);
         if self.is_done(now) {
             return ControlFlow::Break(());
@@ -216,8 +218,8 @@ impl Exporter {
 
     // ---- Making room ----
 
-    fn shed(&mut self) {
-        self.keep_together();
+    fn shed(&mut self, now: Instant) {
+        self.keep_together(now);
         if self.settings.overflow == Overflow::DropOldest && self.has_few_slabs() {
             self.drop_oldest();
         }
@@ -226,15 +228,14 @@ impl Exporter {
 
     /// A destination that is behind the foremost by more than half the buffer loses its oldest:
     /// the other half is for those that keep up. When there are few slabs left, it is less.
-    fn keep_together(&mut self) {
-        if self.destinations.len() == 1 {
-            return;
-        }
-        let slabs = self.shared.slabs / if self.has_few_slabs() { 8 } else { 2 };
+    fn keep_together(&mut self, now: Instant) {
         let backlog = &self.backlog;
-        let places = self.destinations.iter().map(|d| d.weight_before(backlog));
-        let foremost = places.max().unwrap_or(0);
-        let last = foremost.saturating_sub(Backlog::weight_of(slabs));
+        let foremost = (self.destinations.iter()).max_by_key(|d| d.weight_before(backlog));
+        let Some(foremost) = foremost.filter(|d| d.has_worked_for(CATCHING_UP, now)) else {
+            return;
+        };
+        let slabs = self.shared.slabs / if self.has_few_slabs() { 8 } else { 2 };
+        let last = (foremost.weight_before(backlog)).saturating_sub(Backlog::weight_of(slabs));
         for destination in &mut self.destinations {
             while destination.weight_before(backlog) < last {
                 destination.drop_oldest(backlog);

@@ -17,7 +17,7 @@ use crate::error::Error;
 /// Each destination has its own place in the buffer, its own line in the
 /// [`Ledger`](crate::Ledger) and its own retries: what one of them does changes nothing for the others.
 /// One that falls behind the foremost by more than half the buffer loses its oldest spans, counted as
-/// dropped by overflow.
+/// dropped by overflow (after an outage of all, not before a second has passed).
 ///
 /// ```
 /// use otlp_collector::{Config, Destination, Endpoint, Selection};

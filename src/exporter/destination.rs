@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::clock::unix_nanos;
 use crate::config::Selection;
@@ -24,6 +24,8 @@ pub(crate) struct Destination {
     /// Requests without outcome, oldest first.
     requests: VecDeque<Pending>,
     done: Vec<Done>,
+    /// When none of its endpoints worked, at the latest.
+    down_at: Option<Instant>,
 }
 
 /// A request without outcome. It stands here also while an endpoint has it, so that whatever
@@ -50,6 +52,7 @@ impl Destination {
             place: 0,
             requests: VecDeque::new(),
             done: Vec::new(),
+            down_at: None,
         }
     }
 
@@ -78,6 +81,12 @@ impl Destination {
             || backlog.weight_before(self.place),
             |pending| pending.weight,
         )
+    }
+
+    /// It has worked for so long.
+    pub(crate) fn has_worked_for(&self, time: Duration, now: Instant) -> bool {
+        self.down_at
+            .is_none_or(|at| now.saturating_duration_since(at) >= time)
     }
 
     /// When it wants to be advanced even if nothing happens.
@@ -147,8 +156,11 @@ impl Destination {
                 self.settle(&done, context);
             }
             if !self.send(backlog, context) {
-                return;
+                break;
             }
+        }
+        if self.endpoints.iter().all(Endpoint::has_failed) {
+            self.down_at = Some(context.now);
         }
     }
 

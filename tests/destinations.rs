@@ -1,0 +1,326 @@
+//! Several destinations do not hold each other up, and groups of endpoints stand in for each
+//! other.
+
+mod common;
+
+use std::thread;
+use std::time::Duration;
+
+use otlp_collector::testing::{Answer, Receiver};
+use otlp_collector::{
+    Collector, Config, Destination, Endpoint, EndpointOptions, Overflow, Recorder, Refused,
+    Selection, SpanRef, internals,
+};
+
+use common::script::{ScriptedServer, Step};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn endpoint(url: String) -> Endpoint {
+    Endpoint {
+        url,
+        options: EndpointOptions {
+            retry_initial_ms: 1,
+            retry_max_ms: 20,
+            ..EndpointOptions::default()
+        },
+    }
+}
+
+fn group(selection: Selection, receivers: &[&Receiver]) -> Destination {
+    let endpoints = receivers
+        .iter()
+        .map(|receiver| endpoint(receiver.endpoint()));
+    Destination {
+        endpoints: endpoints.collect(),
+        selection,
+    }
+}
+
+fn collector(destinations: Vec<Destination>) -> Collector {
+    Collector::new(Config {
+        destinations,
+        batch_size: 100,
+        batch_timeout_ms: 20,
+        buffer_capacity: 10_000,
+        shutdown_timeout_ms: 10,
+        ..Config::default()
+    })
+    .unwrap()
+}
+
+fn record(recorder: &Recorder) -> Result<(), Refused> {
+    let (trace_id, span_id) = (recorder.trace_id(), recorder.span_id());
+    recorder.record(&SpanRef::new(trace_id, span_id, "span"))
+}
+
+/// Records so many spans, all of which are accepted, and waits until this destination has them.
+fn deliver(collector: &Collector, spans: u64, to: usize) {
+    let recorder = collector.recorder().unwrap();
+    (0..spans).for_each(|_| record(&recorder).unwrap());
+    let all = collector.ledger().accepted;
+    while collector.ledger().destinations[to].delivered < all {
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn all_get_the_same() {
+    let receivers: Vec<_> = (0..3).map(|_| Receiver::start().unwrap()).collect();
+    let all = receivers.iter().map(|r| endpoint(r.endpoint()).into());
+    let collector = collector(all.collect());
+    let recorder = collector.recorder().unwrap();
+    (0..1000).for_each(|_| record(&recorder).unwrap());
+    let ledger = collector.flush(PATIENCE).unwrap();
+    assert_eq!((ledger.accepted, ledger.delivered()), (1000, 3000));
+    let ids = |receiver: &Receiver| {
+        let mut ids: Vec<_> = (receiver.spans().into_iter()).map(|s| s.span_id).collect();
+        ids.sort();
+        ids
+    };
+    assert_eq!(ids(&receivers[0]).len(), 1000);
+    assert!(receivers.iter().all(|r| ids(r) == ids(&receivers[0])));
+}
+
+/// Sends many times what the buffer holds to a healthy receiver beside another destination.
+fn healthy_beside(other: Destination) -> Collector {
+    let healthy = Receiver::start_counting().unwrap();
+    let collector = collector(vec![other, endpoint(healthy.endpoint()).into()]);
+    for _ in 0..60 {
+        deliver(&collector, 1000, 1);
+    }
+    let ledger = collector.ledger();
+    assert_eq!(ledger.refused.total(), 0, "{ledger}");
+    assert_eq!(ledger.destinations[1].dropped.total(), 0, "{ledger}");
+    assert_eq!(healthy.counts().spans, 60_000);
+    let other = &ledger.destinations[0];
+    let known = other.settled() + other.in_flight + other.buffered;
+    assert_eq!(known, 60_000, "{ledger}");
+    collector
+}
+
+#[test]
+fn a_dead_one_changes_nothing_for_the_others() {
+    let dead = Receiver::start().unwrap();
+    dead.close();
+    let collector = healthy_beside(endpoint(dead.endpoint()).into());
+    let ledger = collector.ledger();
+    // It has lost its oldest, and kept about half a buffer for when it comes back.
+    let lost = ledger.destinations[0].dropped.overflow;
+    assert_eq!(lost + ledger.destinations[0].buffered, 60_000, "{ledger}");
+    assert!((50_000..58_000).contains(&lost), "{ledger}");
+    dead.reopen().unwrap();
+    let ledger = collector.flush(PATIENCE).unwrap();
+    assert_eq!(ledger.destinations[0].delivered, 60_000 - lost, "{ledger}");
+    assert_eq!(dead.spans().len() as u64, 60_000 - lost);
+}
+
+#[test]
+fn a_silent_one_changes_nothing_for_the_others() {
+    let stall = vec![Step::ReadRequest, Step::Drain];
+    let silent = ScriptedServer::start(vec![stall; 1000]);
+    healthy_beside(endpoint(silent.endpoint()).into());
+}
+
+#[test]
+fn a_refusing_one_changes_nothing_for_the_others() {
+    let refusing = Receiver::start_counting().unwrap();
+    refusing.answer(Answer::status(503));
+    healthy_beside(endpoint(refusing.endpoint()).into());
+}
+
+#[test]
+fn a_hostile_one_changes_nothing_for_the_others() {
+    let garbage = Step::Write(b"\0\xffHTTP/9.9 -200\r\n".repeat(1000));
+    let hostile = ScriptedServer::start(vec![vec![Step::ReadHead, garbage]; 10_000]);
+    healthy_beside(endpoint(hostile.endpoint()).into());
+}
+
+#[test]
+fn one_that_is_behind_catches_up() {
+    let (slow, healthy) = (Receiver::start().unwrap(), Receiver::start().unwrap());
+    slow.pause();
+    let collector = collector(vec![
+        endpoint(slow.endpoint()).into(),
+        endpoint(healthy.endpoint()).into(),
+    ]);
+    // Less than half of the buffer.
+    deliver(&collector, 4000, 1);
+    slow.resume();
+    let ledger = collector.flush(PATIENCE).unwrap();
+    assert_eq!(ledger.delivered(), 8000, "{ledger}");
+    assert_eq!(slow.spans().len(), 4000);
+}
+
+#[test]
+fn with_all_of_them_dead_the_buffer_fills_and_the_newest_are_refused() {
+    let receivers: Vec<_> = (0..2).map(|_| Receiver::start().unwrap()).collect();
+    receivers.iter().for_each(Receiver::close);
+    let all = receivers.iter().map(|r| endpoint(r.endpoint()).into());
+    let collector = collector(all.collect());
+    let recorder = collector.recorder().unwrap();
+    let accepted = (0..30_000).filter(|_| record(&recorder).is_ok()).count() as u64;
+    assert!(accepted >= 10_000);
+    let ledger = collector.ledger();
+    assert_eq!(ledger.refused.buffer_full, 30_000 - accepted);
+    for receiver in &receivers {
+        receiver.reopen().unwrap();
+    }
+    let ledger = collector.flush(PATIENCE).unwrap();
+    // They wait for each other, but not for ever.
+    for destination in &ledger.destinations {
+        let lost = destination.dropped.overflow;
+        assert_eq!(destination.delivered + lost, accepted, "{ledger}");
+    }
+    assert!(
+        ledger.destinations.iter().any(|d| d.delivered == accepted),
+        "{ledger}"
+    );
+}
+
+#[test]
+fn dropping_the_oldest_counts_for_each() {
+    let (dead, healthy) = (Receiver::start().unwrap(), Receiver::start().unwrap());
+    dead.close();
+    let collector = Collector::new(Config {
+        destinations: vec![
+            endpoint(dead.endpoint()).into(),
+            endpoint(healthy.endpoint()).into(),
+        ],
+        overflow: Overflow::DropOldest,
+        buffer_capacity: 10_000,
+        batch_size: 100,
+        shutdown_timeout_ms: 10,
+        ..Config::default()
+    })
+    .unwrap();
+    for _ in 0..40 {
+        deliver(&collector, 1000, 1);
+    }
+    let ledger = collector.shutdown().unwrap();
+    let [dead, healthy] = &ledger.destinations[..] else {
+        panic!("two destinations expected: {ledger}");
+    };
+    assert_eq!((healthy.delivered, healthy.dropped.total()), (40_000, 0));
+    assert_eq!(dead.dropped.total(), 40_000, "{ledger}");
+    assert!(dead.dropped.overflow > 30_000, "{ledger}");
+}
+
+#[test]
+fn another_endpoint_of_a_group_stands_in_and_the_first_comes_back() {
+    let (first, second) = (Receiver::start().unwrap(), Receiver::start().unwrap());
+    let collector = collector(vec![group(Selection::FailOver, &[&first, &second])]);
+    deliver(&collector, 100, 0);
+    assert_eq!((first.spans().len(), second.spans().len()), (100, 0));
+    first.close();
+    deliver(&collector, 100, 0);
+    assert_eq!((first.spans().len(), second.spans().len()), (100, 100));
+    first.reopen().unwrap();
+    // Until its backoff is over and it has been tried.
+    while first.spans().len() == 100 {
+        deliver(&collector, 1, 0);
+    }
+    let ledger = collector.flush(PATIENCE).unwrap();
+    assert_eq!(ledger.delivered(), ledger.accepted);
+    let received = first.spans().len() + second.spans().len();
+    assert_eq!(received as u64, ledger.accepted);
+}
+
+#[test]
+fn what_one_endpoint_of_a_group_refuses_for_now_goes_to_the_next() {
+    let (first, second) = (Receiver::start().unwrap(), Receiver::start().unwrap());
+    first.answer(Answer::status(503).header("Retry-After", "3600"));
+    let collector = collector(vec![group(Selection::FailOver, &[&first, &second])]);
+    deliver(&collector, 100, 0);
+    deliver(&collector, 100, 0);
+    assert_eq!(first.counts().requests, 1);
+    assert_eq!(second.spans().len(), 200);
+}
+
+#[test]
+fn a_group_in_turn_uses_all_and_leaves_out_who_fails() {
+    let receivers: Vec<_> = (0..3).map(|_| Receiver::start().unwrap()).collect();
+    let all: Vec<_> = receivers.iter().collect();
+    let collector = collector(vec![group(Selection::RoundRobin, &all)]);
+    while receivers.iter().any(|receiver| receiver.spans().is_empty()) {
+        deliver(&collector, 1, 0);
+    }
+    let before: Vec<_> = receivers.iter().map(|r| r.spans().len()).collect();
+    receivers[1].close();
+    for _ in 0..20 {
+        deliver(&collector, 1, 0);
+    }
+    let after: Vec<_> = receivers.iter().map(|r| r.spans().len()).collect();
+    assert_eq!(after[1], before[1]);
+    assert!(after[0] > before[0] && after[2] > before[2]);
+    let ledger = collector.flush(PATIENCE).unwrap();
+    assert_eq!(ledger.delivered(), ledger.accepted);
+}
+
+#[test]
+fn a_panic_of_the_network_thread_loses_nothing() {
+    let receiver = Receiver::start().unwrap();
+    let collector = collector(vec![endpoint(receiver.endpoint()).into()]);
+    deliver(&collector, 100, 0);
+    receiver.pause();
+    let recorder = collector.recorder().unwrap();
+    (0..1000).for_each(|_| record(&recorder).unwrap());
+    // While requests are on the way.
+    while collector.ledger().destinations[0].in_flight == 0 {
+        thread::yield_now();
+    }
+    for _ in 0..3 {
+        internals::panic_network_thread(&collector);
+    }
+    receiver.resume();
+    let ledger = collector.flush(PATIENCE).unwrap();
+    assert_eq!(
+        (ledger.accepted, ledger.delivered()),
+        (1100, 1100),
+        "{ledger}"
+    );
+    assert_eq!(collector.stats().network.panics, 3);
+    assert_eq!(collector.shutdown().unwrap().dropped(), 0);
+}
+
+#[test]
+fn destinations_that_make_no_sense_are_errors() {
+    let good = Destination::from(Endpoint::new("http://localhost:1"));
+    for (what, config) in [
+        (
+            "beside destinations",
+            Config {
+                endpoint: "http://localhost:2".to_string(),
+                destinations: vec![good.clone()],
+                ..Config::default()
+            },
+        ),
+        (
+            "endpoints is 0",
+            Config {
+                destinations: vec![good.clone(), Destination::default()],
+                ..Config::default()
+            },
+        ),
+        (
+            "has no scheme",
+            Config {
+                destinations: vec![good.clone(), Endpoint::new("localhost").into()],
+                ..Config::default()
+            },
+        ),
+        (
+            "destinations is 65",
+            Config {
+                destinations: vec![good; 65],
+                ..Config::default()
+            },
+        ),
+    ] {
+        let error = Collector::new(config).unwrap_err();
+        assert!(
+            error.is_config() && error.to_string().contains(what),
+            "{error}"
+        );
+    }
+}
