@@ -135,7 +135,8 @@ impl Collector {
             poll,
             orders,
             Processor::new(recorders),
-        );
+        )
+        .map_err(|error| Error::resources("cannot start the compressing thread", Some(error)))?;
         let network = NetworkThread::start(exporter, Arc::clone(&shared), settings.network_core)?;
         Ok(Self {
             inner: Arc::new(Inner {

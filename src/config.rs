@@ -22,7 +22,7 @@ use crate::scope::InstrumentationScope;
 use self::endpoint::RequestBytes;
 use self::resource::default_service_name;
 
-pub use self::endpoint::{Destination, Endpoint, EndpointOptions, Selection};
+pub use self::endpoint::{Compression, Destination, Endpoint, EndpointOptions, Selection};
 pub(crate) use self::endpoint::{DestinationSettings, EndpointSettings};
 pub(crate) use self::target::Target;
 pub use self::tls::TlsOptions;

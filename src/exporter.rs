@@ -4,6 +4,7 @@
 //! and sleeps until the next deadline, event or wake-up.
 
 pub(crate) mod backlog;
+mod compress;
 mod connection;
 mod destination;
 mod endpoint;
@@ -26,12 +27,13 @@ use crossbeam_channel::{Receiver, Sender};
 use mio::{Events, Poll, Token, Waker};
 
 use crate::buffer::Wanted;
-use crate::config::{Overflow, Settings};
+use crate::config::{Compression, Overflow, Settings};
 use crate::processor::Processor;
 use crate::shared::Shared;
 use crate::stats::NetworkStats;
 
 use self::backlog::{Backlog, Number};
+use self::compress::Compressor;
 use self::destination::Destination;
 use self::endpoint::{Context, Endpoint};
 
@@ -79,6 +81,7 @@ pub(crate) struct Exporter {
     processor: Processor,
     backlog: Backlog,
     destinations: Vec<Destination>,
+    compressor: Option<Compressor>,
     /// Which destination, endpoint and link has which token after the waker's.
     places: Vec<(usize, usize, usize)>,
     stats: NetworkStats,
@@ -103,10 +106,15 @@ impl Exporter {
         (poll, waker): (Poll, Arc<Waker>),
         commands: Receiver<Command>,
         processor: Processor,
-    ) -> Self {
+    ) -> io::Result<Self> {
+        let mut endpoints = settings.destinations.iter().flat_map(|d| &d.endpoints);
+        let compressor = endpoints
+            .any(|endpoint| endpoint.compression != Compression::None)
+            .then(|| Compressor::start(settings.network_core, Arc::clone(&waker)))
+            .transpose()?;
         let (destinations, places) = destinations(&settings, &shared, &waker);
         let (room, spans) = (shared.pool.room_per_slab(), shared.pool.spans_per_slab());
-        Self {
+        Ok(Self {
             next_take: Instant::now() + settings.batch_timeout,
             settings,
             shared,
@@ -116,11 +124,12 @@ impl Exporter {
             processor,
             backlog: Backlog::new(room, spans),
             destinations,
+            compressor,
             places,
             stats: NetworkStats::default(),
             flushes: Vec::new(),
             stop: None,
-        }
+        })
     }
 
     /// Runs until shut down; gives its last numbers.
@@ -270,11 +279,12 @@ impl Exporter {
     fn advance_destinations(&mut self, now: Instant) {
         for destination in &mut self.destinations {
             destination.advance(
-                &self.backlog,
+                &mut self.backlog,
                 &mut Context {
                     now,
                     registry: self.poll.registry(),
                     envelope: &self.settings.envelope,
+                    compressor: self.compressor.as_ref(),
                     stats: &mut self.stats,
                 },
             );

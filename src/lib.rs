@@ -146,7 +146,7 @@ pub use self::attribute::{VisitAttributes, prepare};
 pub use self::clock::unix_nanos;
 pub use self::collector::{Collector, PinnedWorker, Pinning, Worker};
 pub use self::config::{
-    Config, Destination, Endpoint, EndpointOptions, Overflow, Selection, TlsOptions,
+    Compression, Config, Destination, Endpoint, EndpointOptions, Overflow, Selection, TlsOptions,
 };
 pub use self::context::{
     InvalidHeader, SpanContext, TRACEPARENT, TRACESTATE, TraceFlags, TraceState, Traceparent,

@@ -470,6 +470,8 @@ pub struct NetworkStats {
     pub body_bytes: u64,
     /// When the last success was received, in Unix nanoseconds; 0 if there was none.
     pub last_success_time: u64,
+    /// Bodies compressed: one for all endpoints that ask for the same and keep up with each other.
+    pub compressed: u64,
     /// Connections established.
     pub connections: u64,
     /// Times the network thread was woken by a recorder.
@@ -491,6 +493,7 @@ impl Default for NetworkStats {
             retries: 0,
             body_bytes: 0,
             last_success_time: 0,
+            compressed: 0,
             connections: 0,
             wake_ups: 0,
             panics: 0,

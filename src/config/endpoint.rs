@@ -68,6 +68,39 @@ pub enum Selection {
     RoundRobin,
 }
 
+/// How bodies are compressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compression {
+    /// Not at all: they are sent as the recorders have written them.
+    #[default]
+    None,
+    /// gzip, at its fastest level. Needs the feature `gzip`.
+    Gzip,
+    /// Zstandard, at its fastest level. Needs the feature `zstd`; not all receivers take it.
+    Zstd,
+}
+
+impl Compression {
+    pub(crate) const ALL: [Self; 3] = [Self::None, Self::Gzip, Self::Zstd];
+
+    /// As a content coding (RFC 9110, 8.4.1), and as a feature.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::None => "identity",
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+        }
+    }
+
+    fn is_there(self) -> bool {
+        match self {
+            Self::None => true,
+            Self::Gzip => cfg!(feature = "gzip"),
+            Self::Zstd => cfg!(feature = "zstd"),
+        }
+    }
+}
+
 /// A receiver and how requests are made to it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Endpoint {
@@ -114,6 +147,13 @@ pub struct EndpointOptions {
     /// library and refused here; a `User-Agent` is put before this library's own. They are not
     /// sent to another host, port or scheme that a redirect may name.
     pub headers: Vec<(String, String)>,
+    /// How bodies are compressed. Default not at all. It is done once for all endpoints that ask for
+    /// the same and keep up with each other, on a thread of its own that runs where
+    /// [`network_core`](crate::Config::network_core) says.
+    ///
+    /// Memory: what is compressed and not yet delivered, besides the buffer; at most 4 MiB are kept
+    /// for other endpoints that are behind.
+    pub compression: Compression,
     /// Whom an `https` endpoint must be, and who this process is to it. Default: certified by an
     /// authority that the system trusts; nobody.
     pub tls: TlsOptions,
@@ -154,6 +194,7 @@ impl Default for EndpointOptions {
         Self {
             traces_path: "/v1/traces".to_string(),
             headers: Vec::new(),
+            compression: Compression::None,
             tls: TlsOptions::default(),
             connections_max: 4,
             request_bytes_max: 1024 * 1024,
@@ -173,6 +214,7 @@ impl fmt::Debug for EndpointOptions {
         let Self {
             traces_path,
             headers,
+            compression,
             tls,
             connections_max,
             request_bytes_max,
@@ -187,6 +229,7 @@ impl fmt::Debug for EndpointOptions {
         f.debug_struct("EndpointOptions")
             .field("traces_path", traces_path)
             .field("headers", &headers)
+            .field("compression", compression)
             .field("tls", tls)
             .field("connections_max", connections_max)
             .field("request_bytes_max", request_bytes_max)
@@ -220,6 +263,7 @@ pub(crate) struct EndpointSettings {
     pub(crate) header_lines: String,
     /// What goes before this library's own `User-Agent`, with a space behind it.
     pub(crate) user_agent: String,
+    pub(crate) compression: Compression,
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<TlsSettings>,
     pub(crate) connections_max: usize,
@@ -305,6 +349,13 @@ fn check_endpoint(
             env!("CARGO_PKG_NAME")
         )));
     }
+    if !options.compression.is_there() {
+        let name = options.compression.name();
+        return Err(Error::config(format!(
+            "compression is {name}, which needs the feature `{name}` of {}: switch it on",
+            env!("CARGO_PKG_NAME")
+        )));
+    }
     check_times(options)?;
     in_range(
         "connections_max",
@@ -317,6 +368,7 @@ fn check_endpoint(
         target: Arc::new(target),
         header_lines: headers.lines,
         user_agent: headers.user_agent,
+        compression: options.compression,
         #[cfg(feature = "tls")]
         tls: is_secure
             .then(|| TlsSettings::new(&options.tls))

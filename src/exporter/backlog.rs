@@ -11,12 +11,16 @@
 //! ```
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use crate::buffer::Batch;
+use crate::exporter::request::Request;
 
 /// A batch's place among all that were ever taken.
 pub(crate) type Number = u64;
 
+/// Bytes of compressed bodies that are kept for destinations that have not come so far.
+const COMPRESSED_BYTES_MAX: usize = 4 << 20;
 /// The share of a slab that is counted as 1.
 const SLAB: u64 = 1 << 20;
 
@@ -27,6 +31,9 @@ pub(crate) struct Backlog {
     weight: u64,
     room_per_slab: u64,
     spans_per_slab: u64,
+    /// Requests that were made of these batches and whose bodies are compressed: others that want
+    /// the same find them here.
+    shared: Vec<Arc<Request>>,
 }
 
 struct Queued {
@@ -43,6 +50,7 @@ impl Backlog {
             weight: 0,
             room_per_slab: room_per_slab as u64,
             spans_per_slab: u64::from(spans_per_slab),
+            shared: Vec::new(),
         }
     }
 
@@ -92,6 +100,36 @@ impl Backlog {
         let count = self.index(before);
         self.batches.drain(..count);
         self.first += count as u64;
+        // Their slabs are not kept for them alone.
+        let first = self.first;
+        self.shared.retain(|request| request.number >= first);
+    }
+
+    /// Keeps a request for others, as long as not all are behind it.
+    pub(crate) fn share(&mut self, request: &Arc<Request>) {
+        while self.shared_bytes() > COMPRESSED_BYTES_MAX {
+            self.shared.remove(0);
+        }
+        self.shared.push(Arc::clone(request));
+    }
+
+    fn shared_bytes(&self) -> usize {
+        let requests = self.shared.iter();
+        requests.map(|request| request.compressed_bytes()).sum()
+    }
+
+    /// A request that another has made of the batches from this number on.
+    pub(crate) fn shared(&self, number: Number, bytes_max: usize) -> Option<Arc<Request>> {
+        let fits =
+            |request: &&Arc<Request>| request.number == number && request.body_bytes <= bytes_max;
+        self.shared.iter().find(fits).cloned()
+    }
+
+    /// How many batches there are up to the next request that another has made.
+    pub(crate) fn until_shared(&self, number: Number) -> usize {
+        let next = self.shared.iter().map(|request| request.number);
+        let next = next.filter(|next| *next > number).min();
+        next.map_or(usize::MAX, |next| (next - number) as usize)
     }
 
     fn index(&self, number: Number) -> usize {

@@ -33,15 +33,19 @@ pub(crate) struct Connection {
 /// A request that is on the way.
 struct Outgoing {
     head: Bytes,
+    /// What is sent in place of the request's own parts.
+    compressed: Option<Bytes>,
     request: Arc<Request>,
 }
 
 impl Outgoing {
     /// The head first, then the body's parts.
     fn part(&self, index: usize) -> Option<&[u8]> {
-        match index.checked_sub(1) {
-            None => Some(&self.head),
-            Some(index) => self.request.part(index),
+        match (index, &self.compressed) {
+            (0, _) => Some(&self.head),
+            (1, Some(body)) => Some(body),
+            (_, Some(_)) => None,
+            (_, None) => self.request.part(index - 1),
         }
     }
 }
@@ -65,9 +69,13 @@ impl Connection {
     }
 
     /// Begins to send a request.
-    pub(crate) fn start(&mut self, head: Bytes, request: Arc<Request>) {
+    pub(crate) fn start(&mut self, head: Bytes, compressed: Option<Bytes>, request: Arc<Request>) {
         debug_assert!(self.is_idle());
-        self.outgoing = Some(Outgoing { head, request });
+        self.outgoing = Some(Outgoing {
+            head,
+            compressed,
+            request,
+        });
         self.next_part = 0;
         self.part_sent = 0;
     }
@@ -155,7 +163,7 @@ mod tests {
     use super::*;
     fn start(connection: &mut Connection) {
         let request = Request::of_texts(&["one ", "two"]);
-        connection.start(Bytes::from_static(b"head "), Arc::new(request));
+        connection.start(Bytes::from_static(b"head "), None, Arc::new(request));
     }
 
     fn unsent(connection: &Connection) -> String {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::clock::unix_nanos;
-use crate::config::Selection;
+use crate::config::{Compression, Selection};
 use crate::exporter::backlog::{Backlog, Number};
 use crate::exporter::endpoint::{Context, Done, Endpoint, Offer, Outcome};
 use crate::exporter::request::Request;
@@ -147,7 +147,7 @@ impl Destination {
     }
 
     /// Does all that can be done without waiting.
-    pub(crate) fn advance(&mut self, backlog: &Backlog, context: &mut Context<'_>) {
+    pub(crate) fn advance(&mut self, backlog: &mut Backlog, context: &mut Context<'_>) {
         loop {
             for endpoint in &mut self.endpoints {
                 endpoint.advance(context, &mut self.done);
@@ -167,7 +167,7 @@ impl Destination {
     // ---- Sending ----
 
     /// Gives the next request to an endpoint; false if there is none, or none that takes it now.
-    fn send(&mut self, backlog: &Backlog, context: &mut Context<'_>) -> bool {
+    fn send(&mut self, backlog: &mut Backlog, context: &mut Context<'_>) -> bool {
         if !self.has_waiting(backlog) {
             return false;
         }
@@ -181,8 +181,9 @@ impl Destination {
             let endpoint = &mut self.endpoints[index];
             let offer = endpoint.offer(much, context);
             if let Offer::Ready(link) = offer {
-                let bytes_max = endpoint.request_bytes_max();
-                let request = self.next_request(backlog, bytes_max, context);
+                let Some(request) = self.next_request(index, backlog, context) else {
+                    return false;
+                };
                 self.endpoints[index].start(link, request, context.now);
                 self.next = (index + 1) % count;
                 return true;
@@ -206,33 +207,74 @@ impl Destination {
             || self.requests.iter().any(|pending| !pending.on_the_way)
     }
 
-    /// The oldest that waits, as a request within the limit.
+    /// The oldest that waits, as a request within the endpoint's limit, on its way; `None` as long
+    /// as its body is being compressed.
     fn next_request(
         &mut self,
-        backlog: &Backlog,
-        bytes_max: usize,
-        context: &Context<'_>,
-    ) -> Arc<Request> {
-        let waiting = self.requests.iter().position(|pending| !pending.on_the_way);
-        let index = waiting.unwrap_or_else(|| {
-            let batches = backlog.from(self.place);
-            let request = Request::merge(self.place, batches, bytes_max, context.envelope);
-            let weight = backlog.weight_before(self.place);
-            self.place = request.end();
-            self.requests.push_back(Pending {
-                request: Arc::new(request),
-                weight,
-                on_the_way: false,
-                failing_since: None,
-            });
-            self.requests.len() - 1
-        });
-        self.split(index, bytes_max, context);
-        let pending = &mut self.requests[index];
-        pending.on_the_way = true;
-        let request = Arc::clone(&pending.request);
+        endpoint: usize,
+        backlog: &mut Backlog,
+        context: &mut Context<'_>,
+    ) -> Option<Arc<Request>> {
+        let endpoint = &self.endpoints[endpoint];
+        let (bytes_max, compression) = (endpoint.request_bytes_max(), endpoint.compression());
+        let oldest = self
+            .first_waiting()
+            .unwrap_or_else(|| self.merge(bytes_max, backlog, context));
+        self.split(oldest, bytes_max, context);
+        let request = &self.requests[oldest].request;
+        if !request.is_ready(compression) {
+            compress(request, compression, backlog, context);
+            return None;
+        }
+        let request = Arc::clone(request);
+        self.requests[oldest].on_the_way = true;
         self.count_on_the_way();
-        request
+        if compression != Compression::None && self.first_waiting().is_none() {
+            self.compress_ahead(bytes_max, compression, backlog, context);
+        }
+        Some(request)
+    }
+
+    /// The next request, if it is a large one, is compressed while the one before it is sent.
+    fn compress_ahead(
+        &mut self,
+        bytes_max: usize,
+        compression: Compression,
+        backlog: &mut Backlog,
+        context: &mut Context<'_>,
+    ) {
+        if backlog.bytes_from(self.place) >= bytes_max as u64 {
+            let next = self.merge(bytes_max, backlog, context);
+            compress(&self.requests[next].request, compression, backlog, context);
+        }
+    }
+
+    fn first_waiting(&self) -> Option<usize> {
+        self.requests.iter().position(|pending| !pending.on_the_way)
+    }
+
+    /// Makes a request of the batches from its place on, or takes the one that another destination
+    /// has made of them.
+    fn merge(&mut self, bytes_max: usize, backlog: &Backlog, context: &Context<'_>) -> usize {
+        let request = backlog.shared(self.place, bytes_max).unwrap_or_else(|| {
+            let until_shared = backlog.until_shared(self.place);
+            let batches = backlog.from(self.place).take(until_shared);
+            Arc::new(Request::merge(
+                self.place,
+                batches,
+                bytes_max,
+                context.envelope,
+            ))
+        });
+        let weight = backlog.weight_before(self.place);
+        self.place = request.end();
+        self.requests.push_back(Pending {
+            request,
+            weight,
+            on_the_way: false,
+            failing_since: None,
+        });
+        self.requests.len() - 1
     }
 
     /// Makes several requests of one that is larger than the limit.
@@ -318,6 +360,22 @@ impl Destination {
         let on_the_way = self.requests.iter().filter(|pending| pending.on_the_way);
         let spans = on_the_way.map(|pending| pending.request.spans).sum();
         self.counters.in_flight.set(spans);
+    }
+}
+
+/// Has the body compressed, once for all who want it so.
+fn compress(
+    request: &Arc<Request>,
+    compression: Compression,
+    backlog: &mut Backlog,
+    context: &mut Context<'_>,
+) {
+    match context.compressor {
+        Some(compressor) if compressor.compress(request, compression) => {
+            context.stats.compressed += 1;
+            backlog.share(request);
+        }
+        _ => {}
     }
 }
 

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use mio::{Registry, Token, Waker};
 
-use crate::config::{EndpointSettings, Target};
+use crate::config::{Compression, EndpointSettings, Target};
+use crate::exporter::compress::Compressor;
 use crate::exporter::connection::Exchange;
 use crate::exporter::link::{Event, Link, Loss, Why};
 use crate::exporter::reason;
@@ -22,6 +23,7 @@ pub(crate) struct Context<'a> {
     pub(crate) now: Instant,
     pub(crate) registry: &'a Registry,
     pub(crate) envelope: &'a Envelope,
+    pub(crate) compressor: Option<&'a Compressor>,
     pub(crate) stats: &'a mut NetworkStats,
 }
 
@@ -114,6 +116,10 @@ impl Endpoint {
 
     pub(crate) fn links(&self) -> usize {
         self.links.len()
+    }
+
+    pub(crate) fn compression(&self) -> Compression {
+        self.settings.compression
     }
 
     pub(crate) fn request_bytes_max(&self) -> usize {

@@ -179,7 +179,8 @@ impl Link {
             connection, since, ..
         } = &mut self.state
         {
-            connection.start(head, request);
+            let compressed = request.body(self.settings.compression).cloned();
+            connection.start(head, compressed, request);
             *since = now;
         }
     }

@@ -1,11 +1,13 @@
 //! One POST: batches merged behind an OTLP envelope, without copying them, and its HTTP head.
 
 use std::ops::Range;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 
 use crate::buffer::Batch;
-use crate::config::{EndpointSettings, Target};
+use crate::config::{Compression, EndpointSettings, Target};
 use crate::exporter::backlog::Number;
 use crate::otlp::{Envelope, Run};
 
@@ -18,6 +20,28 @@ pub(crate) struct Request {
     parts: Vec<Part>,
     pub(crate) body_bytes: usize,
     pub(crate) spans: u64,
+    /// By [`Compression`].
+    compressed: [Compressed; Compression::ALL.len()],
+}
+
+/// The body as it is compressed once for all that want it so.
+#[derive(Default)]
+pub(crate) struct Compressed {
+    begun: AtomicBool,
+    /// `None` in it: it could not be compressed.
+    body: OnceLock<Option<Bytes>>,
+}
+
+impl Compressed {
+    /// False if somebody else has begun.
+    pub(crate) fn begin(&self) -> bool {
+        !self.begun.swap(true, Ordering::Relaxed)
+    }
+
+    pub(crate) fn finish(&self, body: Option<Bytes>) {
+        // Only who has begun gets here.
+        let _ = self.body.set(body);
+    }
 }
 
 /// A piece of a request.
@@ -53,6 +77,7 @@ impl Request {
             batches,
             parts,
             body_bytes,
+            compressed: Default::default(),
         }
     }
 
@@ -82,9 +107,39 @@ impl Request {
         })
     }
 
+    pub(crate) fn compressed(&self, compression: Compression) -> &Compressed {
+        &self.compressed[compression as usize]
+    }
+
+    /// What its compressed bodies take.
+    pub(crate) fn compressed_bytes(&self) -> usize {
+        let bodies = self
+            .compressed
+            .iter()
+            .filter_map(|c| c.body.get()?.as_ref());
+        bodies.map(Bytes::len).sum()
+    }
+
+    /// Whether its body is there as it is to be sent.
+    pub(crate) fn is_ready(&self, compression: Compression) -> bool {
+        compression == Compression::None || self.compressed(compression).body.get().is_some()
+    }
+
+    /// Its body compressed, if that is wanted and was possible.
+    pub(crate) fn body(&self, compression: Compression) -> Option<&Bytes> {
+        self.compressed(compression).body.get()?.as_ref()
+    }
+
     /// What goes before its body when it is sent to `target`, which is the endpoint's own or one
     /// that it was redirected to.
     pub(crate) fn head(&self, target: &Target, settings: &EndpointSettings) -> Bytes {
+        let (body_bytes, encoding) = match self.body(settings.compression) {
+            None => (self.body_bytes, String::new()),
+            Some(body) => (
+                body.len(),
+                format!("Content-Encoding: {}\r\n", settings.compression.name()),
+            ),
+        };
         let version = env!("CARGO_PKG_VERSION");
         // What the user has meant for one server is not for another.
         let own_headers = if target.has_origin_of(&settings.target) {
@@ -98,13 +153,12 @@ impl Request {
              User-Agent: {user_agent}{name}/{version} OTel-OTLP-Exporter-Rust/{version}\r\n\
              Content-Type: application/x-protobuf\r\n\
              Content-Length: {body_bytes}\r\n\
-             {own_headers}\
+             {encoding}{own_headers}\
              \r\n",
             path = target.path,
             authority = target.authority,
             user_agent = settings.user_agent,
             name = env!("CARGO_PKG_NAME"),
-            body_bytes = self.body_bytes,
         );
         Bytes::from(head)
     }
@@ -128,6 +182,7 @@ impl Request {
             body_bytes: batches.iter().map(|batch| batch.len()).sum(),
             spans: batches.len() as u64,
             batches,
+            compressed: Default::default(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The receiver's threads: one that accepts, and one for each connection.
 
+use std::borrow::Cow;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
@@ -126,8 +127,10 @@ impl<'a> Connection<'a> {
 
     /// Checks and counts the request that was read, and decides on the answer.
     fn take(&mut self, head: &Head) -> Answer {
-        let body = &self.input[head.bytes..head.bytes + head.body_bytes];
-        let spans = census::spans(body);
+        let sent = &self.input[head.bytes..head.bytes + head.body_bytes];
+        let plain = decompress(head, sent);
+        let body = plain.as_deref().unwrap_or_default();
+        let spans = plain.as_ref().and_then(|body| census::spans(body));
         let kept = self.state.keeps.then(|| decode(head, body)).flatten();
         // What can be counted may still be more than can be decoded, such as nested too deep.
         let spans = spans.filter(|_| kept.is_some() || !self.state.keeps);
@@ -144,8 +147,8 @@ impl<'a> Connection<'a> {
         let counts = &mut inner.counts;
         counts.requests += 1;
         counts.malformed += u64::from(spans.is_none());
-        counts.body_bytes += body.len() as u64;
-        counts.body_bytes_max = counts.body_bytes_max.max(body.len() as u64);
+        counts.body_bytes += sent.len() as u64;
+        counts.body_bytes_max = counts.body_bytes_max.max(sent.len() as u64);
         counts.cpu_time += cpu_time - self.counted;
         if answer.takes {
             counts.spans += spans.unwrap_or(0).saturating_sub(answer.rejected);
@@ -157,6 +160,33 @@ impl<'a> Connection<'a> {
         self.counted = cpu_time;
         self.state.changed.notify_all();
         answer
+    }
+}
+
+/// The body as it was before its `Content-Encoding`; `None` if it has one that is not known here.
+fn decompress<'a>(head: &Head, body: &'a [u8]) -> Option<Cow<'a, [u8]>> {
+    let mut headers = head.headers.iter();
+    let Some((_, encoding)) = headers.find(|(name, _)| name == "content-encoding") else {
+        return Some(Cow::Borrowed(body));
+    };
+    match &**encoding {
+        #[cfg(feature = "gzip")]
+        "gzip" => {
+            let mut plain = Vec::new();
+            let decoder = flate2::read::MultiGzDecoder::new(body);
+            let mut decoder = decoder.take(BODY_BYTES_MAX as u64);
+            decoder.read_to_end(&mut plain).ok()?;
+            Some(plain.into())
+        }
+        #[cfg(feature = "zstd")]
+        "zstd" => {
+            let mut plain = Vec::new();
+            let decoder = zstd::Decoder::new(body).ok()?;
+            let mut decoder = decoder.take(BODY_BYTES_MAX as u64);
+            decoder.read_to_end(&mut plain).ok()?;
+            Some(plain.into())
+        }
+        _ => None,
     }
 }
 

@@ -1,0 +1,102 @@
+//! Compresses bodies, on a thread of its own: it takes milliseconds, in which the network thread
+//! has others to serve.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread;
+
+use bytes::Bytes;
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use mio::Waker;
+
+use crate::affinity;
+use crate::config::Compression;
+use crate::exporter::request::Request;
+
+/// The way to the thread; it ends with this.
+pub(crate) struct Compressor(Sender<Job>);
+
+struct Job {
+    request: Arc<Request>,
+    compression: Compression,
+}
+
+impl Compressor {
+    /// The thread is pinned to where the network thread is, if that is pinned.
+    pub(crate) fn start(core: Option<usize>, waker: Arc<Waker>) -> io::Result<Self> {
+        let (sender, jobs) = unbounded();
+        thread::Builder::new()
+            .name("otlp-compress".to_string())
+            .spawn(move || {
+                // The network thread was pinned there, so that it can be done.
+                let _ = core.map(affinity::pin);
+                work(&jobs, &waker);
+            })?;
+        Ok(Self(sender))
+    }
+
+    /// Has the body of a request compressed; false if that is under way. The network thread is
+    /// woken when it is done.
+    pub(crate) fn compress(&self, request: &Arc<Request>, compression: Compression) -> bool {
+        if !request.compressed(compression).begin() {
+            return false;
+        }
+        let job = Job {
+            request: Arc::clone(request),
+            compression,
+        };
+        if let Err(error) = self.0.send(job) {
+            // The thread is gone: bodies are sent as they are.
+            error.0.request.compressed(compression).finish(None);
+        }
+        true
+    }
+}
+
+fn work(jobs: &Receiver<Job>, waker: &Waker) {
+    for Job {
+        request,
+        compression,
+    } in jobs
+    {
+        let body = catch_unwind(AssertUnwindSafe(|| compress(&request, compression)));
+        let body = body.ok().and_then(Result::ok).map(Bytes::from);
+        request.compressed(compression).finish(body);
+        // Fails only if the network thread is gone.
+        let _ = waker.wake();
+    }
+}
+
+fn compress(request: &Request, compression: Compression) -> io::Result<Vec<u8>> {
+    match compression {
+        #[cfg(feature = "gzip")]
+        Compression::Gzip => {
+            let room = Vec::with_capacity(request.body_bytes / 4);
+            let mut encoder = flate2::write::GzEncoder::new(room, flate2::Compression::fast());
+            write_parts(request, &mut encoder)?;
+            encoder.finish()
+        }
+        #[cfg(feature = "zstd")]
+        Compression::Zstd => {
+            let room = Vec::with_capacity(request.body_bytes / 4);
+            let mut encoder = zstd::Encoder::new(room, ZSTD_LEVEL)?;
+            encoder.set_pledged_src_size(Some(request.body_bytes as u64))?;
+            write_parts(request, &mut encoder)?;
+            encoder.finish()
+        }
+        _ => {
+            let mut body = Vec::with_capacity(request.body_bytes);
+            write_parts(request, &mut body)?;
+            Ok(body)
+        }
+    }
+}
+
+#[cfg(feature = "zstd")]
+const ZSTD_LEVEL: i32 = 1;
+
+fn write_parts(request: &Request, out: &mut impl io::Write) -> io::Result<()> {
+    let parts = (0..).map_while(|index| request.part(index));
+    parts.into_iter().try_for_each(|part| out.write_all(part))
+}
