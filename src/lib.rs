@@ -108,6 +108,8 @@
 //!
 //! # Features
 //!
+//! * `gzip`, `zstd`: compressed bodies ([`Compression`]).
+//! * `tls`: `https` endpoints ([`TlsOptions`]).
 //! * `testing`: a small OTLP/HTTP receiver for tests, in the module `testing`.
 
 mod affinity;

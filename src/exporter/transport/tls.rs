@@ -117,7 +117,8 @@ fn explain(error: &rustls::Error) -> String {
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
                 "the server's certificate is not valid yet: look at both clocks"
             }
-            CertificateError::UnknownIssuer => {
+            // The same name with another key is another authority too.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
                 "the server's certificate is from an authority that is not trusted here: give its \
                  certificate as ca_file"
             }
