@@ -1,6 +1,8 @@
 //! What a user can choose, and its validation into [`Settings`] the pipeline can rely on.
 
+mod display;
 mod endpoint;
+mod env;
 mod headers;
 mod resource;
 mod target;
@@ -54,6 +56,8 @@ pub struct Config {
     /// [`endpoint`](Self::endpoint) alone. At most 64; if there are any, `endpoint` and
     /// `endpoint_options` must be left as they are.
     pub destinations: Vec<Destination>,
+    /// Spans are taken and thrown away: nothing is sent, and no connection is made. Default false.
+    pub disabled: bool,
     /// The resource's `service.name`. Default `unknown_service:` and the executable's name.
     pub service_name: String,
     /// More attributes of the resource. Default none. Unless given here, `telemetry.sdk.*`,
@@ -124,6 +128,75 @@ pub struct Config {
     pub shutdown_timeout_ms: u64,
 }
 
+impl Config {
+    /// The configuration that the environment asks for: the default, changed by these variables of
+    /// the [OpenTelemetry specification]. What is set in code beats it:
+    ///
+    /// ```
+    /// use otlp_collector::Config;
+    ///
+    /// let config = Config {
+    ///     service_name: "checkout".to_string(),
+    ///     ..Config::from_env()
+    /// };
+    /// println!("{config}"); // all that holds, without secrets
+    /// ```
+    ///
+    /// | variable | changes |
+    /// | --- | --- |
+    /// | `OTEL_EXPORTER_OTLP_ENDPOINT` | `endpoint`: a base, `/v1/traces` is appended in any case |
+    /// | `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` | `endpoint`, as it is: `traces_path` becomes empty if it ends differently |
+    /// | `OTEL_EXPORTER_OTLP_[TRACES_]HEADERS` | `headers`: `name=value,…`, values percent-encoded |
+    /// | `OTEL_EXPORTER_OTLP_[TRACES_]TIMEOUT` | `request_timeout_ms`; 0 is a day |
+    /// | `OTEL_EXPORTER_OTLP_[TRACES_]COMPRESSION` | `compression`: `none`, `gzip`, `zstd` |
+    /// | `OTEL_EXPORTER_OTLP_[TRACES_]CERTIFICATE` | `tls.ca_file` |
+    /// | `OTEL_EXPORTER_OTLP_[TRACES_]CLIENT_CERTIFICATE`, `…_CLIENT_KEY` | `tls.client_certificate_file`, `tls.client_key_file` |
+    /// | `OTEL_EXPORTER_OTLP_[TRACES_]PROTOCOL` | nothing: `http/protobuf` is the only one |
+    /// | `OTEL_BSP_SCHEDULE_DELAY` | `batch_timeout_ms` |
+    /// | `OTEL_BSP_EXPORT_TIMEOUT` | `retry_budget_ms`; 0 is a day |
+    /// | `OTEL_BSP_MAX_QUEUE_SIZE` | `buffer_capacity` |
+    /// | `OTEL_BSP_MAX_EXPORT_BATCH_SIZE` | `batch_size`, at most `buffer_capacity` |
+    /// | `OTEL_TRACES_SAMPLER`, `…_ARG` | `sampler`: `always_on`, `always_off`, `traceidratio`, each also after `parentbased_` |
+    /// | `OTEL_[SPAN_]ATTRIBUTE_VALUE_LENGTH_LIMIT`, `OTEL_[SPAN_]ATTRIBUTE_COUNT_LIMIT`, `OTEL_{EVENT,LINK}_ATTRIBUTE_COUNT_LIMIT`, `OTEL_SPAN_{EVENT,LINK}_COUNT_LIMIT` | `span_limits` |
+    /// | `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES` | `service_name`, `resource_attributes`: `key=value,…`, percent-encoded |
+    /// | `OTEL_TRACES_EXPORTER` | `disabled`, if it is `none` instead of `otlp` |
+    /// | `OTEL_SDK_DISABLED` | `disabled`, and `sampler` to `AlwaysOff` |
+    /// | `OTEL_CONFIG_FILE` | all others are ignored; the file is not read |
+    ///
+    /// Those for traces beat those for all signals. An empty variable is one that is not set. What
+    /// cannot be used is ignored, with a warning by the `log` facade. Defaults that the specification
+    /// gives are not taken over where this library has others. `OTEL_PROPAGATORS`,
+    /// `OTEL_LOG_LEVEL` and `OTEL_ENTITIES` change nothing.
+    ///
+    /// [OpenTelemetry specification]: https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
+    #[must_use]
+    pub fn from_env() -> Self {
+        let (config, warnings) = Self::from_vars(|name| std::env::var(name).ok());
+        for warning in warnings {
+            log::warn!("{warning}");
+        }
+        config
+    }
+
+    /// As [`from_env`](Self::from_env), with variables from elsewhere; gives the warnings too.
+    ///
+    /// ```
+    /// use otlp_collector::Config;
+    ///
+    /// let (config, warnings) = Config::from_vars(|name| match name {
+    ///     "OTEL_SERVICE_NAME" => Some("checkout".to_string()),
+    ///     "OTEL_BSP_SCHEDULE_DELAY" => Some("soon".to_string()),
+    ///     _ => None,
+    /// });
+    /// assert_eq!(config.service_name, "checkout");
+    /// assert_eq!(warnings.len(), 1);
+    /// ```
+    #[must_use]
+    pub fn from_vars(lookup: impl Fn(&str) -> Option<String>) -> (Self, Vec<String>) {
+        env::config(&lookup)
+    }
+}
+
 /// What happens to spans when the buffer is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Overflow {
@@ -150,6 +223,7 @@ impl Default for Config {
             endpoint: DEFAULT_ENDPOINT.to_string(),
             endpoint_options: EndpointOptions::default(),
             destinations: Vec::new(),
+            disabled: false,
             service_name: default_service_name(),
             resource_attributes: Vec::new(),
             resource_schema_url: String::new(),
@@ -293,6 +367,9 @@ impl Settings {
 
 /// All destinations: those given, or the one endpoint.
 fn destinations(config: &Config) -> Result<Vec<Destination>, Error> {
+    if config.disabled {
+        return Ok(Vec::new());
+    }
     if config.destinations.is_empty() {
         let endpoint = Endpoint {
             url: config.endpoint.clone(),
@@ -305,7 +382,7 @@ fn destinations(config: &Config) -> Result<Vec<Destination>, Error> {
         return Err(Error::config(format!(
             "endpoint ({:?}) or endpoint_options are given beside destinations: make them one of \
              the destinations",
-            config.endpoint
+            display::without_secrets(&config.endpoint)
         )));
     }
     Ok(config.destinations.clone())

@@ -202,7 +202,9 @@ impl Exporter {
     }
 
     fn wants_batches(&self, now: Instant) -> bool {
-        (self.destinations.iter()).any(|d| d.wants_batches(&self.backlog, now))
+        // With nowhere to go they are taken as well, and let go of.
+        self.destinations.is_empty()
+            || (self.destinations.iter()).any(|d| d.wants_batches(&self.backlog, now))
     }
 
     fn is_due(&mut self, now: Instant) -> bool {
@@ -271,7 +273,7 @@ impl Exporter {
     /// Lets go of what all have sent or dropped.
     fn release(&mut self) {
         let last = self.destinations.iter().map(Destination::place).min();
-        self.backlog.release(last.unwrap_or_default());
+        self.backlog.release(last.unwrap_or(self.backlog.end()));
     }
 
     // ---- Destinations ----

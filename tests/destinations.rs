@@ -284,6 +284,31 @@ fn a_panic_of_the_network_thread_loses_nothing() {
 }
 
 #[test]
+fn a_disabled_collector_takes_all_and_sends_nothing() {
+    let receiver = Receiver::start().unwrap();
+    let collector = Collector::new(Config {
+        endpoint: receiver.endpoint(),
+        disabled: true,
+        buffer_capacity: 1000,
+        batch_size: 100,
+        ..Config::default()
+    })
+    .unwrap();
+    let recorder = collector.recorder().unwrap();
+    for _ in 0..20 {
+        (0..500).for_each(|_| record(&recorder).unwrap());
+        collector.flush(PATIENCE).unwrap();
+    }
+    let ledger = collector.shutdown().unwrap();
+    assert_eq!((ledger.accepted, ledger.refused.total()), (10_000, 0));
+    assert_eq!(
+        (ledger.delivered(), ledger.dropped(), ledger.pending()),
+        (0, 0, 0)
+    );
+    assert_eq!(receiver.counts().connections, 0);
+}
+
+#[test]
 fn destinations_that_make_no_sense_are_errors() {
     let good = Destination::from(Endpoint::new("http://localhost:1"));
     for (what, config) in [

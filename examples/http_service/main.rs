@@ -66,11 +66,11 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         endpoint: match (&receiver, &options.endpoint) {
             (Some(receiver), _) => receiver.endpoint(),
             (None, Some(endpoint)) => endpoint.clone(),
-            (None, None) => Config::default().endpoint,
+            (None, None) => Config::from_env().endpoint,
         },
         service_name: "http_service".to_string(),
         tail_sampling: options.tail_sampling(),
-        ..Config::default()
+        ..Config::from_env()
     })?;
     let listener = TcpListener::bind(("127.0.0.1", options.port))
         .map_err(|error| format!("cannot listen on port {}: {error}", options.port))?;

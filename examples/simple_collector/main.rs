@@ -84,7 +84,7 @@ fn run(options: &Options) -> Result<Report, Box<dyn Error>> {
 }
 
 fn config(options: &Options, receiver: Option<&Receiver>) -> Config {
-    let defaults = Config::default();
+    let defaults = Config::from_env();
     Config {
         endpoint: receiver
             .map(Receiver::endpoint)
@@ -99,7 +99,7 @@ fn config(options: &Options, receiver: Option<&Receiver>) -> Config {
         },
         network_core: Collector::cores().last().copied(),
         shutdown_timeout_ms: options.shutdown_timeout_ms,
-        ..Config::default()
+        ..defaults
     }
 }
 

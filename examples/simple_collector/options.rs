@@ -3,13 +3,16 @@
 use std::ffi::OsStr;
 use std::thread::available_parallelism;
 
+use otlp_collector::Config;
+
 use lexopt::prelude::{Long, Short, ValueExt};
 
 pub const HELP: &str = "\
 Records spans from several threads, sends them, and accounts for every one.
 
     --endpoint URL             send there instead of to the embedded receiver
-                               (or set OTEL_EXPORTER_OTLP_ENDPOINT)
+                               (or set OTEL_EXPORTER_OTLP_ENDPOINT; the other
+                               OTEL_ variables count as well)
     --spans N                  how many spans (default 1000000)
     --threads N                from how many threads (default: one for each core, 2 at least)
     --rate N                   spans/s of all threads together; a full buffer refuses spans
@@ -31,9 +34,8 @@ pub struct Options {
 impl Options {
     pub fn from_args() -> Result<Self, lexopt::Error> {
         let mut options = Self {
-            endpoint: std::env::var("OTEL_EXPORTER_OTLP_ENDPOINT")
-                .ok()
-                .filter(|endpoint| !endpoint.is_empty()),
+            endpoint: Some(Config::from_env().endpoint)
+                .filter(|endpoint| *endpoint != Config::default().endpoint),
             spans: 1_000_000,
             threads: available_parallelism().map_or(2, usize::from).max(2),
             rate: None,

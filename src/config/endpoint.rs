@@ -301,7 +301,7 @@ pub(super) fn check(
     bytes: &RequestBytes,
 ) -> Result<Vec<DestinationSettings>, Error> {
     let count = destinations.len();
-    in_range("the number of destinations", count, 1, DESTINATIONS_LIMIT)?;
+    in_range("the number of destinations", count, 0, DESTINATIONS_LIMIT)?;
     (destinations.iter())
         .map(|destination| check_destination(destination, count, bytes))
         .collect()
@@ -341,11 +341,11 @@ fn check_endpoint(
 ) -> Result<EndpointSettings, Error> {
     let options = &endpoint.options;
     let target = Target::parse(&endpoint.url, &options.traces_path)?;
-    let is_secure = target.is_https || options.tls != TlsOptions::default();
-    if is_secure && cfg!(not(feature = "tls")) {
+    let is_https = target.is_https;
+    if is_https && cfg!(not(feature = "tls")) {
         return Err(Error::config(format!(
             "endpoint {:?} needs TLS: switch on the feature `tls` of {}",
-            endpoint.url,
+            target.url,
             env!("CARGO_PKG_NAME")
         )));
     }
@@ -370,7 +370,7 @@ fn check_endpoint(
         user_agent: headers.user_agent,
         compression: options.compression,
         #[cfg(feature = "tls")]
-        tls: is_secure
+        tls: (is_https || options.tls != TlsOptions::default())
             .then(|| TlsSettings::new(&options.tls))
             .transpose()?,
         connections_max: options.connections_max,

@@ -3,12 +3,13 @@
 use http::Uri;
 use http::uri::PathAndQuery;
 
+use crate::config::display::without_secrets;
 use crate::error::Error;
 
 /// Where requests go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Target {
-    /// The full URL, for people.
+    /// The URL for people: a query, which may have secrets, is not shown.
     pub(crate) url: String,
     /// Over TLS.
     pub(crate) is_https: bool,
@@ -25,9 +26,10 @@ impl Target {
     /// Takes an OTLP base URL apart, as the OTLP exporter specification says: `traces_path` is
     /// appended unless it is there, no port means 80 or 443, everything else is kept.
     pub(crate) fn parse(endpoint: &str, traces_path: &str) -> Result<Self, Error> {
+        let shown = without_secrets(endpoint);
         let wrong = |why: &str| {
             Error::config(format!(
-                "endpoint {endpoint:?} {why}; expected something like \"http://localhost:4318\""
+                "endpoint {shown:?} {why}; expected something like \"http://localhost:4318\""
             ))
         };
         if endpoint.contains('@') {
@@ -104,7 +106,8 @@ impl Target {
 
     fn write_url(&mut self) {
         let scheme = if self.is_https { "https" } else { "http" };
-        self.url = format!("{scheme}://{}{}", self.authority, self.path);
+        let url = format!("{scheme}://{}{}", self.authority, self.path);
+        self.url = without_secrets(&url);
     }
 
     /// Where a redirect's `Location` leads from here (RFC 9110, 10.2.2); the error says why not.
@@ -230,7 +233,7 @@ mod tests {
         for (location, url) in [
             ("http://other/x", "http://other/x"),
             ("https://h:1/x#part", "https://h:1/x"),
-            ("//other:2/x?y", "http://other:2/x?y"),
+            ("//other:2/x?y", "http://other:2/x?(not shown)"),
             ("/x", "http://h:1/x"),
             ("x/y", "http://h:1/a/v1/x/y"),
         ] {

@@ -58,7 +58,7 @@ enum State {
     },
     Up {
         transport: Transport,
-        connection: Connection,
+        connection: Box<Connection>,
         /// The request on the way began then, or being idle did.
         since: Instant,
     },
@@ -316,7 +316,7 @@ impl Link {
         }
         self.state = State::Up {
             transport,
-            connection: Connection::default(),
+            connection: Box::default(),
             since: now,
         };
         if let Some(request) = self.carried.take() {

@@ -1,0 +1,611 @@
+//! A configuration from the `OTEL_*` variables of the OpenTelemetry specification.
+//!
+//! What cannot be used is told as a warning and left out, as the specification demands; it never
+//! keeps a service from starting.
+
+use std::fmt::Display;
+use std::str::FromStr;
+
+use percent_encoding::percent_decode_str;
+
+use crate::attribute::{AnyValue, KeyValue};
+use crate::config::{BUFFER_CAPACITY_MAX, Compression, Config, DAY_MS};
+use crate::limits::LOOKED_AT_MAX;
+use crate::sampler::{ParentBased, Sampler};
+
+/// Reads variables, and gathers what is wrong with them.
+struct Vars<'a> {
+    lookup: &'a dyn Fn(&str) -> Option<String>,
+    warnings: Vec<String>,
+}
+
+/// The configuration, and what could not be used.
+pub(super) fn config(lookup: &dyn Fn(&str) -> Option<String>) -> (Config, Vec<String>) {
+    let mut vars = Vars {
+        lookup,
+        warnings: Vec::new(),
+    };
+    let mut config = Config::default();
+    if vars.text("OTEL_CONFIG_FILE").is_some() {
+        vars.warn("OTEL_CONFIG_FILE is set, so all other OTEL_ variables are ignored; this library does not read such files");
+        return (config, vars.warnings);
+    }
+    read_exporter(&mut vars, &mut config);
+    read_endpoint(&mut vars, &mut config);
+    read_endpoint_options(&mut vars, &mut config);
+    read_batching(&mut vars, &mut config);
+    read_limits(&mut vars, &mut config);
+    read_sampler(&mut vars, &mut config);
+    read_resource(&mut vars, &mut config);
+    (config, vars.warnings)
+}
+
+// ---- What each part of the configuration is made of ----
+
+fn read_exporter(vars: &mut Vars<'_>, config: &mut Config) {
+    if vars.truth("OTEL_SDK_DISABLED") {
+        config.disabled = true;
+        config.sampler = Sampler::AlwaysOff;
+    }
+    const EXPORTER: &str = "OTEL_TRACES_EXPORTER";
+    match vars.word(EXPORTER).as_deref() {
+        None | Some("otlp") => {}
+        Some("none") => config.disabled = true,
+        Some(other) => vars.unknown(EXPORTER, other, "otlp or none"),
+    }
+    let protocol = vars.first_of(
+        "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
+        "OTEL_EXPORTER_OTLP_PROTOCOL",
+    );
+    if let Some((name, protocol)) = protocol
+        && !protocol.eq_ignore_ascii_case("http/protobuf")
+    {
+        vars.unknown(name, &protocol, "http/protobuf");
+    }
+}
+
+fn read_endpoint(vars: &mut Vars<'_>, config: &mut Config) {
+    const TRACES: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
+    const BASE: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+    if let Some(url) = vars.text(TRACES) {
+        // It is used as it is.
+        let path = url.split('?').next().unwrap_or_default();
+        if !path.ends_with(&*config.endpoint_options.traces_path) {
+            config.endpoint_options.traces_path = String::new();
+        }
+        config.endpoint = url;
+    } else if let Some(url) = vars.text(BASE) {
+        // Appended in any case, so that a base with that path has it twice.
+        let (base, query) = match url.split_once('?') {
+            Some((base, query)) => (base, format!("?{query}")),
+            None => (&*url, String::new()),
+        };
+        let traces_path = &config.endpoint_options.traces_path;
+        config.endpoint = format!("{}{traces_path}{query}", base.trim_end_matches('/'));
+    }
+    if config.endpoint.contains(":4317") {
+        vars.warn("the endpoint has the port 4317, which is usually for gRPC; OTLP/HTTP has 4318");
+    }
+}
+
+fn read_endpoint_options(vars: &mut Vars<'_>, config: &mut Config) {
+    let options = &mut config.endpoint_options;
+    let headers = vars.first_of(
+        "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
+        "OTEL_EXPORTER_OTLP_HEADERS",
+    );
+    if let Some((name, headers)) = headers {
+        options.headers = vars.headers(name, &headers);
+    }
+    let compression = vars.first_of(
+        "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION",
+        "OTEL_EXPORTER_OTLP_COMPRESSION",
+    );
+    if let Some((name, compression)) = compression {
+        match &*compression.to_ascii_lowercase() {
+            "none" => options.compression = Compression::None,
+            "gzip" => options.compression = Compression::Gzip,
+            "zstd" => options.compression = Compression::Zstd,
+            other => vars.unknown(name, other, "none, gzip or zstd"),
+        }
+    }
+    let timeout = vars.first_of(
+        "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT",
+        "OTEL_EXPORTER_OTLP_TIMEOUT",
+    );
+    if let Some((name, timeout)) = timeout {
+        vars.set_timeout(name, &timeout, &mut options.request_timeout_ms);
+    }
+    let file = |traces, general| vars.first_of(traces, general).map(|(_, file)| file.into());
+    options.tls.ca_file = file(
+        "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE",
+        "OTEL_EXPORTER_OTLP_CERTIFICATE",
+    );
+    options.tls.client_certificate_file = file(
+        "OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE",
+        "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
+    );
+    options.tls.client_key_file = file(
+        "OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY",
+        "OTEL_EXPORTER_OTLP_CLIENT_KEY",
+    );
+}
+
+fn read_batching(vars: &mut Vars<'_>, config: &mut Config) {
+    const BATCH: &str = "OTEL_BSP_MAX_EXPORT_BATCH_SIZE";
+    const EXPORT: &str = "OTEL_BSP_EXPORT_TIMEOUT";
+    let delay_ms = &mut config.batch_timeout_ms;
+    vars.set_number("OTEL_BSP_SCHEDULE_DELAY", 0, DAY_MS, delay_ms);
+    // Nothing waits for less than a millisecond.
+    *delay_ms = (*delay_ms).max(1);
+    if let Some(timeout) = vars.text(EXPORT) {
+        let retry_budget_ms = &mut config.endpoint_options.retry_budget_ms;
+        vars.set_timeout(EXPORT, &timeout, retry_budget_ms);
+    }
+    let capacity = &mut config.buffer_capacity;
+    vars.set_number("OTEL_BSP_MAX_QUEUE_SIZE", 1, BUFFER_CAPACITY_MAX, capacity);
+    vars.set_number(BATCH, 1, BUFFER_CAPACITY_MAX, &mut config.batch_size);
+    if config.batch_size > config.buffer_capacity {
+        if vars.text(BATCH).is_some() {
+            vars.warn(format!(
+                "{BATCH} is more than the queue holds: taken to be that"
+            ));
+        }
+        config.batch_size = config.buffer_capacity;
+    }
+}
+
+fn read_limits(vars: &mut Vars<'_>, config: &mut Config) {
+    const MANY: u32 = u32::MAX;
+    const LOOKED_AT: u32 = LOOKED_AT_MAX as u32;
+    let limits = &mut config.span_limits;
+    // The general one first: the one for spans beats it.
+    for name in [
+        "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+        "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+    ] {
+        let mut length = limits.attribute_value_length.unwrap_or(MANY);
+        vars.set_number(name, 0, MANY, &mut length);
+        limits.attribute_value_length = Some(length).filter(|length| *length < MANY);
+    }
+    for (name, max, limit) in [
+        (
+            "OTEL_ATTRIBUTE_COUNT_LIMIT",
+            LOOKED_AT,
+            &mut limits.attribute_count,
+        ),
+        ("OTEL_SPAN_EVENT_COUNT_LIMIT", MANY, &mut limits.event_count),
+        ("OTEL_SPAN_LINK_COUNT_LIMIT", MANY, &mut limits.link_count),
+    ] {
+        vars.set_number(name, 0, max, limit);
+    }
+    limits.event_attribute_count = limits.attribute_count;
+    limits.link_attribute_count = limits.attribute_count;
+    for (name, limit) in [
+        (
+            "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT",
+            &mut limits.attribute_count,
+        ),
+        (
+            "OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT",
+            &mut limits.event_attribute_count,
+        ),
+        (
+            "OTEL_LINK_ATTRIBUTE_COUNT_LIMIT",
+            &mut limits.link_attribute_count,
+        ),
+    ] {
+        vars.set_number(name, 0, LOOKED_AT, limit);
+    }
+}
+
+fn read_sampler(vars: &mut Vars<'_>, config: &mut Config) {
+    const SAMPLER: &str = "OTEL_TRACES_SAMPLER";
+    const KNOWN: &str = "always_on, always_off, traceidratio, or one of these after parentbased_";
+    if config.disabled {
+        return;
+    }
+    let Some(name) = vars.word(SAMPLER) else {
+        return;
+    };
+    let root_name = name.strip_prefix("parentbased_");
+    let root = match root_name.unwrap_or(&name) {
+        "always_on" => Sampler::AlwaysOn,
+        "always_off" => Sampler::AlwaysOff,
+        "traceidratio" => Sampler::TraceIdRatio(vars.ratio()),
+        _ => return vars.unknown(SAMPLER, &name, KNOWN),
+    };
+    config.sampler = match root_name {
+        Some(_) => ParentBased::new(root).into(),
+        None => root,
+    };
+}
+
+fn read_resource(vars: &mut Vars<'_>, config: &mut Config) {
+    const ATTRIBUTES: &str = "OTEL_RESOURCE_ATTRIBUTES";
+    if let Some(list) = vars.text(ATTRIBUTES) {
+        match attributes(&list) {
+            Some(attributes) => config.resource_attributes = attributes,
+            None => vars.warn(format!(
+                "{ATTRIBUTES} is no list of key=value with commas between, percent-encoded where \
+                 needed: ignored as a whole"
+            )),
+        }
+    }
+    let is_name = |attribute: &KeyValue| attribute.key == "service.name";
+    let named = config.resource_attributes.iter().rfind(|a| is_name(a));
+    let named = named.and_then(|attribute| match &attribute.value {
+        AnyValue::String(name) => Some(name.to_string()),
+        _ => None,
+    });
+    config.resource_attributes.retain(|a| !is_name(a));
+    if let Some(name) = vars.text("OTEL_SERVICE_NAME").or(named) {
+        config.service_name = name;
+    }
+}
+
+/// All of them, or nothing if anything is wrong with one.
+fn attributes(list: &str) -> Option<Vec<KeyValue>> {
+    let pairs = list.split(',').filter(|pair| !pair.trim().is_empty());
+    pairs
+        .map(|pair| {
+            let (key, value) = pair.split_once('=')?;
+            let (key, value) = (decode(key.trim())?, decode(value.trim())?);
+            (!key.is_empty()).then(|| KeyValue::new(key, value))
+        })
+        .collect()
+}
+
+/// Percent-decoded; `None` if that is not possible. A `+` is a `+`.
+fn decode(text: &str) -> Option<String> {
+    let mut codes = text.split('%').skip(1);
+    let is_code =
+        |code: &str| code.len() >= 2 && code.bytes().take(2).all(|b| b.is_ascii_hexdigit());
+    if !codes.all(is_code) {
+        return None;
+    }
+    let text = percent_decode_str(text).decode_utf8().ok()?;
+    Some(text.into_owned())
+}
+
+// ---- Reading variables ----
+
+impl Vars<'_> {
+    /// Its value; an empty one is none.
+    fn text(&self, name: &str) -> Option<String> {
+        let value = (self.lookup)(name)?;
+        let value = value.trim();
+        (!value.is_empty()).then(|| value.to_string())
+    }
+
+    /// A word out of some, in lower case.
+    fn word(&self, name: &str) -> Option<String> {
+        self.text(name).map(|word| word.to_ascii_lowercase())
+    }
+
+    /// The value for traces, or the one for all signals, and which of them it is.
+    fn first_of<'n>(&self, traces: &'n str, general: &'n str) -> Option<(&'n str, String)> {
+        let value = |name| self.text(name).map(|value| (name, value));
+        value(traces).or_else(|| value(general))
+    }
+
+    fn truth(&mut self, name: &str) -> bool {
+        match self.word(name).as_deref() {
+            None | Some("false") => false,
+            Some("true") => true,
+            Some(other) => {
+                self.warn(format!(
+                    "{name} is {other:?}, taken to be false: use true or false"
+                ));
+                false
+            }
+        }
+    }
+
+    /// Sets the number if there is one within the range.
+    fn set_number<T>(&mut self, name: &str, min: T, max: T, number: &mut T)
+    where
+        T: FromStr + PartialOrd + Display + Copy,
+    {
+        let Some(text) = self.text(name) else { return };
+        match text.parse() {
+            Ok(value) if (min..=max).contains(&value) => *number = value,
+            _ => self.warn(format!(
+                "{name} is {text:?}, ignored: it must be a number from {min} to {max}"
+            )),
+        }
+    }
+
+    /// Sets a number of milliseconds, of which 0 means no limit.
+    fn set_timeout(&mut self, name: &str, text: &str, ms: &mut u64) {
+        match text.parse() {
+            Ok(0) => *ms = DAY_MS,
+            Ok(value) if value <= DAY_MS => *ms = value,
+            _ => self.warn(format!(
+                "{name} is {text:?}, ignored: it must be milliseconds, from 0 to {DAY_MS}"
+            )),
+        }
+    }
+
+    fn ratio(&mut self) -> f64 {
+        const ARG: &str = "OTEL_TRACES_SAMPLER_ARG";
+        let Some(text) = self.text(ARG) else {
+            return 1.0;
+        };
+        match text.parse() {
+            Ok(ratio) if (0.0..=1.0).contains(&ratio) => ratio,
+            _ => {
+                self.warn(format!(
+                    "{ARG} is {text:?}, taken to be 1: it must be from 0 to 1"
+                ));
+                1.0
+            }
+        }
+    }
+
+    /// Pairs that can be used; values are not told, since they may be secrets.
+    fn headers(&mut self, name: &str, list: &str) -> Vec<(String, String)> {
+        let mut headers = Vec::new();
+        for (index, pair) in list.split(',').enumerate() {
+            if pair.trim().is_empty() {
+                continue;
+            }
+            let decoded = pair.split_once('=').and_then(|(key, value)| {
+                let header = (key.trim().to_string(), decode(value.trim())?);
+                super::headers::header_lines(std::slice::from_ref(&header)).ok()?;
+                Some(header)
+            });
+            match decoded {
+                Some(header) => headers.push(header),
+                None => self.warn(format!(
+                    "{name}: pair {} is left out: it must be name=value, percent-encoded, of a \
+                     header that can be set",
+                    index + 1
+                )),
+            }
+        }
+        headers
+    }
+
+    fn unknown(&mut self, name: &str, value: &str, known: &str) {
+        self.warn(format!(
+            "{name} is {value:?}, ignored: known here is {known}"
+        ));
+    }
+
+    fn warn(&mut self, warning: impl Into<String>) {
+        self.warnings.push(warning.into());
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// What is made of these variables, with as many warnings.
+    fn read(vars: &[(&str, &str)], warnings: usize) -> Config {
+        let lookup = |name: &str| {
+            let found = vars.iter().find(|(other, _)| *other == name);
+            found.map(|(_, value)| value.to_string())
+        };
+        let (config, told) = config(&lookup);
+        assert_eq!(told.len(), warnings, "{told:?}");
+        config
+    }
+
+    #[test]
+    fn nothing_and_empty_values_are_the_default() {
+        assert_eq!(read(&[], 0), Config::default());
+        let empty = [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", ""),
+            ("OTEL_BSP_SCHEDULE_DELAY", " "),
+            ("OTEL_SDK_DISABLED", ""),
+            ("OTEL_TRACES_SAMPLER", ""),
+        ];
+        assert_eq!(read(&empty, 0), Config::default());
+    }
+
+    #[test]
+    fn a_base_is_extended_and_a_traces_endpoint_is_used_as_it_is() {
+        const BASE: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+        const TRACES: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
+        for (name, given, url) in [
+            (BASE, "http://h:1", "http://h:1/v1/traces"),
+            (BASE, "http://h:1/", "http://h:1/v1/traces"),
+            (BASE, "http://h/in", "http://h/in/v1/traces"),
+            (BASE, "http://h/v1/traces", "http://h/v1/traces/v1/traces"),
+            (BASE, "http://h/in?a=b", "http://h/in/v1/traces?(not shown)"),
+            (TRACES, "http://h:1/v1/traces", "http://h:1/v1/traces"),
+            (TRACES, "http://h:1", "http://h:1/"),
+            (TRACES, "http://h:1/in/", "http://h:1/in/"),
+        ] {
+            let config = read(&[(name, given)], 0);
+            let traces_path = &config.endpoint_options.traces_path;
+            let target = crate::config::Target::parse(&config.endpoint, traces_path);
+            assert_eq!(target.unwrap().url, url, "{name} {given}");
+        }
+        let both = read(
+            &[(BASE, "http://base"), (TRACES, "http://traces/v1/traces")],
+            0,
+        );
+        assert_eq!(both.endpoint, "http://traces/v1/traces");
+        read(&[(BASE, "http://h:4317")], 1);
+    }
+
+    #[test]
+    fn headers_are_decoded_and_bad_ones_left_out() {
+        const HEADERS: &str = "OTEL_EXPORTER_OTLP_HEADERS";
+        let headers = |list, warnings| {
+            let config = read(&[(HEADERS, list)], warnings);
+            config.endpoint_options.headers
+        };
+        let pairs = |pairs: &[(&str, &str)]| {
+            let owned = pairs.iter().map(|(k, v)| (k.to_string(), v.to_string()));
+            owned.collect::<Vec<_>>()
+        };
+        assert_eq!(
+            headers("api-key=a%20b+c%3D , x = y=z,,", 0),
+            pairs(&[("api-key", "a b+c="), ("x", "y=z")])
+        );
+        assert_eq!(
+            headers(
+                "no-value,=v,a b=c,bad=%zz,cut=%2,utf=%ff,line=%0d%0aInjected:1,host=h,ok=1",
+                8
+            ),
+            pairs(&[("ok", "1")])
+        );
+        let both = read(
+            &[
+                (HEADERS, "a=1"),
+                ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "b=2"),
+            ],
+            0,
+        );
+        assert_eq!(both.endpoint_options.headers, pairs(&[("b", "2")]));
+    }
+
+    #[test]
+    fn numbers_out_of_range_are_ignored() {
+        let config = read(
+            &[
+                ("OTEL_BSP_SCHEDULE_DELAY", "5000"),
+                ("OTEL_BSP_EXPORT_TIMEOUT", "30000"),
+                ("OTEL_BSP_MAX_QUEUE_SIZE", "2048"),
+                ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "512"),
+                ("OTEL_EXPORTER_OTLP_TIMEOUT", "0"),
+            ],
+            0,
+        );
+        assert_eq!(
+            (config.batch_timeout_ms, config.buffer_capacity),
+            (5000, 2048)
+        );
+        assert_eq!(config.batch_size, 512);
+        let options = config.endpoint_options;
+        assert_eq!(
+            (options.retry_budget_ms, options.request_timeout_ms),
+            (30_000, DAY_MS)
+        );
+
+        let wrong = [
+            ("OTEL_BSP_SCHEDULE_DELAY", "-1"),
+            ("OTEL_BSP_EXPORT_TIMEOUT", "soon"),
+            ("OTEL_BSP_MAX_QUEUE_SIZE", "0"),
+            ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "1e3"),
+            ("OTEL_EXPORTER_OTLP_TIMEOUT", "99999999999999999999"),
+            ("OTEL_SPAN_EVENT_COUNT_LIMIT", "-5"),
+        ];
+        assert_eq!(read(&wrong, wrong.len()), Config::default());
+
+        let clamped = [
+            ("OTEL_BSP_MAX_QUEUE_SIZE", "100"),
+            ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "512"),
+        ];
+        assert_eq!(read(&clamped, 1).batch_size, 100);
+        assert_eq!(read(&clamped[..1], 0).batch_size, 100);
+    }
+
+    #[test]
+    fn special_limits_beat_general_ones() {
+        let limits = read(
+            &[
+                ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "100"),
+                ("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "50"),
+                ("OTEL_ATTRIBUTE_COUNT_LIMIT", "10"),
+                ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "20"),
+                ("OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT", "30"),
+                ("OTEL_SPAN_LINK_COUNT_LIMIT", "7"),
+            ],
+            0,
+        )
+        .span_limits;
+        assert_eq!(limits.attribute_value_length, Some(50));
+        assert_eq!(limits.attribute_count, 20);
+        assert_eq!(limits.event_attribute_count, 30);
+        assert_eq!(limits.link_attribute_count, 10);
+        assert_eq!((limits.event_count, limits.link_count), (128, 7));
+    }
+
+    #[test]
+    fn samplers_by_name_and_ratio() {
+        const NAME: &str = "OTEL_TRACES_SAMPLER";
+        const ARG: &str = "OTEL_TRACES_SAMPLER_ARG";
+        let sampler = |name, arg, warnings| read(&[(NAME, name), (ARG, arg)], warnings).sampler;
+        assert_eq!(sampler("ALWAYS_OFF", "", 0), Sampler::AlwaysOff);
+        assert_eq!(
+            sampler("traceidratio", "0.25", 0),
+            Sampler::TraceIdRatio(0.25)
+        );
+        assert_eq!(sampler("traceidratio", "", 0), Sampler::TraceIdRatio(1.0));
+        for wrong in ["1.5", "-0.1", "NaN", "half"] {
+            assert_eq!(
+                sampler("traceidratio", wrong, 1),
+                Sampler::TraceIdRatio(1.0)
+            );
+        }
+        assert_eq!(
+            sampler("parentbased_traceidratio", "0.5", 0),
+            ParentBased::new(Sampler::TraceIdRatio(0.5)).into()
+        );
+        assert_eq!(sampler("jaeger_remote", "", 1), Sampler::default());
+    }
+
+    #[test]
+    fn the_resource_is_read_whole_or_not_at_all() {
+        const NAME: &str = "OTEL_SERVICE_NAME";
+        const ATTRIBUTES: &str = "OTEL_RESOURCE_ATTRIBUTES";
+        let config = read(
+            &[(
+                ATTRIBUTES,
+                "service.name=shop, zone = a%2Cb%3D ,service.version=1",
+            )],
+            0,
+        );
+        assert_eq!(config.service_name, "shop");
+        assert_eq!(
+            config.resource_attributes,
+            [
+                KeyValue::new("zone", "a,b="),
+                KeyValue::new("service.version", "1")
+            ]
+        );
+        let both = [(ATTRIBUTES, "service.name=shop"), (NAME, "checkout")];
+        assert_eq!(read(&both, 0).service_name, "checkout");
+        for wrong in ["a=b,c", "=b,c=d", "a=b,c=%x", "a=%ff"] {
+            assert_eq!(
+                read(&[(ATTRIBUTES, wrong)], 1),
+                Config::default(),
+                "{wrong}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_switched_off_or_unknown() {
+        let off = read(
+            &[
+                ("OTEL_SDK_DISABLED", "TRUE"),
+                ("OTEL_TRACES_SAMPLER", "always_on"),
+            ],
+            0,
+        );
+        assert!(off.disabled && off.sampler == Sampler::AlwaysOff);
+        assert!(!read(&[("OTEL_SDK_DISABLED", "1")], 1).disabled);
+        assert!(read(&[("OTEL_TRACES_EXPORTER", "none")], 0).disabled);
+        for (name, value) in [
+            ("OTEL_TRACES_EXPORTER", "console"),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+            ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/json"),
+            ("OTEL_EXPORTER_OTLP_COMPRESSION", "brotli"),
+        ] {
+            assert_eq!(read(&[(name, value)], 1), Config::default());
+        }
+        let gzip = read(&[("OTEL_EXPORTER_OTLP_COMPRESSION", "GZIP")], 0);
+        assert_eq!(gzip.endpoint_options.compression, Compression::Gzip);
+        let file = [
+            ("OTEL_CONFIG_FILE", "otel.yaml"),
+            ("OTEL_SERVICE_NAME", "x"),
+        ];
+        assert_eq!(read(&file, 1), Config::default());
+    }
+}
