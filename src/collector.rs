@@ -14,14 +14,15 @@ use crate::buffer::Signal;
 use crate::clock;
 use crate::config::{Config, Settings};
 use crate::error::Error;
-use crate::exporter::{self, Command, Exporter};
+use crate::exporter::{self, Command, Exporter, Reporter};
+use crate::health::{Health, ThreadState};
 use crate::processor::Processor;
 use crate::recorder::{Recorder, Recorders};
 use crate::refused::Refused;
 use crate::scope::{InstrumentationScope, Scope};
 use crate::shared::Shared;
 use crate::span::Span;
-use crate::stats::{Ledger, NetworkStats, Stats};
+use crate::stats::{DestinationStats, Ledger, NetworkStats, Stats};
 
 /// The started pipeline. Cloning shares it; dropping the last clone shuts it down, giving
 /// undelivered spans a second at most.
@@ -63,6 +64,8 @@ struct NetworkThread {
     ended: Receiver<()>,
     /// What it left behind; `None` before its end and if it panicked.
     last_stats: Arc<Mutex<Option<NetworkStats>>>,
+    /// Disconnected when it has ended and all notices were told.
+    notices_told: Receiver<()>,
     handle: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -129,15 +132,22 @@ impl Collector {
         let shared = Arc::new(Shared::new(&settings, signal)?);
         let (arrivals, recorders) = unbounded();
         let (commands, orders) = unbounded();
+        let (reporter, notices_told) = Reporter::new(settings.on_notice.clone());
         let exporter = Exporter::new(
             Arc::clone(&settings),
             Arc::clone(&shared),
             poll,
             orders,
             Processor::new(recorders),
+            reporter,
         )
         .map_err(|error| Error::resources("cannot start the compressing thread", Some(error)))?;
-        let network = NetworkThread::start(exporter, Arc::clone(&shared), settings.network_core)?;
+        let network = NetworkThread::start(
+            exporter,
+            notices_told,
+            Arc::clone(&shared),
+            settings.network_core,
+        )?;
         Ok(Self {
             inner: Arc::new(Inner {
                 recorders: Recorders::new(Arc::clone(&shared), arrivals, settings.leases),
@@ -347,6 +357,12 @@ impl Collector {
         self.inner.shared.counters.ledger()
     }
 
+    /// How delivery is doing, since when and why. Asks the network thread, for a second at most.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.inner.health()
+    }
+
     /// What the pipeline did so far. Asks the network thread, so it is not for hot paths.
     #[must_use]
     pub fn stats(&self) -> Stats {
@@ -433,6 +449,30 @@ impl Inner {
         Ok(ledger)
     }
 
+    fn health(&self) -> Health {
+        const PATIENCE: Duration = Duration::from_secs(1);
+        let (reply, answer) = bounded(1);
+        self.command(Command::Stats { reply });
+        let (network_thread, stats) = match answer.recv_timeout(PATIENCE) {
+            Ok(stats) => (ThreadState::Running, Some(stats)),
+            Err(RecvTimeoutError::Timeout) => (ThreadState::NotResponding, None),
+            Err(RecvTimeoutError::Disconnected) => {
+                self.network.join();
+                match self.network.last_stats.lock().clone() {
+                    Some(stats) => (ThreadState::Ended, Some(stats)),
+                    None => (ThreadState::Failed, None),
+                }
+            }
+        };
+        let stats = stats.unwrap_or_default();
+        let destinations = stats.destinations.into_iter().map(DestinationStats::health);
+        Health {
+            network_thread,
+            panics: stats.panics,
+            destinations: destinations.collect(),
+        }
+    }
+
     fn network_stats(&self) -> NetworkStats {
         let (reply, answer) = bounded(1);
         self.command(Command::Stats { reply });
@@ -451,7 +491,12 @@ impl Drop for Inner {
 }
 
 impl NetworkThread {
-    fn start(exporter: Exporter, shared: Arc<Shared>, core: Option<usize>) -> Result<Self, Error> {
+    fn start(
+        exporter: Exporter,
+        notices_told: Receiver<()>,
+        shared: Arc<Shared>,
+        core: Option<usize>,
+    ) -> Result<Self, Error> {
         let (end, ended) = bounded(0);
         let (pinned, outcome) = bounded(1);
         let last_stats = Arc::new(Mutex::new(None));
@@ -474,6 +519,7 @@ impl NetworkThread {
         outcome.recv().unwrap_or(Ok(()))?;
         Ok(Self {
             ended,
+            notices_told,
             last_stats,
             handle: Mutex::new(Some(handle)),
         })
@@ -486,6 +532,8 @@ impl NetworkThread {
     /// Waits for the end of the thread.
     fn join(&self) {
         let _ = self.ended.recv();
+        // Whoever listens may take his time, but not for ever.
+        let _ = self.notices_told.recv_timeout(GRACE);
         if let Some(handle) = self.handle.lock().take() {
             // Panics of the exporter are caught in `run`.
             let _ = handle.join();

@@ -17,6 +17,7 @@ use crate::buffer::{OVERHEAD_BYTES, PAGE_BYTES};
 use crate::error::Error;
 use crate::id::IdGenerator;
 use crate::limits::{LOOKED_AT_MAX, MESSAGES_MAX, SpanLimits};
+use crate::notice::OnNotice;
 use crate::otlp::Envelope;
 use crate::sampler::{Sampler, TailSampling};
 use crate::scope::InstrumentationScope;
@@ -106,6 +107,8 @@ pub struct Config {
     /// that each recorder has for itself. Default 64 KiB, at most 16 MiB; rounded up to whole
     /// pages.
     pub slab_bytes: usize,
+    /// Is told of what happens rarely, besides the `log` facade. Default none.
+    pub on_notice: Option<OnNotice>,
     /// What happens to spans when the buffer is full. Default [`Overflow::Refuse`].
     pub overflow: Overflow,
     /// The core the network thread is pinned to. Default none: the scheduler decides, among the
@@ -237,6 +240,7 @@ impl Default for Config {
             batch_timeout_ms: 200,
             buffer_capacity: 100_000,
             slab_bytes: 64 * 1024,
+            on_notice: None,
             overflow: Overflow::Refuse,
             network_core: None,
             worker_cores: Vec::new(),
@@ -285,6 +289,7 @@ pub(crate) struct Settings {
     pub(crate) request_bytes_min: usize,
     /// The smallest limit of a request over all endpoints.
     pub(crate) request_bytes_max: usize,
+    pub(crate) on_notice: Option<OnNotice>,
     pub(crate) overflow: Overflow,
     pub(crate) network_core: Option<usize>,
     pub(crate) worker_cores: Vec<usize>,
@@ -340,6 +345,7 @@ impl Settings {
             spans_per_slab: config.buffer_capacity.div_ceil(full_slabs) as u32,
             request_bytes_min,
             request_bytes_max: request_bytes_max.unwrap_or(request_bytes_min),
+            on_notice: config.on_notice.clone(),
             overflow: config.overflow,
             network_core: config.network_core,
             worker_cores: config.worker_cores.clone(),

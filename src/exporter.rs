@@ -9,7 +9,9 @@ mod connection;
 mod destination;
 mod endpoint;
 mod link;
+mod losses;
 mod reason;
+mod reporter;
 pub(crate) mod request;
 mod resolve;
 pub(crate) mod response;
@@ -28,6 +30,7 @@ use mio::{Events, Poll, Token, Waker};
 
 use crate::buffer::Wanted;
 use crate::config::{Compression, Overflow, Settings};
+use crate::notice::NoticeKind;
 use crate::processor::Processor;
 use crate::shared::Shared;
 use crate::stats::NetworkStats;
@@ -36,6 +39,8 @@ use self::backlog::{Backlog, Number};
 use self::compress::Compressor;
 use self::destination::Destination;
 use self::endpoint::{Context, Endpoint};
+use self::losses::Losses;
+pub(crate) use self::reporter::Reporter;
 
 /// The waker's token; links have those after it.
 const WAKER: Token = Token(0);
@@ -82,6 +87,8 @@ pub(crate) struct Exporter {
     backlog: Backlog,
     destinations: Vec<Destination>,
     compressor: Option<Compressor>,
+    reporter: Reporter,
+    losses: Losses,
     /// Which destination, endpoint and link has which token after the waker's.
     places: Vec<(usize, usize, usize)>,
     stats: NetworkStats,
@@ -106,6 +113,7 @@ impl Exporter {
         (poll, waker): (Poll, Arc<Waker>),
         commands: Receiver<Command>,
         processor: Processor,
+        reporter: Reporter,
     ) -> io::Result<Self> {
         let mut endpoints = settings.destinations.iter().flat_map(|d| &d.endpoints);
         let compressor = endpoints
@@ -125,6 +133,8 @@ impl Exporter {
             backlog: Backlog::new(room, spans),
             destinations,
             compressor,
+            reporter,
+            losses: Losses::default(),
             places,
             stats: NetworkStats::default(),
             flushes: Vec::new(),
@@ -155,6 +165,8 @@ impl Exporter {
         self.take_batches(now);
         self.advance_destinations(now);
         self.shed(now);
+        let refused = || self.shared.counters.refused_now();
+        (self.losses).report(now, &self.destinations, refused, &mut self.reporter);
         self.finish_flushes(now);
         if self.is_done(now) {
             return ControlFlow::Break(());
@@ -167,6 +179,8 @@ impl Exporter {
     fn recover(&mut self) {
         let now = Instant::now();
         self.stats.panics += 1;
+        let message = "the network thread panicked and goes on; please report it";
+        (self.reporter).report(now, NoticeKind::Panicked, None, message);
         for destination in &mut self.destinations {
             destination.recover(now);
         }
@@ -180,7 +194,7 @@ impl Exporter {
                 Command::Flush { deadline, done } => self.begin_flush(deadline, done),
                 Command::Stats { reply } => {
                     // Who asked may have gone.
-                    let _ = reply.send(self.stats.clone());
+                    let _ = reply.send(self.snapshot());
                 }
                 Command::ShutDown { deadline } => {
                     self.stop = Some(self.stop.map_or(deadline, |other| other.min(deadline)));
@@ -288,6 +302,7 @@ impl Exporter {
                     envelope: &self.settings.envelope,
                     compressor: self.compressor.as_ref(),
                     stats: &mut self.stats,
+                    reporter: &mut self.reporter,
                 },
             );
         }
@@ -333,7 +348,14 @@ impl Exporter {
         for destination in &mut self.destinations {
             destination.give_up(&self.backlog);
         }
-        self.stats
+        self.snapshot()
+    }
+
+    fn snapshot(&self) -> NetworkStats {
+        NetworkStats {
+            destinations: self.destinations.iter().map(Destination::stats).collect(),
+            ..self.stats.clone()
+        }
     }
 
     // ---- Sleeping ----

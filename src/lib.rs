@@ -85,7 +85,7 @@
 //!    to the pool (`buffer/pool.rs`).
 //!
 //! Files import only from those below them: `collector`, `recorder`, `exporter`, `processor`,
-//! `shared`, `config`, `affinity`, `buffer`, `otlp`, `error`, `stats`, `refused`, `sampler`,
+//! `shared`, `config`, `affinity`, `buffer`, `otlp`, `error`, `stats`, `health`, `notice`, `refused`, `sampler`,
 //! `span`, `scope`, `context`, `attribute`, `limits`, `clock`, `id`. Protocol code (`exporter/connection.rs`, `response.rs`, `retry.rs`, `processor.rs`,
 //! `otlp/`) takes bytes and owns neither socket nor clock. `unsafe` is in `buffer/`, and in
 //! `clock/` to read the processor's counter.
@@ -121,12 +121,14 @@ mod config;
 mod context;
 mod error;
 mod exporter;
+mod health;
 mod id;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 #[allow(missing_docs, reason = "for the benches alone")]
 pub mod internals;
 mod limits;
+mod notice;
 mod otlp;
 mod processor;
 mod recorder;
@@ -154,8 +156,10 @@ pub use self::context::{
     InvalidHeader, SpanContext, TRACEPARENT, TRACESTATE, TraceFlags, TraceState, Traceparent,
 };
 pub use self::error::Error;
+pub use self::health::{DestinationHealth, EndpointHealth, EndpointState, Health, ThreadState};
 pub use self::id::{GenerateIds, IdGenerator};
 pub use self::limits::SpanLimits;
+pub use self::notice::{Notice, NoticeKind, OnNotice};
 pub use self::recorder::{DetachedSpan, OpenSpan, Recorder, ScopedRecorder, SpanBuilder};
 pub use self::refused::Refused;
 pub use self::sampler::{
@@ -166,7 +170,8 @@ pub use self::span::{
     Event, EventRef, Link, LinkRef, NO_PARENT, Span, SpanKind, SpanRef, Status, StatusRef,
 };
 pub use self::stats::{
-    DestinationLedger, DroppedSpans, Ledger, NetworkStats, RefusedSpans, SampledOutSpans, Stats,
+    DestinationLedger, DestinationStats, DroppedSpans, EndpointStats, Ledger, NetworkStats,
+    RefusedSpans, SampledOutSpans, Stats,
 };
 
 /// The README's programs are compiled.

@@ -1,5 +1,6 @@
 //! The numbers: counters of both sides, the [`Ledger`] made from them, and [`Stats`].
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,6 +9,7 @@ use crossbeam_utils::CachePadded;
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 
+use crate::health::{DestinationHealth, EndpointHealth};
 use crate::refused::Refused;
 
 /// A number that one thread adds to and others read.
@@ -234,13 +236,22 @@ impl Counters {
         self.intake().without_memory
     }
 
+    /// Spans refused so far, unless somebody else is at the counters right now.
+    pub(crate) fn refused_now(&self) -> Option<u64> {
+        let recorders = self.recorders.try_lock()?;
+        Some(recorders.intake().refused.total())
+    }
+
     fn intake(&self) -> Intake {
-        let recorders = self.recorders.lock();
-        let mut intake = recorders.gone;
-        recorders
-            .living
-            .iter()
-            .for_each(|counters| counters.add_to(&mut intake));
+        self.recorders.lock().intake()
+    }
+}
+
+impl Recorders {
+    fn intake(&self) -> Intake {
+        let mut intake = self.gone;
+        let living = self.living.iter();
+        living.for_each(|counters| counters.add_to(&mut intake));
         intake
     }
 }
@@ -481,6 +492,8 @@ pub struct NetworkStats {
     pub panics: u64,
     /// The last error of a connection or response, in words.
     pub last_error: Option<String>,
+    /// Of each destination.
+    pub destinations: Vec<DestinationStats>,
     /// From a span's end to its acknowledgement, in microseconds, at most an hour. Of each request
     /// the spans of one batch are counted, of another in turn; spans without an end time are not.
     pub delivery_us: Histogram<u64>,
@@ -498,7 +511,68 @@ impl Default for NetworkStats {
             wake_ups: 0,
             panics: 0,
             last_error: None,
+            destinations: Vec::new(),
             delivery_us: delivery_histogram(),
+        }
+    }
+}
+
+/// What the network thread counts for one destination.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct DestinationStats {
+    /// The URLs of its endpoints, with commas between them.
+    pub destination: String,
+    /// Of each endpoint.
+    pub endpoints: Vec<EndpointStats>,
+}
+
+impl DestinationStats {
+    pub(crate) fn health(self) -> DestinationHealth {
+        let endpoints = self.endpoints.into_iter();
+        DestinationHealth {
+            destination: self.destination,
+            endpoints: endpoints.map(|endpoint| endpoint.health).collect(),
+        }
+    }
+}
+
+/// What the network thread counts for one endpoint.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct EndpointStats {
+    /// How it is doing.
+    pub health: EndpointHealth,
+    /// Responses by status.
+    pub responses: BTreeMap<u16, u64>,
+    /// Requests that got no response: the connection was broken or the time was over.
+    pub unanswered: u64,
+    /// Responses that led elsewhere and were followed.
+    pub redirects: u64,
+    /// Partial successes, which rejected spans or had something to say.
+    pub partial_successes: u64,
+    /// Bytes of the bodies of answered requests, before compression.
+    pub body_bytes: u64,
+    /// Connections established.
+    pub connections: u64,
+    /// When the last success was received, in Unix nanoseconds; 0 if there was none.
+    pub last_success_time: u64,
+    /// From a request's first byte to the end of its response, in microseconds, at most an hour.
+    pub duration_us: Histogram<u64>,
+}
+
+impl EndpointStats {
+    pub(crate) fn new(endpoint: String) -> Self {
+        Self {
+            health: EndpointHealth::new(endpoint),
+            responses: BTreeMap::new(),
+            unanswered: 0,
+            redirects: 0,
+            partial_successes: 0,
+            body_bytes: 0,
+            connections: 0,
+            last_success_time: 0,
+            duration_us: delivery_histogram(),
         }
     }
 }

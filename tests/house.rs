@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From the front door down.
-const MODULES: [&str; 23] = [
+const MODULES: [&str; 25] = [
     "internals",
     "testing",
     "collector",
@@ -18,6 +18,8 @@ const MODULES: [&str; 23] = [
     "otlp",
     "error",
     "stats",
+    "health",
+    "notice",
     "refused",
     "sampler",
     "span",

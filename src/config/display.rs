@@ -26,6 +26,7 @@ impl fmt::Display for Config {
             batch_timeout_ms,
             buffer_capacity,
             slab_bytes,
+            on_notice,
             overflow,
             network_core,
             worker_cores,
@@ -45,7 +46,7 @@ impl fmt::Display for Config {
         let attributes: Vec<_> = (resource_attributes.iter())
             .map(|attribute| (&attribute.key, &attribute.value))
             .collect();
-        let lines: [(&str, &dyn Debug); 19] = [
+        let lines: [(&str, &dyn Debug); 20] = [
             ("disabled", disabled),
             ("service_name", service_name),
             ("resource_attributes", &attributes),
@@ -60,6 +61,7 @@ impl fmt::Display for Config {
             ("batch_timeout_ms", batch_timeout_ms),
             ("buffer_capacity", buffer_capacity),
             ("slab_bytes", slab_bytes),
+            ("on_notice", on_notice),
             ("overflow", overflow),
             ("network_core", network_core),
             ("worker_cores", worker_cores),

@@ -9,6 +9,7 @@
 
 use std::io::IoSlice;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -36,6 +37,7 @@ struct Outgoing {
     /// What is sent in place of the request's own parts.
     compressed: Option<Bytes>,
     request: Arc<Request>,
+    started: Instant,
 }
 
 impl Outgoing {
@@ -53,6 +55,8 @@ impl Outgoing {
 /// A request's end: the request itself, and the response to it.
 pub(crate) struct Exchange {
     pub(crate) request: Arc<Request>,
+    /// When that was begun.
+    pub(crate) started: Instant,
     pub(crate) response: Response,
 }
 
@@ -69,12 +73,19 @@ impl Connection {
     }
 
     /// Begins to send a request.
-    pub(crate) fn start(&mut self, head: Bytes, compressed: Option<Bytes>, request: Arc<Request>) {
+    pub(crate) fn start(
+        &mut self,
+        head: Bytes,
+        compressed: Option<Bytes>,
+        request: Arc<Request>,
+        now: Instant,
+    ) {
         debug_assert!(self.is_idle());
         self.outgoing = Some(Outgoing {
             head,
             compressed,
             request,
+            started: now,
         });
         self.next_part = 0;
         self.part_sent = 0;
@@ -151,6 +162,7 @@ impl Connection {
         self.served += 1;
         Some(Exchange {
             request: outgoing.request,
+            started: outgoing.started,
             response,
         })
     }
@@ -163,7 +175,12 @@ mod tests {
     use super::*;
     fn start(connection: &mut Connection) {
         let request = Request::of_texts(&["one ", "two"]);
-        connection.start(Bytes::from_static(b"head "), None, Arc::new(request));
+        connection.start(
+            Bytes::from_static(b"head "),
+            None,
+            Arc::new(request),
+            Instant::now(),
+        );
     }
 
     fn unsent(connection: &Connection) -> String {

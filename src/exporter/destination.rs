@@ -11,7 +11,7 @@ use crate::exporter::backlog::{Backlog, Number};
 use crate::exporter::endpoint::{Context, Done, Endpoint, Offer, Outcome};
 use crate::exporter::request::Request;
 use crate::otlp::{Fields, span_end_time};
-use crate::stats::{DestinationCounters, NetworkStats};
+use crate::stats::{DestinationCounters, DestinationStats, NetworkStats};
 
 pub(crate) struct Destination {
     endpoints: Vec<Endpoint>,
@@ -96,6 +96,23 @@ impl Destination {
 
     fn has_waiting(&self, backlog: &Backlog) -> bool {
         self.place < backlog.end() || self.requests.iter().any(|pending| !pending.on_the_way)
+    }
+
+    pub(crate) fn stats(&self) -> DestinationStats {
+        let endpoints = self.endpoints.iter();
+        DestinationStats {
+            destination: self.counters.destination.clone(),
+            endpoints: endpoints.map(|endpoint| endpoint.stats().clone()).collect(),
+        }
+    }
+
+    /// Spans given up so far, and what they are counted by.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.counters.dropped_overflow.get() + self.counters.dropped_retries.get()
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.counters.destination
     }
 
     // ---- What the network thread does to it ----

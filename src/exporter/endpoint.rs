@@ -5,18 +5,22 @@ use std::time::{Duration, Instant, SystemTime};
 
 use mio::{Registry, Token, Waker};
 
+use crate::clock::unix_nanos;
 use crate::config::{Compression, EndpointSettings, Target};
 use crate::exporter::compress::Compressor;
 use crate::exporter::connection::Exchange;
 use crate::exporter::link::{Event, Link, Loss, Why};
 use crate::exporter::reason;
+use crate::exporter::reporter::Reporter;
 use crate::exporter::request::Request;
 use crate::exporter::resolve::Resolver;
 use crate::exporter::response::Response;
 use crate::exporter::retry::{self, Backoff};
+use crate::health::EndpointState;
 use crate::id::RandomIds;
+use crate::notice::NoticeKind;
 use crate::otlp::{Envelope, PartialSuccess};
-use crate::stats::NetworkStats;
+use crate::stats::{EndpointStats, NetworkStats};
 
 /// What an endpoint needs of the network thread to do its work.
 pub(crate) struct Context<'a> {
@@ -25,6 +29,7 @@ pub(crate) struct Context<'a> {
     pub(crate) envelope: &'a Envelope,
     pub(crate) compressor: Option<&'a Compressor>,
     pub(crate) stats: &'a mut NetworkStats,
+    pub(crate) reporter: &'a mut Reporter,
 }
 
 /// What became of a request.
@@ -86,6 +91,7 @@ pub(crate) struct Endpoint {
     /// The endpoint itself has asked for the wait.
     throttled: bool,
     random: RandomIds,
+    stats: EndpointStats,
 }
 
 impl Endpoint {
@@ -96,6 +102,7 @@ impl Endpoint {
         first_token: Token,
         waker: Arc<Waker>,
     ) -> Self {
+        let stats = EndpointStats::new(settings.target.url.clone());
         let tokens = (0..settings.connections_max).map(|index| Token(first_token.0 + index));
         Self {
             links: tokens.map(|token| Link::new(token, &settings)).collect(),
@@ -109,6 +116,7 @@ impl Endpoint {
             retry_at: None,
             throttled: false,
             random: RandomIds::new(),
+            stats,
         }
     }
 
@@ -116,6 +124,10 @@ impl Endpoint {
 
     pub(crate) fn links(&self) -> usize {
         self.links.len()
+    }
+
+    pub(crate) fn stats(&self) -> &EndpointStats {
+        &self.stats
     }
 
     pub(crate) fn compression(&self) -> Compression {
@@ -208,6 +220,8 @@ impl Endpoint {
     pub(crate) fn recover(&mut self, now: Instant) {
         self.close();
         self.back_off(now);
+        let reason = "the network thread panicked and goes on";
+        self.enter(EndpointState::BackingOff, Some(reason));
     }
 
     pub(crate) fn ready(&mut self, link: usize, event: &mio::event::Event) {
@@ -233,7 +247,10 @@ impl Endpoint {
         done: &mut Vec<Done>,
     ) {
         match event {
-            Event::Connected => context.stats.connections += 1,
+            Event::Connected => {
+                context.stats.connections += 1;
+                self.stats.connections += 1;
+            }
             Event::Answered(exchange) => self.answered(index, exchange, context, done),
             Event::Lost(loss) => self.lost(index, loss, context, done),
         }
@@ -246,9 +263,10 @@ impl Endpoint {
         context: &mut Context<'_>,
         done: &mut Vec<Done>,
     ) {
-        let Exchange { request, response } = exchange;
-        context.stats.requests += 1;
-        context.stats.body_bytes += request.body_bytes as u64;
+        self.count(&exchange, context);
+        let Exchange {
+            request, response, ..
+        } = exchange;
         if matches!(response.status, 307 | 308) {
             return self.redirected(index, request, &response, context, done);
         }
@@ -265,19 +283,34 @@ impl Endpoint {
         done.push(self.done(request, outcome));
     }
 
+    fn count(&mut self, exchange: &Exchange, context: &mut Context<'_>) {
+        let body_bytes = exchange.request.body_bytes as u64;
+        context.stats.requests += 1;
+        context.stats.body_bytes += body_bytes;
+        self.stats.body_bytes += body_bytes;
+        *(self.stats.responses)
+            .entry(exchange.response.status)
+            .or_default() += 1;
+        let duration = context.now.saturating_duration_since(exchange.started);
+        let us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        self.stats.duration_us.saturating_record(us);
+    }
+
     fn accepted(
         &mut self,
         request: &Request,
         response: &Response,
         context: &mut Context<'_>,
     ) -> Outcome {
-        self.works();
+        self.works(EndpointState::Connected, None, context);
+        self.stats.last_success_time = unix_nanos();
         let (partial, doubt) = match reason::unreadable(response) {
             Some(why) => (PartialSuccess::default(), Some(why)),
             None => (PartialSuccess::decode(&response.body), None),
         };
         if let Some(why) = doubt {
             self.note(
+                NoticeKind::Rejected,
                 &format!(
                     "answered {}, but {why}: it cannot be told whether it rejected spans",
                     response.status
@@ -286,7 +319,9 @@ impl Endpoint {
             );
         } else if !partial.message.is_empty() || partial.rejected > 0 {
             let message = reason::readable(&partial.message);
+            self.stats.partial_successes += 1;
             self.note(
+                NoticeKind::Rejected,
                 &format!(
                     "partial success, {} spans rejected: {message}",
                     partial.rejected
@@ -305,7 +340,6 @@ impl Endpoint {
         response: &Response,
         context: &mut Context<'_>,
     ) -> Outcome {
-        self.works();
         if response.status == 413 {
             self.request_bytes_limit =
                 (request.body_bytes / 2).clamp(self.request_bytes_min, self.request_bytes_limit);
@@ -313,7 +347,9 @@ impl Endpoint {
         }
         let spans = request.spans;
         let what = reason::of_error(response);
-        self.note(&format!("{what}: {spans} spans rejected"), context);
+        let what = format!("{what}: {spans} spans rejected");
+        self.works(EndpointState::Failing, Some(&what), context);
+        self.note(NoticeKind::Rejected, &what, context);
         Outcome::Rejected
     }
 
@@ -326,8 +362,14 @@ impl Endpoint {
             self.throttled = true;
             self.retry_at = self.retry_at.max(Some(context.now + asked));
         }
-        let what = reason::of_error(response);
-        self.note(&format!("{what}: to be sent again"), context);
+        let what = format!("{}: to be sent again", reason::of_error(response));
+        if asked.is_some() || response.status == 429 {
+            self.enter(EndpointState::Throttled, Some(&what));
+            self.note(NoticeKind::Throttled, &what, context);
+        } else {
+            self.enter(EndpointState::BackingOff, Some(&what));
+            self.note(NoticeKind::BackingOff, &what, context);
+        }
         Outcome::Failed
     }
 
@@ -358,12 +400,13 @@ impl Endpoint {
                 let outcome = self.rejected(&request, response, context);
                 let status = response.status;
                 let note = format!("answered {status}: its Location {why}");
-                self.note(&note, context);
+                self.note(NoticeKind::Rejected, &note, context);
                 self.links[index].close(&self.target);
                 done.push(self.done(request, outcome));
                 return;
             }
         };
+        self.stats.redirects += 1;
         if response.status == 308 && link.redirects() == 0 {
             self.target = Arc::clone(&target);
         }
@@ -400,11 +443,15 @@ impl Endpoint {
             }
             Why::Unreachable | Why::Broken => Outcome::Failed,
         };
-        if loss.why != Why::Stale {
+        self.stats.unanswered += u64::from(loss.request.is_some());
+        if loss.why == Why::Stale {
+            self.note_error(&loss.reason, context);
+        } else {
             self.throttled = false;
             self.back_off(context.now);
+            self.enter(EndpointState::BackingOff, Some(&loss.reason));
+            self.note(NoticeKind::BackingOff, &loss.reason, context);
         }
-        self.note(&loss.reason, context);
         done.extend(loss.request.map(|request| self.done(request, outcome)));
     }
 
@@ -419,7 +466,15 @@ impl Endpoint {
     // ---- Whether it works ----
 
     /// It has answered with a final status.
-    fn works(&mut self) {
+    fn works(&mut self, state: EndpointState, reason: Option<&str>, context: &mut Context<'_>) {
+        let before = self.stats.health.state;
+        if self.enter(state, reason)
+            && state == EndpointState::Connected
+            && before != EndpointState::Unused
+        {
+            let url = Some(&*self.settings.target.url);
+            (context.reporter).report(context.now, NoticeKind::Recovered, url, "works again");
+        }
         self.backoff.reset();
         self.retry_at = None;
         self.throttled = false;
@@ -471,7 +526,19 @@ impl Endpoint {
         }
     }
 
-    fn note(&self, what: &str, context: &mut Context<'_>) {
+    fn enter(&mut self, state: EndpointState, reason: Option<&str>) -> bool {
+        let reason = reason.map(str::to_string);
+        self.stats.health.enter(state, reason)
+    }
+
+    /// Something went wrong that the user may want to know.
+    fn note(&self, kind: NoticeKind, what: &str, context: &mut Context<'_>) {
+        let url = Some(&*self.settings.target.url);
+        context.reporter.report(context.now, kind, url, what);
+        self.note_error(what, context);
+    }
+
+    fn note_error(&self, what: &str, context: &mut Context<'_>) {
         let url = &self.settings.target.url;
         context.stats.last_error = Some(format!("{url}: {what}"));
     }

@@ -180,7 +180,7 @@ impl Link {
         } = &mut self.state
         {
             let compressed = request.body(self.settings.compression).cloned();
-            connection.start(head, compressed, request);
+            connection.start(head, compressed, request, now);
             *since = now;
         }
     }

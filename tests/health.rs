@@ -1,0 +1,217 @@
+//! What is said about delivery is true, and whoever listens to it disturbs nothing.
+
+mod common;
+
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use otlp_collector::testing::{Answer, Receiver};
+use otlp_collector::{
+    Collector, Config, EndpointHealth, EndpointOptions, EndpointState, Notice, NoticeKind,
+    OnNotice, Span, ThreadState, internals,
+};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A collector, and the notices it gives.
+fn collector(receiver: &Receiver) -> (Collector, mpsc::Receiver<Notice>) {
+    let (told, notices) = mpsc::channel();
+    let collector = Collector::new(Config {
+        endpoint: receiver.endpoint(),
+        endpoint_options: EndpointOptions {
+            retry_initial_ms: 1,
+            retry_max_ms: 5,
+            ..EndpointOptions::default()
+        },
+        buffer_capacity: 1000,
+        batch_size: 100,
+        shutdown_timeout_ms: 10,
+        // Nobody may be there any more to be told.
+        on_notice: Some(OnNotice::new(move |notice| drop(told.send(notice.clone())))),
+        ..Config::default()
+    });
+    (collector.unwrap(), notices)
+}
+
+fn collect(collector: &Collector) {
+    collector.collect(Span::new("span")).unwrap();
+}
+
+fn endpoint(collector: &Collector) -> EndpointHealth {
+    let health = collector.health();
+    assert_eq!(health.network_thread, ThreadState::Running);
+    let endpoint = health.destinations[0].endpoints[0].clone();
+    let works = matches!(
+        endpoint.state,
+        EndpointState::Unused | EndpointState::Connected
+    );
+    assert_eq!(health.is_healthy(), works, "{health}");
+    endpoint
+}
+
+/// Waits until the endpoint is in this state.
+fn wait_for(collector: &Collector, state: EndpointState) -> EndpointHealth {
+    loop {
+        let endpoint = endpoint(collector);
+        if endpoint.state == state {
+            return endpoint;
+        }
+        thread::yield_now();
+    }
+}
+
+fn next(notices: &mpsc::Receiver<Notice>) -> (NoticeKind, String) {
+    let notice = notices.recv_timeout(PATIENCE).unwrap();
+    (notice.kind, notice.to_string())
+}
+
+#[test]
+fn an_endpoint_that_goes_and_comes_back() {
+    let receiver = Receiver::start().unwrap();
+    let (collector, notices) = collector(&receiver);
+    assert_eq!(endpoint(&collector).state, EndpointState::Unused);
+    collect(&collector);
+    collector.flush(PATIENCE).unwrap();
+    let connected = endpoint(&collector);
+    assert_eq!(connected.state, EndpointState::Connected);
+    assert!(connected.since <= SystemTime::now() && connected.reason.is_none());
+
+    receiver.close();
+    collect(&collector);
+    let down = wait_for(&collector, EndpointState::BackingOff);
+    assert!(down.since >= connected.since);
+    assert!(down.reason.is_some());
+    let (kind, message) = next(&notices);
+    assert_eq!(kind, NoticeKind::BackingOff);
+    assert!(message.starts_with(&receiver.endpoint()), "{message}");
+
+    receiver.reopen().unwrap();
+    collector.flush(PATIENCE).unwrap();
+    assert_eq!(endpoint(&collector).state, EndpointState::Connected);
+    assert_eq!(next(&notices).0, NoticeKind::Recovered);
+}
+
+#[test]
+fn an_endpoint_that_asks_to_be_left_alone() {
+    let receiver = Receiver::start().unwrap();
+    let (collector, notices) = collector(&receiver);
+    receiver.answer(Answer::status(503).header("Retry-After", "3600"));
+    collect(&collector);
+    assert!(collector.flush(Duration::from_millis(1)).is_err());
+    let throttled = wait_for(&collector, EndpointState::Throttled);
+    let reason = throttled.reason.unwrap();
+    assert!(reason.contains("503"), "{reason}");
+    assert_eq!(next(&notices).0, NoticeKind::Throttled);
+}
+
+#[test]
+fn an_endpoint_that_refuses_what_it_is_sent() {
+    let receiver = Receiver::start().unwrap();
+    let (collector, notices) = collector(&receiver);
+    receiver.answer(Answer::status(401).body("no such key"));
+    collect(&collector);
+    collector.flush(PATIENCE).unwrap();
+    let failing = endpoint(&collector);
+    assert_eq!(failing.state, EndpointState::Failing);
+    let reason = failing.reason.unwrap();
+    assert!(
+        reason.contains("401") && reason.contains("no such key"),
+        "{reason}"
+    );
+    let (kind, message) = next(&notices);
+    assert_eq!(kind, NoticeKind::Rejected);
+    assert!(message.contains("no such key"), "{message}");
+
+    let stats = collector.stats().network.destinations.remove(0);
+    let endpoint = &stats.endpoints[0];
+    assert_eq!(endpoint.responses[&401], 1);
+    assert_eq!(endpoint.duration_us.len(), 1);
+}
+
+#[test]
+fn refused_spans_are_told() {
+    let receiver = Receiver::start().unwrap();
+    receiver.close();
+    let (collector, notices) = collector(&receiver);
+    while collector.collect(Span::new("span")).is_ok() {}
+    loop {
+        let (kind, message) = next(&notices);
+        if kind == NoticeKind::Refused {
+            assert!(message.contains("refused 1 spans"), "{message}");
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_panic_is_told_and_counted() {
+    let receiver = Receiver::start().unwrap();
+    let (collector, notices) = collector(&receiver);
+    internals::panic_network_thread(&collector);
+    assert_eq!(next(&notices).0, NoticeKind::Panicked);
+    assert_eq!(collector.health().panics, 1);
+    collect(&collector);
+    assert_eq!(collector.flush(PATIENCE).unwrap().delivered(), 1);
+    assert!(collector.health().is_healthy());
+}
+
+#[test]
+fn a_thread_that_only_panics_is_given_up_and_that_is_said() {
+    let receiver = Receiver::start().unwrap();
+    let (collector, _notices) = collector(&receiver);
+    let health = loop {
+        (0..200).for_each(|_| internals::panic_network_thread(&collector));
+        let health = collector.health();
+        if health.network_thread != ThreadState::Running {
+            break health;
+        }
+    };
+    assert_eq!(health.network_thread, ThreadState::Failed);
+    assert!(!health.is_healthy());
+    assert!(collector.collect(Span::new("span")).is_err());
+    assert!(collector.shutdown().is_err());
+}
+
+#[test]
+fn after_the_end_there_is_no_health() {
+    let receiver = Receiver::start().unwrap();
+    let (collector, _notices) = collector(&receiver);
+    collect(&collector);
+    collector.flush(PATIENCE).unwrap();
+    collector.shutdown().unwrap();
+    let health = collector.health();
+    assert_eq!(health.network_thread, ThreadState::Ended);
+    assert!(!health.is_healthy());
+    assert_eq!(health.destinations.len(), 1);
+}
+
+#[test]
+fn who_listens_may_block_panic_and_call_the_collector() {
+    let receiver = Receiver::start().unwrap();
+    receiver.answer_next([Answer::status(400)]);
+    let (give, take) = mpsc::channel::<Collector>();
+    let take = std::sync::Mutex::new(take);
+    let (told, ledgers) = mpsc::channel();
+    let collector = Collector::new(Config {
+        endpoint: receiver.endpoint(),
+        on_notice: Some(OnNotice::new(move |_| {
+            let collector = take.lock().unwrap().recv().unwrap();
+            told.send(collector.flush(PATIENCE).unwrap()).unwrap();
+            panic!("as it likes");
+        })),
+        ..Config::default()
+    })
+    .unwrap();
+    collect(&collector);
+    collector.flush(PATIENCE).unwrap();
+    // It waits for the collector; delivery goes on.
+    collect(&collector);
+    assert_eq!(collector.flush(PATIENCE).unwrap().delivered(), 1);
+    give.send(collector.clone()).unwrap();
+    let ledger = ledgers.recv_timeout(PATIENCE).unwrap();
+    assert_eq!((ledger.delivered(), ledger.rejected()), (1, 1));
+    assert_eq!(collector.stats().network.panics, 0);
+    collect(&collector);
+    assert_eq!(collector.shutdown().unwrap().delivered(), 2);
+}
