@@ -36,15 +36,6 @@ fn an_endpoint_that_is_no_url_is_an_error() {
 }
 
 #[test]
-fn https_names_the_feature_it_needs() {
-    let message = config_error(Config {
-        endpoint: "https://localhost:4318".to_string(),
-        ..Config::default()
-    });
-    assert!(message.contains("`tls`"), "{message}");
-}
-
-#[test]
 fn sizes_that_cannot_be_are_errors() {
     let sizes = [
         Config {

@@ -1,17 +1,16 @@
 //! A receiver by others, the rotel agent, prints the spans it gets, and all are as they were
 //! sent. Run by `.ci/rotel`.
 
-use std::env;
-use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::process::{Command, Output, Stdio};
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+mod common;
+
+use std::time::Duration;
 
 use otlp_collector::{
     AnyValue, Collector, Config, Event, EventRef, KeyValue, KeyValueRef, Link, LinkRef, NO_PARENT,
     Recorder, Span, SpanContext, SpanKind, SpanRef, Status, StatusRef, TraceState,
 };
+
+use common::agent::Agent;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -421,84 +420,4 @@ fn value(of: &AnyValue) -> String {
         }
         other => panic!("{other:?} is not known here"),
     }
-}
-
-// ---- The agent ----
-
-/// The running agent, killed if the test panics.
-struct Agent {
-    http: SocketAddr,
-    pid: u32,
-    /// Reads what it prints until it ends, so that it never waits for that.
-    output: Option<JoinHandle<io::Result<Output>>>,
-}
-
-impl Agent {
-    fn start() -> Self {
-        let path = env::var_os("ROTEL_AGENT").expect("ROTEL_AGENT is not set: run .ci/rotel");
-        let [http, grpc] = free_addresses();
-        let child = Command::new(path)
-            .args(["start", "--exporter", "blackhole"])
-            .args(["--debug-log", "traces", "--debug-log-verbosity", "detailed"])
-            .args(["--otlp-http-endpoint", &http.to_string()])
-            .args(["--otlp-grpc-endpoint", &grpc.to_string()])
-            // Its log would stand between the spans.
-            .env("RUST_LOG", "warn")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let agent = Self {
-            http,
-            pid: child.id(),
-            output: Some(thread::spawn(|| child.wait_with_output())),
-        };
-        agent.wait_until_ready()
-    }
-
-    fn wait_until_ready(mut self) -> Self {
-        let deadline = Instant::now() + PATIENCE;
-        while TcpStream::connect(self.http).is_err() {
-            if self.output.as_ref().is_some_and(JoinHandle::is_finished) {
-                panic!("the agent ended by itself: {:?}", self.stop("-KILL"));
-            }
-            assert!(Instant::now() < deadline, "the agent does not listen");
-            thread::yield_now();
-        }
-        self
-    }
-
-    fn endpoint(&self) -> String {
-        format!("http://{}", self.http)
-    }
-
-    /// Lets it finish its work; gives what it has printed.
-    fn end(mut self) -> String {
-        let output = self.stop("-TERM").expect("it runs").unwrap();
-        assert!(output.status.success(), "{output:?}");
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    fn stop(&mut self, signal: &str) -> Option<io::Result<Output>> {
-        let output = self.output.take()?;
-        // It may have ended already.
-        let _ = Command::new("kill")
-            .args([signal, &self.pid.to_string()])
-            .output();
-        Some(output.join().unwrap())
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        let _ = self.stop("-KILL");
-    }
-}
-
-/// Two loopback addresses that nobody listens on.
-fn free_addresses() -> [SocketAddr; 2] {
-    // Both at once, so that they differ.
-    let listeners = [(); 2].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap())
 }

@@ -1,74 +1,26 @@
 //! https: whom it trusts, whom it does not, and what it says about that.
 
-use std::fs;
+mod common;
+
 use std::io::{BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use otlp_collector::testing::Receiver;
 use otlp_collector::{Collector, Config, EndpointOptions, Overflow, Span, TlsOptions};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
+use rcgen::date_time_ymd;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, ServerConnection, SupportedProtocolVersion, version};
 
+use common::certificates::{Files, Identity, Issuer, authority, identity};
+
 const PATIENCE: Duration = Duration::from_secs(60);
-
-type Issuer = CertifiedIssuer<'static, KeyPair>;
-
-/// A certificate and its key in PEM.
-struct Identity {
-    certificate: String,
-    key: String,
-}
-
-fn authority() -> Issuer {
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
-}
-
-fn identity(issuer: &Issuer, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Identity {
-    let mut params = CertificateParams::new(vec![name.to_string()]).unwrap();
-    change(&mut params);
-    let key = KeyPair::generate().unwrap();
-    Identity {
-        certificate: params.signed_by(&key, issuer).unwrap().pem(),
-        key: key.serialize_pem(),
-    }
-}
-
-/// A directory for the files of one test, removed at its end.
-struct Files(PathBuf);
-
-impl Files {
-    fn new() -> Self {
-        static NUMBER: AtomicU64 = AtomicU64::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("otlp-collector-tls-{}-{number}", std::process::id());
-        let directory = std::env::temp_dir().join(name);
-        fs::create_dir(&directory).unwrap();
-        Self(directory)
-    }
-
-    fn write(&self, name: &str, content: &str) -> PathBuf {
-        let path = self.0.join(name);
-        fs::write(&path, content).unwrap();
-        path
-    }
-}
-
-impl Drop for Files {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 /// A terminator of TLS before a receiver, as a proxy would be.
 struct Server {

@@ -163,7 +163,7 @@ pub struct EndpointOptions {
     pub connections_max: usize,
     /// Largest body of a request in bytes, before compression. Default 1 MiB, at most 64 MiB
     /// (OTLP's limit). Receivers refuse what they find too large: the OpenTelemetry Collector above
-    /// 20 MiB. After a 413, or a request that was not answered in time, smaller ones are made.
+    /// 20 MiB. What is answered with 413, or not in time, is sent in smaller ones.
     ///
     /// In a small buffer it is less: all that can be on the way at a time takes half the buffer at
     /// most.

@@ -347,7 +347,7 @@ impl Destination {
                 self.counters.dropped_retries.add(spans);
             }
             Outcome::Again | Outcome::Failed => self.put_back(index, context),
-            Outcome::TooSlow { bytes_max } => {
+            Outcome::TooSlow { bytes_max } | Outcome::TooLarge { bytes_max } => {
                 self.put_back(index, context);
                 self.split(index, bytes_max, context);
             }

@@ -52,6 +52,8 @@ pub(crate) enum Outcome {
     Failed,
     /// It took too long, and can be sent again in parts of so many bytes.
     TooSlow { bytes_max: usize },
+    /// It was too large, and is to be sent in parts of so many bytes.
+    TooLarge { bytes_max: usize },
 }
 
 /// Whether an endpoint can be given a request.
@@ -340,10 +342,8 @@ impl Endpoint {
         response: &Response,
         context: &mut Context<'_>,
     ) -> Outcome {
-        if response.status == 413 {
-            self.request_bytes_limit =
-                (request.body_bytes / 2).clamp(self.request_bytes_min, self.request_bytes_limit);
-            self.request_bytes_max = self.request_bytes_max.min(self.request_bytes_limit);
+        if response.status == 413 && request.batches.len() > 1 {
+            return self.too_large(request, response, context);
         }
         let spans = request.spans;
         let what = reason::of_error(response);
@@ -351,6 +351,30 @@ impl Endpoint {
         self.works(EndpointState::Failing, Some(&what), context);
         self.note(NoticeKind::Rejected, &what, context);
         Outcome::Rejected
+    }
+
+    /// The endpoint finds the request too large. That is final for this one, and nothing of it was
+    /// taken: its spans go into smaller ones, as do those that come after it.
+    fn too_large(
+        &mut self,
+        request: &Request,
+        response: &Response,
+        context: &mut Context<'_>,
+    ) -> Outcome {
+        self.works(EndpointState::Connected, None, context);
+        let half = request.body_bytes / 2;
+        self.request_bytes_limit = self
+            .request_bytes_limit
+            .min(half)
+            .max(self.request_bytes_min);
+        self.request_bytes_max = self.request_bytes_max.min(self.request_bytes_limit);
+        let what = reason::of_error(response);
+        let what = format!(
+            "{what}: {} bytes are sent as smaller requests",
+            request.body_bytes
+        );
+        self.note_error(&what, context);
+        Outcome::TooLarge { bytes_max: half }
     }
 
     /// The endpoint wants the same request later.

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test uses its own part of it")]
 
+pub mod agent;
+pub mod certificates;
 pub mod script;
 
 use otlp_collector::testing::Receiver;
