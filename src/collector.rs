@@ -369,6 +369,8 @@ impl Collector {
         Stats {
             network: self.inner.network_stats(),
             ledger: self.ledger(),
+            started: self.inner.shared.counters.started(),
+            buffer_capacity: self.inner.settings.buffer_capacity,
             spans_without_memory: self.inner.shared.counters.spans_without_memory(),
         }
     }

@@ -25,8 +25,10 @@ use crate::scope::InstrumentationScope;
 use self::endpoint::RequestBytes;
 use self::resource::default_service_name;
 
-pub use self::endpoint::{Compression, Destination, Endpoint, EndpointOptions, Selection};
-pub(crate) use self::endpoint::{DestinationSettings, EndpointSettings};
+pub use self::endpoint::{
+    Compression, Destination, Endpoint, EndpointOptions, MetricsOptions, Selection,
+};
+pub(crate) use self::endpoint::{DestinationSettings, EndpointSettings, MetricsSettings};
 pub(crate) use self::target::Target;
 pub use self::tls::TlsOptions;
 
@@ -107,6 +109,8 @@ pub struct Config {
     /// that each recorder has for itself. Default 64 KiB, at most 16 MiB; rounded up to whole
     /// pages.
     pub slab_bytes: usize,
+    /// Where the pipeline's own metrics go. Default nowhere.
+    pub metrics: Option<MetricsOptions>,
     /// Is told of what happens rarely, besides the `log` facade. Default none.
     pub on_notice: Option<OnNotice>,
     /// What happens to spans when the buffer is full. Default [`Overflow::Refuse`].
@@ -148,7 +152,7 @@ impl Config {
     /// | variable | changes |
     /// | --- | --- |
     /// | `OTEL_EXPORTER_OTLP_ENDPOINT` | `endpoint`: a base, `/v1/traces` is appended in any case |
-    /// | `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` | `endpoint`, as it is: `traces_path` becomes empty if it ends differently |
+    /// | `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` | `endpoint`, as it is: `path` becomes empty if it ends differently |
     /// | `OTEL_EXPORTER_OTLP_[TRACES_]HEADERS` | `headers`: `name=value,…`, values percent-encoded |
     /// | `OTEL_EXPORTER_OTLP_[TRACES_]TIMEOUT` | `request_timeout_ms`; 0 is a day |
     /// | `OTEL_EXPORTER_OTLP_[TRACES_]COMPRESSION` | `compression`: `none`, `gzip`, `zstd` |
@@ -240,6 +244,7 @@ impl Default for Config {
             batch_timeout_ms: 200,
             buffer_capacity: 100_000,
             slab_bytes: 64 * 1024,
+            metrics: None,
             on_notice: None,
             overflow: Overflow::Refuse,
             network_core: None,
@@ -283,12 +288,14 @@ pub(crate) struct Settings {
     pub(crate) slabs: usize,
     /// Recorders behind `collect`.
     pub(crate) leases: usize,
+    pub(crate) buffer_capacity: u64,
     pub(crate) slab_bytes: usize,
     pub(crate) spans_per_slab: u32,
     /// What a request with one slab takes.
     pub(crate) request_bytes_min: usize,
     /// The smallest limit of a request over all endpoints.
     pub(crate) request_bytes_max: usize,
+    pub(crate) metrics: Option<MetricsSettings>,
     pub(crate) on_notice: Option<OnNotice>,
     pub(crate) overflow: Overflow,
     pub(crate) network_core: Option<usize>,
@@ -316,14 +323,15 @@ impl Settings {
         let room_per_slab = slab_bytes - OVERHEAD_BYTES;
         let request_bytes_min =
             room_per_slab + envelope.resource_bytes_max() + envelope.scope_bytes_max(0);
-        let destinations = endpoint::check(
-            &destinations(config)?,
-            &RequestBytes {
-                min: request_bytes_min,
-                buffer: slabs * slab_bytes,
-                slab: config.slab_bytes,
-            },
-        )?;
+        let request_bytes = RequestBytes {
+            min: request_bytes_min,
+            buffer: slabs * slab_bytes,
+            slab: config.slab_bytes,
+        };
+        let destinations = endpoint::check(&destinations(config)?, &request_bytes)?;
+        let metrics = (config.metrics.as_ref())
+            .map(|metrics| endpoint::check_metrics(metrics, &request_bytes))
+            .transpose()?;
         let endpoints = destinations.iter().flat_map(|d| &d.endpoints);
         let request_bytes_max = endpoints.map(|e| e.request_bytes_max).min();
         Ok(Self {
@@ -341,10 +349,12 @@ impl Settings {
             batch_timeout: Duration::from_millis(config.batch_timeout_ms),
             slabs,
             leases: leases(),
+            buffer_capacity: config.buffer_capacity as u64,
             slab_bytes,
             spans_per_slab: config.buffer_capacity.div_ceil(full_slabs) as u32,
             request_bytes_min,
             request_bytes_max: request_bytes_max.unwrap_or(request_bytes_min),
+            metrics,
             on_notice: config.on_notice.clone(),
             overflow: config.overflow,
             network_core: config.network_core,

@@ -10,6 +10,7 @@ mod destination;
 mod endpoint;
 mod link;
 mod losses;
+mod metrics_sender;
 mod reason;
 mod reporter;
 pub(crate) mod request;
@@ -33,13 +34,14 @@ use crate::config::{Compression, Overflow, Settings};
 use crate::notice::NoticeKind;
 use crate::processor::Processor;
 use crate::shared::Shared;
-use crate::stats::NetworkStats;
+use crate::stats::{NetworkStats, Stats};
 
 use self::backlog::{Backlog, Number};
 use self::compress::Compressor;
 use self::destination::Destination;
 use self::endpoint::{Context, Endpoint};
 use self::losses::Losses;
+use self::metrics_sender::MetricsSender;
 pub(crate) use self::reporter::Reporter;
 
 /// The waker's token; links have those after it.
@@ -89,7 +91,11 @@ pub(crate) struct Exporter {
     compressor: Option<Compressor>,
     reporter: Reporter,
     losses: Losses,
-    /// Which destination, endpoint and link has which token after the waker's.
+    metrics: Option<MetricsSender>,
+    /// The metrics' own requests are not among those that they tell of.
+    metrics_stats: NetworkStats,
+    /// Which destination, endpoint and link has which token after the waker's; those behind are the
+    /// metrics'.
     places: Vec<(usize, usize, usize)>,
     stats: NetworkStats,
     /// When spans are taken next, however few they are.
@@ -116,11 +122,18 @@ impl Exporter {
         reporter: Reporter,
     ) -> io::Result<Self> {
         let mut endpoints = settings.destinations.iter().flat_map(|d| &d.endpoints);
+        let metrics = settings.metrics.as_ref();
         let compressor = endpoints
+            .by_ref()
+            .chain(metrics.map(|metrics| &metrics.endpoint))
             .any(|endpoint| endpoint.compression != Compression::None)
             .then(|| Compressor::start(settings.network_core, Arc::clone(&waker)))
             .transpose()?;
         let (destinations, places) = destinations(&settings, &shared, &waker);
+        let metrics = settings.metrics.as_ref().map(|metrics| {
+            let first_token = Token(WAKER.0 + 1 + places.len());
+            MetricsSender::new(metrics, first_token, Arc::clone(&waker))
+        });
         let (room, spans) = (shared.pool.room_per_slab(), shared.pool.spans_per_slab());
         Ok(Self {
             next_take: Instant::now() + settings.batch_timeout,
@@ -135,6 +148,8 @@ impl Exporter {
             compressor,
             reporter,
             losses: Losses::default(),
+            metrics,
+            metrics_stats: NetworkStats::default(),
             places,
             stats: NetworkStats::default(),
             flushes: Vec::new(),
@@ -164,6 +179,7 @@ impl Exporter {
         self.processor.forget_gone();
         self.take_batches(now);
         self.advance_destinations(now);
+        self.send_metrics(now);
         self.shed(now);
         let refused = || self.shared.counters.refused_now();
         (self.losses).report(now, &self.destinations, refused, &mut self.reporter);
@@ -183,6 +199,9 @@ impl Exporter {
         (self.reporter).report(now, NoticeKind::Panicked, None, message);
         for destination in &mut self.destinations {
             destination.recover(now);
+        }
+        if let Some(metrics) = &mut self.metrics {
+            metrics.recover(now);
         }
         // What has panicked may do so at once again.
         thread::sleep(PANIC_PAUSE);
@@ -309,6 +328,35 @@ impl Exporter {
         self.release();
     }
 
+    fn send_metrics(&mut self, now: Instant) {
+        let is_due = self.metrics.as_ref().is_some_and(|m| m.is_due(now));
+        let stats = is_due.then(|| self.stats()).flatten();
+        let Some(metrics) = &mut self.metrics else {
+            return;
+        };
+        let context = &mut Context {
+            now,
+            registry: self.poll.registry(),
+            envelope: &self.settings.envelope,
+            compressor: self.compressor.as_ref(),
+            stats: &mut self.metrics_stats,
+            reporter: &mut self.reporter,
+        };
+        metrics.advance(stats.as_ref(), context);
+    }
+
+    /// All numbers, unless somebody else is at the counters right now.
+    fn stats(&self) -> Option<Stats> {
+        let (ledger, started) = self.shared.counters.try_ledger()?;
+        Some(Stats {
+            ledger,
+            started,
+            network: self.snapshot(),
+            buffer_capacity: self.settings.buffer_capacity,
+            spans_without_memory: 0,
+        })
+    }
+
     // ---- Flush and shutdown ----
 
     fn begin_flush(&mut self, deadline: Instant, done: Sender<()>) {
@@ -394,7 +442,9 @@ impl Exporter {
 
     fn next_deadline(&mut self, now: Instant, ready: bool) -> Option<Instant> {
         let takes = ready && self.processor.has_recorders();
+        let metrics = self.metrics.as_ref().and_then(|m| m.deadline(now));
         (self.destinations.iter().filter_map(|d| d.deadline(now)))
+            .chain(metrics)
             .chain(takes.then_some(self.next_take))
             .chain(self.stop)
             .min()
@@ -405,10 +455,14 @@ impl Exporter {
             assert_eq!(error.kind(), io::ErrorKind::Interrupted, "poll: {error}");
         }
         for event in &self.events {
-            let link = event.token().0.checked_sub(WAKER.0 + 1);
-            if let Some((destination, endpoint, link)) = link.map(|index| self.places[index]) {
+            let Some(index) = event.token().0.checked_sub(WAKER.0 + 1) else {
+                continue;
+            };
+            if let Some(&(destination, endpoint, link)) = self.places.get(index) {
                 let endpoint = self.destinations[destination].endpoint(endpoint);
                 endpoint.ready(link, event);
+            } else if let Some(metrics) = &mut self.metrics {
+                metrics.endpoint().ready(index - self.places.len(), event);
             }
         }
     }

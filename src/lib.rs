@@ -85,7 +85,7 @@
 //!    to the pool (`buffer/pool.rs`).
 //!
 //! Files import only from those below them: `collector`, `recorder`, `exporter`, `processor`,
-//! `shared`, `config`, `affinity`, `buffer`, `otlp`, `error`, `stats`, `health`, `notice`, `refused`, `sampler`,
+//! `shared`, `config`, `affinity`, `buffer`, `metrics`, `otlp`, `error`, `stats`, `health`, `notice`, `refused`, `sampler`,
 //! `span`, `scope`, `context`, `attribute`, `limits`, `clock`, `id`. Protocol code (`exporter/connection.rs`, `response.rs`, `retry.rs`, `processor.rs`,
 //! `otlp/`) takes bytes and owns neither socket nor clock. `unsafe` is in `buffer/`, and in
 //! `clock/` to read the processor's counter.
@@ -128,6 +128,7 @@ mod id;
 #[allow(missing_docs, reason = "for the benches alone")]
 pub mod internals;
 mod limits;
+mod metrics;
 mod notice;
 mod otlp;
 mod processor;
@@ -150,7 +151,8 @@ pub use self::attribute::{VisitAttributes, prepare};
 pub use self::clock::unix_nanos;
 pub use self::collector::{Collector, PinnedWorker, Pinning, Worker};
 pub use self::config::{
-    Compression, Config, Destination, Endpoint, EndpointOptions, Overflow, Selection, TlsOptions,
+    Compression, Config, Destination, Endpoint, EndpointOptions, MetricsOptions, Overflow,
+    Selection, TlsOptions,
 };
 pub use self::context::{
     InvalidHeader, SpanContext, TRACEPARENT, TRACESTATE, TraceFlags, TraceState, Traceparent,
@@ -171,7 +173,7 @@ pub use self::span::{
 };
 pub use self::stats::{
     DestinationLedger, DestinationStats, DroppedSpans, EndpointStats, Ledger, NetworkStats,
-    RefusedSpans, SampledOutSpans, Stats,
+    RefusedSpans, Responses, SampledOutSpans, Stats,
 };
 
 /// The README's programs are compiled.

@@ -1,4 +1,4 @@
-//! The wire format: OTLP's trace messages as protobuf.
+//! The wire format: OTLP's messages as protobuf.
 
 mod attributes;
 pub(crate) mod draft;
@@ -15,7 +15,7 @@ mod repeats;
 #[allow(
     missing_docs,
     clippy::enum_variant_names,
-    reason = "generated; proto/trace.proto documents the messages"
+    reason = "generated; the files in proto/ document the messages"
 )]
 #[cfg_attr(not(feature = "testing"), allow(dead_code, reason = "only a receiver needs all"))]
 pub mod proto;

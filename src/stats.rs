@@ -43,7 +43,9 @@ pub(crate) struct RecorderCounters {
     refused_invalid_id: Counter,
     refused_unknown_scope: Counter,
     refused_shut_down: Counter,
-    sampled_out_at_start: Counter,
+    /// Spans that the sampler has chosen, and those it has not, by [`Origin`].
+    started: [Counter; 3],
+    sampled_out_at_start: [Counter; 3],
     sampled_out_at_end: Counter,
     held: Counter,
     without_memory: Counter,
@@ -77,10 +79,16 @@ impl RecorderCounters {
         .add(1);
     }
 
+    /// A span was started, and the sampler has chosen it.
+    #[inline]
+    pub(crate) fn start(&self, origin: Origin) {
+        self.started[origin as usize].add(1);
+    }
+
     /// The sampler did not choose a span.
     #[inline]
-    pub(crate) fn leave_out(&self) {
-        self.sampled_out_at_start.add(1);
+    pub(crate) fn leave_out(&self, origin: Origin) {
+        self.sampled_out_at_start[origin as usize].add(1);
     }
 
     /// So many spans of a held trace were dropped.
@@ -106,7 +114,12 @@ impl RecorderCounters {
         ledger.refused.invalid_id += self.refused_invalid_id.get();
         ledger.refused.unknown_scope += self.refused_unknown_scope.get();
         ledger.refused.shut_down += self.refused_shut_down.get();
-        ledger.sampled_out.at_start += self.sampled_out_at_start.get();
+        for origin in 0..self.started.len() {
+            let unsampled = self.sampled_out_at_start[origin].get();
+            ledger.sampled_out.at_start += unsampled;
+            ledger.started.unsampled[origin] += unsampled;
+            ledger.started.sampled[origin] += self.started[origin].get();
+        }
         ledger.sampled_out.at_end += self.sampled_out_at_end.get();
         ledger.held += self.held.get();
         ledger.without_memory += self.without_memory.get();
@@ -121,6 +134,23 @@ struct Intake {
     sampled_out: SampledOutSpans,
     held: u64,
     without_memory: u64,
+    started: StartedSpans,
+}
+
+/// Where the parent of a started span is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// There is none.
+    None,
+    Local,
+    Remote,
+}
+
+/// Open spans that were started, by where their parent is: nowhere, in this process, in another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct StartedSpans {
+    pub(crate) sampled: [u64; 3],
+    pub(crate) unsampled: [u64; 3],
 }
 
 /// What the network thread counts for one destination; it is the only writer.
@@ -215,11 +245,25 @@ impl Counters {
     }
 
     pub(crate) fn ledger(&self) -> Ledger {
+        let (ledger, _) = self
+            .close(|| Some(self.intake()))
+            .expect("it is waited for");
+        ledger
+    }
+
+    /// The ledger and what was started, unless somebody else is at the counters right now.
+    pub(crate) fn try_ledger(&self) -> Option<(Ledger, StartedSpans)> {
+        let intake = || Some(self.recorders.try_lock()?.intake());
+        let (ledger, intake) = self.close(intake)?;
+        Some((ledger, intake.started))
+    }
+
+    fn close(&self, intake: impl FnOnce() -> Option<Intake>) -> Option<(Ledger, Intake)> {
         let ended = self.ended.load(Ordering::Acquire);
         let destinations: Vec<_> = self.destinations.iter().map(|c| c.snapshot()).collect();
         // Last, so that it covers every span that has an outcome above.
-        let intake = self.intake();
-        Ledger {
+        let intake = intake()?;
+        let ledger = Ledger {
             accepted: intake.accepted,
             refused: intake.refused,
             sampled_out: intake.sampled_out,
@@ -228,12 +272,17 @@ impl Counters {
                 .into_iter()
                 .map(|destination| destination.close(intake.accepted, ended))
                 .collect(),
-        }
+        };
+        Some((ledger, intake))
     }
 
     /// Spans that there was no memory for to say anything in.
     pub(crate) fn spans_without_memory(&self) -> u64 {
         self.intake().without_memory
+    }
+
+    pub(crate) fn started(&self) -> StartedSpans {
+        self.intake().started
     }
 
     /// Spans refused so far, unless somebody else is at the counters right now.
@@ -467,6 +516,9 @@ pub struct Stats {
     /// Open spans that began when [`Config::open_spans_max`](crate::Config::open_spans_max) were
     /// open on their recorder, and so lost nearly all that was said about them: raise it.
     pub spans_without_memory: u64,
+    /// Spans that the buffer holds: see [`Config::buffer_capacity`](crate::Config::buffer_capacity).
+    pub buffer_capacity: u64,
+    pub(crate) started: StartedSpans,
 }
 
 /// What the network thread counts.
@@ -541,10 +593,14 @@ impl DestinationStats {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct EndpointStats {
+    /// The host of its URL.
+    pub server_address: String,
+    /// The port of its URL, or the default one.
+    pub server_port: u16,
     /// How it is doing.
     pub health: EndpointHealth,
     /// Responses by status.
-    pub responses: BTreeMap<u16, u64>,
+    pub responses: BTreeMap<u16, Responses>,
     /// Requests that got no response: the connection was broken or the time was over.
     pub unanswered: u64,
     /// Responses that led elsewhere and were followed.
@@ -561,9 +617,39 @@ pub struct EndpointStats {
     pub duration_us: Histogram<u64>,
 }
 
+/// Responses with the same status.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Responses {
+    /// How many there were.
+    pub count: u64,
+    /// From the first byte of their requests to the end of them, in microseconds, summed up.
+    pub duration_us: u64,
+    /// The shortest of these times.
+    pub duration_us_min: u64,
+    /// The longest.
+    pub duration_us_max: u64,
+}
+
+impl Responses {
+    pub(crate) fn add(&mut self, us: u64) {
+        let min = if self.count == 0 {
+            us
+        } else {
+            self.duration_us_min
+        };
+        self.count += 1;
+        self.duration_us += us;
+        self.duration_us_min = min.min(us);
+        self.duration_us_max = self.duration_us_max.max(us);
+    }
+}
+
 impl EndpointStats {
-    pub(crate) fn new(endpoint: String) -> Self {
+    pub(crate) fn new(endpoint: String, server_address: String, server_port: u16) -> Self {
         Self {
+            server_address,
+            server_port,
             health: EndpointHealth::new(endpoint),
             responses: BTreeMap::new(),
             unanswered: 0,

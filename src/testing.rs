@@ -191,6 +191,7 @@ struct Inner {
     answers_next: VecDeque<Answer>,
     counts: Counts,
     kept: Vec<ReceivedRequest>,
+    metrics: Vec<proto::ExportMetricsServiceRequest>,
     /// By number, in the order they were accepted.
     connections: HashMap<u64, TcpStream>,
 }
@@ -225,6 +226,7 @@ impl Receiver {
                     answers_next: VecDeque::new(),
                     counts: Counts::default(),
                     kept: Vec::new(),
+                    metrics: Vec::new(),
                     connections: HashMap::new(),
                 }),
                 changed: Condvar::new(),
@@ -331,6 +333,13 @@ impl Receiver {
     #[must_use]
     pub fn requests(&self) -> Vec<ReceivedRequest> {
         self.state.inner.lock().kept.clone()
+    }
+
+    /// The requests to `/v1/metrics` so far, oldest first. They are answered with success, and not
+    /// among the [`counts`](Self::counts).
+    #[must_use]
+    pub fn metrics(&self) -> Vec<proto::ExportMetricsServiceRequest> {
+        self.state.inner.lock().metrics.clone()
     }
 
     /// The spans of the kept requests whose spans were taken, oldest first. (A partial success

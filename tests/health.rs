@@ -125,7 +125,7 @@ fn an_endpoint_that_refuses_what_it_is_sent() {
 
     let stats = collector.stats().network.destinations.remove(0);
     let endpoint = &stats.endpoints[0];
-    assert_eq!(endpoint.responses[&401], 1);
+    assert_eq!(endpoint.responses[&401].count, 1);
     assert_eq!(endpoint.duration_us.len(), 1);
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From the front door down.
-const MODULES: [&str; 25] = [
+const MODULES: [&str; 26] = [
     "internals",
     "testing",
     "collector",
@@ -15,6 +15,7 @@ const MODULES: [&str; 25] = [
     "config",
     "affinity",
     "buffer",
+    "metrics",
     "otlp",
     "error",
     "stats",

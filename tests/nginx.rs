@@ -241,7 +241,7 @@ impl Sent {
     fn answered(&self, status: u16) -> u64 {
         let stats = self.collector.stats().network;
         let responses = &stats.destinations[0].endpoints[0].responses;
-        responses.get(&status).copied().unwrap_or_default()
+        responses.get(&status).map_or(0, |some| some.count)
     }
 
     fn last_error(&self) -> String {

@@ -1,19 +1,20 @@
-//! The committed prost types are what `proto/trace.proto` generates.
+//! The committed prost types are what the files in `proto/` generate.
 
 use std::fs;
 use std::path::Path;
 
 /// Regenerates `src/otlp/proto.rs` and compares it with the committed file.
 ///
-/// After a change of the `.proto` file run this test with
+/// After a change of a `.proto` file run this test with
 /// `OTLP_COLLECTOR_UPDATE_PROTO=1` to write the new file instead.
 #[test]
-fn committed_types_are_what_the_proto_file_generates() {
+fn committed_types_are_what_the_proto_files_generate() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("proto");
     fs::create_dir_all(&out).unwrap();
 
-    let descriptors = protox::compile(["trace.proto"], [root.join("proto")]).unwrap();
+    let descriptors =
+        protox::compile(["trace.proto", "metrics.proto"], [root.join("proto")]).unwrap();
     prost_build::Config::new()
         .out_dir(&out)
         .compile_fds(descriptors)

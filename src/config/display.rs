@@ -26,6 +26,7 @@ impl fmt::Display for Config {
             batch_timeout_ms,
             buffer_capacity,
             slab_bytes,
+            metrics,
             on_notice,
             overflow,
             network_core,
@@ -42,6 +43,13 @@ impl fmt::Display for Config {
         }
         for (index, destination) in destinations.iter().enumerate() {
             write_destination(f, index, destination)?;
+        }
+        match metrics {
+            Some(metrics) => {
+                write_endpoint(f, "metrics.endpoint", &metrics.endpoint)?;
+                writeln!(f, "metrics.interval_ms = {}", metrics.interval_ms)?;
+            }
+            None => writeln!(f, "metrics = None")?,
         }
         let attributes: Vec<_> = (resource_attributes.iter())
             .map(|attribute| (&attribute.key, &attribute.value))

@@ -142,7 +142,7 @@ impl Endpoint {
 pub struct EndpointOptions {
     /// What is appended to the path of the URL, unless that ends with it. Default `/v1/traces`;
     /// empty to use the URL as it is.
-    pub traces_path: String,
+    pub path: String,
     /// More headers of every request. Default none. Those that HTTP or OTLP need are set by this
     /// library and refused here; a `User-Agent` is put before this library's own. They are not
     /// sent to another host, port or scheme that a redirect may name.
@@ -192,7 +192,7 @@ pub struct EndpointOptions {
 impl Default for EndpointOptions {
     fn default() -> Self {
         Self {
-            traces_path: "/v1/traces".to_string(),
+            path: "/v1/traces".to_string(),
             headers: Vec::new(),
             compression: Compression::None,
             tls: TlsOptions::default(),
@@ -212,7 +212,7 @@ impl fmt::Debug for EndpointOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // In full, so that a new field is not forgotten.
         let Self {
-            traces_path,
+            path,
             headers,
             compression,
             tls,
@@ -227,7 +227,7 @@ impl fmt::Debug for EndpointOptions {
         } = self;
         let headers: Vec<_> = headers.iter().map(|(name, _)| name).collect();
         f.debug_struct("EndpointOptions")
-            .field("traces_path", traces_path)
+            .field("path", path)
             .field("headers", &headers)
             .field("compression", compression)
             .field("tls", tls)
@@ -241,6 +241,52 @@ impl fmt::Debug for EndpointOptions {
             .field("retry_budget_ms", retry_budget_ms)
             .finish()
     }
+}
+
+/// Where the pipeline's own metrics go: how many spans were started, exported, refused, and how
+/// long requests took, by OpenTelemetry's semantic conventions (`otel.sdk.…`, in development).
+///
+/// ```
+/// use otlp_collector::{Config, MetricsOptions};
+///
+/// let config = Config {
+///     metrics: Some(MetricsOptions::new("http://localhost:4318")),
+///     ..Config::default()
+/// };
+/// # drop(config);
+/// ```
+///
+/// They are sent by the network thread, with the same resource as the spans. What cannot be sent
+/// before the next are due is replaced by those; at the end nothing more is sent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MetricsOptions {
+    /// The receiver. Its [`path`](EndpointOptions::path) is to be `/v1/metrics`.
+    pub endpoint: Endpoint,
+    /// Milliseconds from one time to the next. Default 60,000.
+    pub interval_ms: u64,
+}
+
+impl MetricsOptions {
+    /// To `/v1/metrics` of a receiver, with the other options' defaults.
+    pub fn new(url: impl Into<String>) -> Self {
+        let options = EndpointOptions {
+            path: "/v1/metrics".to_string(),
+            ..EndpointOptions::default()
+        };
+        Self {
+            endpoint: Endpoint {
+                url: url.into(),
+                options,
+            },
+            interval_ms: 60_000,
+        }
+    }
+}
+
+/// Checked [`MetricsOptions`].
+pub(crate) struct MetricsSettings {
+    pub(crate) endpoint: Arc<EndpointSettings>,
+    pub(crate) interval: Duration,
 }
 
 const REQUEST_BYTES_LIMIT: usize = 64 << 20;
@@ -307,6 +353,18 @@ pub(super) fn check(
         .collect()
 }
 
+pub(super) fn check_metrics(
+    options: &MetricsOptions,
+    bytes: &RequestBytes,
+) -> Result<MetricsSettings, Error> {
+    in_range("interval_ms of metrics", options.interval_ms, 1, DAY_MS)?;
+    let endpoint = check_endpoint(&options.endpoint, 1, bytes)?;
+    Ok(MetricsSettings {
+        endpoint: Arc::new(endpoint),
+        interval: Duration::from_millis(options.interval_ms),
+    })
+}
+
 fn check_destination(
     destination: &Destination,
     destinations: usize,
@@ -340,7 +398,7 @@ fn check_endpoint(
     bytes: &RequestBytes,
 ) -> Result<EndpointSettings, Error> {
     let options = &endpoint.options;
-    let target = Target::parse(&endpoint.url, &options.traces_path)?;
+    let target = Target::parse(&endpoint.url, &options.path)?;
     let is_https = target.is_https;
     if is_https && cfg!(not(feature = "tls")) {
         return Err(Error::config(format!(

@@ -70,8 +70,8 @@ fn read_endpoint(vars: &mut Vars<'_>, config: &mut Config) {
     if let Some(url) = vars.text(TRACES) {
         // It is used as it is.
         let path = url.split('?').next().unwrap_or_default();
-        if !path.ends_with(&*config.endpoint_options.traces_path) {
-            config.endpoint_options.traces_path = String::new();
+        if !path.ends_with(&*config.endpoint_options.path) {
+            config.endpoint_options.path = String::new();
         }
         config.endpoint = url;
     } else if let Some(url) = vars.text(BASE) {
@@ -80,8 +80,8 @@ fn read_endpoint(vars: &mut Vars<'_>, config: &mut Config) {
             Some((base, query)) => (base, format!("?{query}")),
             None => (&*url, String::new()),
         };
-        let traces_path = &config.endpoint_options.traces_path;
-        config.endpoint = format!("{}{traces_path}{query}", base.trim_end_matches('/'));
+        let path = &config.endpoint_options.path;
+        config.endpoint = format!("{}{path}{query}", base.trim_end_matches('/'));
     }
     if config.endpoint.contains(":4317") {
         vars.warn("the endpoint has the port 4317, which is usually for gRPC; OTLP/HTTP has 4318");
@@ -420,8 +420,8 @@ mod tests {
             (TRACES, "http://h:1/in/", "http://h:1/in/"),
         ] {
             let config = read(&[(name, given)], 0);
-            let traces_path = &config.endpoint_options.traces_path;
-            let target = crate::config::Target::parse(&config.endpoint, traces_path);
+            let path = &config.endpoint_options.path;
+            let target = crate::config::Target::parse(&config.endpoint, path);
             assert_eq!(target.unwrap().url, url, "{name} {given}");
         }
         let both = read(

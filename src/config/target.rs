@@ -23,9 +23,9 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// Takes an OTLP base URL apart, as the OTLP exporter specification says: `traces_path` is
+    /// Takes an OTLP base URL apart, as the OTLP exporter specification says: `path` is
     /// appended unless it is there, no port means 80 or 443, everything else is kept.
-    pub(crate) fn parse(endpoint: &str, traces_path: &str) -> Result<Self, Error> {
+    pub(crate) fn parse(endpoint: &str, path: &str) -> Result<Self, Error> {
         let shown = without_secrets(endpoint);
         let wrong = |why: &str| {
             Error::config(format!(
@@ -42,7 +42,7 @@ impl Target {
             return Err(wrong("has no host"));
         }
         let mut target = Self::of_url(endpoint).map_err(|why| wrong(&why))?;
-        target.append(traces_path).map_err(|why| wrong(&why))?;
+        target.append(path).map_err(|why| wrong(&why))?;
         Ok(target)
     }
 
@@ -82,23 +82,19 @@ impl Target {
     }
 
     /// Appends to the path, before a query, unless the path ends with it.
-    fn append(&mut self, traces_path: &str) -> Result<(), String> {
+    fn append(&mut self, path: &str) -> Result<(), String> {
         let (base, query) = match self.path.split_once('?') {
             Some((base, query)) => (base, format!("?{query}")),
             None => (&*self.path, String::new()),
         };
-        if traces_path.is_empty() {
+        if path.is_empty() {
             return Ok(());
         }
-        if !traces_path.starts_with('/') || PathAndQuery::try_from(traces_path).is_err() {
-            return Err(format!("cannot have the traces_path {traces_path:?}"));
+        if !path.starts_with('/') || PathAndQuery::try_from(path).is_err() {
+            return Err(format!("cannot have the path {path:?}"));
         }
         let base = base.trim_end_matches('/');
-        let appended = if base.ends_with(traces_path) {
-            ""
-        } else {
-            traces_path
-        };
+        let appended = if base.ends_with(path) { "" } else { path };
         self.path = format!("{base}{appended}{query}");
         self.write_url();
         Ok(())
@@ -224,7 +220,7 @@ mod tests {
             assert_eq!(Target::parse(endpoint, "").unwrap().path, path);
         }
         let error = Target::parse("http://h", "v1").unwrap_err().to_string();
-        assert!(error.contains("traces_path \"v1\""), "{error}");
+        assert!(error.contains("path \"v1\""), "{error}");
     }
 
     #[test]

@@ -104,7 +104,10 @@ impl Endpoint {
         first_token: Token,
         waker: Arc<Waker>,
     ) -> Self {
-        let stats = EndpointStats::new(settings.target.url.clone());
+        let Target {
+            url, host, port, ..
+        } = &*settings.target;
+        let stats = EndpointStats::new(url.clone(), host.clone(), *port);
         let tokens = (0..settings.connections_max).map(|index| Token(first_token.0 + index));
         Self {
             links: tokens.map(|token| Link::new(token, &settings)).collect(),
@@ -290,12 +293,14 @@ impl Endpoint {
         context.stats.requests += 1;
         context.stats.body_bytes += body_bytes;
         self.stats.body_bytes += body_bytes;
-        *(self.stats.responses)
-            .entry(exchange.response.status)
-            .or_default() += 1;
         let duration = context.now.saturating_duration_since(exchange.started);
         let us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         self.stats.duration_us.saturating_record(us);
+        let responses = &mut self.stats.responses;
+        responses
+            .entry(exchange.response.status)
+            .or_default()
+            .add(us);
     }
 
     fn accepted(

@@ -46,7 +46,7 @@ impl Compressed {
 
 /// A piece of a request.
 enum Part {
-    /// What stands before the spans of a scope.
+    /// What stands before the spans of a scope, or is no span.
     Head(Bytes),
     /// The spans of the batch at this index.
     Batch(usize),
@@ -77,6 +77,18 @@ impl Request {
             batches,
             parts,
             body_bytes,
+            compressed: Default::default(),
+        }
+    }
+
+    /// Of something that is no span.
+    pub(crate) fn of_body(body: Bytes) -> Self {
+        Self {
+            number: 0,
+            batches: Vec::new(),
+            body_bytes: body.len(),
+            parts: vec![Part::Head(body)],
+            spans: 0,
             compressed: Default::default(),
         }
     }

@@ -8,6 +8,7 @@ use crate::otlp::draft::{Draft, Place, Said};
 use crate::recorder::{OpenSpan, Recorder};
 use crate::sampler::{KeepIf, ParentKind, Sample, SamplingInput, SamplingResult};
 use crate::span::{LinkRef, SpanKind};
+use crate::stats::Origin;
 
 /// A span to be started: see [`Recorder::span_builder`].
 ///
@@ -139,9 +140,16 @@ impl<'r, 'b> SpanBuilder<'r, 'b> {
             parent_is_remote: parent.is_some_and(|parent| parent.is_remote),
             trace_flags: inherited.with_sampled(decision.is_sampled),
         };
+        let origin = match parent {
+            None => Origin::None,
+            Some(parent) if parent.is_remote => Origin::Remote,
+            Some(_) => Origin::Local,
+        };
         if decision.is_sampled {
+            recorder.counters.start(origin);
             self.start_sampled(place, trace_state(parent, &decision), decision.attributes)
         } else {
+            recorder.counters.leave_out(origin);
             self.start_unsampled(place, trace_state(parent, &decision))
         }
     }
@@ -187,7 +195,6 @@ impl<'r, 'b> SpanBuilder<'r, 'b> {
     /// The span is there to be a parent and to tell others, and records nothing.
     #[inline(always)]
     fn start_unsampled(self, place: Place, trace_state: &str) -> OpenSpan<'r> {
-        self.recorder.counters.leave_out();
         let said = if trace_state.is_empty() {
             Said::NOTHING
         } else {

@@ -11,7 +11,7 @@ use prost::Message;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::{Answer, ReceivedRequest, State, census};
-use crate::otlp::proto::ExportTraceServiceRequest;
+use crate::otlp::proto::{ExportMetricsServiceRequest, ExportTraceServiceRequest};
 
 /// More than any request of this crate has by default.
 const BODY_BYTES_MAX: usize = 64 << 20;
@@ -127,6 +127,9 @@ impl<'a> Connection<'a> {
 
     /// Checks and counts the request that was read, and decides on the answer.
     fn take(&mut self, head: &Head) -> Answer {
+        if head.path.ends_with("/v1/metrics") {
+            return self.take_metrics(head);
+        }
         let sent = &self.input[head.bytes..head.bytes + head.body_bytes];
         let plain = decompress(head, sent);
         let body = plain.as_deref().unwrap_or_default();
@@ -160,6 +163,20 @@ impl<'a> Connection<'a> {
         self.counted = cpu_time;
         self.state.changed.notify_all();
         answer
+    }
+}
+
+impl Connection<'_> {
+    fn take_metrics(&mut self, head: &Head) -> Answer {
+        let sent = &self.input[head.bytes..head.bytes + head.body_bytes];
+        let plain = decompress(head, sent);
+        let metrics = plain.and_then(|body| ExportMetricsServiceRequest::decode(&*body).ok());
+        let Some(metrics) = metrics else {
+            return Answer::status(400);
+        };
+        self.state.inner.lock().metrics.push(metrics);
+        self.state.changed.notify_all();
+        Answer::ok()
     }
 }
 

@@ -1,0 +1,119 @@
+//! Sends the pipeline's own metrics, from time to time.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use mio::{Token, Waker};
+use prost::Message;
+
+use crate::clock::unix_nanos;
+use crate::config::{Compression, MetricsSettings};
+use crate::exporter::endpoint::{Context, Endpoint, Offer, Outcome};
+use crate::exporter::request::Request;
+use crate::metrics;
+use crate::otlp::{Envelope, Run};
+use crate::stats::Stats;
+
+pub(crate) struct MetricsSender {
+    endpoint: Endpoint,
+    interval: Duration,
+    next_at: Instant,
+    start_time: u64,
+    /// What is to be sent; newer numbers take its place when it fails for too long.
+    request: Option<Arc<Request>>,
+    on_the_way: bool,
+}
+
+impl MetricsSender {
+    /// Its links get the tokens from `first_token` on.
+    pub(crate) fn new(settings: &MetricsSettings, first_token: Token, waker: Arc<Waker>) -> Self {
+        Self {
+            endpoint: Endpoint::new(Arc::clone(&settings.endpoint), 1, first_token, waker),
+            interval: settings.interval,
+            next_at: Instant::now() + settings.interval,
+            start_time: unix_nanos(),
+            request: None,
+            on_the_way: false,
+        }
+    }
+
+    pub(crate) fn endpoint(&mut self) -> &mut Endpoint {
+        &mut self.endpoint
+    }
+
+    pub(crate) fn deadline(&self, now: Instant) -> Option<Instant> {
+        let endpoint = self.endpoint.deadline(now);
+        let next = (!self.on_the_way && now < self.next_at).then_some(self.next_at);
+        endpoint.into_iter().chain(next).min()
+    }
+
+    /// Starts anew after something went wrong that should not.
+    pub(crate) fn recover(&mut self, now: Instant) {
+        self.endpoint.recover(now);
+        self.on_the_way = false;
+    }
+
+    /// The next metrics are to be sent.
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        now >= self.next_at && !self.on_the_way
+    }
+
+    /// Does all that can be done without waiting; begins to send these numbers, if there are any.
+    pub(crate) fn advance(&mut self, stats: Option<&Stats>, context: &mut Context<'_>) {
+        if let Some(stats) = stats {
+            self.next_at = context.now + self.interval;
+            self.request = Some(Arc::new(self.request(stats, context.envelope)));
+        }
+        self.settle(context);
+        while self.send(context) {
+            self.settle(context);
+        }
+    }
+
+    fn request(&self, stats: &Stats, envelope: &Envelope) -> Request {
+        let elements = metrics::elements(stats, self.start_time, unix_nanos()).encode_to_vec();
+        let run = Run {
+            scope: 0,
+            bytes: elements.len(),
+        };
+        // Metrics stand in their envelope as spans do: the fields have the same numbers.
+        let mut body = envelope.heads(&[run]).concat();
+        body.extend(elements);
+        Request::of_body(Bytes::from(body))
+    }
+
+    fn settle(&mut self, context: &mut Context<'_>) {
+        let mut done = Vec::new();
+        self.endpoint.advance(context, &mut done);
+        for done in done {
+            self.on_the_way = false;
+            match done.outcome {
+                Outcome::Accepted { .. } | Outcome::Rejected | Outcome::TooLarge { .. } => {
+                    self.request = None;
+                }
+                Outcome::Again | Outcome::Failed | Outcome::TooSlow { .. } => {}
+            }
+        }
+    }
+
+    fn send(&mut self, context: &mut Context<'_>) -> bool {
+        let Some(request) = self.request.as_ref().filter(|_| !self.on_the_way) else {
+            return false;
+        };
+        let compression = self.endpoint.compression();
+        if let Some(compressor) = context.compressor
+            && compression != Compression::None
+            && !request.is_ready(compression)
+        {
+            compressor.compress(request, compression);
+            return false;
+        }
+        let Offer::Ready(link) = self.endpoint.offer(false, context) else {
+            return false;
+        };
+        self.on_the_way = true;
+        self.endpoint.start(link, Arc::clone(request), context.now);
+        true
+    }
+}

@@ -1,0 +1,74 @@
+//! As a report for people.
+
+use std::fmt;
+
+use hdrhistogram::Histogram;
+
+use crate::stats::{EndpointStats, Stats};
+
+/// Some lines for each part of the pipeline.
+impl fmt::Display for Stats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ledger = &self.ledger;
+        writeln!(f, "accepted      {} spans", ledger.accepted)?;
+        writeln!(f, "refused       {}", ledger.refused.total())?;
+        writeln!(f, "sampled out   {}", ledger.sampled_out.total())?;
+        let network = &self.network;
+        writeln!(
+            f,
+            "requests      {} ({} sent again), {} bytes of bodies, {} connections",
+            network.requests, network.retries, network.body_bytes, network.connections
+        )?;
+        write_times(f, "delivery", &network.delivery_us)?;
+        writeln!(f, "panics        {}", network.panics)?;
+        for (ledger, destination) in ledger.destinations.iter().zip(&network.destinations) {
+            writeln!(f)?;
+            writeln!(f, "{}", ledger.destination)?;
+            writeln!(f, "  delivered   {}", ledger.delivered)?;
+            writeln!(f, "  rejected    {}", ledger.rejected)?;
+            writeln!(
+                f,
+                "  dropped     {} (overflow {}, retries {}, shut down {})",
+                ledger.dropped.total(),
+                ledger.dropped.overflow,
+                ledger.dropped.retries,
+                ledger.dropped.shut_down
+            )?;
+            writeln!(f, "  in flight   {}", ledger.in_flight)?;
+            writeln!(f, "  buffered    {}", ledger.buffered)?;
+            for endpoint in &destination.endpoints {
+                write_endpoint(f, endpoint)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn write_endpoint(f: &mut fmt::Formatter<'_>, endpoint: &EndpointStats) -> fmt::Result {
+    writeln!(f, "  {}", endpoint.health)?;
+    let responses = endpoint.responses.iter();
+    let responses: Vec<_> = responses
+        .map(|(status, responses)| format!("{status}: {}", responses.count))
+        .collect();
+    writeln!(
+        f,
+        "    responses {{{}}}, unanswered {}, redirects {}, partial successes {}",
+        responses.join(", "),
+        endpoint.unanswered,
+        endpoint.redirects,
+        endpoint.partial_successes
+    )?;
+    write_times(f, "    answered", &endpoint.duration_us)
+}
+
+fn write_times(f: &mut fmt::Formatter<'_>, what: &str, us: &Histogram<u64>) -> fmt::Result {
+    let ms = |quantile| us.value_at_quantile(quantile) as f64 / 1e3;
+    writeln!(
+        f,
+        "{what:<13} p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms, max {:.2} ms",
+        ms(0.5),
+        ms(0.99),
+        ms(0.999),
+        us.max() as f64 / 1e3
+    )
+}

@@ -1,0 +1,261 @@
+//! The pipeline's own numbers, as OTLP, for Prometheus and for people.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::thread;
+use std::time::Duration;
+
+use otlp_collector::testing::proto::{self, any_value, metric, number_data_point};
+use otlp_collector::testing::{Answer, Receiver};
+use otlp_collector::{
+    Collector, Config, Destination, Endpoint, MetricsOptions, Sampler, Span, SpanContext,
+};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Values by metric and attributes, as in `name{key=value,…}`, with those that are the same for all
+/// left out.
+fn values(request: &proto::ExportMetricsServiceRequest) -> BTreeMap<String, f64> {
+    let mut values = BTreeMap::new();
+    let scopes = request
+        .resource_metrics
+        .iter()
+        .flat_map(|r| &r.scope_metrics);
+    for metric in scopes.flat_map(|scope| &scope.metrics) {
+        match metric.data.as_ref().unwrap() {
+            metric::Data::Sum(sum) => {
+                assert_eq!(metric.unit, "{span}");
+                for point in &sum.data_points {
+                    assert!(point.time_unix_nano >= point.start_time_unix_nano);
+                    let Some(number_data_point::Value::AsInt(value)) = point.value else {
+                        panic!("an integer expected");
+                    };
+                    values.insert(key(&metric.name, &point.attributes), value as f64);
+                }
+            }
+            metric::Data::Histogram(histogram) => {
+                assert_eq!(metric.unit, "s");
+                for point in &histogram.data_points {
+                    assert_eq!(point.bucket_counts, [point.count]);
+                    assert!(point.min <= point.max && point.max <= point.sum);
+                    values.insert(key(&metric.name, &point.attributes), point.count as f64);
+                }
+            }
+        }
+    }
+    values
+}
+
+fn key(name: &str, attributes: &[proto::KeyValue]) -> String {
+    let attributes = attributes.iter().filter_map(|attribute| {
+        let value = match attribute.value.as_ref()?.value.as_ref()? {
+            any_value::Value::StringValue(text) => text.clone(),
+            any_value::Value::IntValue(number) => number.to_string(),
+            other => panic!("{other:?}"),
+        };
+        let short = attribute.key.rsplit('.').next()?;
+        let is_told = ["origin", "sampling_result", "type", "status_code", "name"].contains(&short);
+        (is_told && !attribute.key.ends_with("component.type")).then(|| format!("{short}={value}"))
+    });
+    let name = name.trim_start_matches("otel.sdk.");
+    format!("{name}{{{}}}", attributes.collect::<Vec<_>>().join(","))
+}
+
+#[test]
+fn metrics_are_sent_and_true() {
+    let (receiver, refusing) = (Receiver::start().unwrap(), Receiver::start().unwrap());
+    receiver.answer_next([Answer::partial_success(2, "some")]);
+    refusing.answer(Answer::status(400));
+    let collector = Collector::new(Config {
+        destinations: vec![
+            Endpoint::new(receiver.endpoint()).into(),
+            Destination::from(Endpoint::new(refusing.endpoint())),
+        ],
+        sampler: Sampler::default(),
+        buffer_capacity: 1000,
+        batch_size: 100,
+        metrics: Some(MetricsOptions {
+            interval_ms: 1,
+            ..MetricsOptions::new(receiver.endpoint())
+        }),
+        ..Config::default()
+    })
+    .unwrap();
+    let recorder = collector.recorder().unwrap();
+    for _ in 0..3 {
+        recorder.start("root").end().unwrap();
+    }
+    let header = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
+    let unsampled = SpanContext::extract([("traceparent", header)]).unwrap();
+    recorder
+        .span_builder("not sampled")
+        .parent(Some(&unsampled))
+        .start()
+        .end()
+        .unwrap();
+    {
+        let root = recorder.start("root");
+        recorder.start_child(&root, "child").end().unwrap();
+    }
+    collector.flush(PATIENCE).unwrap();
+    let too_large = Span::new("x".repeat(100_000));
+    collector.collect(too_large).unwrap_err();
+
+    let is_done = |values: &BTreeMap<String, f64>| {
+        values["processor.span.processed{name=batching_span_processor/0,type=too_large}"] == 1.0
+    };
+    let values = loop {
+        if let Some(values) = receiver.metrics().last().map(values).filter(is_done) {
+            break values;
+        }
+        thread::yield_now();
+    };
+    let first = "name=otlp_http_span_exporter/0";
+    let second = "name=otlp_http_span_exporter/1";
+    for (key, value) in [
+        (
+            "span.started{origin=none,sampling_result=RECORD_AND_SAMPLE}".to_string(),
+            4.0,
+        ),
+        (
+            "span.started{origin=local,sampling_result=RECORD_AND_SAMPLE}".to_string(),
+            1.0,
+        ),
+        (
+            "span.started{origin=remote,sampling_result=DROP}".to_string(),
+            1.0,
+        ),
+        (
+            "span.started{origin=none,sampling_result=DROP}".to_string(),
+            0.0,
+        ),
+        (
+            "processor.span.queue.size{name=batching_span_processor/0}".to_string(),
+            0.0,
+        ),
+        (
+            "processor.span.queue.capacity{name=batching_span_processor/0}".to_string(),
+            1000.0,
+        ),
+        (
+            "processor.span.processed{name=batching_span_processor/0}".to_string(),
+            5.0,
+        ),
+        (format!("exporter.span.inflight{{{first}}}"), 0.0),
+        (format!("exporter.span.exported{{{first}}}"), 3.0),
+        (
+            format!("exporter.span.exported{{{first},type=rejected}}"),
+            2.0,
+        ),
+        (format!("exporter.span.exported{{{second}}}"), 0.0),
+        (
+            format!("exporter.span.exported{{{second},type=rejected}}"),
+            5.0,
+        ),
+        (
+            format!("exporter.operation.duration{{{first},status_code=200}}"),
+            1.0,
+        ),
+        (
+            format!("exporter.operation.duration{{{second},status_code=400,type=400}}"),
+            1.0,
+        ),
+    ] {
+        assert_eq!(values.get(&key), Some(&value), "{key}: {values:#?}");
+    }
+
+    let request = receiver.metrics().pop().unwrap();
+    let resource = &request.resource_metrics[0];
+    assert_eq!(
+        resource.scope_metrics[0].scope.as_ref().unwrap().name,
+        "otlp-collector"
+    );
+    let attributes = &resource.resource.as_ref().unwrap().attributes;
+    assert!(
+        attributes
+            .iter()
+            .any(|attribute| attribute.key == "service.name")
+    );
+    // They are no spans, and no part of what is told of spans.
+    assert_eq!(receiver.counts().requests, 1);
+    assert_eq!(collector.stats().network.requests, 2);
+}
+
+#[test]
+fn metrics_that_cannot_be_sent_disturb_nothing() {
+    let receiver = Receiver::start().unwrap();
+    let gone = Receiver::start().unwrap();
+    gone.close();
+    let collector = Collector::new(Config {
+        endpoint: receiver.endpoint(),
+        metrics: Some(MetricsOptions {
+            interval_ms: 1,
+            ..MetricsOptions::new(gone.endpoint())
+        }),
+        ..Config::default()
+    })
+    .unwrap();
+    for _ in 0..100 {
+        collector.collect(Span::new("span")).unwrap();
+        collector.flush(PATIENCE).unwrap();
+    }
+    gone.reopen().unwrap();
+    while gone.metrics().is_empty() {
+        thread::yield_now();
+    }
+    assert_eq!(collector.shutdown().unwrap().delivered(), 100);
+}
+
+#[test]
+fn prometheus_and_people_can_read_them() {
+    let receiver = Receiver::start().unwrap();
+    let collector = Collector::new(Config {
+        endpoint: receiver.endpoint(),
+        ..Config::default()
+    })
+    .unwrap();
+    for _ in 0..7 {
+        collector.collect(Span::new("span")).unwrap();
+    }
+    collector.flush(PATIENCE).unwrap();
+    let stats = collector.stats();
+    let page = stats.to_prometheus();
+    let address = receiver.address();
+    let exporter = format!(
+        "otel_component_name=\"otlp_http_span_exporter/0\",\
+         otel_component_type=\"otlp_http_span_exporter\",\
+         server_address=\"{}\",server_port=\"{}\"",
+        address.ip(),
+        address.port()
+    );
+    for line in [
+        "# TYPE otel_sdk_exporter_span_exported_total counter".to_string(),
+        format!("otel_sdk_exporter_span_exported_total{{{exporter}}} 7"),
+        format!("otel_sdk_exporter_span_exported_total{{{exporter},error_type=\"rejected\"}} 0"),
+        "# TYPE otel_sdk_processor_span_queue_capacity gauge".to_string(),
+        "# TYPE otel_sdk_exporter_operation_duration_seconds histogram".to_string(),
+        format!(
+            "otel_sdk_exporter_operation_duration_seconds_count{{{exporter},\
+             http_response_status_code=\"200\"}} 1"
+        ),
+        "otlp_collector_delivery_seconds_count 7".to_string(),
+    ] {
+        assert!(page.lines().any(|other| other == line), "{line}: {page}");
+    }
+    // Each line is a comment, or a name, perhaps labels, and a number.
+    for line in page.lines().filter(|line| !line.starts_with("# ")) {
+        let (_, value) = line.rsplit_once(' ').unwrap();
+        assert!(value.parse::<f64>().is_ok(), "{line}");
+    }
+
+    let report = stats.to_string();
+    for part in [
+        "accepted      7 spans",
+        "  delivered   7",
+        "connected for",
+        "{200: 1}",
+    ] {
+        assert!(report.contains(part), "{part}: {report}");
+    }
+}
