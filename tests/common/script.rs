@@ -69,7 +69,10 @@ pub struct Seen {
 
 impl ScriptedServer {
     pub fn start(scripts: impl IntoIterator<Item = Script>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::start_on(TcpListener::bind("127.0.0.1:0").unwrap(), scripts)
+    }
+
+    pub fn start_on(listener: TcpListener, scripts: impl IntoIterator<Item = Script>) -> Self {
         let state = Arc::new(State {
             scripts: Mutex::new(scripts.into_iter().collect()),
             ..State::default()
