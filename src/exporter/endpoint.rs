@@ -92,6 +92,8 @@ pub(crate) struct Endpoint {
     retry_at: Option<Instant>,
     /// The endpoint itself has asked for the wait.
     throttled: bool,
+    /// The last request took more than half of the time it had.
+    is_slow: bool,
     random: RandomIds,
     stats: EndpointStats,
 }
@@ -120,6 +122,7 @@ impl Endpoint {
             settings,
             retry_at: None,
             throttled: false,
+            is_slow: false,
             random: RandomIds::new(),
             stats,
         }
@@ -294,6 +297,7 @@ impl Endpoint {
         context.stats.body_bytes += body_bytes;
         self.stats.body_bytes += body_bytes;
         let duration = context.now.saturating_duration_since(exchange.started);
+        self.is_slow = duration > self.settings.request_timeout / 2;
         let us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         self.stats.duration_us.saturating_record(us);
         let responses = &mut self.stats.responses;
@@ -465,7 +469,15 @@ impl Endpoint {
                 Outcome::Again
             }
             Why::TimedOut => {
-                self.request_bytes_max = (self.request_bytes_max / 2).max(self.request_bytes_min);
+                // Half of what was too much: several that share a line are late together.
+                let sent = loss
+                    .request
+                    .as_ref()
+                    .map_or(0, |request| request.body_bytes);
+                self.request_bytes_max = (self.request_bytes_max)
+                    .min(sent / 2)
+                    .max(self.request_bytes_min);
+                self.is_slow = true;
                 Outcome::TooSlow {
                     bytes_max: self.request_bytes_max,
                 }
@@ -507,9 +519,11 @@ impl Endpoint {
         self.backoff.reset();
         self.retry_at = None;
         self.throttled = false;
-        // Slowly, or every second request of a slow link would come to nothing.
-        self.request_bytes_max =
-            (self.request_bytes_max + self.request_bytes_min).min(self.request_bytes_limit);
+        // As long as there is time to spare, and slowly.
+        if !self.is_slow {
+            self.request_bytes_max =
+                (self.request_bytes_max + self.request_bytes_min).min(self.request_bytes_limit);
+        }
     }
 
     /// One wait for all connections that fail together.
@@ -524,11 +538,11 @@ impl Endpoint {
     }
 
     /// Nothing is on the way, or only what takes its time. After a failure one request has to come
-    /// through before there are several at a time.
+    /// through before there are several at a time, and on a slow line they would only share it.
     fn may_send(&self, now: Instant) -> bool {
         match self.slow_at() {
             None => true,
-            Some(at) => at <= now && !self.backoff.has_failed(),
+            Some(at) => at <= now && !self.backoff.has_failed() && !self.is_slow,
         }
     }
 

@@ -484,11 +484,17 @@ impl Link {
     }
 
     fn lost(&mut self, why: Why, reason: String) -> Event {
-        let request = match &mut self.state {
-            State::Up { connection, .. } => connection.take_request(),
+        let request = match std::mem::replace(&mut self.state, State::Down) {
+            State::Up {
+                transport,
+                mut connection,
+                ..
+            } => {
+                transport.abort();
+                connection.take_request()
+            }
             _ => None,
         };
-        self.state = State::Down;
         Event::Lost(Loss {
             request: request.or_else(|| self.carried.take()),
             why,

@@ -76,6 +76,12 @@ impl Transport {
         self.socket.readable = true;
     }
 
+    /// Gives the connection up together with what the operating system has still to send of it: on a
+    /// slow line that would stand in the way of what comes next.
+    pub(crate) fn abort(self) {
+        abort(&self.socket.stream);
+    }
+
     /// Writes what it can; `None` if nothing can be written now.
     pub(crate) fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<Option<usize>> {
         match &mut self.layer {
@@ -174,6 +180,15 @@ fn send(stream: &TcpStream, slices: &[IoSlice<'_>]) -> io::Result<usize> {
 fn send(mut stream: &TcpStream, slices: &[IoSlice<'_>]) -> io::Result<usize> {
     io::Write::write_vectored(&mut stream, slices)
 }
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn abort(stream: &TcpStream) {
+    // If it fails, then it is closed in the ordinary way.
+    let _ = socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO));
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn abort(_: &TcpStream) {}
 
 /// Tries while the stream is ready; notes when it no longer is.
 fn attempt(
