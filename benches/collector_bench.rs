@@ -30,6 +30,8 @@ mod recording;
 mod report;
 #[path = "collector_bench/scenario.rs"]
 mod scenario;
+#[path = "collector_bench/soak.rs"]
+mod soak;
 #[path = "collector_bench/workload.rs"]
 mod workload;
 
@@ -42,6 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     match args.first().map(String::as_str) {
         Some(receiver::ARGUMENT) => Ok(receiver::run(&args[1..])?),
         Some(scenario::ARGUMENT) => measure(&args[1], &args[2..]),
+        Some("soak") => soak::run(args.get(1).and_then(|n| n.parse().ok()).unwrap_or(10)),
         _ => bench(&args),
     }
 }

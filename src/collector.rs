@@ -326,11 +326,16 @@ impl Collector {
         let deadline = after(timeout);
         let (done, outcome) = bounded(1);
         inner.command(Command::Flush { deadline, done });
-        if outcome.recv_deadline(deadline).is_ok() {
-            return Ok(self.ledger());
-        }
-        if inner.network.has_ended() {
-            return Err(Error::ended(inner.final_ledger()?));
+        match outcome.recv_deadline(deadline) {
+            Ok(()) => return Ok(self.ledger()),
+            // Before the deadline only a network thread that ends lets go of a flush.
+            Err(RecvTimeoutError::Disconnected) if Instant::now() < deadline => {
+                return Err(Error::ended(inner.final_ledger()?));
+            }
+            Err(_) if inner.network.has_ended() => {
+                return Err(Error::ended(inner.final_ledger()?));
+            }
+            Err(_) => {}
         }
         let ledger = self.ledger();
         if ledger.pending() == 0 {

@@ -47,8 +47,9 @@ pub use self::tls::TlsOptions;
 /// # drop(config);
 /// ```
 ///
-/// All values are checked by [`Collector::new`](crate::Collector::new).
-#[derive(Clone, Debug, PartialEq)]
+/// All values are checked by [`Collector::new`](crate::Collector::new). Neither `Debug` nor `Display`
+/// shows what may be a secret.
+#[derive(Clone, PartialEq)]
 pub struct Config {
     /// Base URL of the OTLP/HTTP receiver; `/v1/traces` is appended unless it is there.
     /// Default `http://localhost:4318`.
@@ -152,7 +153,7 @@ impl Config {
     /// | variable | changes |
     /// | --- | --- |
     /// | `OTEL_EXPORTER_OTLP_ENDPOINT` | `endpoint`: a base, `/v1/traces` is appended in any case |
-    /// | `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` | `endpoint`, as it is: `path` becomes empty if it ends differently |
+    /// | `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` | `endpoint`, as it is: `path` becomes empty if it ends differently (so set `endpoint_options` too if you set `endpoint`) |
     /// | `OTEL_EXPORTER_OTLP_[TRACES_]HEADERS` | `headers`: `name=value,…`, values percent-encoded |
     /// | `OTEL_EXPORTER_OTLP_[TRACES_]TIMEOUT` | `request_timeout_ms`; 0 is a day |
     /// | `OTEL_EXPORTER_OTLP_[TRACES_]COMPRESSION` | `compression`: `none`, `gzip`, `zstd` |
@@ -171,7 +172,9 @@ impl Config {
     /// | `OTEL_CONFIG_FILE` | all others are ignored; the file is not read |
     ///
     /// Those for traces beat those for all signals. An empty variable is one that is not set. What
-    /// cannot be used is ignored, with a warning by the `log` facade. Defaults that the specification
+    /// cannot be used is ignored, with a warning by the `log` facade; but a file that cannot be read, or
+    /// a feature that is missing, is an error of [`Collector::new`](crate::Collector::new): to send
+    /// without what was asked for would be worse. Defaults that the specification
     /// gives are not taken over where this library has others. `OTEL_PROPAGATORS`,
     /// `OTEL_LOG_LEVEL` and `OTEL_ENTITIES` change nothing.
     ///

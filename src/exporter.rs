@@ -49,8 +49,6 @@ const WAKER: Token = Token(0);
 const EVENTS_MAX: usize = 64;
 /// Turns that may panic one after the other before the thread gives up.
 const PANICS_MAX: u32 = 100;
-/// After an outage of all destinations the first that works waits so long for the others.
-const CATCHING_UP: Duration = Duration::from_secs(1);
 const PANIC_PAUSE: Duration = Duration::from_millis(5);
 
 /// What other threads ask of the network thread.
@@ -275,7 +273,7 @@ impl Exporter {
     fn keep_together(&mut self, now: Instant) {
         let backlog = &self.backlog;
         let foremost = (self.destinations.iter()).max_by_key(|d| d.weight_before(backlog));
-        let Some(foremost) = foremost.filter(|d| d.has_worked_for(CATCHING_UP, now)) else {
+        let Some(foremost) = foremost.filter(|d| d.sets_the_pace(now)) else {
             return;
         };
         let slabs = self.shared.slabs / if self.has_few_slabs() { 8 } else { 2 };
@@ -476,6 +474,11 @@ fn destinations(
 ) -> (Vec<Destination>, Vec<(usize, usize, usize)>) {
     let mut places = Vec::new();
     let counters = shared.counters.destinations.iter();
+    // What several destinations have on the way leaves half the buffer free.
+    let share_max = match settings.destinations.len() as u64 {
+        0 | 1 => Backlog::weight_of(settings.slabs) / 8 * 7,
+        several => Backlog::weight_of(settings.slabs) / 2 / several,
+    };
     let destinations = (settings.destinations.iter().zip(counters))
         .enumerate()
         .map(|(destination, (chosen, counters))| {
@@ -495,7 +498,7 @@ fn destinations(
                     endpoint
                 });
             let endpoints = endpoints.collect();
-            Destination::new(endpoints, chosen.selection, Arc::clone(counters))
+            Destination::new(endpoints, chosen.selection, Arc::clone(counters), share_max)
         })
         .collect();
     (destinations, places)

@@ -137,6 +137,60 @@ fn a_hostile_one_changes_nothing_for_the_others() {
 }
 
 #[test]
+fn one_with_many_connections_that_hang_changes_nothing_for_the_others() {
+    let stall = vec![Step::ReadRequest, Step::Drain];
+    let silent = ScriptedServer::start(vec![stall; 1000]);
+    let mut endpoint = endpoint(silent.endpoint());
+    endpoint.options.connections_max = 64;
+    healthy_beside(endpoint.into());
+}
+
+#[test]
+fn short_failures_of_the_foremost_are_no_outage_of_all() {
+    let dead = Receiver::start().unwrap();
+    dead.close();
+    let flapping = Receiver::start_counting().unwrap();
+    // Every fifth request has to be sent again.
+    let answers = (0..5000).map(|n| Answer::status(if n % 5 == 0 { 503 } else { 200 }));
+    flapping.answer_next(answers);
+    let collector = collector(vec![
+        endpoint(dead.endpoint()).into(),
+        endpoint(flapping.endpoint()).into(),
+    ]);
+    for _ in 0..60 {
+        deliver(&collector, 1000, 1);
+    }
+    assert_eq!(collector.ledger().refused.total(), 0);
+}
+
+#[test]
+fn one_request_that_hangs_does_not_hold_up_those_behind_it() {
+    let server = ScriptedServer::start([vec![Step::ReadRequest, Step::Drain]]);
+    let collector = collector(vec![endpoint(server.endpoint()).into()]);
+    let recorder = collector.recorder().unwrap();
+    // Over a further connection, long before the first one's time is over.
+    while collector.ledger().delivered() < 20_000 {
+        let _ = record(&recorder);
+    }
+    assert_eq!(collector.stats().network.retries, 0);
+}
+
+#[test]
+fn another_endpoint_of_a_group_stands_in_for_one_that_hangs() {
+    let hanging = ScriptedServer::start(vec![vec![Step::ReadRequest, Step::Drain]; 10]);
+    let second = Receiver::start_counting().unwrap();
+    let collector = collector(vec![Destination {
+        endpoints: vec![endpoint(hanging.endpoint()), endpoint(second.endpoint())],
+        selection: Selection::FailOver,
+    }]);
+    let recorder = collector.recorder().unwrap();
+    while second.counts().spans < 1000 {
+        let _ = record(&recorder);
+    }
+    assert_eq!(collector.stats().network.retries, 0);
+}
+
+#[test]
 fn one_that_is_behind_catches_up() {
     let (slow, healthy) = (Receiver::start().unwrap(), Receiver::start().unwrap());
     slow.pause();

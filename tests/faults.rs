@@ -573,6 +573,59 @@ fn a_redirect_on_the_same_server_keeps_the_headers() {
 }
 
 #[test]
+fn redirects_of_different_requests_do_not_add_up() {
+    let redirect = Step::Write(response(307, "Location: /v1/traces\r\n", b""));
+    let good = Step::Write(response(200, "", b""));
+    // What follows a redirect, and then the next one.
+    let both = vec![Step::ReadRequest, good, Step::ReadRequest, redirect.clone()];
+    let first = vec![Step::ReadRequest, redirect];
+    let server = ScriptedServer::start([vec![first], vec![both; 20]].concat());
+    let collector = collector(&server, |_| {});
+    for round in 1..=15 {
+        collect(&collector, SPANS);
+        let ledger = collector.flush(PATIENCE).unwrap();
+        assert_eq!(ledger.delivered(), round * SPANS, "{ledger}");
+    }
+}
+
+#[test]
+fn what_a_server_was_told_in_confidence_is_not_shown() {
+    const SECRET: &str = "c0nfidential";
+    let body = format!("no such token: {SECRET}");
+    let refuse = vec![
+        Step::ReadRequest,
+        Step::Write(response(401, "", body.as_bytes())),
+    ];
+    let location = format!("Location: ftp://h/v1/traces?token={SECRET}\r\n");
+    let redirect = vec![
+        Step::ReadRequest,
+        Step::Write(response(307, &location, b"")),
+    ];
+    let server = ScriptedServer::start([refuse, redirect]);
+    let config = Config {
+        endpoint: format!("{}?key={SECRET}", server.endpoint()),
+        endpoint_options: EndpointOptions {
+            headers: vec![("Authorization".to_string(), format!("Bearer {SECRET}"))],
+            ..EndpointOptions::default()
+        },
+        ..Config::default()
+    };
+    let mut shown = format!("{config:?} {config}");
+    let collector = Collector::new(config).unwrap();
+    for _ in 0..2 {
+        collect(&collector, SPANS);
+        collector.flush(PATIENCE).unwrap();
+        let stats = collector.stats();
+        shown += &format!("{stats:?} {stats} {}", stats.to_prometheus());
+        shown += &format!("{:?} {}", collector.health(), collector.health());
+    }
+    assert!(shown.contains("no such token: (not shown)"), "{shown}");
+    assert!(shown.contains("unknown scheme"), "{shown}");
+    assert!(!shown.contains(SECRET), "{shown}");
+    assert!(server.seen().heads[0].contains(&format!("Authorization: Bearer {SECRET}\r\n")));
+}
+
+#[test]
 fn redirects_that_lead_nowhere_are_final() {
     for (status, location) in [
         (307, ""),

@@ -24,13 +24,16 @@ pub enum Manner {
     Refuses,
     /// Reads a kilobyte in a second.
     Crawls,
+    /// Does most of what a server can do wrong, now and then.
+    Errs,
 }
 
 impl Manner {
-    const ALL: [(Self, &str); 3] = [
+    const ALL: [(Self, &str); 4] = [
         (Self::Takes, "takes"),
         (Self::Refuses, "refuses"),
         (Self::Crawls, "crawls"),
+        (Self::Errs, "errs"),
     ];
 
     fn name(self) -> &'static str {
@@ -50,7 +53,12 @@ pub struct Receiver {
 /// What a receiver has seen.
 #[derive(Clone, Copy, Debug)]
 pub struct Received {
+    /// Spans it has said it took.
     pub spans: u64,
+    /// Spans it has said it refused for good.
+    pub rejected: u64,
+    /// Times it did something wrong.
+    pub faults: u64,
     pub cpu: Duration,
 }
 
@@ -91,6 +99,8 @@ impl Receiver {
         let seen: Value = serde_json::from_str(&line)?;
         Ok(Received {
             spans: seen["spans"].as_u64().unwrap_or(0),
+            rejected: seen["rejected"].as_u64().unwrap_or(0),
+            faults: seen["faults"].as_u64().unwrap_or(0),
             cpu: Duration::from_nanos(seen["cpu_ns"].as_u64().unwrap_or(0)),
         })
     }
@@ -124,27 +134,40 @@ pub fn run(args: &[String]) -> io::Result<()> {
     }
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     println!("http://{}", listener.local_addr()?);
-    let spans = Arc::new(AtomicU64::new(0));
-    let counter = Arc::clone(&spans);
+    let counts = Arc::new(Counts::default());
+    let counter = Arc::clone(&counts);
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            let spans = Arc::clone(&counter);
+            let counts = Arc::clone(&counter);
             // An error is the end of the connection, which the other side sees.
-            thread::spawn(move || serve(stream, manner, &spans));
+            thread::spawn(move || serve(stream, manner, &counts));
         }
     });
     io::copy(&mut io::stdin(), &mut io::sink())?;
     let cpu = clock_gettime(ClockId::ProcessCPUTime);
     let cpu_ns = cpu.tv_sec as u64 * 1_000_000_000 + cpu.tv_nsec as u64;
-    let seen = json!({ "spans": spans.load(Ordering::Acquire), "cpu_ns": cpu_ns });
+    let seen = json!({
+        "spans": counts.spans.load(Ordering::Acquire),
+        "rejected": counts.rejected.load(Ordering::Acquire),
+        "faults": counts.faults.load(Ordering::Acquire),
+        "cpu_ns": cpu_ns,
+    });
     println!("{seen}");
     Ok(())
 }
 
+const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 /// Small enough to stay in the cache of a core.
 const BUFFER_BYTES: usize = 256 * 1024;
 
-fn serve(mut stream: TcpStream, manner: Manner, spans: &AtomicU64) -> io::Result<()> {
+#[derive(Default)]
+struct Counts {
+    spans: AtomicU64,
+    rejected: AtomicU64,
+    faults: AtomicU64,
+}
+
+fn serve(mut stream: TcpStream, manner: Manner, counts: &Counts) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut buffer = vec![0; BUFFER_BYTES];
     let mut filled = 0;
@@ -168,17 +191,96 @@ fn serve(mut stream: TcpStream, manner: Manner, spans: &AtomicU64) -> io::Result
             if !request.is_whole() {
                 break;
             }
-            if manner == Manner::Takes {
-                spans.fetch_add(request.spans, Ordering::Release);
+            if manner == Manner::Errs {
+                errors::answer(&mut stream, request.spans, counts)?;
+            } else {
+                if manner == Manner::Takes {
+                    counts.spans.fetch_add(request.spans, Ordering::Release);
+                }
+                stream.write_all(match manner {
+                    Manner::Refuses => b"HTTP/1.1 503 \r\nContent-Length: 0\r\n\r\n",
+                    _ => OK,
+                })?;
             }
-            stream.write_all(match manner {
-                Manner::Refuses => b"HTTP/1.1 503 \r\nContent-Length: 0\r\n\r\n",
-                _ => b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
-            })?;
             request = Request::default();
         }
         buffer.copy_within(used..filled, 0);
         filled -= used;
+    }
+}
+
+/// A server that errs.
+mod errors {
+    use std::hash::{BuildHasher, RandomState};
+    use std::time::{SystemTime, UNIX_EPOCH};
+
+    use super::*;
+
+    /// Mostly takes the spans and says so; an error ends the connection.
+    pub fn answer(stream: &mut TcpStream, spans: u64, counts: &Counts) -> io::Result<()> {
+        let broken = || io::Error::from(io::ErrorKind::ConnectionAborted);
+        // Three seconds of each half minute it is out of order; others at another time.
+        let second = SystemTime::now().duration_since(UNIX_EPOCH);
+        let second = second.map_or(0, |time| time.as_secs());
+        let is_out_of_order = (second + 10 * u64::from(std::process::id() % 3)) % 30 < 3;
+        let random = RandomState::new().hash_one(0);
+        let fault = if is_out_of_order { 0 } else { random % 100 };
+        counts
+            .faults
+            .fetch_add(u64::from(fault < 20), Ordering::Release);
+        let take = || counts.spans.fetch_add(spans, Ordering::Release);
+        match fault {
+            0..=1 => return Err(broken()),
+            2 => {
+                socket2::SockRef::from(&*stream).set_linger(Some(Duration::ZERO))?;
+                return Err(broken());
+            }
+            3..=5 => stream.write_all(b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n")?,
+            6 => stream
+                .write_all(b"HTTP/1.1 429 No\r\nRetry-After: 0\r\nContent-Length: 0\r\n\r\n")?,
+            7 => stream
+                .write_all(b"HTTP/1.1 503 No\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n")?,
+            8 => {
+                stream.write_all(b"SSH-2.0-OpenSSH_9.9\r\n")?;
+                return Err(broken());
+            }
+            9 => {
+                stream.write_all(b"HTTP/1.1 200 O")?;
+                return Err(broken());
+            }
+            10 => {
+                counts.rejected.fetch_add(spans, Ordering::Release);
+                stream.write_all(b"HTTP/1.1 400 No\r\nContent-Length: 0\r\n\r\n")?;
+            }
+            11..=12 => {
+                // A partial success: one span rejected.
+                counts.rejected.fetch_add(1, Ordering::Release);
+                counts.spans.fetch_add(spans - 1, Ordering::Release);
+                stream
+                    .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n\x0a\x02\x08\x01")?;
+            }
+            13..=14 => {
+                thread::sleep(Duration::from_millis(200));
+                take();
+                stream.write_all(OK)?;
+            }
+            15 if random % 7 == 0 => {
+                // Longer than is waited for.
+                thread::sleep(Duration::from_secs(3));
+                stream.write_all(OK)?;
+            }
+            15..=19 => {
+                take();
+                for byte in OK {
+                    stream.write_all(&[*byte])?;
+                }
+            }
+            _ => {
+                take();
+                stream.write_all(OK)?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -7,79 +7,94 @@ use crate::config::{Config, Destination, Endpoint};
 /// One line for each field. Values of headers, and what may be a secret in a URL, are not shown.
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // In full, so that a new field is not forgotten.
-        let Self {
-            endpoint,
-            endpoint_options,
-            destinations,
-            disabled,
-            service_name,
-            resource_attributes,
-            resource_schema_url,
-            sampler,
-            tail_sampling,
-            span_limits,
-            id_generator,
-            open_spans_max,
-            open_span_bytes,
-            batch_size,
-            batch_timeout_ms,
-            buffer_capacity,
-            slab_bytes,
-            metrics,
-            on_notice,
-            overflow,
-            network_core,
-            worker_cores,
-            recorders_max,
-            shutdown_timeout_ms,
-        } = self;
-        if destinations.is_empty() {
+        if self.destinations.is_empty() {
             let one = Endpoint {
-                url: endpoint.clone(),
-                options: endpoint_options.clone(),
+                url: self.endpoint.clone(),
+                options: self.endpoint_options.clone(),
             };
             write_endpoint(f, "endpoint", &one)?;
         }
-        for (index, destination) in destinations.iter().enumerate() {
+        for (index, destination) in self.destinations.iter().enumerate() {
             write_destination(f, index, destination)?;
         }
-        match metrics {
-            Some(metrics) => {
-                write_endpoint(f, "metrics.endpoint", &metrics.endpoint)?;
-                writeln!(f, "metrics.interval_ms = {}", metrics.interval_ms)?;
-            }
-            None => writeln!(f, "metrics = None")?,
-        }
-        let attributes: Vec<_> = (resource_attributes.iter())
-            .map(|attribute| (&attribute.key, &attribute.value))
-            .collect();
-        let lines: [(&str, &dyn Debug); 20] = [
-            ("disabled", disabled),
-            ("service_name", service_name),
-            ("resource_attributes", &attributes),
-            ("resource_schema_url", resource_schema_url),
-            ("sampler", sampler),
-            ("tail_sampling", tail_sampling),
-            ("span_limits", span_limits),
-            ("id_generator", id_generator),
-            ("open_spans_max", open_spans_max),
-            ("open_span_bytes", open_span_bytes),
-            ("batch_size", batch_size),
-            ("batch_timeout_ms", batch_timeout_ms),
-            ("buffer_capacity", buffer_capacity),
-            ("slab_bytes", slab_bytes),
-            ("on_notice", on_notice),
-            ("overflow", overflow),
-            ("network_core", network_core),
-            ("worker_cores", worker_cores),
-            ("recorders_max", recorders_max),
-            ("shutdown_timeout_ms", shutdown_timeout_ms),
-        ];
-        lines
+        let (_, others) = fields(self);
+        others
             .iter()
             .try_for_each(|(name, value)| writeln!(f, "{name} = {value:?}"))
     }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Config");
+        shown.field("endpoint", &without_secrets(&self.endpoint));
+        let (endpoints, others) = fields(self);
+        for (name, value) in endpoints.into_iter().chain(others) {
+            shown.field(name, value);
+        }
+        shown.finish()
+    }
+}
+
+type Field<'a> = (&'static str, &'a dyn Debug);
+
+/// All fields but the endpoint's URL: what else is about endpoints, and the others.
+fn fields(config: &Config) -> ([Field<'_>; 2], [Field<'_>; 21]) {
+    // In full, so that a new field is not forgotten.
+    let Config {
+        endpoint: _,
+        endpoint_options,
+        destinations,
+        disabled,
+        service_name,
+        resource_attributes,
+        resource_schema_url,
+        sampler,
+        tail_sampling,
+        span_limits,
+        id_generator,
+        open_spans_max,
+        open_span_bytes,
+        batch_size,
+        batch_timeout_ms,
+        buffer_capacity,
+        slab_bytes,
+        metrics,
+        on_notice,
+        overflow,
+        network_core,
+        worker_cores,
+        recorders_max,
+        shutdown_timeout_ms,
+    } = config;
+    let endpoints: [Field<'_>; 2] = [
+        ("endpoint_options", endpoint_options),
+        ("destinations", destinations),
+    ];
+    let others: [Field<'_>; 21] = [
+        ("disabled", disabled),
+        ("service_name", service_name),
+        ("resource_attributes", resource_attributes),
+        ("resource_schema_url", resource_schema_url),
+        ("sampler", sampler),
+        ("tail_sampling", tail_sampling),
+        ("span_limits", span_limits),
+        ("id_generator", id_generator),
+        ("open_spans_max", open_spans_max),
+        ("open_span_bytes", open_span_bytes),
+        ("batch_size", batch_size),
+        ("batch_timeout_ms", batch_timeout_ms),
+        ("buffer_capacity", buffer_capacity),
+        ("slab_bytes", slab_bytes),
+        ("metrics", metrics),
+        ("on_notice", on_notice),
+        ("overflow", overflow),
+        ("network_core", network_core),
+        ("worker_cores", worker_cores),
+        ("recorders_max", recorders_max),
+        ("shutdown_timeout_ms", shutdown_timeout_ms),
+    ];
+    (endpoints, others)
 }
 
 fn write_destination(
@@ -137,6 +152,7 @@ mod tests {
             endpoint_options: options.clone(),
             ..Config::default()
         };
+        assert!(!format!("{config:?}").contains("hidden"));
         let shown = config.to_string();
         assert!(!shown.contains("hidden"), "{shown}");
         for line in [

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::config::display::without_secrets;
 use crate::config::headers::header_lines;
 use crate::config::target::Target;
 use crate::config::tls::TlsOptions;
@@ -101,13 +102,23 @@ impl Compression {
     }
 }
 
-/// A receiver and how requests are made to it.
-#[derive(Clone, Debug, PartialEq)]
+/// A receiver and how requests are made to it. `Debug` does not show what may be a secret.
+#[derive(Clone, PartialEq)]
 pub struct Endpoint {
     /// Its base URL, as [`Config::endpoint`](crate::Config::endpoint).
     pub url: String,
     /// How requests are made.
     pub options: EndpointOptions,
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { url, options } = self;
+        f.debug_struct("Endpoint")
+            .field("url", &without_secrets(url))
+            .field("options", options)
+            .finish()
+    }
 }
 
 impl Endpoint {
@@ -165,8 +176,8 @@ pub struct EndpointOptions {
     /// (OTLP's limit). Receivers refuse what they find too large: the OpenTelemetry Collector above
     /// 20 MiB. What is answered with 413, or not in time, is sent in smaller ones.
     ///
-    /// In a small buffer it is less: all that can be on the way at a time takes half the buffer at
-    /// most.
+    /// In a small buffer it is less: a request takes at most a quarter of what can be on the way at a
+    /// time, which is seven eighths of the buffer, or half of it for several destinations together.
     pub request_bytes_max: usize,
     /// Milliseconds to establish a connection: to resolve the name, connect to one of its
     /// addresses, and agree on TLS. Default 5,000.
@@ -227,7 +238,7 @@ impl fmt::Debug for EndpointOptions {
         } = self;
         let headers: Vec<_> = headers.iter().map(|(name, _)| name).collect();
         f.debug_struct("EndpointOptions")
-            .field("path", path)
+            .field("path", &without_secrets(path))
             .field("headers", &headers)
             .field("compression", compression)
             .field("tls", tls)
@@ -309,6 +320,8 @@ pub(crate) struct EndpointSettings {
     pub(crate) header_lines: String,
     /// What goes before this library's own `User-Agent`, with a space behind it.
     pub(crate) user_agent: String,
+    /// What may stand in a server's answer and must not be shown.
+    secrets: Vec<String>,
     pub(crate) compression: Compression,
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<TlsSettings>,
@@ -323,6 +336,13 @@ pub(crate) struct EndpointSettings {
 }
 
 impl EndpointSettings {
+    /// A text of the server's without what was told it in confidence.
+    pub(crate) fn without_secrets(&self, text: &str) -> String {
+        (self.secrets.iter()).fold(text.to_string(), |text, secret| {
+            text.replace(secret, "(not shown)")
+        })
+    }
+
     /// Whether it can be asked over TLS.
     pub(crate) fn can_secure(&self) -> bool {
         #[cfg(feature = "tls")]
@@ -330,6 +350,20 @@ impl EndpointSettings {
         #[cfg(not(feature = "tls"))]
         false
     }
+}
+
+/// The values of headers, and their words: a server may quote either.
+fn secrets(headers: &[(String, String)]) -> Vec<String> {
+    const WORD_MIN: usize = 6;
+    let values = headers.iter().map(|(_, value)| value.trim());
+    let texts = values.flat_map(|value| std::iter::once(value).chain(value.split_whitespace()));
+    let mut secrets: Vec<_> = (texts.filter(|text| text.len() >= WORD_MIN))
+        .map(str::to_string)
+        .collect();
+    // The longest first, so that none is cut up by another.
+    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    secrets.dedup();
+    secrets
 }
 
 /// The sizes that a request has to be between.
@@ -382,7 +416,7 @@ fn check_destination(
         ENDPOINTS_LIMIT,
     )?;
     let endpoints = (endpoints.iter())
-        .map(|endpoint| check_endpoint(endpoint, destinations * count, bytes).map(Arc::new))
+        .map(|endpoint| check_endpoint(endpoint, destinations, bytes).map(Arc::new))
         .collect::<Result<Vec<_>, _>>()?;
     let urls: Vec<_> = endpoints.iter().map(|e| e.target.url.as_str()).collect();
     Ok(DestinationSettings {
@@ -426,6 +460,7 @@ fn check_endpoint(
         target: Arc::new(target),
         header_lines: headers.lines,
         user_agent: headers.user_agent,
+        secrets: secrets(&options.headers),
         compression: options.compression,
         #[cfg(feature = "tls")]
         tls: (is_https || options.tls != TlsOptions::default())
@@ -457,7 +492,7 @@ fn request_bytes_max(
             bytes.min, bytes.slab
         )));
     }
-    let share = bytes.buffer / 2 / (sharing * options.connections_max);
+    let share = bytes.buffer / 2 / sharing;
     Ok(max.min(share).max(bytes.min))
 }
 

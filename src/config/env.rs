@@ -9,7 +9,7 @@ use std::str::FromStr;
 use percent_encoding::percent_decode_str;
 
 use crate::attribute::{AnyValue, KeyValue};
-use crate::config::{BUFFER_CAPACITY_MAX, Compression, Config, DAY_MS};
+use crate::config::{BUFFER_CAPACITY_MAX, Compression, Config, DAY_MS, Target};
 use crate::limits::LOOKED_AT_MAX;
 use crate::sampler::{ParentBased, Sampler};
 
@@ -65,26 +65,38 @@ fn read_exporter(vars: &mut Vars<'_>, config: &mut Config) {
 }
 
 fn read_endpoint(vars: &mut Vars<'_>, config: &mut Config) {
+    const USUAL_PATH: &str = "/v1/traces";
     const TRACES: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
     const BASE: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
-    if let Some(url) = vars.text(TRACES) {
+    let (name, url, path) = if let Some(url) = vars.text(TRACES) {
         // It is used as it is.
-        let path = url.split('?').next().unwrap_or_default();
-        if !path.ends_with(&*config.endpoint_options.path) {
-            config.endpoint_options.path = String::new();
-        }
-        config.endpoint = url;
+        let is_usual = url
+            .split('?')
+            .next()
+            .is_some_and(|url| url.ends_with(USUAL_PATH));
+        (TRACES, url, if is_usual { USUAL_PATH } else { "" })
     } else if let Some(url) = vars.text(BASE) {
         // Appended in any case, so that a base with that path has it twice.
         let (base, query) = match url.split_once('?') {
             Some((base, query)) => (base, format!("?{query}")),
             None => (&*url, String::new()),
         };
-        let path = &config.endpoint_options.path;
-        config.endpoint = format!("{}{path}{query}", base.trim_end_matches('/'));
-    }
-    if config.endpoint.contains(":4317") {
-        vars.warn("the endpoint has the port 4317, which is usually for gRPC; OTLP/HTTP has 4318");
+        let url = format!("{}{USUAL_PATH}{query}", base.trim_end_matches('/'));
+        (BASE, url, USUAL_PATH)
+    } else {
+        return;
+    };
+    match Target::parse(&url, path) {
+        Err(error) => vars.warn(format!("{name} is ignored: {error}")),
+        Ok(target) => {
+            if target.port == 4317 {
+                vars.warn(format!(
+                    "{name} has the port 4317, which is usually for gRPC; OTLP/HTTP has 4318"
+                ));
+            }
+            config.endpoint = url;
+            config.endpoint_options.path = path.to_string();
+        }
     }
 }
 
@@ -202,7 +214,8 @@ fn read_limits(vars: &mut Vars<'_>, config: &mut Config) {
 fn read_sampler(vars: &mut Vars<'_>, config: &mut Config) {
     const SAMPLER: &str = "OTEL_TRACES_SAMPLER";
     const KNOWN: &str = "always_on, always_off, traceidratio, or one of these after parentbased_";
-    if config.disabled {
+    if config.sampler == Sampler::AlwaysOff {
+        // Since all is disabled.
         return;
     }
     let Some(name) = vars.word(SAMPLER) else {
@@ -430,6 +443,15 @@ mod tests {
         );
         assert_eq!(both.endpoint, "http://traces/v1/traces");
         read(&[(BASE, "http://h:4317")], 1);
+        for wrong in [
+            "localhost:4318",
+            "ftp://h",
+            "http://user:secret@h",
+            "http://",
+        ] {
+            assert_eq!(read(&[(BASE, wrong)], 1), Config::default());
+            assert_eq!(read(&[(TRACES, wrong)], 1), Config::default());
+        }
     }
 
     #[test]
@@ -591,7 +613,14 @@ mod tests {
         );
         assert!(off.disabled && off.sampler == Sampler::AlwaysOff);
         assert!(!read(&[("OTEL_SDK_DISABLED", "1")], 1).disabled);
-        assert!(read(&[("OTEL_TRACES_EXPORTER", "none")], 0).disabled);
+        let none = read(
+            &[
+                ("OTEL_TRACES_EXPORTER", "none"),
+                ("OTEL_TRACES_SAMPLER", "always_off"),
+            ],
+            0,
+        );
+        assert!(none.disabled && none.sampler == Sampler::AlwaysOff);
         for (name, value) in [
             ("OTEL_TRACES_EXPORTER", "console"),
             ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),

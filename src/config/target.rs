@@ -91,6 +91,7 @@ impl Target {
             return Ok(());
         }
         if !path.starts_with('/') || PathAndQuery::try_from(path).is_err() {
+            let path = without_secrets(path);
             return Err(format!("cannot have the path {path:?}"));
         }
         let base = base.trim_end_matches('/');
@@ -127,7 +128,8 @@ impl Target {
         if url.contains('@') {
             return Err("has a user name or password (not shown)".to_string());
         }
-        let target = Self::of_url(&url).map_err(|why| format!("{location:?} {why}"))?;
+        let target =
+            Self::of_url(&url).map_err(|why| format!("{:?} {why}", without_secrets(location)))?;
         if self.is_https && !target.is_https {
             return Err("leads from https to http".to_string());
         }

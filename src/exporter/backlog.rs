@@ -90,6 +90,15 @@ impl Backlog {
         (self.weight - self.weight_before(number)) * self.room_per_slab / SLAB
     }
 
+    /// How many batches from this number on take so much of the buffer together, one at least.
+    pub(crate) fn fitting(&self, number: Number, share: u64) -> usize {
+        let end = self.weight_before(number) + share;
+        let behind = self.batches.range(self.index(number)..);
+        // The weight before the next one is the one behind it.
+        let fitting = behind.skip(1).take_while(|queued| queued.weight < end);
+        fitting.count() + 1
+    }
+
     /// A distance of so many slabs.
     pub(crate) fn weight_of(slabs: usize) -> u64 {
         slabs as u64 * SLAB

@@ -60,6 +60,10 @@ fn work(jobs: &Receiver<Job>, waker: &Waker) {
         compression,
     } in jobs
     {
+        if Arc::strong_count(&request) == 1 {
+            // Nobody waits for it any more.
+            continue;
+        }
         let body = catch_unwind(AssertUnwindSafe(|| compress(&request, compression)));
         let body = body.ok().and_then(Result::ok).map(Bytes::from);
         request.compressed(compression).finish(body);

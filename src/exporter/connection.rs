@@ -66,6 +66,11 @@ impl Connection {
         self.outgoing.is_none()
     }
 
+    /// It was of use before.
+    pub(crate) fn has_served(&self) -> bool {
+        self.served > 0
+    }
+
     /// Served a request before and has answered nothing to this one: if it breaks now, then most
     /// likely since the other side closed it while it was idle.
     pub(crate) fn may_be_stale(&self) -> bool {

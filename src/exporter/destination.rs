@@ -19,14 +19,23 @@ pub(crate) struct Destination {
     /// The endpoint whose turn it is.
     next: usize,
     counters: Arc<DestinationCounters>,
+    /// How much of the buffer can be on the way: what is cannot be dropped for the others' sake.
+    share_max: u64,
+    /// How much of it one request can take, so that some that hang leave room for others.
+    request_share_max: u64,
     /// The first batch that is in no request yet.
     place: Number,
     /// Requests without outcome, oldest first.
     requests: VecDeque<Pending>,
     done: Vec<Done>,
-    /// When none of its endpoints worked, at the latest.
-    down_at: Option<Instant>,
+    /// Since when none of its endpoints works.
+    down_since: Option<Instant>,
+    /// After an outage: until when others that had it too may catch up.
+    recovering_until: Option<Instant>,
 }
+
+/// A shorter outage is none, and longer nobody is waited for.
+const OUTAGE: Duration = Duration::from_secs(1);
 
 /// A request without outcome. It stands here also while an endpoint has it, so that whatever
 /// becomes of that, nothing is lost.
@@ -34,6 +43,8 @@ struct Pending {
     request: Arc<Request>,
     /// How far it is from the beginning, as the backlog measures.
     weight: u64,
+    /// How much of the buffer it takes, in the same measure.
+    share: u64,
     on_the_way: bool,
     failing_since: Option<Instant>,
 }
@@ -43,16 +54,21 @@ impl Destination {
         endpoints: Vec<Endpoint>,
         selection: Selection,
         counters: Arc<DestinationCounters>,
+        share_max: u64,
     ) -> Self {
+        let requests = if endpoints.len() > 1 { 8 } else { 4 };
         Self {
             endpoints,
             selection,
             next: 0,
             counters,
+            share_max,
+            request_share_max: share_max / requests,
             place: 0,
             requests: VecDeque::new(),
             done: Vec::new(),
-            down_at: None,
+            down_since: None,
+            recovering_until: None,
         }
     }
 
@@ -60,7 +76,12 @@ impl Destination {
 
     /// It has begun to send all it was given and could send more at once.
     pub(crate) fn wants_batches(&self, backlog: &Backlog, now: Instant) -> bool {
-        !self.has_waiting(backlog) && self.endpoints.iter().any(|e| e.has_room(now))
+        // What has been taken while a request is slow has to become much before the next connection
+        // is worth its while.
+        let waiting = backlog.bytes_from(self.place);
+        self.first_waiting().is_none()
+            && (self.endpoints.iter())
+                .any(|e| e.has_room(now) && waiting < e.request_bytes_max() as u64)
     }
 
     /// The first batch that is in no request yet.
@@ -83,10 +104,11 @@ impl Destination {
         )
     }
 
-    /// It has worked for so long.
-    pub(crate) fn has_worked_for(&self, time: Duration, now: Instant) -> bool {
-        self.down_at
-            .is_none_or(|at| now.saturating_duration_since(at) >= time)
+    /// Others have to keep up with it: it works, and not only since a moment ago, when an outage
+    /// that was perhaps theirs too has ended.
+    pub(crate) fn sets_the_pace(&self, now: Instant) -> bool {
+        let is_down = self.down_since.is_some_and(|since| now >= since + OUTAGE);
+        !is_down && self.recovering_until.is_none_or(|until| now >= until)
     }
 
     /// When it wants to be advanced even if nothing happens.
@@ -176,8 +198,16 @@ impl Destination {
                 break;
             }
         }
+        self.note_outage(context.now);
+    }
+
+    fn note_outage(&mut self, now: Instant) {
         if self.endpoints.iter().all(Endpoint::has_failed) {
-            self.down_at = Some(context.now);
+            self.down_since.get_or_insert(now);
+        } else if let Some(since) = self.down_since.take()
+            && now >= since + OUTAGE
+        {
+            self.recovering_until = Some(now + OUTAGE);
         }
     }
 
@@ -185,7 +215,7 @@ impl Destination {
 
     /// Gives the next request to an endpoint; false if there is none, or none that takes it now.
     fn send(&mut self, backlog: &mut Backlog, context: &mut Context<'_>) -> bool {
-        if !self.has_waiting(backlog) {
+        if !self.has_waiting(backlog) || self.is_full() {
             return false;
         }
         let count = self.endpoints.len();
@@ -205,16 +235,31 @@ impl Destination {
                 self.next = (index + 1) % count;
                 return true;
             }
-            if self.selection == Selection::FailOver && self.is_worth_waiting_for(index, &offer) {
+            if self.selection == Selection::FailOver
+                && self.is_worth_waiting_for(index, &offer, context.now)
+            {
                 return false;
             }
         }
         false
     }
 
+    /// So much is on the way that another request might be too much.
+    fn is_full(&self) -> bool {
+        let on_the_way = self.requests.iter().filter(|pending| pending.on_the_way);
+        let shares: Vec<_> = on_the_way.map(|pending| pending.share).collect();
+        let largest = shares.iter().max().copied().unwrap_or(0);
+        shares.iter().sum::<u64>() + largest > self.share_max && !shares.is_empty()
+    }
+
     /// As long as nothing is wrong with an endpoint it is not passed over.
-    fn is_worth_waiting_for(&self, index: usize, offer: &Offer) -> bool {
-        matches!(offer, Offer::Opening | Offer::Busy) && !self.endpoints[index].has_failed()
+    fn is_worth_waiting_for(&self, index: usize, offer: &Offer, now: Instant) -> bool {
+        let endpoint = &self.endpoints[index];
+        match offer {
+            Offer::Opening => !endpoint.has_failed(),
+            Offer::Busy => !endpoint.has_failed() && !endpoint.has_stalled(now),
+            Offer::Ready(_) | Offer::BackingOff => false,
+        }
     }
 
     /// So much waits that a further connection is worth its while.
@@ -274,8 +319,9 @@ impl Destination {
     /// has made of them.
     fn merge(&mut self, bytes_max: usize, backlog: &Backlog, context: &Context<'_>) -> usize {
         let request = backlog.shared(self.place, bytes_max).unwrap_or_else(|| {
-            let until_shared = backlog.until_shared(self.place);
-            let batches = backlog.from(self.place).take(until_shared);
+            let count = (backlog.until_shared(self.place))
+                .min(backlog.fitting(self.place, self.request_share_max));
+            let batches = backlog.from(self.place).take(count);
             Arc::new(Request::merge(
                 self.place,
                 batches,
@@ -288,6 +334,7 @@ impl Destination {
         self.requests.push_back(Pending {
             request,
             weight,
+            share: backlog.weight_before(self.place) - weight,
             on_the_way: false,
             failing_since: None,
         });
@@ -299,6 +346,7 @@ impl Destination {
         let Pending {
             request,
             weight,
+            share,
             failing_since,
             ..
         } = &self.requests[index];
@@ -306,12 +354,14 @@ impl Destination {
             return;
         }
         let (weight, failing_since) = (*weight, *failing_since);
+        let share_of_byte = *share as f64 / request.body_bytes as f64;
         let parts = request.split(bytes_max, context.envelope);
         self.requests.remove(index);
         for (offset, request) in parts.into_iter().enumerate() {
             let pending = Pending {
-                request: Arc::new(request),
                 weight,
+                share: (request.body_bytes as f64 * share_of_byte) as u64,
+                request: Arc::new(request),
                 on_the_way: false,
                 failing_since,
             };

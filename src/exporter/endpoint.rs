@@ -71,6 +71,8 @@ pub(crate) enum Offer {
 /// A request that takes longer than this is not waited for before the next is sent. One connection
 /// at a time is better for all caches on the way, as long as it carries what there is.
 const SLOW: Duration = Duration::from_millis(10);
+/// After this a group turns to another endpoint.
+const STALLED: Duration = Duration::from_secs(1);
 /// How often one request is redirected.
 const REDIRECTS_MAX: u32 = 5;
 
@@ -151,6 +153,15 @@ impl Endpoint {
         self.backoff.has_failed()
     }
 
+    /// What is on the way takes so long that something else should be tried.
+    pub(crate) fn has_stalled(&self, now: Instant) -> bool {
+        self.stalled_at().is_some_and(|at| at <= now)
+    }
+
+    fn stalled_at(&self) -> Option<Instant> {
+        self.slow_at().map(|at| at - SLOW + STALLED)
+    }
+
     /// It could send something more, perhaps after connecting.
     pub(crate) fn has_room(&self, now: Instant) -> bool {
         !self.is_backing_off(now)
@@ -163,8 +174,9 @@ impl Endpoint {
         // Also when nothing is to be sent: from then on batches are wanted.
         let retry_at = self.retry_at.filter(|at| now < *at);
         let slow_at = self.slow_at().filter(|at| now < *at && !self.is_full());
+        let stalled_at = self.stalled_at().filter(|at| now < *at);
         let links = self.links.iter().filter_map(|link| link.deadline(now));
-        links.chain(retry_at).chain(slow_at).min()
+        links.chain(retry_at).chain(slow_at).chain(stalled_at).min()
     }
 
     // ---- What its destination does to it ----
@@ -420,7 +432,7 @@ impl Endpoint {
         let location = response.location.as_deref().unwrap_or_default();
         let target = match link.target().redirect(location) {
             Ok(_) if link.redirects() >= REDIRECTS_MAX => {
-                Err(format!("is the {REDIRECTS_MAX}th in a row"))
+                Err(format!("is one more after {REDIRECTS_MAX} in a row"))
             }
             Ok(target) if target.is_https && !self.settings.can_secure() => {
                 Err("leads to https, which needs the feature `tls`".to_string())
@@ -570,19 +582,21 @@ impl Endpoint {
     }
 
     fn enter(&mut self, state: EndpointState, reason: Option<&str>) -> bool {
-        let reason = reason.map(str::to_string);
+        let reason = reason.map(|reason| self.settings.without_secrets(reason));
         self.stats.health.enter(state, reason)
     }
 
     /// Something went wrong that the user may want to know.
     fn note(&self, kind: NoticeKind, what: &str, context: &mut Context<'_>) {
         let url = Some(&*self.settings.target.url);
-        context.reporter.report(context.now, kind, url, what);
-        self.note_error(what, context);
+        let what = self.settings.without_secrets(what);
+        context.reporter.report(context.now, kind, url, &what);
+        self.note_error(&what, context);
     }
 
     fn note_error(&self, what: &str, context: &mut Context<'_>) {
         let url = &self.settings.target.url;
+        let what = self.settings.without_secrets(what);
         context.stats.last_error = Some(format!("{url}: {what}"));
     }
 }

@@ -174,6 +174,11 @@ impl Link {
 
     /// Begins to send a request over the connection, which is ready.
     pub(crate) fn start(&mut self, request: Arc<Request>, now: Instant) {
+        self.redirects = 0;
+        self.transmit(request, now);
+    }
+
+    fn transmit(&mut self, request: Arc<Request>, now: Instant) {
         let head = request.head(&self.target, &self.settings);
         if let State::Up {
             connection, since, ..
@@ -320,7 +325,7 @@ impl Link {
             since: now,
         };
         if let Some(request) = self.carried.take() {
-            self.start(request, now);
+            self.transmit(request, now);
         }
         Some(Event::Connected)
     }
@@ -383,9 +388,12 @@ impl Link {
             };
             let received = match transport.read(&mut buffer) {
                 Ok(None) => return None,
-                Ok(Some(0)) if connection.is_idle() => {
+                Ok(Some(0)) if connection.is_idle() && connection.has_served() => {
                     self.state = State::Down;
                     return None;
+                }
+                Ok(Some(0)) if connection.is_idle() => {
+                    return Some(self.lost(Why::Broken, "closed before it was used".to_string()));
                 }
                 Ok(Some(0)) => connection.end(),
                 Ok(Some(bytes)) => connection.receive(&buffer[..bytes]),
@@ -471,7 +479,7 @@ impl Link {
             self.state = State::Down;
             return Event::Answered(exchange);
         }
-        if connection.is_idle() {
+        if connection.is_idle() && connection.has_served() {
             self.lost(
                 Why::Stale,
                 format!("an unused connection was broken: {error}"),

@@ -15,6 +15,8 @@ use crate::metrics;
 use crate::otlp::{Envelope, Run};
 use crate::stats::Stats;
 
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
 pub(crate) struct MetricsSender {
     endpoint: Endpoint,
     interval: Duration,
@@ -44,7 +46,8 @@ impl MetricsSender {
 
     pub(crate) fn deadline(&self, now: Instant) -> Option<Instant> {
         let endpoint = self.endpoint.deadline(now);
-        let next = (!self.on_the_way && now < self.next_at).then_some(self.next_at);
+        // The numbers may not have been to be had when they were due.
+        let next = (!self.on_the_way).then(|| self.next_at.max(now + LOOK_AGAIN));
         endpoint.into_iter().chain(next).min()
     }
 

@@ -30,6 +30,7 @@ pub(crate) fn unreadable(response: &Response) -> Option<String> {
     }
     let encoding = response.content_encoding.as_deref()?;
     let is_plain = encoding.is_empty() || encoding.eq_ignore_ascii_case("identity");
+    let encoding = readable(encoding);
     (!is_plain).then(|| format!("its body has the encoding {encoding:?}, which was not asked for"))
 }
 

@@ -7,6 +7,8 @@ const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Longest response body: the limit that the OTLP specification recommends.
 const BODY_BYTES_MAX: usize = 4 << 20;
 const HEADERS_MAX: usize = 100;
+/// Interim responses before a final one.
+const INTERIM_MAX: u32 = 100;
 /// Bytes of one response with all that stands around its body: interim responses, chunk sizes,
 /// trailers.
 const RESPONSE_BYTES_MAX: usize = 16 << 20;
@@ -58,7 +60,7 @@ impl fmt::Display for ResponseError {
             Self::HeadTooLong => "the response head is longer than 64 KiB",
             Self::MalformedBody => "the response body is framed wrongly",
             Self::BodyTooLong => "the response body is longer than 4 MiB",
-            Self::TooLong => "the response is longer than 16 MiB with all around its body",
+            Self::TooLong => "the response is longer than 16 MiB with all around its body, or has more than 100 interim ones",
             Self::Truncated => "the connection was closed before the response was complete",
             Self::Late => "the response was not complete in time",
             Self::Unexpected => "a response came that no request asked for",
@@ -73,6 +75,8 @@ pub(crate) struct ResponseParser {
     input: Vec<u8>,
     /// Bytes received since the last response.
     received: usize,
+    /// Interim responses since the last final one.
+    interim: u32,
     /// The response under way, from the end of its head on.
     current: Option<(Response, Framing)>,
 }
@@ -115,7 +119,12 @@ impl ResponseParser {
             match self.parse_head()? {
                 None => return Ok(None),
                 // An interim response: the final one follows.
-                Some((response, _)) if response.status < 200 => {}
+                Some((response, _)) if response.status < 200 => {
+                    self.interim += 1;
+                    if self.interim > INTERIM_MAX {
+                        return Err(ResponseError::TooLong);
+                    }
+                }
                 head => self.current = head,
             }
         }
@@ -145,6 +154,7 @@ impl ResponseParser {
     fn finish(&mut self) -> Option<Response> {
         let (mut response, _) = self.current.take()?;
         self.received = 0;
+        self.interim = 0;
         // What stands behind a response belongs to nothing.
         response.keep_alive &= self.input.is_empty();
         Some(response)
