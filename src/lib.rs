@@ -60,8 +60,8 @@
 //!  application thread              network thread (one)
 //! ┌───────────────────────┐       ┌──────────────────────────────────────────────┐
 //! │ Recorder              │       │ Processor            Exporter                │
-//! │  span ─encode─▶ slab  │═ring═▶│  batches ──merge──▶ request ──▶ HTTP/1.1     │──▶ endpoint
-//! │        commit = store │       │  (no copy)                                   │
+//! │  span ─encode─▶ slab  │═ring═▶│  batches ──merge──▶ request ──▶ HTTP/1.1     │──▶ destination
+//! │        commit = store │       │  (no copy)          request ──▶ HTTP/1.1     │──▶ destination
 //! └──────────▲────────────┘       └─────────────────────┬────────────────────────┘
 //!            └─────────── free slabs ◀──────────────────┘ when the last holder lets go
 //! ```
@@ -77,12 +77,14 @@
 //!    thread sees it all the time and takes what is committed as a batch (`processor.rs`),
 //!    whether the slab is full or not: a quiet thread's spans are never stuck.
 //! 3. When enough spans wait, or [`Config::batch_timeout_ms`] has passed, the exporter
-//!    (`exporter.rs`) hands the batches to the endpoint (`exporter/endpoint.rs`), which puts an
-//!    HTTP head and an OTLP envelope before them and sends all with `writev`. The bytes are not
-//!    touched again.
-//! 4. The response decides: delivered, rejected, or back to the front of the endpoint's backlog
-//!    until its backoff is over. When the last batch of a slab has an outcome, the slab goes back
-//!    to the pool (`buffer/pool.rs`).
+//!    (`exporter.rs`) puts the batches into the backlog (`exporter/backlog.rs`), in which each
+//!    destination has a place (`exporter/destination.rs`). A destination makes a request of the next
+//!    ones (`exporter/request.rs`): an OTLP envelope before them, which is sent with `writev`. The
+//!    bytes are not touched again, but if they are to be compressed (`exporter/compress.rs`) or
+//!    go over TLS.
+//! 4. An endpoint (`exporter/endpoint.rs`) sends it over one of its links (`exporter/link.rs`), and
+//!    its response decides: delivered, rejected, or again after the backoff. When the last batch of a
+//!    slab has an outcome everywhere, the slab goes back to the pool (`buffer/pool.rs`).
 //!
 //! Files import only from those below them: `collector`, `recorder`, `exporter`, `processor`,
 //! `shared`, `config`, `affinity`, `buffer`, `metrics`, `otlp`, `error`, `stats`, `health`, `notice`, `refused`, `sampler`,

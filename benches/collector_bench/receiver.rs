@@ -264,7 +264,7 @@ mod errors {
                 take();
                 stream.write_all(OK)?;
             }
-            15 if random % 7 == 0 => {
+            15 if random.is_multiple_of(7) => {
                 // Longer than is waited for.
                 thread::sleep(Duration::from_secs(3));
                 stream.write_all(OK)?;
