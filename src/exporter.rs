@@ -16,6 +16,8 @@ mod reporter;
 pub(crate) mod request;
 mod resolve;
 pub(crate) mod response;
+#[cfg(all(test, not(loom)))]
+mod response_fuzz;
 mod retry;
 mod transport;
 

@@ -47,6 +47,57 @@ fn base_path_and_query_are_kept() {
 }
 
 #[test]
+fn requests_are_as_the_specification_says() {
+    let receiver = Receiver::start().unwrap();
+    let collector = Collector::new(Config {
+        endpoint: receiver.endpoint(),
+        endpoint_options: EndpointOptions {
+            headers: vec![
+                ("X-Tenant".to_string(), "shop".to_string()),
+                ("User-Agent".to_string(), "shop/1.2".to_string()),
+            ],
+            ..EndpointOptions::default()
+        },
+        ..Config::default()
+    })
+    .unwrap();
+    collector.collect(Span::new("span")).unwrap();
+    collector.flush(PATIENCE).unwrap();
+    let request = receiver.requests().remove(0);
+    assert_eq!(request.path, "/v1/traces");
+    let host = receiver.address().to_string();
+    let version = env!("CARGO_PKG_VERSION");
+    let agent = format!("shop/1.2 otlp-collector/{version} OTel-OTLP-Exporter-Rust/{version}");
+    for (name, value) in [
+        ("host", Some(&*host)),
+        ("content-type", Some("application/x-protobuf")),
+        ("user-agent", Some(&agent)),
+        ("x-tenant", Some("shop")),
+        // Never `identity`: the OpenTelemetry Collector answers 400 to that.
+        ("content-encoding", None),
+        ("transfer-encoding", None),
+    ] {
+        assert_eq!(request.header(name), value, "{name}");
+    }
+}
+
+#[test]
+fn an_ipv6_address_is_an_endpoint_too() {
+    let Ok(listener) = TcpListener::bind("[::1]:0") else {
+        // No IPv6 on this machine.
+        return;
+    };
+    let collector = collector(format!("http://{}", listener.local_addr().unwrap()));
+    let serving = serve(
+        listener,
+        vec![b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"],
+    );
+    collector.collect(Span::new("span")).unwrap();
+    serving.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(collector.shutdown().unwrap().delivered(), 1);
+}
+
+#[test]
 fn a_name_without_address_is_retried_and_does_not_hold_up_shutdown() {
     // A label of more than 63 characters is refused without asking the network.
     let name = "x".repeat(64);

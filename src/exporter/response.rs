@@ -111,6 +111,10 @@ impl ResponseParser {
             return Err(ResponseError::TooLong);
         }
         self.input.extend_from_slice(bytes);
+        if self.current.is_none() && !begins_like_http(&self.input) {
+            // Perhaps it would never end a line.
+            return Err(ResponseError::MalformedHead);
+        }
         if self.current.is_none() && !bytes.contains(&b'\n') && self.input.len() <= HEAD_BYTES_MAX {
             // No head is complete without the end of a line.
             return Ok(None);
@@ -206,6 +210,17 @@ impl ResponseParser {
         self.input.drain(..parsed);
         Ok(complete)
     }
+}
+
+/// Whether it can become a response, empty lines before it left out.
+fn begins_like_http(input: &[u8]) -> bool {
+    const BEGIN: &[u8] = b"HTTP/1.";
+    let mut input = input;
+    while let [b'\r' | b'\n', rest @ ..] = input {
+        input = rest;
+    }
+    let length = input.len().min(BEGIN.len());
+    input[..length] == BEGIN[..length]
 }
 
 fn read_head(head: &httparse::Response<'_, '_>) -> Result<(Response, Framing), ResponseError> {
@@ -504,6 +519,22 @@ mod tests {
         );
         let huge = "HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n";
         assert_eq!(parse(huge.as_bytes()), Err(ResponseError::BodyTooLong));
+    }
+
+    #[test]
+    fn what_is_no_http_is_recognized_at_its_first_bytes() {
+        // An HTTP/2 settings frame, as a gRPC port sends it, and a TLS alert: neither ends a line.
+        for bytes in [
+            &b"\0\0\x12\x04\0\0\0\0\0"[..],
+            b"\x15\x03\x01\0\x02\x02\x46",
+            b"H2",
+        ] {
+            let received = ResponseParser::default().receive(bytes);
+            assert_eq!(received, Err(ResponseError::MalformedHead));
+        }
+        for bytes in [&b""[..], b"\r\n", b"H", b"\r\nHTTP/1.1 2"] {
+            assert_eq!(ResponseParser::default().receive(bytes), Ok(None));
+        }
     }
 
     #[test]
