@@ -14,6 +14,8 @@
 mod growth;
 #[path = "collector_bench/hdr.rs"]
 mod hdr;
+#[path = "collector_bench/isolation.rs"]
+mod isolation;
 #[path = "../examples/simple_collector/machine.rs"]
 mod machine;
 #[path = "collector_bench/page.rs"]
@@ -44,6 +46,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     match args.first().map(String::as_str) {
         Some(receiver::ARGUMENT) => Ok(receiver::run(&args[1..])?),
         Some(scenario::ARGUMENT) => measure(&args[1], &args[2..]),
+        Some("isolation") => isolation::run(),
         Some("soak") => soak::run(args.get(1).and_then(|n| n.parse().ok()).unwrap_or(10)),
         _ => bench(&args),
     }

@@ -176,6 +176,25 @@ fn one_request_that_hangs_does_not_hold_up_those_behind_it() {
 }
 
 #[test]
+fn a_flush_does_not_wait_behind_one_request_that_hangs() {
+    let server = ScriptedServer::start([vec![Step::ReadRequest, Step::Drain]]);
+    let mut endpoint = endpoint(server.endpoint());
+    endpoint.options.request_timeout_ms = 86_400_000;
+    let collector = collector(vec![endpoint.into()]);
+    let recorder = collector.recorder().unwrap();
+    record(&recorder).unwrap();
+    while collector.ledger().destinations[0].in_flight == 0 {
+        thread::yield_now();
+    }
+    record(&recorder).unwrap();
+    // The first one hangs for a day; the second goes over a further connection.
+    while collector.ledger().delivered() == 0 {
+        assert!(collector.flush(Duration::from_millis(20)).is_err());
+    }
+    assert_eq!(collector.ledger().destinations[0].in_flight, 1);
+}
+
+#[test]
 fn another_endpoint_of_a_group_stands_in_for_one_that_hangs() {
     let hanging = ScriptedServer::start(vec![vec![Step::ReadRequest, Step::Drain]; 10]);
     let second = Receiver::start_counting().unwrap();

@@ -384,7 +384,7 @@ fn pace<R>(
 }
 
 /// An address where nobody listens.
-fn nobody() -> io::Result<String> {
+pub fn nobody() -> io::Result<String> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     Ok(format!("http://{}", listener.local_addr()?))
 }

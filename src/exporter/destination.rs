@@ -27,6 +27,8 @@ pub(crate) struct Destination {
     place: Number,
     /// Requests without outcome, oldest first.
     requests: VecDeque<Pending>,
+    /// All that waits is to be sent soon: somebody waits for it.
+    is_urgent: bool,
     done: Vec<Done>,
     /// Since when none of its endpoints works.
     down_since: Option<Instant>,
@@ -66,6 +68,7 @@ impl Destination {
             request_share_max: share_max / requests,
             place: 0,
             requests: VecDeque::new(),
+            is_urgent: false,
             done: Vec::new(),
             down_since: None,
             recovering_until: None,
@@ -97,11 +100,10 @@ impl Destination {
 
     /// How far the oldest that is not on the way is from the beginning.
     pub(crate) fn weight_before(&self, backlog: &Backlog) -> u64 {
-        let waiting = self.requests.iter().find(|pending| !pending.on_the_way);
-        waiting.map_or_else(
-            || backlog.weight_before(self.place),
-            |pending| pending.weight,
-        )
+        match self.first_waiting() {
+            Some(index) => self.requests[index].weight,
+            None => backlog.weight_before(self.place),
+        }
     }
 
     /// Others have to keep up with it: it works, and not only since a moment ago, when an outage
@@ -117,7 +119,7 @@ impl Destination {
     }
 
     fn has_waiting(&self, backlog: &Backlog) -> bool {
-        self.place < backlog.end() || self.requests.iter().any(|pending| !pending.on_the_way)
+        self.place < backlog.end() || self.first_waiting().is_some()
     }
 
     pub(crate) fn stats(&self) -> DestinationStats {
@@ -143,7 +145,9 @@ impl Destination {
         &mut self.endpoints[index]
     }
 
+    /// Tries everything now that the endpoints allow.
     pub(crate) fn hurry(&mut self) {
+        self.is_urgent = true;
         self.endpoints.iter_mut().for_each(Endpoint::hurry);
     }
 
@@ -215,7 +219,11 @@ impl Destination {
 
     /// Gives the next request to an endpoint; false if there is none, or none that takes it now.
     fn send(&mut self, backlog: &mut Backlog, context: &mut Context<'_>) -> bool {
-        if !self.has_waiting(backlog) || self.is_full() {
+        if !self.has_waiting(backlog) {
+            self.is_urgent = false;
+            return false;
+        }
+        if self.is_full() {
             return false;
         }
         let count = self.endpoints.len();
@@ -247,9 +255,10 @@ impl Destination {
     /// So much is on the way that another request might be too much.
     fn is_full(&self) -> bool {
         let on_the_way = self.requests.iter().filter(|pending| pending.on_the_way);
-        let shares: Vec<_> = on_the_way.map(|pending| pending.share).collect();
-        let largest = shares.iter().max().copied().unwrap_or(0);
-        shares.iter().sum::<u64>() + largest > self.share_max && !shares.is_empty()
+        let (all, largest) = on_the_way.fold((0, 0), |(all, largest), pending| {
+            (all + pending.share, pending.share.max(largest))
+        });
+        all > 0 && all + largest > self.share_max
     }
 
     /// As long as nothing is wrong with an endpoint it is not passed over.
@@ -262,11 +271,12 @@ impl Destination {
         }
     }
 
-    /// So much waits that a further connection is worth its while.
+    /// So much waits, or so urgently, that a further connection is worth its while.
     fn has_much(&self, endpoint: usize, backlog: &Backlog) -> bool {
         let waiting = backlog.bytes_from(self.place);
-        waiting >= self.endpoints[endpoint].request_bytes_max() as u64
-            || self.requests.iter().any(|pending| !pending.on_the_way)
+        self.is_urgent
+            || waiting >= self.endpoints[endpoint].request_bytes_max() as u64
+            || self.first_waiting().is_some()
     }
 
     /// The oldest that waits, as a request within the endpoint's limit, on its way; `None` as long

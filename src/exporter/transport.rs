@@ -27,7 +27,7 @@ enum Layer {
 }
 
 impl Transport {
-    /// Begins to connect; over TLS if `server_name` is given.
+    /// Begins to connect; over TLS if `secure` says to which host.
     pub(crate) fn connect(
         address: SocketAddr,
         secure: Option<&str>,
