@@ -27,6 +27,8 @@ fn collector(destinations: Vec<Destination>) -> Collector {
     Collector::new(Config {
         destinations,
         overflow: otlp_collector::Overflow::Block { timeout_ms: 60_000 },
+        // Only a flush sends what is no full batch, so that requests can be counted.
+        batch_timeout_ms: 3_600_000,
         ..Config::default()
     })
     .unwrap()

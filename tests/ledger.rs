@@ -291,7 +291,12 @@ fn block_refuses_after_its_limit_and_waits_once() {
 #[test]
 fn a_final_status_and_a_partial_success_are_rejections() {
     let receiver = Receiver::start().unwrap();
-    let collector = Collector::new(config(&receiver)).unwrap();
+    let collector = Collector::new(Config {
+        // Only a flush sends, so that three spans are one request.
+        batch_timeout_ms: 3_600_000,
+        ..config(&receiver)
+    })
+    .unwrap();
     let recorder = collector.recorder().unwrap();
     let answers = [
         (Answer::status(400), 0, 3),

@@ -75,6 +75,8 @@ fn metrics_are_sent_and_true() {
         sampler: Sampler::default(),
         buffer_capacity: 1000,
         batch_size: 100,
+        // Only a flush sends, so that requests can be counted.
+        batch_timeout_ms: 3_600_000,
         metrics: Some(MetricsOptions {
             interval_ms: 1,
             ..MetricsOptions::new(receiver.endpoint())
