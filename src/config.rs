@@ -376,7 +376,7 @@ impl Settings {
         if bytes > self.request_bytes_max {
             return Err(Error::config(format!(
                 "a request with the scope {:?} and one slab takes {bytes} bytes, and may take {} \
-                 (request_bytes_max, or half the buffer): raise that or say less of the scope",
+                 (request_bytes_max, or its share of the buffer): raise that or say less of the scope",
                 scope.name, self.request_bytes_max
             )));
         }

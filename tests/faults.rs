@@ -3,10 +3,11 @@
 
 mod common;
 
+use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use otlp_collector::testing::proto::{ExportTracePartialSuccess, ExportTraceServiceResponse};
-use otlp_collector::{Collector, Config, EndpointOptions, Ledger, Span};
+use otlp_collector::{Collector, Config, EndpointOptions, EndpointState, Ledger, Span};
 use prost::Message;
 
 use common::script::{Script, ScriptedServer, Step, response};
@@ -519,6 +520,41 @@ fn the_endpoints_own_wait_is_kept_even_by_flush() {
         assert!(collector.flush(Duration::from_millis(20)).is_err());
         assert_eq!(server.seen().connections, 1);
     }
+}
+
+#[test]
+fn a_success_on_another_connection_does_not_end_the_wait_that_was_asked_for() {
+    let barrier = Arc::new(Barrier::new(2));
+    let late = vec![
+        Step::ReadRequest,
+        Step::Meet(Arc::clone(&barrier)),
+        Step::Write(response(200, "", b"")),
+        Step::Drain,
+    ];
+    let refuse = vec![
+        Step::ReadRequest,
+        Step::Write(response(503, "Retry-After: 3600\r\n", b"")),
+    ];
+    let server = ScriptedServer::start([late, refuse]);
+    let collector = collector(&server, |_| {});
+    collect(&collector, SPANS);
+    while server.seen().heads.is_empty() {
+        // Flushed, so that the second request goes over a connection of its own.
+        assert!(collector.flush(Duration::from_millis(1)).is_err());
+    }
+    collect(&collector, SPANS);
+    while collector.health().destinations[0].endpoints[0].state != EndpointState::Throttled {
+        assert!(collector.flush(Duration::from_millis(1)).is_err());
+    }
+    barrier.wait();
+    while collector.ledger().delivered() < SPANS {
+        std::thread::yield_now();
+    }
+    assert!(collector.flush(Duration::from_millis(50)).is_err());
+    assert_eq!(
+        (server.seen().connections, server.seen().heads.len()),
+        (2, 2)
+    );
 }
 
 #[test]

@@ -11,7 +11,7 @@ use otlp_collector::{Collector, Config, Destination, Endpoint, unix_nanos};
 
 use crate::hdr;
 use crate::receiver::{Manner, Receiver};
-use crate::scenario::nobody;
+use crate::scenario::{nobody, pace};
 use crate::workload;
 
 const INTERVAL: Duration = Duration::from_micros(5);
@@ -69,15 +69,11 @@ fn measure(name: &str, beside: Option<Option<Manner>>) -> Result<(), Box<dyn Err
     let core = cores[1 % cores.len()];
     let worker = collector.spawn_pinned(core, "worker", move |recorder| {
         let mut histogram = hdr::nanos();
-        let began = Instant::now();
-        for number in 0..(TIME.as_micros() / INTERVAL.as_micros()) as u32 {
-            let due = began + INTERVAL * number;
-            while Instant::now() < due {}
+        let times = (TIME.as_micros() / INTERVAL.as_micros()) as u32;
+        pace(INTERVAL, times, &mut histogram, || {
             let now = unix_nanos();
-            // One that is refused is counted.
-            let _ = workload::record(recorder, now, now);
-            hdr::record(&mut histogram, due.elapsed());
-        }
+            workload::record(recorder, now, now)
+        });
         histogram
     })?;
     let record = worker.join().map_err(|_| "the worker panicked")?;

@@ -367,7 +367,7 @@ fn latency(manner: Option<Manner>, seconds: u64, has_room: bool) -> Outcome {
 
 /// Does `work` at an even pace; each time counts from when it was to begin, so that one that comes
 /// late because of the one before counts in full.
-fn pace<R>(
+pub fn pace<R>(
     interval: Duration,
     times: u32,
     histogram: &mut hdrhistogram::Histogram<u64>,

@@ -16,6 +16,7 @@ use otlp_collector::{
 use crate::hdr;
 use crate::machine;
 use crate::receiver::{Manner, Received, Receiver};
+use crate::scenario::pace;
 use crate::workload;
 
 const INTERVAL: Duration = Duration::from_micros(5);
@@ -74,14 +75,11 @@ fn phase(manner: Manner, time: Duration) -> Result<Phase, Box<dyn Error>> {
     let core = cores[1 % cores.len()];
     let worker = collector.spawn_pinned(core, "worker", move |recorder| {
         let mut histogram = hdr::nanos();
-        for number in 0..(time.as_micros() / INTERVAL.as_micros()) as u32 {
-            let due = began + INTERVAL * number;
-            while Instant::now() < due {}
+        let times = (time.as_micros() / INTERVAL.as_micros()) as u32;
+        pace(INTERVAL, times, &mut histogram, || {
             let now = unix_nanos();
-            // One that is refused is counted.
-            let _ = workload::record(recorder, now, now);
-            hdr::record(&mut histogram, due.elapsed());
-        }
+            workload::record(recorder, now, now)
+        });
         histogram
     })?;
     let memory_bytes = watch_memory(time);

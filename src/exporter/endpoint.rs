@@ -92,8 +92,9 @@ pub(crate) struct Endpoint {
     backoff: Backoff,
     /// Nothing is tried before.
     retry_at: Option<Instant>,
-    /// The endpoint itself has asked for the wait.
-    throttled: bool,
+    /// Nor before this, since the endpoint itself has asked for it: whatever becomes of other
+    /// requests does not shorten that.
+    throttled_until: Option<Instant>,
     /// The last request took more than half of the time it had.
     is_slow: bool,
     random: RandomIds,
@@ -123,7 +124,7 @@ impl Endpoint {
             backoff: Backoff::new(settings.retry_initial, settings.retry_max),
             settings,
             retry_at: None,
-            throttled: false,
+            throttled_until: None,
             is_slow: false,
             random: RandomIds::new(),
             stats,
@@ -172,11 +173,12 @@ impl Endpoint {
     /// When it wants to be advanced even if nothing happens.
     pub(crate) fn deadline(&self, now: Instant) -> Option<Instant> {
         // Also when nothing is to be sent: from then on batches are wanted.
-        let retry_at = self.retry_at.filter(|at| now < *at);
+        let waits = [self.retry_at, self.throttled_until].into_iter().flatten();
+        let wait = waits.max().filter(|at| now < *at);
         let slow_at = self.slow_at().filter(|at| now < *at && !self.is_full());
         let stalled_at = self.stalled_at().filter(|at| now < *at);
         let links = self.links.iter().filter_map(|link| link.deadline(now));
-        links.chain(retry_at).chain(slow_at).chain(stalled_at).min()
+        links.chain(wait).chain(slow_at).chain(stalled_at).min()
     }
 
     // ---- What its destination does to it ----
@@ -224,9 +226,7 @@ impl Endpoint {
 
     /// Tries again now what waits for its backoff, unless the endpoint has asked for the wait.
     pub(crate) fn hurry(&mut self) {
-        if !self.throttled {
-            self.retry_at = None;
-        }
+        self.retry_at = None;
     }
 
     /// Breaks all connections.
@@ -293,7 +293,8 @@ impl Endpoint {
         let outcome = match response.status {
             200..=299 => self.accepted(&request, &response, context),
             status if retry::is_retryable(status) => self.throttle(&response, context),
-            _ => self.rejected(&request, &response, context),
+            413 if request.batches.len() > 1 => self.too_large(&request, &response, context),
+            _ => self.rejected(&request, &reason::of_error(&response), context),
         };
         // After an error another connection may meet a healthier server.
         let link = &mut self.links[index];
@@ -357,18 +358,8 @@ impl Endpoint {
         }
     }
 
-    fn rejected(
-        &mut self,
-        request: &Request,
-        response: &Response,
-        context: &mut Context<'_>,
-    ) -> Outcome {
-        if response.status == 413 && request.batches.len() > 1 {
-            return self.too_large(request, response, context);
-        }
-        let spans = request.spans;
-        let what = reason::of_error(response);
-        let what = format!("{what}: {spans} spans rejected");
+    fn rejected(&mut self, request: &Request, what: &str, context: &mut Context<'_>) -> Outcome {
+        let what = format!("{what}: {} spans rejected", request.spans);
         self.works(EndpointState::Failing, Some(&what), context);
         self.note(NoticeKind::Rejected, &what, context);
         Outcome::Rejected
@@ -403,10 +394,8 @@ impl Endpoint {
         let header = response.retry_after.as_deref();
         let asked = header.and_then(|value| retry::retry_after(value, SystemTime::now()));
         self.back_off(context.now);
-        if let Some(asked) = asked {
-            self.throttled = true;
-            self.retry_at = self.retry_at.max(Some(context.now + asked));
-        }
+        let until = asked.map(|asked| context.now + asked);
+        self.throttled_until = self.throttled_until.max(until);
         let what = format!("{}: to be sent again", reason::of_error(response));
         if asked.is_some() || response.status == 429 {
             self.enter(EndpointState::Throttled, Some(&what));
@@ -442,10 +431,8 @@ impl Endpoint {
         let target = match target {
             Ok(target) => Arc::new(target),
             Err(why) => {
-                let outcome = self.rejected(&request, response, context);
-                let status = response.status;
-                let note = format!("answered {status}: its Location {why}");
-                self.note(NoticeKind::Rejected, &note, context);
+                let what = format!("answered {}, but its Location {why}", response.status);
+                let outcome = self.rejected(&request, &what, context);
                 self.links[index].close(&self.target);
                 done.push(self.done(request, outcome));
                 return;
@@ -500,7 +487,6 @@ impl Endpoint {
         if loss.why == Why::Stale {
             self.note_error(&loss.reason, context);
         } else {
-            self.throttled = false;
             self.back_off(context.now);
             self.enter(EndpointState::BackingOff, Some(&loss.reason));
             self.note(NoticeKind::BackingOff, &loss.reason, context);
@@ -530,7 +516,6 @@ impl Endpoint {
         }
         self.backoff.reset();
         self.retry_at = None;
-        self.throttled = false;
         // As long as there is time to spare, and slowly.
         if !self.is_slow {
             self.request_bytes_max =
@@ -546,7 +531,9 @@ impl Endpoint {
     }
 
     fn is_backing_off(&self, now: Instant) -> bool {
-        self.retry_at.is_some_and(|at| now < at)
+        self.retry_at
+            .max(self.throttled_until)
+            .is_some_and(|at| now < at)
     }
 
     /// Nothing is on the way, or only what takes its time. After a failure one request has to come

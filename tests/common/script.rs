@@ -3,7 +3,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Barrier, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -29,6 +29,8 @@ pub enum Step {
     Stall,
     /// Says no more, but reads on until the other side gives up.
     Drain,
+    /// Waits for the others at the barrier.
+    Meet(Arc<Barrier>),
     /// Closes so that the other side gets a reset.
     Reset,
 }
@@ -168,6 +170,7 @@ impl Connection<'_> {
                         self.read()?;
                     }
                 }
+                Step::Meet(barrier) => drop(barrier.wait()),
                 Step::Drain => self.read_until(|_| false)?,
                 Step::Reset => {
                     // Unread bytes or not: without lingering a close is a reset.
