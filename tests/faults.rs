@@ -529,7 +529,7 @@ fn a_success_on_another_connection_does_not_end_the_wait_that_was_asked_for() {
         Step::ReadRequest,
         Step::Meet(Arc::clone(&barrier)),
         Step::Write(response(200, "", b"")),
-        Step::Drain,
+        Step::ServeWell,
     ];
     let refuse = vec![
         Step::ReadRequest,
