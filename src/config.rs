@@ -294,8 +294,6 @@ pub(crate) struct Settings {
     pub(crate) buffer_capacity: u64,
     pub(crate) slab_bytes: usize,
     pub(crate) spans_per_slab: u32,
-    /// What a request with one slab takes.
-    pub(crate) request_bytes_min: usize,
     /// The smallest limit of a request over all endpoints.
     pub(crate) request_bytes_max: usize,
     pub(crate) metrics: Option<MetricsSettings>,
@@ -355,7 +353,6 @@ impl Settings {
             buffer_capacity: config.buffer_capacity as u64,
             slab_bytes,
             spans_per_slab: config.buffer_capacity.div_ceil(full_slabs) as u32,
-            request_bytes_min,
             request_bytes_max: request_bytes_max.unwrap_or(request_bytes_min),
             metrics,
             on_notice: config.on_notice.clone(),

@@ -14,6 +14,7 @@ mod metrics_sender;
 mod reason;
 mod reporter;
 pub(crate) mod request;
+mod request_size;
 mod resolve;
 pub(crate) mod response;
 #[cfg(all(test, not(loom)))]
@@ -45,9 +46,12 @@ use self::endpoint::{Context, Endpoint};
 use self::losses::Losses;
 use self::metrics_sender::MetricsSender;
 pub(crate) use self::reporter::Reporter;
+use self::request_size::SizeBounds;
 
 /// The waker's token; links have those after it.
 const WAKER: Token = Token(0);
+/// Requests with fewer bytes of spans are not made smaller, whatever an endpoint says.
+const SPANS_BYTES_MIN: usize = 4096;
 const EVENTS_MAX: usize = 64;
 /// Turns that may panic one after the other before the thread gives up.
 const PANICS_MAX: u32 = 100;
@@ -481,6 +485,11 @@ fn destinations(
         0 | 1 => Backlog::weight_of(settings.slabs) / 8 * 7,
         several => Backlog::weight_of(settings.slabs) / 2 / several,
     };
+    let envelope = &settings.envelope;
+    let bounds = SizeBounds {
+        min: envelope.resource_bytes_max() + envelope.scope_bytes_max(0) + SPANS_BYTES_MIN,
+        step: settings.slab_bytes,
+    };
     let destinations = (settings.destinations.iter().zip(counters))
         .enumerate()
         .map(|(destination, (chosen, counters))| {
@@ -490,12 +499,8 @@ fn destinations(
                 .enumerate()
                 .map(|(index, endpoint)| {
                     let first_token = Token(WAKER.0 + 1 + places.len());
-                    let endpoint = Endpoint::new(
-                        Arc::clone(endpoint),
-                        settings.request_bytes_min,
-                        first_token,
-                        Arc::clone(waker),
-                    );
+                    let endpoint =
+                        Endpoint::new(Arc::clone(endpoint), bounds, first_token, Arc::clone(waker));
                     places.extend((0..endpoint.links()).map(|link| (destination, index, link)));
                     endpoint
                 });

@@ -751,6 +751,29 @@ fn too_large_a_request_is_sent_in_parts_and_so_are_the_next_ones() {
     );
 }
 
+/// A server that finds all above some size too large takes all else, span by span if it must be.
+#[test]
+fn only_what_cannot_be_made_smaller_is_rejected_as_too_large() {
+    const LIMIT: usize = 7000;
+    let server = ScriptedServer::start(vec![vec![Step::ServeUpTo(LIMIT)]; 1000]);
+    let collector = Collector::new(Config {
+        endpoint: server.endpoint(),
+        batch_timeout_ms: 3_600_000,
+        ..Config::default()
+    })
+    .unwrap();
+    for index in 0..1000 {
+        let length = if index == 500 { 2 * LIMIT } else { 100 };
+        collector.collect(Span::new("x".repeat(length))).unwrap();
+    }
+    let ledger = collector.flush(PATIENCE).unwrap();
+    assert_eq!(
+        (ledger.delivered(), ledger.rejected()),
+        (999, 1),
+        "{ledger}"
+    );
+}
+
 #[test]
 fn one_span_that_is_too_large_is_rejected() {
     let refuse = vec![Step::ReadRequest, Step::Write(response(413, "", b""))];

@@ -299,6 +299,21 @@ impl Batch {
         u64::from(self.spans)
     }
 
+    /// Its first spans, so many in so many bytes, and the others.
+    pub(crate) fn split_at(&self, spans: u32, bytes: usize) -> (Self, Self) {
+        let middle = self.range.start + bytes;
+        assert!(spans <= self.spans && middle <= self.range.end);
+        let part = |range, spans| Self {
+            hold: self.hold.clone(),
+            range,
+            spans,
+        };
+        (
+            part(self.range.start..middle, spans),
+            part(middle..self.range.end, self.spans - spans),
+        )
+    }
+
     /// The instrumentation scope they belong to; 0 is the collector's own.
     pub(crate) fn scope(&self) -> u32 {
         self.hold.header().scope.load(Ordering::Relaxed)
@@ -347,6 +362,25 @@ mod tests {
         assert!(!reader.is_exhausted());
         assert_eq!(&*reader.take().unwrap(), b"tres");
         assert!(reader.is_exhausted());
+    }
+
+    #[test]
+    fn a_batch_is_split_between_spans_and_its_parts_hold_the_slab() {
+        let pool = Pool::new(1, 0, 4096, 10).unwrap();
+        let (mut writer, mut reader) = Pool::open(&pool, 0, 7).unwrap();
+        for text in ["zero", "one", "three"] {
+            writer.write(text.as_bytes());
+        }
+        let batch = reader.take().unwrap();
+        let (first, rest) = batch.split_at(1, 4);
+        let (second, third) = rest.split_at(1, 3);
+        drop((writer, reader, batch, rest));
+        let parts = [first, second, third];
+        let texts: Vec<_> = parts.iter().map(|part| (&**part, part.spans())).collect();
+        assert_eq!(texts, [(&b"zero"[..], 1), (b"one", 1), (b"three", 1)]);
+        assert_eq!(pool.slabs_left(), 0);
+        drop(parts);
+        assert_eq!(pool.slabs_left(), 1);
     }
 
     #[test]

@@ -360,7 +360,7 @@ impl Destination {
             failing_since,
             ..
         } = &self.requests[index];
-        if request.body_bytes <= bytes_max || request.batches.len() == 1 {
+        if request.body_bytes <= bytes_max || request.spans <= 1 {
             return;
         }
         let (weight, failing_since) = (*weight, *failing_since);
@@ -382,10 +382,9 @@ impl Destination {
     // ---- Outcomes ----
 
     fn settle(&mut self, done: &Done, context: &mut Context<'_>) {
-        let number = done.request.number;
-        let found = (self.requests.iter()).position(|pending| pending.request.number == number);
-        let Some(index) = found else {
-            debug_assert!(false, "the request {number} is not known");
+        let is_it = |pending: &Pending| Arc::ptr_eq(&pending.request, &done.request);
+        let Some(index) = self.requests.iter().position(is_it) else {
+            debug_assert!(false, "the request {} is not known", done.request.number);
             return;
         };
         let spans = done.request.spans;

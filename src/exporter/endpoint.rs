@@ -13,6 +13,7 @@ use crate::exporter::link::{Event, Link, Loss, Why};
 use crate::exporter::reason;
 use crate::exporter::reporter::Reporter;
 use crate::exporter::request::Request;
+use crate::exporter::request_size::{RequestSize, SizeBounds};
 use crate::exporter::resolve::Resolver;
 use crate::exporter::response::Response;
 use crate::exporter::retry::{self, Backoff};
@@ -82,13 +83,7 @@ pub(crate) struct Endpoint {
     target: Arc<Target>,
     links: Vec<Link>,
     resolver: Resolver,
-    /// How large requests may be: less after one that was not answered in time, so that a slow
-    /// link is not offered the same too large request for ever.
-    request_bytes_max: usize,
-    /// How large they may become again: less after one that was found too large.
-    request_bytes_limit: usize,
-    /// Below this they are not made smaller.
-    request_bytes_min: usize,
+    size: RequestSize,
     backoff: Backoff,
     /// Nothing is tried before.
     retry_at: Option<Instant>,
@@ -105,7 +100,7 @@ impl Endpoint {
     /// Its links get the tokens from `first_token` on.
     pub(crate) fn new(
         settings: Arc<EndpointSettings>,
-        request_bytes_min: usize,
+        bounds: SizeBounds,
         first_token: Token,
         waker: Arc<Waker>,
     ) -> Self {
@@ -118,9 +113,7 @@ impl Endpoint {
             links: tokens.map(|token| Link::new(token, &settings)).collect(),
             target: Arc::clone(&settings.target),
             resolver: Resolver::new(waker, settings.connections_max),
-            request_bytes_max: settings.request_bytes_max,
-            request_bytes_limit: settings.request_bytes_max,
-            request_bytes_min,
+            size: RequestSize::new(&settings, bounds),
             backoff: Backoff::new(settings.retry_initial, settings.retry_max),
             settings,
             retry_at: None,
@@ -146,7 +139,7 @@ impl Endpoint {
     }
 
     pub(crate) fn request_bytes_max(&self) -> usize {
-        self.request_bytes_max
+        self.size.max()
     }
 
     /// It has not worked since it was last tried.
@@ -293,7 +286,7 @@ impl Endpoint {
         let outcome = match response.status {
             200..=299 => self.accepted(&request, &response, context),
             status if retry::is_retryable(status) => self.throttle(&response, context),
-            413 if request.batches.len() > 1 => self.too_large(&request, &response, context),
+            413 if self.size.can_split(&request) => self.too_large(&request, &response, context),
             _ => self.rejected(&request, &reason::of_error(&response), context),
         };
         // After an error another connection may meet a healthier server.
@@ -374,19 +367,14 @@ impl Endpoint {
         context: &mut Context<'_>,
     ) -> Outcome {
         self.works(EndpointState::Connected, None, context);
-        let half = request.body_bytes / 2;
-        self.request_bytes_limit = self
-            .request_bytes_limit
-            .min(half)
-            .max(self.request_bytes_min);
-        self.request_bytes_max = self.request_bytes_max.min(self.request_bytes_limit);
+        let bytes_max = self.size.too_large(request.body_bytes);
         let what = reason::of_error(response);
         let what = format!(
             "{what}: {} bytes are sent as smaller requests",
             request.body_bytes
         );
         self.note_error(&what, context);
-        Outcome::TooLarge { bytes_max: half }
+        Outcome::TooLarge { bytes_max }
     }
 
     /// The endpoint wants the same request later.
@@ -468,17 +456,10 @@ impl Endpoint {
                 Outcome::Again
             }
             Why::TimedOut => {
-                // Half of what was too much: several that share a line are late together.
-                let sent = loss
-                    .request
-                    .as_ref()
-                    .map_or(0, |request| request.body_bytes);
-                self.request_bytes_max = (self.request_bytes_max)
-                    .min(sent / 2)
-                    .max(self.request_bytes_min);
+                let sent = loss.request.as_ref().map_or(0, |r| r.body_bytes);
                 self.is_slow = true;
                 Outcome::TooSlow {
-                    bytes_max: self.request_bytes_max,
+                    bytes_max: self.size.too_slow(sent),
                 }
             }
             Why::Unreachable | Why::Broken => Outcome::Failed,
@@ -518,8 +499,7 @@ impl Endpoint {
         self.retry_at = None;
         // As long as there is time to spare, and slowly.
         if !self.is_slow {
-            self.request_bytes_max =
-                (self.request_bytes_max + self.request_bytes_min).min(self.request_bytes_limit);
+            self.size.raise();
         }
     }
 

@@ -11,6 +11,7 @@ use crate::clock::unix_nanos;
 use crate::config::{Compression, MetricsSettings};
 use crate::exporter::endpoint::{Context, Endpoint, Offer, Outcome};
 use crate::exporter::request::Request;
+use crate::exporter::request_size::SizeBounds;
 use crate::metrics;
 use crate::otlp::{Envelope, Run};
 use crate::stats::Stats;
@@ -30,8 +31,10 @@ pub(crate) struct MetricsSender {
 impl MetricsSender {
     /// Its links get the tokens from `first_token` on.
     pub(crate) fn new(settings: &MetricsSettings, first_token: Token, waker: Arc<Waker>) -> Self {
+        // Metrics are one message, however large.
+        let bounds = SizeBounds { min: 1, step: 1 };
         Self {
-            endpoint: Endpoint::new(Arc::clone(&settings.endpoint), 1, first_token, waker),
+            endpoint: Endpoint::new(Arc::clone(&settings.endpoint), bounds, first_token, waker),
             interval: settings.interval,
             next_at: Instant::now() + settings.interval,
             start_time: unix_nanos(),

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::buffer::Batch;
 use crate::config::{Compression, EndpointSettings, Target};
 use crate::exporter::backlog::Number;
-use crate::otlp::{Envelope, Run};
+use crate::otlp::{Envelope, Fields, Run};
 
 /// The body of a request, for as long as it has no outcome.
 pub(crate) struct Request {
@@ -93,7 +93,8 @@ impl Request {
         }
     }
 
-    /// The same batches in requests within a lower limit.
+    /// The same spans in requests within a lower limit, or of one span each. Those of a batch that
+    /// is too large by itself all have its number.
     pub(crate) fn split(&self, bytes_max: usize, envelope: &Envelope) -> Vec<Self> {
         let mut requests = Vec::new();
         let mut done = 0;
@@ -101,9 +102,21 @@ impl Request {
             let number = self.number + done as u64;
             let request = Self::merge(number, self.batches[done..].iter(), bytes_max, envelope);
             done += request.batches.len();
-            requests.push(request);
+            if request.body_bytes > bytes_max {
+                requests.extend(request.cut(bytes_max, envelope));
+            } else {
+                requests.push(request);
+            }
         }
         requests
+    }
+
+    /// The spans of its first batch, which is its only one.
+    fn cut(&self, bytes_max: usize, envelope: &Envelope) -> impl Iterator<Item = Self> {
+        let batch = &self.batches[0];
+        let overhead = envelope.resource_bytes_max() + envelope.scope_bytes_max(batch.scope());
+        let parts = cut(batch, bytes_max.saturating_sub(overhead)).into_iter();
+        parts.map(move |part| Self::merge(self.number, [part].iter(), bytes_max, envelope))
     }
 
     /// The number of the batch behind its last.
@@ -219,6 +232,29 @@ fn fitting<'a>(
         fitting.push(batch.clone());
     }
     fitting
+}
+
+/// The batch in parts that have room, of one span at least.
+fn cut(batch: &Batch, room: usize) -> Vec<Batch> {
+    let mut parts = Vec::new();
+    let mut rest = batch.clone();
+    let (mut spans, mut bytes) = (0, 0);
+    let mut walk = Fields::new(batch);
+    loop {
+        let before = walk.left();
+        let Some(Ok(_)) = walk.next() else { break };
+        let span_bytes = before - walk.left();
+        if spans > 0 && bytes + span_bytes > room {
+            let (part, others) = rest.split_at(spans, bytes);
+            parts.push(part);
+            rest = others;
+            (spans, bytes) = (0, 0);
+        }
+        spans += 1;
+        bytes += span_bytes;
+    }
+    parts.push(rest);
+    parts
 }
 
 /// The batches by runs of the same scope.

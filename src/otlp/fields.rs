@@ -40,6 +40,11 @@ impl<'a> Fields<'a> {
         Self { rest: message }
     }
 
+    /// Bytes not read yet.
+    pub(crate) fn left(&self) -> usize {
+        self.rest.len()
+    }
+
     #[inline]
     fn field(&mut self) -> Option<Field<'a>> {
         let tag = self.varint()?;

@@ -21,6 +21,8 @@ pub enum Step {
     ReadRequest,
     /// Answers every request with an empty 200.
     ServeWell,
+    /// The same, but a body of more than so many bytes is too large.
+    ServeUpTo(usize),
     /// Writes at once.
     Write(Vec<u8>),
     /// Writes in pieces of so many bytes, each in a segment of its own.
@@ -153,11 +155,9 @@ impl Connection<'_> {
             match step {
                 Step::ReadHead => drop(self.read_head()?),
                 Step::Read(bytes) => self.read_until(|input| input.len() >= *bytes)?,
-                Step::ReadRequest => self.read_request()?,
-                Step::ServeWell => loop {
-                    self.read_request()?;
-                    self.stream.write_all(&response(200, "", b""))?;
-                },
+                Step::ReadRequest => drop(self.read_request()?),
+                Step::ServeWell => self.serve(usize::MAX)?,
+                Step::ServeUpTo(bytes_max) => self.serve(*bytes_max)?,
                 Step::Write(bytes) => self.stream.write_all(bytes)?,
                 Step::Trickle(bytes, piece) => {
                     for piece in bytes.chunks(*piece) {
@@ -207,13 +207,23 @@ impl Connection<'_> {
         Ok(String::from_utf8_lossy(&self.input[..end]).into_owned())
     }
 
-    fn read_request(&mut self) -> io::Result<()> {
+    fn serve(&mut self, bytes_max: usize) -> io::Result<()> {
+        loop {
+            let bytes = self.read_request()?;
+            let status = if bytes > bytes_max { 413 } else { 200 };
+            self.stream.write_all(&response(status, "", b""))?;
+        }
+    }
+
+    /// Tells the length of its body.
+    fn read_request(&mut self) -> io::Result<usize> {
         let head = self.read_head()?;
         let length = head.lines().find_map(|line| {
             let (name, value) = line.split_once(':')?;
             (name.eq_ignore_ascii_case("content-length")).then(|| value.trim().parse::<usize>())
         });
-        let end = head.len() + length.expect("a length").expect("a number");
+        let length = length.expect("a length").expect("a number");
+        let end = head.len() + length;
         self.read_until(|input| input.len() >= end)?;
         let request = ExportTraceServiceRequest::decode(&self.input[head.len()..end]);
         let spans = request.expect("valid OTLP").resource_spans.into_iter();
@@ -224,7 +234,7 @@ impl Connection<'_> {
         seen.spans.extend(spans);
         seen.heads.push(head);
         self.input.drain(..end);
-        Ok(())
+        Ok(length)
     }
 }
 
