@@ -1,12 +1,13 @@
 //! The front door: start, pin, hand out recorders, collect, flush, shut down.
 
+mod network_thread;
+
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded, unbounded};
+use crossbeam_channel::{bounded, unbounded};
 use parking_lot::Mutex;
 
 use crate::affinity;
@@ -14,15 +15,20 @@ use crate::buffer::Signal;
 use crate::clock;
 use crate::config::{Config, Settings};
 use crate::error::Error;
-use crate::exporter::{self, Command, Exporter, Reporter};
-use crate::health::{Health, ThreadState};
+#[cfg(feature = "internals")]
+use crate::exporter::Command;
+use crate::exporter::{self, Exporter, Reporter};
+use crate::health::Health;
+use crate::ledger::Ledger;
 use crate::processor::Processor;
 use crate::recorder::{Recorder, Recorders};
 use crate::refused::Refused;
 use crate::scope::{InstrumentationScope, Scope};
 use crate::shared::Shared;
 use crate::span::Span;
-use crate::stats::{DestinationStats, Ledger, NetworkStats, Stats};
+use crate::stats::{DestinationStats, Stats};
+
+use self::network_thread::NetworkThread;
 
 /// The started pipeline. Cloning shares it; dropping the last clone shuts it down, giving
 /// undelivered spans a second at most.
@@ -53,20 +59,8 @@ struct Inner {
     settings: Arc<Settings>,
     shared: Arc<Shared>,
     recorders: Arc<Recorders>,
-    commands: Sender<Command>,
     network: NetworkThread,
     pinned: Arc<Mutex<Vec<PinnedWorker>>>,
-}
-
-/// What is known of the network thread from outside.
-struct NetworkThread {
-    /// Disconnected when the thread has ended.
-    ended: Receiver<()>,
-    /// What it left behind; `None` before its end and if it panicked.
-    last_stats: Arc<Mutex<Option<NetworkStats>>>,
-    /// Disconnected when it has ended and all notices were told.
-    notices_told: Receiver<()>,
-    handle: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// Which threads run pinned: see [`Collector::pinning`].
@@ -144,6 +138,7 @@ impl Collector {
         .map_err(|error| Error::resources("cannot start the compressing thread", Some(error)))?;
         let network = NetworkThread::start(
             exporter,
+            commands,
             notices_told,
             Arc::clone(&shared),
             settings.network_core,
@@ -153,7 +148,6 @@ impl Collector {
                 recorders: Recorders::new(Arc::clone(&shared), arrivals, settings.leases),
                 settings,
                 shared,
-                commands,
                 network,
                 pinned: Arc::default(),
             }),
@@ -176,12 +170,14 @@ impl Collector {
     /// A recorder: the fast way to record spans, for one thread.
     ///
     /// # Errors
-    /// There are [`Config::recorders_max`] already ([`Error::is_resources`]), or the collector was
-    /// shut down ([`Error::is_shut_down`]).
+    /// There are [`Config::recorders_max`] already ([`Error::is_resources`]), the collector was
+    /// shut down ([`Error::is_shut_down`]), or this is a fork of its process
+    /// ([`Error::is_forked`]).
     pub fn recorder(&self) -> Result<Recorder, Error> {
         if self.inner.shared.signal.is_closed() {
             return Err(Error::ended(self.ledger()));
         }
+        self.inner.network.check_process()?;
         let max = self.inner.settings.recorders_max;
         self.inner.recorders.recorder(max).ok_or_else(|| {
             Error::resources(
@@ -319,29 +315,11 @@ impl Collector {
     /// rejected the spans: the ledger tells.
     ///
     /// # Errors
-    /// `timeout` passed before ([`Error::is_timed_out`]), or the collector was shut down
-    /// ([`Error::is_shut_down`]); both with the ledger.
+    /// `timeout` passed before ([`Error::is_timed_out`]), the collector was shut down
+    /// ([`Error::is_shut_down`]), or this is a fork of its process ([`Error::is_forked`]); all with
+    /// the ledger.
     pub fn flush(&self, timeout: Duration) -> Result<Ledger, Error> {
-        let inner = &*self.inner;
-        let deadline = after(timeout);
-        let (done, outcome) = bounded(1);
-        inner.command(Command::Flush { deadline, done });
-        match outcome.recv_deadline(deadline) {
-            Ok(()) => return Ok(self.ledger()),
-            // Before the deadline only a network thread that ends lets go of a flush.
-            Err(RecvTimeoutError::Disconnected) if Instant::now() < deadline => {
-                return Err(Error::ended(inner.final_ledger()?));
-            }
-            Err(_) if inner.network.has_ended() => {
-                return Err(Error::ended(inner.final_ledger()?));
-            }
-            Err(_) => {}
-        }
-        let ledger = self.ledger();
-        if ledger.pending() == 0 {
-            return Ok(ledger);
-        }
-        Err(Error::timed_out(ledger))
+        self.inner.network.flush(after(timeout))
     }
 
     /// Refuses spans from now on, delivers what is there within
@@ -351,9 +329,11 @@ impl Collector {
     /// is in the ledger, as dropped. Calling it again gives the ledger again.
     ///
     /// # Errors
-    /// The network thread panicked; the error has the ledger.
+    /// The network thread panicked, or this is a fork of its process ([`Error::is_forked`]); the
+    /// error has the ledger.
     pub fn shutdown(&self) -> Result<Ledger, Error> {
-        self.inner.shut_down(self.inner.settings.shutdown_timeout)
+        let deadline = after(self.inner.settings.shutdown_timeout);
+        self.inner.network.shut_down(deadline)
     }
 
     /// Where every span is now.
@@ -365,16 +345,24 @@ impl Collector {
     /// How delivery is doing, since when and why. Asks the network thread, for a second at most.
     #[must_use]
     pub fn health(&self) -> Health {
-        self.inner.health()
+        let (network_thread, stats) = self.inner.network.stats();
+        let destinations = stats.destinations.into_iter().map(DestinationStats::health);
+        Health {
+            network_thread,
+            panics: stats.panics,
+            destinations: destinations.collect(),
+        }
     }
 
-    /// What the pipeline did so far. Asks the network thread, so it is not for hot paths.
+    /// What the pipeline did so far. Asks the network thread, for a second at most, so it is not
+    /// for hot paths; without an answer there is but the ledger.
     #[must_use]
     pub fn stats(&self) -> Stats {
+        let (_, network) = self.inner.network.stats();
         Stats {
-            network: self.inner.network_stats(),
+            network,
             ledger: self.ledger(),
-            started: self.inner.shared.counters.started(),
+            open_spans: self.inner.shared.counters.open_spans(),
             buffer_capacity: self.inner.settings.buffer_capacity,
             spans_without_memory: self.inner.shared.counters.spans_without_memory(),
         }
@@ -382,7 +370,7 @@ impl Collector {
 
     #[cfg(feature = "internals")]
     pub(crate) fn command(&self, command: Command) {
-        self.inner.command(command);
+        self.inner.network.command(command);
     }
 
     /// Bytes of memory that hold spans, all allocated at start.
@@ -411,8 +399,6 @@ fn after(timeout: Duration) -> Instant {
     Instant::now() + timeout.min(CENTURY)
 }
 
-/// How long after its deadline the network thread may take to end.
-const GRACE: Duration = Duration::from_millis(500);
 /// What undelivered spans get when the last clone of a collector is dropped.
 const DROP_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -429,132 +415,14 @@ impl Inner {
             "core {core} is not among the configured worker_cores {configured:?}"
         )))
     }
-
-    fn command(&self, command: Command) {
-        // Fails only if the network thread is gone; the caller sees that by the answer.
-        let _ = self.commands.send(command);
-        self.shared.signal.wake();
-    }
-
-    fn shut_down(&self, timeout: Duration) -> Result<Ledger, Error> {
-        let deadline = after(timeout);
-        self.shared.signal.close();
-        self.command(Command::ShutDown { deadline });
-        match self.network.ended.recv_deadline(deadline + GRACE) {
-            Err(RecvTimeoutError::Timeout) => Err(Error::timed_out(self.shared.counters.ledger())),
-            _ => self.final_ledger(),
-        }
-    }
-
-    /// The ledger once the network thread has ended, or will right now.
-    fn final_ledger(&self) -> Result<Ledger, Error> {
-        self.network.join();
-        let ledger = self.shared.counters.ledger();
-        if self.network.last_stats.lock().is_none() {
-            return Err(Error::network_thread_failed(ledger));
-        }
-        Ok(ledger)
-    }
-
-    fn health(&self) -> Health {
-        const PATIENCE: Duration = Duration::from_secs(1);
-        let (reply, answer) = bounded(1);
-        self.command(Command::Stats { reply });
-        let (network_thread, stats) = match answer.recv_timeout(PATIENCE) {
-            Ok(stats) => (ThreadState::Running, Some(stats)),
-            Err(RecvTimeoutError::Timeout) => (ThreadState::NotResponding, None),
-            Err(RecvTimeoutError::Disconnected) => {
-                self.network.join();
-                match self.network.last_stats.lock().clone() {
-                    Some(stats) => (ThreadState::Ended, Some(stats)),
-                    None => (ThreadState::Failed, None),
-                }
-            }
-        };
-        let stats = stats.unwrap_or_default();
-        let destinations = stats.destinations.into_iter().map(DestinationStats::health);
-        Health {
-            network_thread,
-            panics: stats.panics,
-            destinations: destinations.collect(),
-        }
-    }
-
-    fn network_stats(&self) -> NetworkStats {
-        let (reply, answer) = bounded(1);
-        self.command(Command::Stats { reply });
-        answer.recv().unwrap_or_else(|_| {
-            self.network.join();
-            self.network.last_stats.lock().clone().unwrap_or_default()
-        })
-    }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
         // Nobody is there to be told; the ledger went with the last clone.
-        let _ = self.shut_down(self.settings.shutdown_timeout.min(DROP_TIMEOUT));
+        let timeout = self.settings.shutdown_timeout.min(DROP_TIMEOUT);
+        let _ = self.network.shut_down(after(timeout));
     }
-}
-
-impl NetworkThread {
-    fn start(
-        exporter: Exporter,
-        notices_told: Receiver<()>,
-        shared: Arc<Shared>,
-        core: Option<usize>,
-    ) -> Result<Self, Error> {
-        let (end, ended) = bounded(0);
-        let (pinned, outcome) = bounded(1);
-        let last_stats = Arc::new(Mutex::new(None));
-        let handle = thread::Builder::new()
-            .name("otlp-network".to_string())
-            .spawn({
-                let last_stats = Arc::clone(&last_stats);
-                move || {
-                    let result = core.map_or(Ok(()), affinity::pin);
-                    let is_pinned = result.is_ok();
-                    // The starting thread waits for it.
-                    let _ = pinned.send(result);
-                    if is_pinned {
-                        *last_stats.lock() = run(exporter, &shared);
-                    }
-                    drop(end);
-                }
-            })
-            .map_err(|error| Error::resources("cannot start the network thread", Some(error)))?;
-        outcome.recv().unwrap_or(Ok(()))?;
-        Ok(Self {
-            ended,
-            notices_told,
-            last_stats,
-            handle: Mutex::new(Some(handle)),
-        })
-    }
-
-    fn has_ended(&self) -> bool {
-        self.ended.try_recv() == Err(TryRecvError::Disconnected)
-    }
-
-    /// Waits for the end of the thread.
-    fn join(&self) {
-        let _ = self.ended.recv();
-        // Whoever listens may take his time, but not for ever.
-        let _ = self.notices_told.recv_timeout(GRACE);
-        if let Some(handle) = self.handle.lock().take() {
-            // Panics of the exporter are caught in `run`.
-            let _ = handle.join();
-        }
-    }
-}
-
-/// Runs the exporter; whatever ends it, recorders refuse spans afterwards and the ledger says
-/// what became of the rest.
-fn run(exporter: Exporter, shared: &Shared) -> Option<NetworkStats> {
-    let result = catch_unwind(AssertUnwindSafe(|| exporter.run()));
-    shared.signal.close();
-    shared.counters.end();
-    result.ok()
 }
 
 /// A worker's entry in the list of pinned threads, removed when its thread ends.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use crate::stats::Ledger;
+use crate::ledger::Ledger;
 
 /// Why a call on the [`Collector`](crate::Collector) failed: what was wrong, with the value, and
 /// what to do about it.
@@ -18,6 +18,7 @@ enum Kind {
     TimedOut(Ledger),
     Ended(Ledger),
     NetworkThreadFailed(Ledger),
+    Forked(Ledger),
 }
 
 impl Error {
@@ -52,13 +53,22 @@ impl Error {
         matches!(*self.0, Kind::Ended(_))
     }
 
+    /// This process is a fork of the one that made the collector: it has the memory of that, but
+    /// not its network thread. What the fork records goes nowhere; it is to make a collector of its
+    /// own.
+    #[must_use]
+    pub fn is_forked(&self) -> bool {
+        matches!(*self.0, Kind::Forked(_))
+    }
+
     /// The ledger at the moment of a failed flush or shutdown.
     #[must_use]
     pub fn ledger(&self) -> Option<&Ledger> {
         match &*self.0 {
-            Kind::TimedOut(ledger) | Kind::Ended(ledger) | Kind::NetworkThreadFailed(ledger) => {
-                Some(ledger)
-            }
+            Kind::TimedOut(ledger)
+            | Kind::Ended(ledger)
+            | Kind::NetworkThreadFailed(ledger)
+            | Kind::Forked(ledger) => Some(ledger),
             Kind::Config(_) | Kind::Core(_) | Kind::Resources(..) => None,
         }
     }
@@ -92,6 +102,11 @@ impl Error {
     pub(crate) fn network_thread_failed(ledger: Ledger) -> Self {
         Self(Box::new(Kind::NetworkThreadFailed(ledger)))
     }
+
+    #[cold]
+    pub(crate) fn forked(ledger: Ledger) -> Self {
+        Self(Box::new(Kind::Forked(ledger)))
+    }
 }
 
 impl fmt::Display for Error {
@@ -107,6 +122,11 @@ impl fmt::Display for Error {
             Kind::NetworkThreadFailed(ledger) => {
                 write!(f, "the network thread panicked: {ledger}")
             }
+            Kind::Forked(ledger) => write!(
+                f,
+                "this process is a fork of the one that made the collector, and has no network \
+                 thread: make a collector after the fork ({ledger})"
+            ),
         }
     }
 }

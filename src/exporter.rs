@@ -333,6 +333,12 @@ impl Exporter {
     }
 
     fn send_metrics(&mut self, now: Instant) {
+        if self.stop.is_some()
+            && self.is_settled()
+            && let Some(metrics) = &mut self.metrics
+        {
+            metrics.finish(now);
+        }
         let is_due = self.metrics.as_ref().is_some_and(|m| m.is_due(now));
         let stats = is_due.then(|| self.stats()).flatten();
         let Some(metrics) = &mut self.metrics else {
@@ -351,10 +357,10 @@ impl Exporter {
 
     /// All numbers, unless somebody else is at the counters right now.
     fn stats(&self) -> Option<Stats> {
-        let (ledger, started) = self.shared.counters.try_ledger()?;
+        let (ledger, open_spans) = self.shared.counters.try_ledger()?;
         Some(Stats {
             ledger,
-            started,
+            open_spans,
             network: self.snapshot(),
             buffer_capacity: self.settings.buffer_capacity,
             spans_without_memory: 0,
@@ -386,12 +392,21 @@ impl Exporter {
     }
 
     fn is_done(&mut self, now: Instant) -> bool {
-        self.stop.is_some_and(|deadline| {
-            let end = self.backlog.end();
-            now >= deadline
-                || (self.processor.spans_waiting() == 0
-                    && self.destinations.iter().all(|d| d.oldest() == end))
-        })
+        let Some(deadline) = self.stop else {
+            return false;
+        };
+        now >= deadline || (self.is_settled() && self.is_told(now))
+    }
+
+    /// All spans have an outcome.
+    fn is_settled(&mut self) -> bool {
+        let end = self.backlog.end();
+        self.processor.spans_waiting() == 0 && self.destinations.iter().all(|d| d.oldest() == end)
+    }
+
+    /// The last metrics were sent, or there are none.
+    fn is_told(&self, now: Instant) -> bool {
+        self.metrics.as_ref().is_none_or(|m| m.is_finished(now))
     }
 
     /// Gives up what is left, so that every span has an outcome.

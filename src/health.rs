@@ -32,7 +32,8 @@ pub struct Health {
 pub enum ThreadState {
     /// It answers.
     Running,
-    /// It has not answered for a second: nothing is known of the destinations.
+    /// It has not answered for a second, or is not there, since this process is a fork of the one
+    /// that made the collector: nothing is known of the destinations.
     NotResponding,
     /// The collector was shut down.
     Ended,

@@ -87,10 +87,11 @@
 //!    slab has an outcome everywhere, the slab goes back to the pool (`buffer/pool.rs`).
 //!
 //! Files import only from those below them: `collector`, `recorder`, `exporter`, `processor`,
-//! `shared`, `config`, `affinity`, `buffer`, `metrics`, `otlp`, `error`, `stats`, `health`, `notice`, `refused`, `sampler`,
-//! `span`, `scope`, `context`, `attribute`, `limits`, `clock`, `id`. Protocol code (`exporter/connection.rs`, `response.rs`, `retry.rs`, `processor.rs`,
-//! `otlp/`) takes bytes and owns neither socket nor clock. `unsafe` is in `buffer/`, and in
-//! `clock/` to read the processor's counter.
+//! `shared`, `config`, `affinity`, `buffer`, `metrics`, `otlp`, `error`, `counters`, `stats`,
+//! `ledger`, `health`, `notice`, `refused`, `sampler`, `span`, `scope`, `context`, `attribute`,
+//! `limits`, `clock`, `id`. Protocol code (`exporter/connection.rs`, `response.rs`, `retry.rs`,
+//! `processor.rs`, `otlp/`) takes bytes and owns neither socket nor clock. `unsafe` is in
+//! `buffer/`, and in `clock/` to read the processor's counter.
 //!
 //! # What always holds
 //!
@@ -121,6 +122,7 @@ mod clock;
 mod collector;
 mod config;
 mod context;
+mod counters;
 mod error;
 mod exporter;
 mod health;
@@ -129,6 +131,7 @@ mod id;
 #[doc(hidden)]
 #[allow(missing_docs, reason = "for the benches alone")]
 pub mod internals;
+mod ledger;
 mod limits;
 mod metrics;
 mod notice;
@@ -162,6 +165,7 @@ pub use self::context::{
 pub use self::error::Error;
 pub use self::health::{DestinationHealth, EndpointHealth, EndpointState, Health, ThreadState};
 pub use self::id::{GenerateIds, IdGenerator};
+pub use self::ledger::{DestinationLedger, DroppedSpans, Ledger, RefusedSpans, SampledOutSpans};
 pub use self::limits::SpanLimits;
 pub use self::notice::{Notice, NoticeKind, OnNotice};
 pub use self::recorder::{DetachedSpan, OpenSpan, Recorder, ScopedRecorder, SpanBuilder};
@@ -173,10 +177,7 @@ pub use self::scope::{InstrumentationScope, Scope};
 pub use self::span::{
     Event, EventRef, Link, LinkRef, NO_PARENT, Span, SpanKind, SpanRef, Status, StatusRef,
 };
-pub use self::stats::{
-    DestinationLedger, DestinationStats, DroppedSpans, EndpointStats, Ledger, NetworkStats,
-    RefusedSpans, Responses, SampledOutSpans, Stats,
-};
+pub use self::stats::{DestinationStats, EndpointStats, NetworkStats, Responses, Stats};
 
 /// The README's programs are compiled.
 #[cfg(doctest)]

@@ -7,7 +7,8 @@ mod report;
 
 pub(crate) use self::otlp::elements;
 
-use crate::stats::{DestinationLedger, DestinationStats, EndpointStats, Stats};
+use crate::ledger::DestinationLedger;
+use crate::stats::{DestinationStats, EndpointStats, Stats};
 
 /// One metric with all its points.
 struct Metric {
@@ -47,6 +48,12 @@ const EXPORTER_TYPE: &str = "otlp_http_span_exporter";
 
 fn metrics(stats: &Stats) -> Vec<Metric> {
     vec![
+        Metric {
+            name: "otel.sdk.span.live",
+            unit: "{span}",
+            description: "Sampled spans that have not ended.",
+            data: Data::UpDownCounter(vec![live(stats)]),
+        },
         Metric {
             name: "otel.sdk.span.started",
             unit: "{span}",
@@ -94,10 +101,19 @@ fn metrics(stats: &Stats) -> Vec<Metric> {
 
 // ---- What each of them counts ----
 
+const SAMPLED: &str = "RECORD_AND_SAMPLE";
+
+fn live(stats: &Stats) -> Point<u64> {
+    Point {
+        attributes: vec![("otel.span.sampling_result", SAMPLED.to_string())],
+        value: stats.open_spans.live(),
+    }
+}
+
 fn started(stats: &Stats) -> Vec<Point<u64>> {
     let by_result = [
-        ("RECORD_AND_SAMPLE", stats.started.sampled),
-        ("DROP", stats.started.unsampled),
+        (SAMPLED, stats.open_spans.sampled),
+        ("DROP", stats.open_spans.unsampled),
     ];
     let point = |result: &str, origin: &str, value| Point {
         attributes: vec![

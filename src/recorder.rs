@@ -19,6 +19,7 @@ use crossbeam_utils::CachePadded;
 use crate::attribute::{Attributes, Name};
 use crate::clock::unix_nanos;
 use crate::context::TraceFlags;
+use crate::counters::RecorderCounters;
 use crate::error::Error;
 use crate::id::TraceId;
 use crate::limits::SpanLimits;
@@ -30,7 +31,6 @@ use crate::refused::Refused;
 use crate::scope::Scope;
 use crate::shared::Shared;
 use crate::span::{Span, SpanRef};
-use crate::stats::RecorderCounters;
 
 use self::hold::{Decision, HeldTraces, Hold};
 use self::scratch::ScratchPool;

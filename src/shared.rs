@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::buffer::{Pool, Signal};
 use crate::config::{Overflow, Settings};
+use crate::counters::{Counters, DestinationCounters};
 use crate::error::Error;
 use crate::id::{IdGenerator, Ids};
 use crate::limits::SpanLimits;
 use crate::otlp::{SCOPES_MAX, Scopes};
 use crate::refused::Refused;
 use crate::sampler::{Sampler, TailSampling};
-use crate::stats::{Counters, DestinationCounters};
 use crate::sync;
 
 pub(crate) struct Shared {

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From the front door down.
-const MODULES: [&str; 26] = [
+const MODULES: [&str; 28] = [
     "internals",
     "testing",
     "collector",
@@ -18,7 +18,9 @@ const MODULES: [&str; 26] = [
     "metrics",
     "otlp",
     "error",
+    "counters",
     "stats",
+    "ledger",
     "health",
     "notice",
     "refused",

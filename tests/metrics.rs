@@ -9,7 +9,8 @@ use std::time::Duration;
 use otlp_collector::testing::proto::{self, any_value, metric, number_data_point};
 use otlp_collector::testing::{Answer, Receiver};
 use otlp_collector::{
-    Collector, Config, Destination, Endpoint, MetricsOptions, Sampler, Span, SpanContext,
+    Collector, Config, Destination, Endpoint, KeepIf, MetricsOptions, Sampler, Span, SpanContext,
+    TailSampling,
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -207,6 +208,100 @@ fn metrics_that_cannot_be_sent_disturb_nothing() {
         thread::yield_now();
     }
     assert_eq!(collector.shutdown().unwrap().delivered(), 100);
+}
+
+#[test]
+fn the_last_metrics_tell_of_all_spans() {
+    for patience in [1, 3_600_000] {
+        let receiver = Receiver::start().unwrap();
+        let collector = Collector::new(Config {
+            endpoint: receiver.endpoint(),
+            metrics: Some(MetricsOptions {
+                interval_ms: patience,
+                ..MetricsOptions::new(receiver.endpoint())
+            }),
+            ..Config::default()
+        })
+        .unwrap();
+        for _ in 0..100 {
+            collector.collect(Span::new("span")).unwrap();
+        }
+        assert_eq!(collector.shutdown().unwrap().delivered(), 100);
+        let last = receiver.metrics().last().map(values).unwrap();
+        let exported = "exporter.span.exported{name=otlp_http_span_exporter/0}";
+        assert_eq!(last[exported], 100.0, "{last:#?}");
+    }
+}
+
+#[test]
+fn metrics_that_nobody_takes_do_not_hold_up_the_shutdown() {
+    let receiver = Receiver::start().unwrap();
+    // One refuses connections, the other never answers.
+    let gone = Receiver::start().unwrap();
+    gone.close();
+    let silent = Receiver::start().unwrap();
+    silent.pause();
+    for metrics in [gone.endpoint(), silent.endpoint()] {
+        let collector = Collector::new(Config {
+            endpoint: receiver.endpoint(),
+            shutdown_timeout_ms: 3_600_000,
+            metrics: Some(MetricsOptions::new(metrics)),
+            ..Config::default()
+        })
+        .unwrap();
+        collector.collect(Span::new("span")).unwrap();
+        assert_eq!(collector.shutdown().unwrap().delivered(), 1);
+    }
+}
+
+#[test]
+fn live_spans_are_those_that_have_not_ended_wherever_they_do() {
+    let receiver = Receiver::start().unwrap();
+    let collector = Collector::new(Config {
+        endpoint: receiver.endpoint(),
+        tail_sampling: Some(TailSampling::new(KeepIf::default())),
+        ..Config::default()
+    })
+    .unwrap();
+    let live = || {
+        let page = collector.stats().to_prometheus();
+        let name = "otel_sdk_span_live{otel_span_sampling_result=\"RECORD_AND_SAMPLE\"} ";
+        let line = page.lines().find_map(|line| line.strip_prefix(name));
+        line.expect("a line").parse::<u64>().unwrap()
+    };
+    assert_eq!(live(), 0);
+    let recorder = collector.recorder().unwrap();
+    let root = recorder.start("root");
+    let child = recorder.start_child(&root, "child");
+    let late = recorder.start_child(&root, "ends after its root");
+    let header = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
+    let unsampled = SpanContext::extract([("traceparent", header)]).unwrap();
+    let not_recording = (recorder.span_builder("not sampled"))
+        .parent(Some(&unsampled))
+        .start();
+    assert_eq!(live(), 3);
+    drop(not_recording);
+    child.end().unwrap();
+    root.end().unwrap();
+    assert_eq!(live(), 1);
+    // Its trace was dropped, so it ends here.
+    let dropped = late.detach();
+    assert_eq!(live(), 0);
+    drop(dropped);
+
+    let elsewhere = recorder.start("ends elsewhere").detach();
+    let attached = recorder.start("goes on elsewhere").detach();
+    assert_eq!(live(), 2);
+    thread::scope(|scope| {
+        scope.spawn(|| elsewhere.end().unwrap());
+        scope.spawn(|| {
+            let recorder = collector.recorder().unwrap();
+            recorder.attach(attached).end().unwrap();
+        });
+    });
+    assert_eq!(live(), 0);
+    drop(recorder);
+    assert_eq!(live(), 0);
 }
 
 #[test]

@@ -268,7 +268,8 @@ impl fmt::Debug for EndpointOptions {
 /// ```
 ///
 /// They are sent by the network thread, with the same resource as the spans. What cannot be sent
-/// before the next are due is replaced by those; at the end nothing more is sent.
+/// before the next are due is replaced by those. At a shutdown they are sent once more when all
+/// spans have an outcome; that is tried once, for a second at most.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MetricsOptions {
     /// The receiver. Its [`path`](EndpointOptions::path) is to be `/v1/metrics`.

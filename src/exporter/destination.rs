@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use crate::clock::unix_nanos;
 use crate::config::{Compression, Selection};
+use crate::counters::DestinationCounters;
 use crate::exporter::backlog::{Backlog, Number};
 use crate::exporter::endpoint::{Context, Done, Endpoint, Offer, Outcome};
 use crate::exporter::request::Request;
 use crate::otlp::{Fields, span_end_time};
-use crate::stats::{DestinationCounters, DestinationStats, NetworkStats};
+use crate::stats::{DestinationStats, NetworkStats};
 
 pub(crate) struct Destination {
     endpoints: Vec<Endpoint>,

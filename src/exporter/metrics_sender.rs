@@ -17,6 +17,8 @@ use crate::otlp::{Envelope, Run};
 use crate::stats::Stats;
 
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
+/// What the last metrics get.
+const LAST_WAIT: Duration = Duration::from_secs(1);
 
 pub(crate) struct MetricsSender {
     endpoint: Endpoint,
@@ -26,6 +28,9 @@ pub(crate) struct MetricsSender {
     /// What is to be sent; newer numbers take its place when it fails for too long.
     request: Option<Arc<Request>>,
     on_the_way: bool,
+    /// The next metrics are the last, or the last ones are made: until when they are waited for.
+    last_until: Option<Instant>,
+    last_are_made: bool,
 }
 
 impl MetricsSender {
@@ -40,6 +45,8 @@ impl MetricsSender {
             start_time: unix_nanos(),
             request: None,
             on_the_way: false,
+            last_until: None,
+            last_are_made: false,
         }
     }
 
@@ -51,13 +58,31 @@ impl MetricsSender {
         let endpoint = self.endpoint.deadline(now);
         // The numbers may not have been to be had when they were due.
         let next = (!self.on_the_way).then(|| self.next_at.max(now + LOOK_AGAIN));
-        endpoint.into_iter().chain(next).min()
+        (endpoint.into_iter().chain(next))
+            .chain(self.last_until)
+            .min()
     }
 
     /// Starts anew after something went wrong that should not.
     pub(crate) fn recover(&mut self, now: Instant) {
         self.endpoint.recover(now);
         self.on_the_way = false;
+    }
+
+    /// Sends metrics once more, now that all spans have an outcome.
+    pub(crate) fn finish(&mut self, now: Instant) {
+        if self.last_until.is_none() {
+            self.last_until = Some(now + LAST_WAIT);
+            self.next_at = now;
+            self.endpoint.hurry();
+        }
+    }
+
+    /// Nothing is left to be sent, or its endpoint does not take it.
+    pub(crate) fn is_finished(&self, now: Instant) -> bool {
+        let is_settled = self.request.is_none() || self.endpoint.has_failed();
+        self.last_until
+            .is_some_and(|until| now >= until || (self.last_are_made && is_settled))
     }
 
     /// The next metrics are to be sent.
@@ -69,6 +94,7 @@ impl MetricsSender {
     pub(crate) fn advance(&mut self, stats: Option<&Stats>, context: &mut Context<'_>) {
         if let Some(stats) = stats {
             self.next_at = context.now + self.interval;
+            self.last_are_made = self.last_until.is_some();
             self.request = Some(Arc::new(self.request(stats, context.envelope)));
         }
         self.settle(context);

@@ -108,6 +108,9 @@ impl DetachedSpan {
         let lane = is_recording
             .then(|| recorder.lane(self.scope.as_ref()).ok())
             .flatten();
+        if is_recording && lane.is_none() {
+            recorder.counters.end();
+        }
         let is_recording = lane.is_some();
         let lane = lane.unwrap_or(OWN_SCOPE);
         OpenSpan::attached(recorder, draft, lane, is_recording, self.home.take())
@@ -116,6 +119,7 @@ impl DetachedSpan {
     fn finish(&mut self, end_time: u64) -> Result<(), Refused> {
         let mut result = Ok(());
         if std::mem::replace(&mut self.is_recording, false) {
+            self.recorder.shared.counters.end_detached();
             result = match self.recorder.recorders.upgrade() {
                 Some(recorders) => recorders.with_recorder(self.scope.as_ref(), |recorder| {
                     let lane = recorder.lane(self.scope.as_ref())?;

@@ -128,7 +128,11 @@ impl<'r> OpenSpan<'r> {
         let hold = self.hold.take();
         let is_kept = hold.is_none_or(|hold| self.recorder.release(hold));
         let home = self.home.take();
-        let is_recording = std::mem::replace(&mut self.is_recording, false) && is_kept;
+        let was_recording = std::mem::replace(&mut self.is_recording, false);
+        if was_recording && !is_kept {
+            self.recorder.counters.end();
+        }
+        let is_recording = was_recording && is_kept;
         let draft = self.draft.take();
         DetachedSpan::new(
             self.recorder,
@@ -163,6 +167,7 @@ impl<'r> OpenSpan<'r> {
         let mut result = Ok(());
         if std::mem::replace(&mut self.is_recording, false) {
             let hold = self.hold.take();
+            self.recorder.counters.end();
             result = self.recorder.end(&self.draft, self.lane, hold, end_time);
         }
         if let Some(scratch) = self.draft.said.take_scratch() {

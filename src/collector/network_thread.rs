@@ -1,0 +1,193 @@
+//! The network thread as others see it: it is started, told things, asked, and waited for.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
+use parking_lot::Mutex;
+
+use crate::affinity;
+use crate::error::Error;
+use crate::exporter::{Command, Exporter};
+use crate::health::ThreadState;
+use crate::ledger::Ledger;
+use crate::shared::Shared;
+use crate::stats::NetworkStats;
+
+/// How long it is waited for an answer.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How long after its deadline the thread may take to end.
+const GRACE: Duration = Duration::from_millis(500);
+
+pub(super) struct NetworkThread {
+    shared: Arc<Shared>,
+    commands: Sender<Command>,
+    /// Disconnected when the thread has ended.
+    ended: Receiver<()>,
+    /// What it left behind; `None` before its end and if it panicked.
+    last_stats: Arc<Mutex<Option<NetworkStats>>>,
+    /// Disconnected when it has ended and all notices were told.
+    notices_told: Receiver<()>,
+    handle: Mutex<Option<JoinHandle<()>>>,
+    /// Whose thread it is: a fork of that process has no such thread.
+    process: u32,
+}
+
+impl NetworkThread {
+    /// Starts it, on this core if one is given.
+    pub(super) fn start(
+        exporter: Exporter,
+        commands: Sender<Command>,
+        notices_told: Receiver<()>,
+        shared: Arc<Shared>,
+        core: Option<usize>,
+    ) -> Result<Self, Error> {
+        let (end, ended) = bounded(0);
+        let (pinned, outcome) = bounded(1);
+        let last_stats = Arc::new(Mutex::new(None));
+        let handle = thread::Builder::new()
+            .name("otlp-network".to_string())
+            .spawn({
+                let last_stats = Arc::clone(&last_stats);
+                let shared = Arc::clone(&shared);
+                move || {
+                    let result = core.map_or(Ok(()), affinity::pin);
+                    let is_pinned = result.is_ok();
+                    // The starting thread waits for it.
+                    let _ = pinned.send(result);
+                    if is_pinned {
+                        *last_stats.lock() = run(exporter, &shared);
+                    }
+                    drop(end);
+                }
+            })
+            .map_err(|error| Error::resources("cannot start the network thread", Some(error)))?;
+        outcome.recv().unwrap_or(Ok(()))?;
+        Ok(Self {
+            shared,
+            commands,
+            ended,
+            last_stats,
+            notices_told,
+            handle: Mutex::new(Some(handle)),
+            process: std::process::id(),
+        })
+    }
+
+    pub(super) fn command(&self, command: Command) {
+        // Fails only if the network thread is gone; the caller sees that by the answer.
+        let _ = self.commands.send(command);
+        self.shared.signal.wake();
+    }
+
+    /// Waits until all that was accepted before has an outcome.
+    pub(super) fn flush(&self, deadline: Instant) -> Result<Ledger, Error> {
+        self.check_process()?;
+        let (done, outcome) = bounded(1);
+        self.command(Command::Flush { deadline, done });
+        match outcome.recv_deadline(deadline) {
+            Ok(()) => return Ok(self.ledger()),
+            // Before the deadline only a network thread that ends lets go of a flush.
+            Err(RecvTimeoutError::Disconnected) if Instant::now() < deadline => {
+                return Err(Error::ended(self.final_ledger()?));
+            }
+            Err(_) if self.has_ended() => {
+                return Err(Error::ended(self.final_ledger()?));
+            }
+            Err(_) => {}
+        }
+        let ledger = self.ledger();
+        if ledger.pending() == 0 {
+            return Ok(ledger);
+        }
+        Err(Error::timed_out(ledger))
+    }
+
+    /// Ends it, and waits for that.
+    pub(super) fn shut_down(&self, deadline: Instant) -> Result<Ledger, Error> {
+        self.check_process()?;
+        self.shared.signal.close();
+        self.command(Command::ShutDown { deadline });
+        match self.ended.recv_deadline(deadline + GRACE) {
+            Err(RecvTimeoutError::Timeout) => Err(Error::timed_out(self.ledger())),
+            _ => self.final_ledger(),
+        }
+    }
+
+    /// How it is doing, and its numbers as far as they are known.
+    pub(super) fn stats(&self) -> (ThreadState, NetworkStats) {
+        if self.check_process().is_err() {
+            return (ThreadState::NotResponding, NetworkStats::default());
+        }
+        let (reply, answer) = bounded(1);
+        self.command(Command::Stats { reply });
+        match answer.recv_timeout(PATIENCE) {
+            Ok(stats) => (ThreadState::Running, stats),
+            Err(RecvTimeoutError::Timeout) => (ThreadState::NotResponding, NetworkStats::default()),
+            Err(RecvTimeoutError::Disconnected) => {
+                self.join();
+                match self.last_stats.lock().clone() {
+                    Some(stats) => (ThreadState::Ended, stats),
+                    None => (ThreadState::Failed, NetworkStats::default()),
+                }
+            }
+        }
+    }
+
+    /// A fork has the memory of its parent, but none of its threads: nobody would answer.
+    pub(super) fn check_process(&self) -> Result<(), Error> {
+        if self.process == std::process::id() {
+            return Ok(());
+        }
+        Err(Error::forked(self.ledger()))
+    }
+
+    fn ledger(&self) -> Ledger {
+        self.shared.counters.ledger()
+    }
+
+    /// The ledger once the thread has ended, or will right now.
+    fn final_ledger(&self) -> Result<Ledger, Error> {
+        self.join();
+        let ledger = self.ledger();
+        if self.last_stats.lock().is_none() {
+            return Err(Error::network_thread_failed(ledger));
+        }
+        Ok(ledger)
+    }
+
+    fn has_ended(&self) -> bool {
+        self.ended.try_recv() == Err(TryRecvError::Disconnected)
+    }
+
+    /// Waits for its end.
+    fn join(&self) {
+        let _ = self.ended.recv();
+        // Whoever listens may take his time, but not for ever.
+        let _ = self.notices_told.recv_timeout(GRACE);
+        if let Some(handle) = self.handle.lock().take() {
+            // Panics of the exporter are caught in `run`.
+            let _ = handle.join();
+        }
+    }
+}
+
+impl Drop for NetworkThread {
+    fn drop(&mut self) {
+        if self.check_process().is_err() {
+            // It names a thread that is not there to be let go.
+            std::mem::forget(self.handle.get_mut().take());
+        }
+    }
+}
+
+/// Runs the exporter; whatever ends it, recorders refuse spans afterwards and the ledger says
+/// what became of the rest.
+fn run(exporter: Exporter, shared: &Shared) -> Option<NetworkStats> {
+    let result = catch_unwind(AssertUnwindSafe(|| exporter.run()));
+    shared.signal.close();
+    shared.counters.end();
+    result.ok()
+}

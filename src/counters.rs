@@ -1,0 +1,340 @@
+//! The counters of both sides, from which the [`Ledger`] is made.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crossbeam_utils::CachePadded;
+use parking_lot::Mutex;
+
+use crate::ledger::{DestinationLedger, DroppedSpans, Ledger, RefusedSpans, SampledOutSpans};
+use crate::refused::Refused;
+use crate::stats::{OpenSpanCounts, Origin};
+
+/// A number that one thread adds to and others read.
+///
+/// A release store instead of an atomic addition: the writer is alone, so nothing is lost.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    #[inline]
+    pub(crate) fn add(&self, more: u64) {
+        self.set(self.0.load(Ordering::Relaxed) + more);
+    }
+
+    #[inline]
+    pub(crate) fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Release);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// What one recorder counts.
+#[derive(Debug, Default)]
+pub(crate) struct RecorderCounters {
+    accepted: Counter,
+    refused_buffer_full: Counter,
+    refused_too_large: Counter,
+    refused_invalid_id: Counter,
+    refused_unknown_scope: Counter,
+    refused_shut_down: Counter,
+    /// Spans that the sampler has chosen, and those it has not, by [`Origin`].
+    started: [Counter; 3],
+    sampled_out_at_start: [Counter; 3],
+    ended: Counter,
+    sampled_out_at_end: Counter,
+    held: Counter,
+    without_memory: Counter,
+    /// Of the accepted spans, those that the network thread took; it alone writes this.
+    pub(crate) taken: CachePadded<Counter>,
+}
+
+impl RecorderCounters {
+    /// Spans accepted and not yet taken.
+    pub(crate) fn waiting(&self) -> u64 {
+        // Read first: it never overtakes what is accepted.
+        let taken = self.taken.get();
+        self.accepted.get() - taken
+    }
+
+    /// Called before the span is committed, so that it is never delivered before it is accepted.
+    #[inline]
+    pub(crate) fn accept(&self) {
+        self.accepted.add(1);
+    }
+
+    #[cold]
+    pub(crate) fn refuse(&self, why: Refused) {
+        match why {
+            Refused::BufferFull => &self.refused_buffer_full,
+            Refused::TooLarge { .. } => &self.refused_too_large,
+            Refused::InvalidId => &self.refused_invalid_id,
+            Refused::UnknownScope => &self.refused_unknown_scope,
+            Refused::ShutDown => &self.refused_shut_down,
+        }
+        .add(1);
+    }
+
+    /// A span was started, and the sampler has chosen it.
+    #[inline]
+    pub(crate) fn start(&self, origin: Origin) {
+        self.started[origin as usize].add(1);
+    }
+
+    /// A span that the sampler has chosen has ended here, wherever it was started.
+    #[inline]
+    pub(crate) fn end(&self) {
+        self.ended.add(1);
+    }
+
+    /// The sampler did not choose a span.
+    #[inline]
+    pub(crate) fn leave_out(&self, origin: Origin) {
+        self.sampled_out_at_start[origin as usize].add(1);
+    }
+
+    /// So many spans of a held trace were dropped.
+    pub(crate) fn sample_out(&self, spans: u64) {
+        self.sampled_out_at_end.add(spans);
+    }
+
+    /// So many spans are held back now.
+    pub(crate) fn hold(&self, spans: u64) {
+        self.held.set(spans);
+    }
+
+    /// There was no memory for what a span says.
+    #[cold]
+    pub(crate) fn miss_memory(&self) {
+        self.without_memory.add(1);
+    }
+
+    fn add_to(&self, ledger: &mut Intake) {
+        ledger.accepted += self.accepted.get();
+        ledger.refused.buffer_full += self.refused_buffer_full.get();
+        ledger.refused.too_large += self.refused_too_large.get();
+        ledger.refused.invalid_id += self.refused_invalid_id.get();
+        ledger.refused.unknown_scope += self.refused_unknown_scope.get();
+        ledger.refused.shut_down += self.refused_shut_down.get();
+        // Before those that were started: none of them ends before.
+        ledger.open_spans.ended += self.ended.get();
+        for origin in 0..self.started.len() {
+            let unsampled = self.sampled_out_at_start[origin].get();
+            ledger.sampled_out.at_start += unsampled;
+            ledger.open_spans.unsampled[origin] += unsampled;
+            ledger.open_spans.sampled[origin] += self.started[origin].get();
+        }
+        ledger.sampled_out.at_end += self.sampled_out_at_end.get();
+        ledger.held += self.held.get();
+        ledger.without_memory += self.without_memory.get();
+    }
+}
+
+/// What the recorders' counters sum up to.
+#[derive(Clone, Copy, Debug, Default)]
+struct Intake {
+    accepted: u64,
+    refused: RefusedSpans,
+    sampled_out: SampledOutSpans,
+    held: u64,
+    without_memory: u64,
+    open_spans: OpenSpanCounts,
+}
+
+/// What the network thread counts for one destination; it is the only writer.
+#[derive(Debug, Default)]
+pub(crate) struct DestinationCounters {
+    pub(crate) destination: String,
+    pub(crate) delivered: Counter,
+    pub(crate) rejected: Counter,
+    pub(crate) dropped_overflow: Counter,
+    pub(crate) dropped_retries: Counter,
+    pub(crate) dropped_shut_down: Counter,
+    pub(crate) in_flight: Counter,
+}
+
+impl DestinationCounters {
+    /// The ledger's side of one destination, but for what is buffered.
+    ///
+    /// Outcomes are read before what is in flight, and the writer moves spans the other way
+    /// round, so that no span is ever counted twice.
+    fn snapshot(&self) -> DestinationLedger {
+        DestinationLedger {
+            destination: self.destination.clone(),
+            delivered: self.delivered.get(),
+            rejected: self.rejected.get(),
+            dropped: DroppedSpans {
+                overflow: self.dropped_overflow.get(),
+                retries: self.dropped_retries.get(),
+                shut_down: self.dropped_shut_down.get(),
+            },
+            in_flight: self.in_flight.get(),
+            buffered: 0,
+        }
+    }
+}
+
+/// All counters of a collector.
+#[derive(Debug)]
+pub(crate) struct Counters {
+    recorders: Mutex<Recorders>,
+    pub(crate) destinations: Vec<Arc<DestinationCounters>>,
+    ended_detached: AtomicU64,
+    /// The network thread is gone: whatever still waits will not be delivered.
+    ended: AtomicBool,
+}
+
+/// The counters of living recorders, and the sum of those that are gone.
+#[derive(Debug, Default)]
+struct Recorders {
+    living: Vec<Arc<CachePadded<RecorderCounters>>>,
+    gone: Intake,
+}
+
+impl Counters {
+    pub(crate) fn new(destinations: Vec<Arc<DestinationCounters>>) -> Self {
+        Self {
+            recorders: Mutex::default(),
+            destinations,
+            ended_detached: AtomicU64::new(0),
+            ended: AtomicBool::new(false),
+        }
+    }
+
+    /// Counters for a new recorder, or `None` if there are `max` already.
+    pub(crate) fn register(&self, max: usize) -> Option<Arc<CachePadded<RecorderCounters>>> {
+        let mut recorders = self.recorders.lock();
+        if recorders.living.len() >= max {
+            return None;
+        }
+        let counters = Arc::default();
+        recorders.living.push(Arc::clone(&counters));
+        Some(counters)
+    }
+
+    /// Keeps a recorder's numbers beyond its end.
+    pub(crate) fn retire(&self, counters: &Arc<CachePadded<RecorderCounters>>) {
+        let mut recorders = self.recorders.lock();
+        counters.add_to(&mut recorders.gone);
+        recorders
+            .living
+            .retain(|other| !Arc::ptr_eq(other, counters));
+    }
+
+    /// Counts a refusal where no recorder could be had.
+    #[cold]
+    pub(crate) fn refuse_without_recorder(&self, why: Refused) {
+        let counters = RecorderCounters::default();
+        counters.refuse(why);
+        counters.add_to(&mut self.recorders.lock().gone);
+    }
+
+    /// A sampled span has ended that belonged to no recorder.
+    pub(crate) fn end_detached(&self) {
+        self.ended_detached.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Nothing more will be delivered.
+    pub(crate) fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn ledger(&self) -> Ledger {
+        let (ledger, _) = self
+            .close(|| Some(self.intake()))
+            .expect("it is waited for");
+        ledger
+    }
+
+    /// The ledger and the open spans, unless somebody else is at the counters right now.
+    pub(crate) fn try_ledger(&self) -> Option<(Ledger, OpenSpanCounts)> {
+        let intake = || Some(self.intake_of(&*self.recorders.try_lock()?));
+        let (ledger, intake) = self.close(intake)?;
+        Some((ledger, intake.open_spans))
+    }
+
+    fn close(&self, intake: impl FnOnce() -> Option<Intake>) -> Option<(Ledger, Intake)> {
+        let ended = self.ended.load(Ordering::Acquire);
+        let destinations: Vec<_> = self.destinations.iter().map(|c| c.snapshot()).collect();
+        // Last, so that it covers every span that has an outcome above.
+        let intake = intake()?;
+        let ledger = Ledger {
+            accepted: intake.accepted,
+            refused: intake.refused,
+            sampled_out: intake.sampled_out,
+            held: intake.held,
+            destinations: destinations
+                .into_iter()
+                .map(|destination| destination.close(intake.accepted, ended))
+                .collect(),
+        };
+        Some((ledger, intake))
+    }
+
+    /// Spans that there was no memory for to say anything in.
+    pub(crate) fn spans_without_memory(&self) -> u64 {
+        self.intake().without_memory
+    }
+
+    pub(crate) fn open_spans(&self) -> OpenSpanCounts {
+        self.intake().open_spans
+    }
+
+    /// Spans refused so far, unless somebody else is at the counters right now.
+    pub(crate) fn refused_now(&self) -> Option<u64> {
+        let recorders = self.recorders.try_lock()?;
+        Some(recorders.intake().refused.total())
+    }
+
+    fn intake(&self) -> Intake {
+        self.intake_of(&self.recorders.lock())
+    }
+
+    fn intake_of(&self, recorders: &Recorders) -> Intake {
+        let ended_detached = self.ended_detached.load(Ordering::Relaxed);
+        let mut intake = recorders.intake();
+        intake.open_spans.ended += ended_detached;
+        intake
+    }
+}
+
+impl Recorders {
+    fn intake(&self) -> Intake {
+        let mut intake = self.gone;
+        let living = self.living.iter();
+        living.for_each(|counters| counters.add_to(&mut intake));
+        intake
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ledger_closes_while_spans_are_under_way_and_after_the_end() {
+        let endpoint = Arc::new(DestinationCounters::default());
+        let counters = Counters::new(vec![Arc::clone(&endpoint)]);
+        let recorder = counters.register(1).unwrap();
+        assert!(counters.register(1).is_none());
+        (0..10).for_each(|_| recorder.accept());
+        recorder.refuse(Refused::InvalidId);
+        endpoint.delivered.add(3);
+        endpoint.in_flight.set(2);
+
+        let ledger = counters.ledger();
+        assert_eq!((ledger.accepted, ledger.refused.invalid_id), (10, 1));
+        assert_eq!((ledger.delivered(), ledger.pending()), (3, 7));
+        assert_eq!(ledger.destinations[0].buffered, 5);
+
+        counters.retire(&recorder);
+        endpoint.in_flight.set(0);
+        counters.end();
+        let ledger = counters.ledger();
+        assert_eq!((ledger.accepted, ledger.refused.invalid_id), (10, 1));
+        assert_eq!((ledger.dropped(), ledger.pending()), (7, 0));
+    }
+}

@@ -1,0 +1,203 @@
+//! Where every span is: the account that closes at any moment.
+
+use std::fmt;
+
+/// Where every span is: `accepted = delivered + rejected + dropped + in flight + buffered`, for
+/// each destination, at any moment.
+///
+/// ```
+/// # use otlp_collector::{DestinationLedger, Ledger};
+/// # fn example(ledger: &Ledger) {
+/// println!("{ledger}");
+/// for destination in &ledger.destinations {
+///     let DestinationLedger { in_flight, buffered, .. } = *destination;
+///     assert_eq!(ledger.accepted, destination.settled() + in_flight + buffered);
+/// }
+/// # }
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ledger {
+    /// Spans for which recording returned `Ok`, but for those that are held or sampled out.
+    pub accepted: u64,
+    /// Spans for which recording returned [`Refused`](crate::Refused); not among the accepted.
+    pub refused: RefusedSpans,
+    /// Spans that were not to be sent; not among the accepted either.
+    pub sampled_out: SampledOutSpans,
+    /// Spans that ended and wait for their local root to decide about them
+    /// ([`TailSampling`](crate::TailSampling)); not among the accepted yet.
+    pub held: u64,
+    /// What became of the accepted spans, for each destination.
+    pub destinations: Vec<DestinationLedger>,
+}
+
+impl Ledger {
+    /// Spans acknowledged, over all destinations.
+    #[must_use]
+    pub fn delivered(&self) -> u64 {
+        self.destinations.iter().map(|e| e.delivered).sum()
+    }
+
+    /// Spans refused by endpoints, over all destinations.
+    #[must_use]
+    pub fn rejected(&self) -> u64 {
+        self.destinations.iter().map(|e| e.rejected).sum()
+    }
+
+    /// Spans given up, over all destinations.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.destinations.iter().map(|e| e.dropped.total()).sum()
+    }
+
+    /// Spans on the way or waiting, over all destinations.
+    #[must_use]
+    pub fn pending(&self) -> u64 {
+        self.destinations
+            .iter()
+            .map(|e| e.in_flight + e.buffered)
+            .sum()
+    }
+}
+
+impl fmt::Display for Ledger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let RefusedSpans {
+            buffer_full,
+            too_large,
+            invalid_id,
+            unknown_scope,
+            shut_down,
+        } = self.refused;
+        let SampledOutSpans { at_start, at_end } = self.sampled_out;
+        write!(
+            f,
+            "accepted {}, refused {} (buffer full {buffer_full}, too large {too_large}, \
+             invalid id {invalid_id}, unknown scope {unknown_scope}, shut down {shut_down}), \
+             sampled out {} (at start {at_start}, at end {at_end}), held {}",
+            self.accepted,
+            self.refused.total(),
+            self.sampled_out.total(),
+            self.held,
+        )?;
+        for destination in &self.destinations {
+            write!(f, "; {destination}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Refused spans by reason: see [`Refused`](crate::Refused).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RefusedSpans {
+    /// The buffer was full.
+    pub buffer_full: u64,
+    /// Larger than a slab.
+    pub too_large: u64,
+    /// An id was all zeros.
+    pub invalid_id: u64,
+    /// The scope was another collector's.
+    pub unknown_scope: u64,
+    /// The collector was shut down.
+    pub shut_down: u64,
+}
+
+impl RefusedSpans {
+    /// The sum of all reasons.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.buffer_full + self.too_large + self.invalid_id + self.unknown_scope + self.shut_down
+    }
+}
+
+/// Open spans that were not to be sent, by whose decision it was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SampledOutSpans {
+    /// The sampler's, when they started.
+    pub at_start: u64,
+    /// Their local root's, by [`TailSampling`](crate::TailSampling).
+    pub at_end: u64,
+}
+
+impl SampledOutSpans {
+    /// The sum of both.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.at_start + self.at_end
+    }
+}
+
+/// What became of the accepted spans at one destination.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DestinationLedger {
+    /// The URLs of its endpoints, with commas between them.
+    pub destination: String,
+    /// Acknowledged with a success.
+    pub delivered: u64,
+    /// Refused by the endpoint: by a final error status, or in a partial success.
+    pub rejected: u64,
+    /// Given up by this side.
+    pub dropped: DroppedSpans,
+    /// In a request whose response is awaited.
+    pub in_flight: u64,
+    /// Waiting: in a recorder's slab, or for a connection, or to be sent again.
+    pub buffered: u64,
+}
+
+impl DestinationLedger {
+    /// Spans with a final outcome.
+    #[must_use]
+    pub fn settled(&self) -> u64 {
+        self.delivered + self.rejected + self.dropped.total()
+    }
+
+    /// What was accepted and is nowhere else is buffered, or lost once the network thread ended.
+    pub(crate) fn close(mut self, accepted: u64, ended: bool) -> Self {
+        let waiting = accepted - self.settled() - self.in_flight;
+        if ended {
+            self.dropped.shut_down += waiting;
+        } else {
+            self.buffered = waiting;
+        }
+        self
+    }
+}
+
+impl fmt::Display for DestinationLedger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}: delivered {}, rejected {}, dropped {} (overflow {}, retries {}, shut down {}), \
+             in flight {}, buffered {}",
+            self.destination,
+            self.delivered,
+            self.rejected,
+            self.dropped.total(),
+            self.dropped.overflow,
+            self.dropped.retries,
+            self.dropped.shut_down,
+            self.in_flight,
+            self.buffered,
+        )
+    }
+}
+
+/// Spans given up, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DroppedSpans {
+    /// The oldest made room for the newest: with [`Overflow::DropOldest`](crate::Overflow), or at
+    /// a destination that is behind the others ([`Destination`](crate::Destination)).
+    pub overflow: u64,
+    /// Their request failed for as long as
+    /// [`retry_budget_ms`](crate::EndpointOptions::retry_budget_ms) says.
+    pub retries: u64,
+    /// Not delivered when the shutdown's deadline passed.
+    pub shut_down: u64,
+}
+
+impl DroppedSpans {
+    /// The sum of all reasons.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.overflow + self.retries + self.shut_down
+    }
+}
