@@ -4,6 +4,7 @@ mod display;
 mod endpoint;
 mod env;
 mod headers;
+mod proxy;
 mod resource;
 mod target;
 mod tls;
@@ -29,6 +30,7 @@ pub use self::endpoint::{
     Compression, Destination, Endpoint, EndpointOptions, MetricsOptions, Selection,
 };
 pub(crate) use self::endpoint::{DestinationSettings, EndpointSettings, MetricsSettings};
+pub(crate) use self::proxy::Proxy;
 pub(crate) use self::target::Target;
 pub use self::tls::TlsOptions;
 

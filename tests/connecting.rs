@@ -82,6 +82,17 @@ fn requests_are_as_the_specification_says() {
 }
 
 #[test]
+fn nothing_is_not_sent() {
+    let receiver = Receiver::start().unwrap();
+    let collector = collector(receiver.endpoint());
+    let recorder = collector.recorder().unwrap();
+    collector.flush(PATIENCE).unwrap();
+    drop(recorder);
+    collector.shutdown().unwrap();
+    assert_eq!(receiver.counts().connections, 0);
+}
+
+#[test]
 fn an_ipv6_address_is_an_endpoint_too() {
     let Ok(listener) = TcpListener::bind("[::1]:0") else {
         // No IPv6 on this machine.

@@ -274,6 +274,25 @@ fn every_status_on_a_kept_connection() {
     }
 }
 
+/// Behind an address there may be several servers, of which a connection is to one.
+#[test]
+fn after_an_error_another_connection_is_made() {
+    for status in [400, 429, 503, 500] {
+        let errs = vec![
+            Step::ReadRequest,
+            Step::Write(response(status, "Retry-After: 0\r\n", b"")),
+            Step::ServeWell,
+        ];
+        let server = ScriptedServer::start([errs]);
+        let collector = collector(&server, |_| {});
+        for _ in 0..2 {
+            collect(&collector, SPANS);
+            collector.flush(PATIENCE).unwrap();
+        }
+        assert_eq!(server.seen().connections, 2, "{status}");
+    }
+}
+
 #[test]
 fn an_answer_before_the_request_was_read_counts() {
     for status in STATUSES {

@@ -211,6 +211,45 @@ fn metrics_that_cannot_be_sent_disturb_nothing() {
 }
 
 #[test]
+fn spans_that_are_not_exported_have_their_reasons() {
+    let gone = Receiver::start().unwrap();
+    gone.close();
+    let collector = Collector::new(Config {
+        endpoint: gone.endpoint(),
+        buffer_capacity: 100,
+        batch_size: 100,
+        shutdown_timeout_ms: 1,
+        ..Config::default()
+    })
+    .unwrap();
+    let (mut accepted, mut refused) = (0, 0);
+    while refused < 7 {
+        match collector.collect(Span::new("span")) {
+            Ok(()) => accepted += 1,
+            Err(_) => refused += 1,
+        }
+    }
+    collector.shutdown().unwrap();
+    for _ in 0..3 {
+        collector.collect(Span::new("late")).unwrap_err();
+    }
+    let page = collector.stats().to_prometheus();
+    let count = |name: &str, error: &str| {
+        let label = format!("error_type=\"{error}\"");
+        let line = (page.lines()).find(|line| line.starts_with(name) && line.contains(&label));
+        let (_, count) = line.expect("a line").rsplit_once(' ').unwrap();
+        count.parse::<u64>().unwrap()
+    };
+    let processed = "otel_sdk_processor_span_processed_total";
+    assert_eq!(count(processed, "queue_full"), 7);
+    assert_eq!(count(processed, "already_shutdown"), 3);
+    let exported = "otel_sdk_exporter_span_exported_total";
+    assert_eq!(count(exported, "already_shutdown"), accepted);
+    assert_eq!(count(exported, "rejected"), 0);
+    assert_eq!(count(exported, "queue_full"), 0);
+}
+
+#[test]
 fn the_last_metrics_tell_of_all_spans() {
     for patience in [1, 3_600_000] {
         let receiver = Receiver::start().unwrap();

@@ -2,122 +2,21 @@
 
 mod common;
 
-use std::io::{BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::Write;
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use otlp_collector::testing::Receiver;
 use otlp_collector::{Collector, Config, EndpointOptions, Overflow, Span, TlsOptions};
 use rcgen::date_time_ymd;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig, ServerConnection, SupportedProtocolVersion, version};
+use rustls::version;
 
-use common::certificates::{Files, Identity, Issuer, authority, identity};
+use common::certificates::{Files, authority, identity};
+use common::tls_server::Server;
 
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A terminator of TLS before a receiver, as a proxy would be.
-struct Server {
-    port: u16,
-    receiver: Arc<Receiver>,
-}
-
-impl Server {
-    fn start(identity: &Identity) -> Self {
-        Self::start_with(identity, None, rustls::ALL_VERSIONS)
-    }
-
-    /// Asks for client certificates of this authority, if there is one.
-    fn start_with(
-        identity: &Identity,
-        clients: Option<&Issuer>,
-        versions: &[&'static SupportedProtocolVersion],
-    ) -> Self {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-            .with_protocol_versions(versions)
-            .unwrap();
-        let builder = match clients {
-            None => builder.with_no_client_auth(),
-            Some(issuer) => {
-                let mut roots = RootCertStore::empty();
-                roots.add(issuer.der().clone()).unwrap();
-                let roots = Arc::new(roots);
-                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
-                builder.with_client_cert_verifier(verifier.build().unwrap())
-            }
-        };
-        let certificate = CertificateDer::from_pem_slice(identity.certificate.as_bytes());
-        let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).unwrap();
-        let config = builder.with_single_cert(vec![certificate.unwrap()], key);
-        let config = Arc::new(config.unwrap());
-
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let receiver = Arc::new(Receiver::start().unwrap());
-        thread::spawn({
-            let receiver = Arc::clone(&receiver);
-            move || {
-                for stream in listener.incoming().flatten() {
-                    let (config, receiver) = (Arc::clone(&config), Arc::clone(&receiver));
-                    // An error is the connection's end.
-                    thread::spawn(move || drop(forward(stream, config, &receiver)));
-                }
-            }
-        });
-        Self { port, receiver }
-    }
-
-    fn url(&self, host: &str) -> String {
-        format!("https://{host}:{}", self.port)
-    }
-}
-
-/// Passes requests on to the receiver, and its answers back, one by one.
-fn forward(stream: TcpStream, config: Arc<ServerConfig>, to: &Receiver) -> std::io::Result<()> {
-    let session = ServerConnection::new(config).map_err(std::io::Error::other)?;
-    let mut client = rustls::StreamOwned::new(session, stream);
-    let mut server = BufReader::new(TcpStream::connect(to.address())?);
-    loop {
-        let mut request = Vec::new();
-        let mut left = None;
-        while left != Some(0) {
-            let mut buffer = [0; 16 * 1024];
-            let bytes = client.read(&mut buffer)?;
-            if bytes == 0 {
-                return Ok(());
-            }
-            request.extend_from_slice(&buffer[..bytes]);
-            left = missing(&request);
-        }
-        server.get_mut().write_all(&request)?;
-        let mut answer = Vec::new();
-        while missing(&answer) != Some(0) {
-            let mut byte = [0];
-            server.read_exact(&mut byte)?;
-            answer.push(byte[0]);
-        }
-        client.write_all(&answer)?;
-        client.flush()?;
-    }
-}
-
-/// How many bytes of a message are missing, once its head is there.
-fn missing(message: &[u8]) -> Option<usize> {
-    let head = message.windows(4).position(|part| part == b"\r\n\r\n")? + 4;
-    let text = String::from_utf8_lossy(&message[..head]).to_lowercase();
-    let length = text
-        .lines()
-        .find_map(|line| line.strip_prefix("content-length:"));
-    let length: usize = length?.trim().parse().ok()?;
-    Some(head + length - message.len())
-}
 
 fn config(endpoint: String, tls: TlsOptions) -> Config {
     Config {

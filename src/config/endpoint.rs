@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::config::display::without_secrets;
 use crate::config::headers::header_lines;
+use crate::config::proxy::Proxy;
 use crate::config::target::Target;
 use crate::config::tls::TlsOptions;
 #[cfg(feature = "tls")]
@@ -168,6 +169,11 @@ pub struct EndpointOptions {
     /// Whom an `https` endpoint must be, and who this process is to it. Default: certified by an
     /// authority that the system trusts; nobody.
     pub tls: TlsOptions,
+    /// The HTTP proxy that all connections are made through, as in
+    /// `http://user:password@proxy.internal:3128`. Default none, whatever the environment says.
+    /// `https` endpoints are reached by `CONNECT`; they and TLS are the same as without it. It
+    /// resolves the endpoint's name.
+    pub proxy: Option<String>,
     /// Connections at a time. Default 4, at most 64. A further one is opened only when a request's
     /// worth of spans waits while the others have been busy for 10 ms or more. Requests on several
     /// connections may overtake each other.
@@ -180,7 +186,7 @@ pub struct EndpointOptions {
     /// time, which is seven eighths of the buffer, or half of it for several destinations together.
     pub request_bytes_max: usize,
     /// Milliseconds to establish a connection: to resolve the name, connect to one of its
-    /// addresses, and agree on TLS. Default 5,000.
+    /// addresses, get through the proxy, and agree on TLS. Default 5,000.
     pub connect_timeout_ms: u64,
     /// Milliseconds from a request's first byte to the end of its response. Default 10,000.
     pub request_timeout_ms: u64,
@@ -207,6 +213,7 @@ impl Default for EndpointOptions {
             headers: Vec::new(),
             compression: Compression::None,
             tls: TlsOptions::default(),
+            proxy: None,
             connections_max: 4,
             request_bytes_max: 1024 * 1024,
             connect_timeout_ms: 5000,
@@ -227,6 +234,7 @@ impl fmt::Debug for EndpointOptions {
             headers,
             compression,
             tls,
+            proxy,
             connections_max,
             request_bytes_max,
             connect_timeout_ms,
@@ -242,6 +250,7 @@ impl fmt::Debug for EndpointOptions {
             .field("headers", &headers)
             .field("compression", compression)
             .field("tls", tls)
+            .field("proxy", &proxy.as_deref().map(without_secrets))
             .field("connections_max", connections_max)
             .field("request_bytes_max", request_bytes_max)
             .field("connect_timeout_ms", connect_timeout_ms)
@@ -326,6 +335,7 @@ pub(crate) struct EndpointSettings {
     pub(crate) compression: Compression,
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<TlsSettings>,
+    pub(crate) proxy: Option<Proxy>,
     pub(crate) connections_max: usize,
     pub(crate) request_bytes_max: usize,
     pub(crate) connect_timeout: Duration,
@@ -353,10 +363,11 @@ impl EndpointSettings {
     }
 }
 
-/// The values of headers, and their words: a server may quote either.
-fn secrets(headers: &[(String, String)]) -> Vec<String> {
+/// The values of headers, and their words: a server may quote either, and a proxy its own.
+fn secrets(headers: &[(String, String)], proxy: Option<&Proxy>) -> Vec<String> {
     const WORD_MIN: usize = 6;
     let values = headers.iter().map(|(_, value)| value.trim());
+    let values = values.chain(proxy.and_then(|proxy| proxy.authorization.as_deref()));
     let texts = values.flat_map(|value| std::iter::once(value).chain(value.split_whitespace()));
     let mut secrets: Vec<_> = (texts.filter(|text| text.len() >= WORD_MIN))
         .map(str::to_string)
@@ -457,16 +468,18 @@ fn check_endpoint(
         CONNECTIONS_LIMIT,
     )?;
     let headers = header_lines(&options.headers)?;
+    let proxy = options.proxy.as_deref().map(Proxy::parse).transpose()?;
     Ok(EndpointSettings {
         target: Arc::new(target),
         header_lines: headers.lines,
         user_agent: headers.user_agent,
-        secrets: secrets(&options.headers),
+        secrets: secrets(&options.headers, proxy.as_ref()),
         compression: options.compression,
         #[cfg(feature = "tls")]
         tls: (is_https || options.tls != TlsOptions::default())
             .then(|| TlsSettings::new(&options.tls))
             .transpose()?,
+        proxy,
         connections_max: options.connections_max,
         request_bytes_max: request_bytes_max(options, sharing, bytes)?,
         connect_timeout: Duration::from_millis(options.connect_timeout_ms),

@@ -14,7 +14,7 @@ pub(super) struct HeaderLines {
 }
 
 /// Headers that say how the message is to be read, or that are about the connection.
-const OURS: [&str; 12] = [
+const OURS: [&str; 13] = [
     "connection",
     "content-encoding",
     "content-length",
@@ -22,6 +22,7 @@ const OURS: [&str; 12] = [
     "expect",
     "host",
     "keep-alive",
+    "proxy-authorization",
     "proxy-connection",
     "te",
     "trailer",
@@ -104,7 +105,13 @@ mod tests {
 
     #[test]
     fn headers_of_the_message_itself_are_refused() {
-        for name in ["Content-Length", "host", "TRANSFER-ENCODING", "Connection"] {
+        for name in [
+            "Content-Length",
+            "host",
+            "TRANSFER-ENCODING",
+            "Connection",
+            "Proxy-Authorization",
+        ] {
             let error = made(&[(name, "1")]).unwrap_err().to_string();
             assert!(error.contains("is set by this library"), "{error}");
         }

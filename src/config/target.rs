@@ -47,7 +47,7 @@ impl Target {
     }
 
     /// Takes an absolute URL apart; the error says what is wrong with it.
-    fn of_url(url: &str) -> Result<Self, String> {
+    pub(super) fn of_url(url: &str) -> Result<Self, String> {
         if url.contains('#') {
             return Err("has a fragment".to_string());
         }
@@ -134,6 +134,17 @@ impl Target {
             return Err("leads from https to http".to_string());
         }
         Ok(target)
+    }
+
+    /// As `CONNECT` wants it, with the port in any case.
+    #[cfg(feature = "tls")]
+    pub(crate) fn host_and_port(&self) -> String {
+        let (host, port) = (&self.host, self.port);
+        if host.contains(':') {
+            format!("[{host}]:{port}")
+        } else {
+            format!("{host}:{port}")
+        }
     }
 
     /// Whether both are on the same server, so that what is meant for one may be told the other.

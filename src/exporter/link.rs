@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::TryRecvError;
 use mio::{Registry, Token};
 
-use crate::config::{EndpointSettings, Target};
+use crate::config::{EndpointSettings, Proxy, Target};
 use crate::exporter::connection::{Connection, Exchange, PARTS_MAX};
 use crate::exporter::request::Request;
 use crate::exporter::resolve::{self, Resolver};
@@ -161,15 +161,23 @@ impl Link {
         registry: &Registry,
     ) -> Option<Event> {
         let deadline = now + self.settings.connect_timeout;
-        let Target { host, port, .. } = &*self.target;
-        if let Some(address) = resolve::literal(host, *port) {
+        let (host, port) = self.server();
+        if let Some(address) = resolve::literal(host, port) {
             return self.connect(vec![address], deadline, None, now, registry);
         }
-        match resolver.ask(host, *port) {
+        match resolver.ask(host, port) {
             Ok(answer) => self.state = State::Resolving { answer, deadline },
             Err(error) => return Some(self.unresolved(&error)),
         }
         None
+    }
+
+    /// Whom connections are made to: the proxy, if there is one.
+    fn server(&self) -> (&str, u16) {
+        match &self.settings.proxy {
+            Some(proxy) => (&proxy.host, proxy.port),
+            None => (&self.target.host, self.target.port),
+        }
     }
 
     /// Begins to send a request over the connection, which is ready.
@@ -270,9 +278,8 @@ impl Link {
         registry: &Registry,
     ) -> Option<Event> {
         let settings = &self.settings;
-        let secure = self.target.is_https.then_some(&*self.target.host);
         while let Some(address) = addresses.pop().filter(|_| now < deadline) {
-            match Transport::connect(address, secure, settings, registry, self.token) {
+            match Transport::connect(address, &self.target, settings, registry, self.token) {
                 Ok(transport) => {
                     let left = deadline - now;
                     let share = left / (addresses.len() as u32 + 1);
@@ -288,7 +295,11 @@ impl Link {
             }
         }
         let reason = error.map_or("the name has no address".to_string(), |e| e.to_string());
-        Some(self.lost(Why::Unreachable, format!("cannot connect: {reason}")))
+        let by = match &settings.proxy {
+            Some(Proxy { host, port, .. }) => format!(" through the proxy {host}:{port}"),
+            None => String::new(),
+        };
+        Some(self.lost(Why::Unreachable, format!("cannot connect{by}: {reason}")))
     }
 
     fn connected(&mut self, now: Instant, registry: &Registry) -> Option<Event> {
@@ -331,7 +342,7 @@ impl Link {
     }
 
     fn unresolved(&mut self, error: &io::Error) -> Event {
-        let host = &self.target.host;
+        let (host, _) = self.server();
         let reason = format!("cannot resolve {host:?}: {error}");
         self.lost(Why::Unreachable, reason)
     }

@@ -172,13 +172,22 @@ impl Request {
         } else {
             ""
         };
+        // A proxy that is asked itself is told the whole URL (RFC 9112, 3.2.2), one that made a
+        // tunnel is not there.
+        let (origin, proxy_line) = match &settings.proxy {
+            Some(proxy) if !target.is_https => (
+                format!("http://{}", target.authority),
+                proxy.authorization_line(),
+            ),
+            _ => Default::default(),
+        };
         let head = format!(
-            "POST {path} HTTP/1.1\r\n\
+            "POST {origin}{path} HTTP/1.1\r\n\
              Host: {authority}\r\n\
              User-Agent: {user_agent}{name}/{version} OTel-OTLP-Exporter-Rust/{version}\r\n\
              Content-Type: application/x-protobuf\r\n\
              Content-Length: {body_bytes}\r\n\
-             {encoding}{own_headers}\
+             {encoding}{own_headers}{proxy_line}\
              \r\n",
             path = target.path,
             authority = target.authority,

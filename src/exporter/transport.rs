@@ -3,6 +3,8 @@
 
 #[cfg(feature = "tls")]
 mod tls;
+#[cfg(feature = "tls")]
+mod tunnel;
 
 use std::io::{self, IoSlice, Read};
 use std::net::SocketAddr;
@@ -11,7 +13,7 @@ use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
-use crate::config::EndpointSettings;
+use crate::config::{EndpointSettings, Target};
 
 /// A connection, perhaps still being established.
 pub(crate) struct Transport {
@@ -23,19 +25,26 @@ pub(crate) struct Transport {
 enum Layer {
     Plain,
     #[cfg(feature = "tls")]
-    Tls(Box<tls::Session>),
+    Tls(Box<Secure>),
+}
+
+/// TLS, perhaps through a tunnel that a proxy makes first.
+#[cfg(feature = "tls")]
+struct Secure {
+    tunnel: Option<tunnel::Tunnel>,
+    session: tls::Session,
 }
 
 impl Transport {
-    /// Begins to connect; over TLS if `secure` says to which host.
+    /// Begins to connect to the target's address, or to the proxy's.
     pub(crate) fn connect(
         address: SocketAddr,
-        secure: Option<&str>,
+        target: &Target,
         settings: &EndpointSettings,
         registry: &Registry,
         token: Token,
     ) -> io::Result<Self> {
-        let layer = Layer::new(secure, settings)?;
+        let layer = Layer::new(target, settings)?;
         let mut stream = TcpStream::connect(address)?;
         registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
         Ok(Self {
@@ -62,7 +71,7 @@ impl Transport {
         match &mut self.layer {
             Layer::Plain => Ok(true),
             #[cfg(feature = "tls")]
-            Layer::Tls(session) => session.handshake(&mut self.socket),
+            Layer::Tls(secure) => secure.is_agreed(&mut self.socket),
         }
     }
 
@@ -87,7 +96,7 @@ impl Transport {
         match &mut self.layer {
             Layer::Plain => self.socket.write(slices),
             #[cfg(feature = "tls")]
-            Layer::Tls(session) => session.write(&mut self.socket, slices),
+            Layer::Tls(secure) => secure.session.write(&mut self.socket, slices),
         }
     }
 
@@ -96,7 +105,7 @@ impl Transport {
         match &mut self.layer {
             Layer::Plain => Ok(()),
             #[cfg(feature = "tls")]
-            Layer::Tls(session) => session.flush(&mut self.socket),
+            Layer::Tls(secure) => secure.session.flush(&mut self.socket),
         }
     }
 
@@ -105,26 +114,44 @@ impl Transport {
         match &mut self.layer {
             Layer::Plain => self.socket.read(buffer),
             #[cfg(feature = "tls")]
-            Layer::Tls(session) => session.read(&mut self.socket, buffer),
+            Layer::Tls(secure) => secure.session.read(&mut self.socket, buffer),
         }
     }
 }
 
 impl Layer {
     #[cfg(feature = "tls")]
-    fn new(secure: Option<&str>, settings: &EndpointSettings) -> io::Result<Self> {
-        match secure {
-            None => Ok(Self::Plain),
-            Some(host) => Ok(Self::Tls(Box::new(tls::Session::new(host, settings)?))),
+    fn new(target: &Target, settings: &EndpointSettings) -> io::Result<Self> {
+        if !target.is_https {
+            return Ok(Self::Plain);
         }
+        let proxy = settings.proxy.as_ref();
+        Ok(Self::Tls(Box::new(Secure {
+            tunnel: proxy.map(|proxy| tunnel::Tunnel::new(proxy, target)),
+            session: tls::Session::new(&target.host, settings)?,
+        })))
     }
 
     #[cfg(not(feature = "tls"))]
-    fn new(secure: Option<&str>, _: &EndpointSettings) -> io::Result<Self> {
-        match secure {
-            None => Ok(Self::Plain),
-            Some(_) => Err(io::Error::other("https needs the feature `tls`")),
+    fn new(target: &Target, _: &EndpointSettings) -> io::Result<Self> {
+        if target.is_https {
+            return Err(io::Error::other("https needs the feature `tls`"));
         }
+        Ok(Self::Plain)
+    }
+}
+
+#[cfg(feature = "tls")]
+impl Secure {
+    /// The tunnel is there, if there is to be one, and so is the session.
+    fn is_agreed(&mut self, socket: &mut Socket) -> io::Result<bool> {
+        if let Some(tunnel) = &mut self.tunnel {
+            if !tunnel.is_open(socket)? {
+                return Ok(false);
+            }
+            self.tunnel = None;
+        }
+        self.session.handshake(socket)
     }
 }
 

@@ -62,6 +62,9 @@ fn write_endpoint(f: &mut fmt::Formatter<'_>, endpoint: &EndpointStats) -> fmt::
 }
 
 fn write_times(f: &mut fmt::Formatter<'_>, what: &str, us: &Histogram<u64>) -> fmt::Result {
+    if us.is_empty() {
+        return writeln!(f, "{what:<13} nothing so far");
+    }
     let ms = |quantile| us.value_at_quantile(quantile) as f64 / 1e3;
     writeln!(
         f,

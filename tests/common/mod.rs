@@ -4,7 +4,9 @@
 
 pub mod agent;
 pub mod certificates;
+pub mod relay;
 pub mod script;
+pub mod tls_server;
 
 use otlp_collector::testing::Receiver;
 use otlp_collector::{Collector, Config};
