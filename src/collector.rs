@@ -359,13 +359,8 @@ impl Collector {
     #[must_use]
     pub fn stats(&self) -> Stats {
         let (_, network) = self.inner.network.stats();
-        Stats {
-            network,
-            ledger: self.ledger(),
-            open_spans: self.inner.shared.counters.open_spans(),
-            buffer_capacity: self.inner.settings.buffer_capacity,
-            spans_without_memory: self.inner.shared.counters.spans_without_memory(),
-        }
+        let account = self.inner.shared.counters.account();
+        Stats::new(account, network, self.inner.settings.buffer_capacity)
     }
 
     #[cfg(feature = "internals")]

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::ledger::{DestinationLedger, DroppedSpans, Ledger, RefusedSpans, SampledOutSpans};
 use crate::refused::Refused;
-use crate::stats::{OpenSpanCounts, Origin};
+use crate::stats::{Account, ExportCounts, OpenSpanCounts, Origin};
 
 /// A number that one thread adds to and others read.
 ///
@@ -112,24 +112,24 @@ impl RecorderCounters {
         self.without_memory.add(1);
     }
 
-    fn add_to(&self, ledger: &mut Intake) {
-        ledger.accepted += self.accepted.get();
-        ledger.refused.buffer_full += self.refused_buffer_full.get();
-        ledger.refused.too_large += self.refused_too_large.get();
-        ledger.refused.invalid_id += self.refused_invalid_id.get();
-        ledger.refused.unknown_scope += self.refused_unknown_scope.get();
-        ledger.refused.shut_down += self.refused_shut_down.get();
+    fn add_to(&self, sum: &mut Intake) {
+        sum.accepted += self.accepted.get();
+        sum.refused.buffer_full += self.refused_buffer_full.get();
+        sum.refused.too_large += self.refused_too_large.get();
+        sum.refused.invalid_id += self.refused_invalid_id.get();
+        sum.refused.unknown_scope += self.refused_unknown_scope.get();
+        sum.refused.shut_down += self.refused_shut_down.get();
         // Before those that were started: none of them ends before.
-        ledger.open_spans.ended += self.ended.get();
+        sum.open_spans.ended += self.ended.get();
         for origin in 0..self.started.len() {
             let unsampled = self.sampled_out_at_start[origin].get();
-            ledger.sampled_out.at_start += unsampled;
-            ledger.open_spans.unsampled[origin] += unsampled;
-            ledger.open_spans.sampled[origin] += self.started[origin].get();
+            sum.sampled_out.at_start += unsampled;
+            sum.open_spans.unsampled[origin] += unsampled;
+            sum.open_spans.sampled[origin] += self.started[origin].get();
         }
-        ledger.sampled_out.at_end += self.sampled_out_at_end.get();
-        ledger.held += self.held.get();
-        ledger.without_memory += self.without_memory.get();
+        sum.sampled_out.at_end += self.sampled_out_at_end.get();
+        sum.held += self.held.get();
+        sum.without_memory += self.without_memory.get();
     }
 }
 
@@ -154,9 +154,31 @@ pub(crate) struct DestinationCounters {
     pub(crate) dropped_retries: Counter,
     pub(crate) dropped_shut_down: Counter,
     pub(crate) in_flight: Counter,
+    /// Spans that an endpoint was given at least once, and of these, what was dropped.
+    pub(crate) begun: Counter,
+    pub(crate) begun_dropped_overflow: Counter,
+    pub(crate) begun_dropped_shut_down: Counter,
 }
 
 impl DestinationCounters {
+    pub(crate) fn dropped(&self) -> DroppedSpans {
+        DroppedSpans {
+            overflow: self.dropped_overflow.get(),
+            retries: self.dropped_retries.get(),
+            shut_down: self.dropped_shut_down.get(),
+        }
+    }
+
+    fn exports(&self) -> ExportCounts {
+        let dropped_overflow = self.begun_dropped_overflow.get();
+        let dropped_shut_down = self.begun_dropped_shut_down.get();
+        ExportCounts {
+            begun: self.begun.get(),
+            dropped_overflow,
+            dropped_shut_down,
+        }
+    }
+
     /// The ledger's side of one destination, but for what is buffered.
     ///
     /// Outcomes are read before what is in flight, and the writer moves spans the other way
@@ -166,11 +188,7 @@ impl DestinationCounters {
             destination: self.destination.clone(),
             delivered: self.delivered.get(),
             rejected: self.rejected.get(),
-            dropped: DroppedSpans {
-                overflow: self.dropped_overflow.get(),
-                retries: self.dropped_retries.get(),
-                shut_down: self.dropped_shut_down.get(),
-            },
+            dropped: self.dropped(),
             in_flight: self.in_flight.get(),
             buffered: 0,
         }
@@ -243,24 +261,31 @@ impl Counters {
     }
 
     pub(crate) fn ledger(&self) -> Ledger {
-        let (ledger, _) = self
-            .close(|| Some(self.intake()))
-            .expect("it is waited for");
-        ledger
+        self.account().ledger
     }
 
-    /// The ledger and the open spans, unless somebody else is at the counters right now.
-    pub(crate) fn try_ledger(&self) -> Option<(Ledger, OpenSpanCounts)> {
-        let intake = || Some(self.intake_of(&*self.recorders.try_lock()?));
-        let (ledger, intake) = self.close(intake)?;
-        Some((ledger, intake.open_spans))
+    /// All numbers; waits while somebody else is at the counters.
+    pub(crate) fn account(&self) -> Account {
+        let account = self.close(|| Some(self.recorders.lock()));
+        account.expect("it was waited for")
     }
 
-    fn close(&self, intake: impl FnOnce() -> Option<Intake>) -> Option<(Ledger, Intake)> {
+    /// All numbers, unless somebody else is at the counters right now.
+    pub(crate) fn try_account(&self) -> Option<Account> {
+        self.close(|| self.recorders.try_lock())
+    }
+
+    fn close<'a>(
+        &'a self,
+        recorders: impl FnOnce() -> Option<MutexGuard<'a, Recorders>>,
+    ) -> Option<Account> {
         let ended = self.ended.load(Ordering::Acquire);
+        let ended_detached = self.ended_detached.load(Ordering::Relaxed);
         let destinations: Vec<_> = self.destinations.iter().map(|c| c.snapshot()).collect();
+        let exports = self.destinations.iter().map(|c| c.exports()).collect();
         // Last, so that it covers every span that has an outcome above.
-        let intake = intake()?;
+        let mut intake = recorders()?.intake();
+        intake.open_spans.ended += ended_detached;
         let ledger = Ledger {
             accepted: intake.accepted,
             refused: intake.refused,
@@ -271,33 +296,18 @@ impl Counters {
                 .map(|destination| destination.close(intake.accepted, ended))
                 .collect(),
         };
-        Some((ledger, intake))
-    }
-
-    /// Spans that there was no memory for to say anything in.
-    pub(crate) fn spans_without_memory(&self) -> u64 {
-        self.intake().without_memory
-    }
-
-    pub(crate) fn open_spans(&self) -> OpenSpanCounts {
-        self.intake().open_spans
+        Some(Account {
+            ledger,
+            exports,
+            open_spans: intake.open_spans,
+            spans_without_memory: intake.without_memory,
+        })
     }
 
     /// Spans refused so far, unless somebody else is at the counters right now.
-    pub(crate) fn refused_now(&self) -> Option<u64> {
+    pub(crate) fn refused_now(&self) -> Option<RefusedSpans> {
         let recorders = self.recorders.try_lock()?;
-        Some(recorders.intake().refused.total())
-    }
-
-    fn intake(&self) -> Intake {
-        self.intake_of(&self.recorders.lock())
-    }
-
-    fn intake_of(&self, recorders: &Recorders) -> Intake {
-        let ended_detached = self.ended_detached.load(Ordering::Relaxed);
-        let mut intake = recorders.intake();
-        intake.open_spans.ended += ended_detached;
-        intake
+        Some(recorders.intake().refused)
     }
 }
 

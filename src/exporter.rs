@@ -185,8 +185,9 @@ impl Exporter {
         self.advance_destinations(now);
         self.send_metrics(now);
         self.shed(now);
-        let refused = || self.shared.counters.refused_now();
-        (self.losses).report(now, &self.destinations, refused, &mut self.reporter);
+        if self.losses.is_due(now) {
+            self.tell_losses(now);
+        }
         self.finish_flushes(now);
         if self.is_done(now) {
             return ControlFlow::Break(());
@@ -269,7 +270,7 @@ impl Exporter {
     fn shed(&mut self, now: Instant) {
         self.keep_together(now);
         if self.settings.overflow == Overflow::DropOldest && self.has_few_slabs() {
-            self.drop_oldest();
+            self.drop_oldest(now);
         }
         self.release();
     }
@@ -286,20 +287,20 @@ impl Exporter {
         let last = (foremost.weight_before(backlog)).saturating_sub(Backlog::weight_of(slabs));
         for destination in &mut self.destinations {
             while destination.weight_before(backlog) < last {
-                destination.drop_oldest(backlog);
+                destination.drop_oldest(backlog, now);
             }
         }
     }
 
     /// Makes room by dropping the oldest, as the user has chosen.
-    fn drop_oldest(&mut self) {
+    fn drop_oldest(&mut self, now: Instant) {
         self.drain();
         // Somewhat more than asked for, so that it is not needed again at once.
         let enough = 2 * self.shared.few_slabs;
         while self.shared.pool.slabs_left() < enough {
             let backlog = &self.backlog;
             let last = (self.destinations.iter_mut()).min_by_key(|d| d.weight_before(backlog));
-            let dropped = last.is_some_and(|destination| destination.drop_oldest(backlog));
+            let dropped = last.is_some_and(|destination| destination.drop_oldest(backlog, now));
             if !dropped {
                 return;
             }
@@ -311,6 +312,11 @@ impl Exporter {
     fn release(&mut self) {
         let last = self.destinations.iter().map(Destination::place).min();
         self.backlog.release(last.unwrap_or(self.backlog.end()));
+    }
+
+    fn tell_losses(&mut self, now: Instant) {
+        let refused = self.shared.counters.refused_now();
+        (self.losses).tell(now, refused, &self.destinations, &mut self.reporter);
     }
 
     // ---- Destinations ----
@@ -357,14 +363,9 @@ impl Exporter {
 
     /// All numbers, unless somebody else is at the counters right now.
     fn stats(&self) -> Option<Stats> {
-        let (ledger, open_spans) = self.shared.counters.try_ledger()?;
-        Some(Stats {
-            ledger,
-            open_spans,
-            network: self.snapshot(),
-            buffer_capacity: self.settings.buffer_capacity,
-            spans_without_memory: 0,
-        })
+        let account = self.shared.counters.try_account()?;
+        let capacity = self.settings.buffer_capacity;
+        Some(Stats::new(account, self.snapshot(), capacity))
     }
 
     // ---- Flush and shutdown ----
@@ -412,9 +413,11 @@ impl Exporter {
     /// Gives up what is left, so that every span has an outcome.
     fn finish(mut self) -> NetworkStats {
         self.drain();
+        let now = Instant::now();
         for destination in &mut self.destinations {
-            destination.give_up(&self.backlog);
+            destination.give_up(&self.backlog, now);
         }
+        self.tell_losses(now);
         self.snapshot()
     }
 

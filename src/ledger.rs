@@ -1,6 +1,7 @@
 //! Where every span is: the account that closes at any moment.
 
 use std::fmt;
+use std::ops::Sub;
 
 /// Where every span is: `accepted = delivered + rejected + dropped + in flight + buffered`, for
 /// each destination, at any moment.
@@ -61,21 +62,14 @@ impl Ledger {
 
 impl fmt::Display for Ledger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let RefusedSpans {
-            buffer_full,
-            too_large,
-            invalid_id,
-            unknown_scope,
-            shut_down,
-        } = self.refused;
         let SampledOutSpans { at_start, at_end } = self.sampled_out;
         write!(
             f,
-            "accepted {}, refused {} (buffer full {buffer_full}, too large {too_large}, \
-             invalid id {invalid_id}, unknown scope {unknown_scope}, shut down {shut_down}), \
-             sampled out {} (at start {at_start}, at end {at_end}), held {}",
+            "accepted {}, refused {} ({}), sampled out {} (at start {at_start}, at end {at_end}), \
+             held {}",
             self.accepted,
             self.refused.total(),
+            self.refused,
             self.sampled_out.total(),
             self.held,
         )?;
@@ -106,6 +100,38 @@ impl RefusedSpans {
     #[must_use]
     pub fn total(&self) -> u64 {
         self.buffer_full + self.too_large + self.invalid_id + self.unknown_scope + self.shut_down
+    }
+}
+
+impl fmt::Display for RefusedSpans {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            buffer_full,
+            too_large,
+            invalid_id,
+            unknown_scope,
+            shut_down,
+        } = self;
+        write!(
+            f,
+            "buffer full {buffer_full}, too large {too_large}, invalid id {invalid_id}, \
+             unknown scope {unknown_scope}, shut down {shut_down}"
+        )
+    }
+}
+
+/// More than there were before.
+impl Sub for RefusedSpans {
+    type Output = Self;
+
+    fn sub(self, before: Self) -> Self {
+        Self {
+            buffer_full: self.buffer_full - before.buffer_full,
+            too_large: self.too_large - before.too_large,
+            invalid_id: self.invalid_id - before.invalid_id,
+            unknown_scope: self.unknown_scope - before.unknown_scope,
+            shut_down: self.shut_down - before.shut_down,
+        }
     }
 }
 
@@ -166,15 +192,12 @@ impl fmt::Display for DestinationLedger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{}: delivered {}, rejected {}, dropped {} (overflow {}, retries {}, shut down {}), \
-             in flight {}, buffered {}",
+            "{}: delivered {}, rejected {}, dropped {} ({}), in flight {}, buffered {}",
             self.destination,
             self.delivered,
             self.rejected,
             self.dropped.total(),
-            self.dropped.overflow,
-            self.dropped.retries,
-            self.dropped.shut_down,
+            self.dropped,
             self.in_flight,
             self.buffered,
         )
@@ -199,5 +222,32 @@ impl DroppedSpans {
     #[must_use]
     pub fn total(&self) -> u64 {
         self.overflow + self.retries + self.shut_down
+    }
+}
+
+impl fmt::Display for DroppedSpans {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            overflow,
+            retries,
+            shut_down,
+        } = self;
+        write!(
+            f,
+            "overflow {overflow}, retries {retries}, shut down {shut_down}"
+        )
+    }
+}
+
+/// More than there were before.
+impl Sub for DroppedSpans {
+    type Output = Self;
+
+    fn sub(self, before: Self) -> Self {
+        Self {
+            overflow: self.overflow - before.overflow,
+            retries: self.retries - before.retries,
+            shut_down: self.shut_down - before.shut_down,
+        }
     }
 }

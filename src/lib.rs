@@ -177,7 +177,7 @@ pub use self::scope::{InstrumentationScope, Scope};
 pub use self::span::{
     Event, EventRef, Link, LinkRef, NO_PARENT, Span, SpanKind, SpanRef, Status, StatusRef,
 };
-pub use self::stats::{DestinationStats, EndpointStats, NetworkStats, Responses, Stats};
+pub use self::stats::{DestinationStats, Durations, EndpointStats, NetworkStats, Stats};
 
 /// The README's programs are compiled.
 #[cfg(doctest)]

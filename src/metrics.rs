@@ -5,10 +5,12 @@ mod otlp;
 mod prometheus;
 mod report;
 
+use std::fmt;
+
 pub(crate) use self::otlp::elements;
 
-use crate::ledger::DestinationLedger;
-use crate::stats::{DestinationStats, EndpointStats, Stats};
+use crate::ledger::{DestinationLedger, DroppedSpans};
+use crate::stats::{DestinationStats, Durations, EndpointStats, Export, ExportCounts, Stats};
 
 /// One metric with all its points.
 struct Metric {
@@ -24,27 +26,59 @@ enum Data {
     /// More or less.
     UpDownCounter(Vec<Point<u64>>),
     /// One bucket for all, as the conventions want it.
-    Histogram(Vec<Point<Durations>>),
+    Histogram(Vec<Point<Seconds>>),
 }
 
 struct Point<T> {
-    attributes: Vec<(&'static str, String)>,
+    attributes: Vec<Attribute>,
     value: T,
 }
 
+type Attribute = (&'static str, Value);
+
+enum Value {
+    Text(String),
+    Number(u64),
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_string())
+    }
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Number(number) => write!(f, "{number}"),
+        }
+    }
+}
+
 /// In seconds.
-struct Durations {
+struct Seconds {
     count: u64,
     sum: f64,
     min: f64,
     max: f64,
 }
 
-const PROCESSOR: [(&str, &str); 2] = [
-    ("otel.component.name", "batching_span_processor/0"),
-    ("otel.component.type", "batching_span_processor"),
-];
-const EXPORTER_TYPE: &str = "otlp_http_span_exporter";
+impl From<&Durations> for Seconds {
+    fn from(durations: &Durations) -> Self {
+        let seconds = |us: u64| us as f64 / 1e6;
+        Self {
+            count: durations.count,
+            sum: seconds(durations.sum_us),
+            min: seconds(durations.min_us),
+            max: seconds(durations.max_us),
+        }
+    }
+}
+
+/// There is one of each for every destination.
+const PROCESSOR: &str = "batching_span_processor";
+const EXPORTER: &str = "otlp_http_span_exporter";
 
 fn metrics(stats: &Stats) -> Vec<Metric> {
     vec![
@@ -64,24 +98,24 @@ fn metrics(stats: &Stats) -> Vec<Metric> {
             name: "otel.sdk.processor.span.queue.size",
             unit: "{span}",
             description: "Spans that wait to be exported.",
-            data: Data::UpDownCounter(vec![of_processor(waiting(stats), None)]),
+            data: Data::UpDownCounter(waiting(stats)),
         },
         Metric {
             name: "otel.sdk.processor.span.queue.capacity",
             unit: "{span}",
             description: "Spans that can wait to be exported.",
-            data: Data::UpDownCounter(vec![of_processor(stats.buffer_capacity, None)]),
+            data: Data::UpDownCounter(capacity(stats)),
         },
         Metric {
             name: "otel.sdk.processor.span.processed",
             unit: "{span}",
-            description: "Spans that were handed to the exporter, or refused.",
+            description: "Spans that were handed to the exporter, or lost before.",
             data: Data::Counter(processed(stats)),
         },
         Metric {
             name: "otel.sdk.exporter.span.inflight",
             unit: "{span}",
-            description: "Spans on the way, without a response so far.",
+            description: "Spans that were sent at least once and have no outcome.",
             data: Data::UpDownCounter(in_flight(stats)),
         },
         Metric {
@@ -93,7 +127,7 @@ fn metrics(stats: &Stats) -> Vec<Metric> {
         Metric {
             name: "otel.sdk.exporter.operation.duration",
             unit: "s",
-            description: "From a request's first byte to the end of its response.",
+            description: "From the first attempt to send a request to its outcome.",
             data: Data::Histogram(durations(stats)),
         },
     ]
@@ -105,7 +139,7 @@ const SAMPLED: &str = "RECORD_AND_SAMPLE";
 
 fn live(stats: &Stats) -> Point<u64> {
     Point {
-        attributes: vec![("otel.span.sampling_result", SAMPLED.to_string())],
+        attributes: vec![("otel.span.sampling_result", SAMPLED.into())],
         value: stats.open_spans.live(),
     }
 }
@@ -117,8 +151,8 @@ fn started(stats: &Stats) -> Vec<Point<u64>> {
     ];
     let point = |result: &str, origin: &str, value| Point {
         attributes: vec![
-            ("otel.span.parent.origin", origin.to_string()),
-            ("otel.span.sampling_result", result.to_string()),
+            ("otel.span.parent.origin", origin.into()),
+            ("otel.span.sampling_result", result.into()),
         ],
         value,
     };
@@ -129,128 +163,162 @@ fn started(stats: &Stats) -> Vec<Point<u64>> {
     points.collect()
 }
 
-/// Those that wait for the destination that is furthest behind.
-fn waiting(stats: &Stats) -> u64 {
-    let destinations = stats.ledger.destinations.iter();
-    destinations.map(|d| d.buffered).max().unwrap_or(0)
+fn waiting(stats: &Stats) -> Vec<Point<u64>> {
+    let points = destinations(stats).map(|destination| {
+        let Destination { exports, lost, .. } = &destination;
+        let gone = exports.begun + lost.total();
+        destination.of_processor(stats.ledger.accepted.saturating_sub(gone), None)
+    });
+    points.collect()
+}
+
+fn capacity(stats: &Stats) -> Vec<Point<u64>> {
+    let destinations = destinations(stats);
+    let points = destinations.map(|d| d.of_processor(stats.buffer_capacity, None));
+    points.collect()
 }
 
 fn processed(stats: &Stats) -> Vec<Point<u64>> {
     let refused = &stats.ledger.refused;
-    vec![
-        of_processor(stats.ledger.accepted - waiting(stats), None),
-        of_processor(refused.buffer_full, Some("queue_full")),
-        of_processor(refused.too_large, Some("too_large")),
-        of_processor(
-            refused.invalid_id + refused.unknown_scope,
-            Some("invalid_span"),
-        ),
-        of_processor(refused.shut_down, Some("already_shutdown")),
-    ]
+    let invalid = refused.invalid_id + refused.unknown_scope;
+    let points = destinations(stats).flat_map(|destination| {
+        let Destination { exports, lost, .. } = &destination;
+        let outcomes = [
+            (exports.begun, None),
+            (refused.buffer_full + lost.overflow, Some("queue_full")),
+            (refused.too_large, Some("too_large")),
+            (invalid, Some("invalid_span")),
+            (refused.shut_down + lost.shut_down, Some("already_shutdown")),
+        ];
+        outcomes.map(|(spans, error)| destination.of_processor(spans, error))
+    });
+    points.collect()
 }
 
 fn in_flight(stats: &Stats) -> Vec<Point<u64>> {
-    let destinations = destinations(stats);
-    let points = destinations.map(|(index, ledger, destination)| {
-        of_exporter(index, destination, ledger.in_flight, None)
+    let points = destinations(stats).map(|destination| {
+        let done: u64 = destination.outcomes().iter().map(|(spans, _)| spans).sum();
+        let in_flight = destination.exports.begun.saturating_sub(done);
+        destination.of_exporter(in_flight, None)
     });
     points.collect()
 }
 
 fn exported(stats: &Stats) -> Vec<Point<u64>> {
-    let points = destinations(stats).flat_map(|(index, ledger, destination)| {
-        let outcomes = [
-            (ledger.delivered, None),
-            (ledger.rejected, Some("rejected")),
-            (ledger.dropped.overflow, Some("queue_full")),
-            (ledger.dropped.retries, Some("retries_exhausted")),
-            (ledger.dropped.shut_down, Some("already_shutdown")),
-        ];
-        outcomes.map(|(spans, error)| of_exporter(index, destination, spans, error))
+    let points = destinations(stats).flat_map(|destination| {
+        let outcomes = destination.outcomes();
+        outcomes.map(|(spans, error)| destination.of_exporter(spans, error))
     });
     points.collect()
 }
 
-fn durations(stats: &Stats) -> Vec<Point<Durations>> {
+fn durations(stats: &Stats) -> Vec<Point<Seconds>> {
     let mut points = Vec::new();
     for (index, destination) in stats.network.destinations.iter().enumerate() {
-        for endpoint in &destination.endpoints {
-            points.extend(durations_of(index, endpoint));
-        }
+        let exports = destination.exports.iter();
+        points.extend(exports.map(|(export, durations)| Point {
+            attributes: of_export(index, destination, export),
+            value: durations.into(),
+        }));
     }
     points
 }
 
-fn durations_of(index: usize, endpoint: &EndpointStats) -> Vec<Point<Durations>> {
-    let seconds = |us: u64| us as f64 / 1e6;
-    let points = endpoint.responses.iter().map(|(status, responses)| {
-        let mut attributes = exporter(index);
-        attributes.extend(server(endpoint));
-        attributes.push(("http.response.status_code", status.to_string()));
-        if !(200..300).contains(status) {
-            attributes.push(("error.type", status.to_string()));
-        }
-        Point {
-            attributes,
-            value: Durations {
-                count: responses.count,
-                sum: seconds(responses.duration_us),
-                min: seconds(responses.duration_us_min),
-                max: seconds(responses.duration_us_max),
-            },
-        }
-    });
-    points.collect()
-}
-
 // ---- Whom a point is about ----
 
-type ExportedTo<'a> = (usize, &'a DestinationLedger, &'a DestinationStats);
-
-fn destinations(stats: &Stats) -> impl Iterator<Item = ExportedTo<'_>> {
-    let ledgers = stats.ledger.destinations.iter();
-    let pairs = ledgers.zip(&stats.network.destinations).enumerate();
-    pairs.map(|(index, (ledger, destination))| (index, ledger, destination))
-}
-
-fn of_processor(value: u64, error: Option<&str>) -> Point<u64> {
-    let mut attributes: Vec<_> = (PROCESSOR.iter())
-        .map(|(key, value)| (*key, value.to_string()))
-        .collect();
-    attributes.extend(error.map(|error| ("error.type", error.to_string())));
-    Point { attributes, value }
-}
-
-/// A group is not one server.
-fn of_exporter(
+/// One destination, which is a processor and an exporter of its own.
+struct Destination<'a> {
     index: usize,
-    destination: &DestinationStats,
-    value: u64,
-    error: Option<&str>,
-) -> Point<u64> {
-    let mut attributes = exporter(index);
-    if let [endpoint] = &destination.endpoints[..] {
-        attributes.extend(server(endpoint));
+    ledger: &'a DestinationLedger,
+    exports: ExportCounts,
+    /// What was dropped before it was handed to an endpoint.
+    lost: DroppedSpans,
+    endpoints: &'a [EndpointStats],
+}
+
+fn destinations(stats: &Stats) -> impl Iterator<Item = Destination<'_>> {
+    let ledgers = stats.ledger.destinations.iter();
+    let pairs = ledgers.zip(&stats.exports).enumerate();
+    pairs.map(|(index, (ledger, exports))| {
+        let network = stats.network.destinations.get(index);
+        Destination {
+            index,
+            ledger,
+            exports: *exports,
+            lost: DroppedSpans {
+                overflow: ledger
+                    .dropped
+                    .overflow
+                    .saturating_sub(exports.dropped_overflow),
+                retries: 0,
+                shut_down: (ledger.dropped.shut_down).saturating_sub(exports.dropped_shut_down),
+            },
+            endpoints: network.map_or(&[], |network| &network.endpoints),
+        }
+    })
+}
+
+impl Destination<'_> {
+    /// Of what was handed to an endpoint.
+    fn outcomes(&self) -> [(u64, Option<&'static str>); 5] {
+        let Self {
+            ledger, exports, ..
+        } = self;
+        [
+            (ledger.delivered, None),
+            (ledger.rejected, Some("rejected")),
+            (ledger.dropped.retries, Some("retries_exhausted")),
+            (exports.dropped_overflow, Some("queue_full")),
+            (exports.dropped_shut_down, Some("already_shutdown")),
+        ]
     }
-    attributes.extend(error.map(|error| ("error.type", error.to_string())));
-    Point { attributes, value }
+
+    fn of_processor(&self, value: u64, error: Option<&str>) -> Point<u64> {
+        let mut attributes = component(PROCESSOR, self.index);
+        attributes.extend(error.map(|error| ("error.type", error.into())));
+        Point { attributes, value }
+    }
+
+    /// A group is not one server.
+    fn of_exporter(&self, value: u64, error: Option<&str>) -> Point<u64> {
+        let mut attributes = component(EXPORTER, self.index);
+        if let [endpoint] = self.endpoints {
+            attributes.extend(server(endpoint));
+        }
+        attributes.extend(error.map(|error| ("error.type", error.into())));
+        Point { attributes, value }
+    }
 }
 
-fn exporter(index: usize) -> Vec<(&'static str, String)> {
+fn of_export(index: usize, destination: &DestinationStats, export: &Export) -> Vec<Attribute> {
+    let mut attributes = component(EXPORTER, index);
+    let endpoint = destination.endpoints.get(export.endpoint);
+    attributes.extend(endpoint.into_iter().flat_map(server));
+    let status = export.status.map(u64::from);
+    attributes.extend(status.map(|status| ("http.response.status_code", Value::Number(status))));
+    let is_success = |status: &u64| (200..300).contains(status);
+    let failure = status.filter(|status| !is_success(status));
+    let error = match (export.error, failure) {
+        (Some(error), _) => Some(error.into()),
+        (None, failure) => failure.map(|status| Value::Text(status.to_string())),
+    };
+    attributes.extend(error.map(|error| ("error.type", error)));
+    attributes
+}
+
+fn component(kind: &str, index: usize) -> Vec<Attribute> {
     vec![
-        ("otel.component.name", format!("{EXPORTER_TYPE}/{index}")),
-        ("otel.component.type", EXPORTER_TYPE.to_string()),
+        (
+            "otel.component.name",
+            Value::Text(format!("{kind}/{index}")),
+        ),
+        ("otel.component.type", kind.into()),
     ]
 }
 
-fn server(endpoint: &EndpointStats) -> [(&'static str, String); 2] {
+fn server(endpoint: &EndpointStats) -> [Attribute; 2] {
     [
-        ("server.address", endpoint.server_address.clone()),
-        ("server.port", endpoint.server_port.to_string()),
+        ("server.address", (&*endpoint.server_address).into()),
+        ("server.port", Value::Number(endpoint.server_port.into())),
     ]
-}
-
-/// Attributes whose values are numbers.
-fn is_number(key: &str) -> bool {
-    matches!(key, "server.port" | "http.response.status_code")
 }

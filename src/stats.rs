@@ -1,6 +1,7 @@
 //! What the pipeline did so far, as a snapshot.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
@@ -21,6 +22,46 @@ pub struct Stats {
     /// Spans that the buffer holds: see [`Config::buffer_capacity`](crate::Config::buffer_capacity).
     pub buffer_capacity: u64,
     pub(crate) open_spans: OpenSpanCounts,
+    /// Of each destination.
+    pub(crate) exports: Vec<ExportCounts>,
+}
+
+impl Stats {
+    pub(crate) fn new(account: Account, network: NetworkStats, buffer_capacity: u64) -> Self {
+        let Account {
+            ledger,
+            exports,
+            open_spans,
+            spans_without_memory,
+        } = account;
+        Self {
+            ledger,
+            network,
+            spans_without_memory,
+            buffer_capacity,
+            open_spans,
+            exports,
+        }
+    }
+}
+
+/// What all counters say together.
+pub(crate) struct Account {
+    pub(crate) ledger: Ledger,
+    /// Of each destination.
+    pub(crate) exports: Vec<ExportCounts>,
+    pub(crate) open_spans: OpenSpanCounts,
+    /// Spans that there was no memory for to say anything in.
+    pub(crate) spans_without_memory: u64,
+}
+
+/// What was handed to endpoints at least once, of one destination.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ExportCounts {
+    pub(crate) begun: u64,
+    /// Of these, what was dropped: to make room, and at the shutdown.
+    pub(crate) dropped_overflow: u64,
+    pub(crate) dropped_shut_down: u64,
 }
 
 /// Where the parent of a started span is.
@@ -92,7 +133,7 @@ impl Default for NetworkStats {
             panics: 0,
             last_error: None,
             destinations: Vec::new(),
-            delivery_us: delivery_histogram(),
+            delivery_us: microseconds_histogram(),
         }
     }
 }
@@ -105,6 +146,17 @@ pub struct DestinationStats {
     pub destination: String,
     /// Of each endpoint.
     pub endpoints: Vec<EndpointStats>,
+    /// From the first attempt to the outcome.
+    pub(crate) exports: BTreeMap<Export, Durations>,
+}
+
+/// How an export ended: by its last attempt.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Export {
+    pub(crate) endpoint: usize,
+    pub(crate) status: Option<u16>,
+    /// Why it was no full success.
+    pub(crate) error: Option<&'static str>,
 }
 
 impl DestinationStats {
@@ -127,8 +179,8 @@ pub struct EndpointStats {
     pub server_port: u16,
     /// How it is doing.
     pub health: EndpointHealth,
-    /// Responses by status.
-    pub responses: BTreeMap<u16, Responses>,
+    /// Responses by status, from the first byte of the request to the end of the response.
+    pub responses: BTreeMap<u16, Durations>,
     /// Requests that got no response: the connection was broken or the time was over.
     pub unanswered: u64,
     /// Responses that led elsewhere and were followed.
@@ -145,32 +197,36 @@ pub struct EndpointStats {
     pub duration_us: Histogram<u64>,
 }
 
-/// Responses with the same status.
+/// How long things of one kind took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Responses {
+pub struct Durations {
     /// How many there were.
     pub count: u64,
-    /// From the first byte of their requests to the end of them, in microseconds, summed up.
-    pub duration_us: u64,
-    /// The shortest of these times.
-    pub duration_us_min: u64,
+    /// All of them together, in microseconds.
+    pub sum_us: u64,
+    /// The shortest.
+    pub min_us: u64,
     /// The longest.
-    pub duration_us_max: u64,
+    pub max_us: u64,
 }
 
-impl Responses {
+impl Durations {
     pub(crate) fn add(&mut self, us: u64) {
-        let min = if self.count == 0 {
+        self.min_us = if self.count == 0 {
             us
         } else {
-            self.duration_us_min
+            self.min_us.min(us)
         };
+        self.max_us = self.max_us.max(us);
+        self.sum_us += us;
         self.count += 1;
-        self.duration_us += us;
-        self.duration_us_min = min.min(us);
-        self.duration_us_max = self.duration_us_max.max(us);
     }
+}
+
+/// The duration as histograms here have it.
+pub(crate) fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 impl EndpointStats {
@@ -186,13 +242,13 @@ impl EndpointStats {
             body_bytes: 0,
             connections: 0,
             last_success_time: 0,
-            duration_us: delivery_histogram(),
+            duration_us: microseconds_histogram(),
         }
     }
 }
 
 /// From 1 µs to an hour at two significant digits: fixed in size (about 40 KB).
-fn delivery_histogram() -> Histogram<u64> {
+fn microseconds_histogram() -> Histogram<u64> {
     const HOUR_US: u64 = 3_600_000_000;
     Histogram::new_with_bounds(1, HOUR_US, 2).expect("the bounds are constants and valid")
 }

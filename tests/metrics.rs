@@ -9,8 +9,8 @@ use std::time::Duration;
 use otlp_collector::testing::proto::{self, any_value, metric, number_data_point};
 use otlp_collector::testing::{Answer, Receiver};
 use otlp_collector::{
-    Collector, Config, Destination, Endpoint, KeepIf, MetricsOptions, Sampler, Span, SpanContext,
-    TailSampling,
+    Collector, Config, Destination, Endpoint, EndpointOptions, KeepIf, MetricsOptions, Sampler,
+    Span, SpanContext, TailSampling,
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -157,7 +157,8 @@ fn metrics_are_sent_and_true() {
             5.0,
         ),
         (
-            format!("exporter.operation.duration{{{first},status_code=200}}"),
+            // No full success.
+            format!("exporter.operation.duration{{{first},status_code=200,type=rejected}}"),
             1.0,
         ),
         (
@@ -234,19 +235,80 @@ fn spans_that_are_not_exported_have_their_reasons() {
         collector.collect(Span::new("late")).unwrap_err();
     }
     let page = collector.stats().to_prometheus();
-    let count = |name: &str, error: &str| {
-        let label = format!("error_type=\"{error}\"");
-        let line = (page.lines()).find(|line| line.starts_with(name) && line.contains(&label));
-        let (_, count) = line.expect("a line").rsplit_once(' ').unwrap();
-        count.parse::<u64>().unwrap()
-    };
     let processed = "otel_sdk_processor_span_processed_total";
-    assert_eq!(count(processed, "queue_full"), 7);
-    assert_eq!(count(processed, "already_shutdown"), 3);
+    assert_eq!(count(&page, processed, "queue_full"), 7);
+    assert_eq!(count(&page, processed, "already_shutdown"), accepted + 3);
+    // None of them was ever sent.
     let exported = "otel_sdk_exporter_span_exported_total";
-    assert_eq!(count(exported, "already_shutdown"), accepted);
-    assert_eq!(count(exported, "rejected"), 0);
-    assert_eq!(count(exported, "queue_full"), 0);
+    for error in ["already_shutdown", "rejected", "queue_full"] {
+        assert_eq!(count(&page, exported, error), 0, "{error}");
+    }
+}
+
+/// The value of a metric with this `error.type`, or without one if that is empty.
+fn count(page: &str, name: &str, error: &str) -> u64 {
+    let is_it = |line: &&str| match error {
+        "" => !line.contains("error_type"),
+        error => line.contains(&format!("error_type=\"{error}\"")),
+    };
+    let lines = page.lines().filter(|line| line.starts_with(name));
+    let line = lines.into_iter().find(is_it).expect("a line");
+    line.rsplit_once(' ').unwrap().1.parse().unwrap()
+}
+
+#[test]
+fn a_request_is_one_export_whatever_its_attempts() {
+    let receiver = Receiver::start().unwrap();
+    receiver.answer(Answer::status(503));
+    let collector = Collector::new(Config {
+        endpoint: receiver.endpoint(),
+        endpoint_options: EndpointOptions {
+            retry_initial_ms: 1,
+            retry_max_ms: 5,
+            ..EndpointOptions::default()
+        },
+        batch_size: 1,
+        ..Config::default()
+    })
+    .unwrap();
+    let (processed, in_flight, exported, operations) = (
+        "otel_sdk_processor_span_processed_total",
+        "otel_sdk_exporter_span_inflight",
+        "otel_sdk_exporter_span_exported_total",
+        "otel_sdk_exporter_operation_duration_seconds_count",
+    );
+    collector.collect(Span::new("span")).unwrap();
+    receiver.wait_until(PATIENCE, |counts| counts.requests > 3);
+    // Waiting or on the way, as it may be.
+    for _ in 0..20 {
+        let page = collector.stats().to_prometheus();
+        assert_eq!(count(&page, processed, ""), 1);
+        assert_eq!(count(&page, in_flight, ""), 1);
+        assert_eq!(count(&page, "otel_sdk_processor_span_queue_size", ""), 0);
+        assert_eq!(count(&page, exported, ""), 0);
+        assert!(!page.contains(operations), "{page}");
+    }
+    receiver.answer(Answer::ok());
+    collector.flush(PATIENCE).unwrap();
+    let page = collector.stats().to_prometheus();
+    assert_eq!(count(&page, processed, ""), 1);
+    assert_eq!(count(&page, in_flight, ""), 0);
+    assert_eq!(count(&page, exported, ""), 1);
+    assert_eq!(count(&page, operations, ""), 1);
+
+    // What fails until the end failed as its last attempt did, and counts once.
+    receiver.answer(Answer::status(503));
+    collector.collect(Span::new("span")).unwrap();
+    collector.flush(Duration::from_millis(1)).unwrap_err();
+    receiver.wait_until(PATIENCE, |counts| counts.requests > 10);
+    drop(receiver);
+    collector.shutdown().unwrap();
+    let page = collector.stats().to_prometheus();
+    assert_eq!(count(&page, processed, ""), 2);
+    assert_eq!(count(&page, in_flight, ""), 0);
+    assert_eq!(count(&page, exported, "already_shutdown"), 1);
+    let ends = page.lines().filter(|line| line.starts_with(operations));
+    assert_eq!(ends.count(), 2, "{page}");
 }
 
 #[test]

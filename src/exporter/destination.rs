@@ -1,7 +1,7 @@
 //! One destination: its place in the backlog, its requests without outcome, its side of the
 //! ledger, and the choice among its endpoints.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,10 +9,11 @@ use crate::clock::unix_nanos;
 use crate::config::{Compression, Selection};
 use crate::counters::DestinationCounters;
 use crate::exporter::backlog::{Backlog, Number};
-use crate::exporter::endpoint::{Context, Done, Endpoint, Offer, Outcome};
+use crate::exporter::endpoint::{Attempt, Context, Done, Endpoint, Offer, Outcome};
 use crate::exporter::request::Request;
+use crate::ledger::DroppedSpans;
 use crate::otlp::{Fields, span_end_time};
-use crate::stats::{DestinationStats, NetworkStats};
+use crate::stats::{DestinationStats, Durations, Export, NetworkStats, micros};
 
 pub(crate) struct Destination {
     endpoints: Vec<Endpoint>,
@@ -20,6 +21,8 @@ pub(crate) struct Destination {
     /// The endpoint whose turn it is.
     next: usize,
     counters: Arc<DestinationCounters>,
+    /// How long requests took from their first attempt to their outcome.
+    exports: BTreeMap<Export, Durations>,
     /// How much of the buffer can be on the way: what is cannot be dropped for the others' sake.
     share_max: u64,
     /// How much of it one request can take, so that some that hang leave room for others.
@@ -49,6 +52,10 @@ struct Pending {
     /// How much of the buffer it takes, in the same measure.
     share: u64,
     on_the_way: bool,
+    /// When it was first given to an endpoint.
+    begun: Option<Instant>,
+    /// How the last attempt has ended, and at which endpoint.
+    last: Option<(usize, Attempt)>,
     failing_since: Option<Instant>,
 }
 
@@ -65,6 +72,7 @@ impl Destination {
             selection,
             next: 0,
             counters,
+            exports: BTreeMap::new(),
             share_max,
             request_share_max: share_max / requests,
             place: 0,
@@ -128,12 +136,13 @@ impl Destination {
         DestinationStats {
             destination: self.counters.destination.clone(),
             endpoints: endpoints.map(|endpoint| endpoint.stats().clone()).collect(),
+            exports: self.exports.clone(),
         }
     }
 
-    /// Spans given up so far, and what they are counted by.
-    pub(crate) fn dropped(&self) -> u64 {
-        self.counters.dropped_overflow.get() + self.counters.dropped_retries.get()
+    /// Spans given up so far.
+    pub(crate) fn dropped(&self) -> DroppedSpans {
+        self.counters.dropped()
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -153,9 +162,14 @@ impl Destination {
     }
 
     /// Drops the oldest that is not on the way; false if there is nothing.
-    pub(crate) fn drop_oldest(&mut self, backlog: &Backlog) -> bool {
+    pub(crate) fn drop_oldest(&mut self, backlog: &Backlog, now: Instant) -> bool {
         let waiting = self.requests.iter().position(|pending| !pending.on_the_way);
         let spans = if let Some(pending) = waiting.and_then(|at| self.requests.remove(at)) {
+            if pending.begun.is_some() {
+                let spans = pending.request.spans;
+                self.counters.begun_dropped_overflow.add(spans);
+                self.note_export(&pending, now);
+            }
             pending.request.spans
         } else if let Some(batch) = backlog.from(self.place).next() {
             self.place += 1;
@@ -168,11 +182,17 @@ impl Destination {
     }
 
     /// Gives up all that has no outcome yet.
-    pub(crate) fn give_up(&mut self, backlog: &Backlog) {
+    pub(crate) fn give_up(&mut self, backlog: &Backlog, now: Instant) {
         self.endpoints.iter_mut().for_each(Endpoint::close);
-        let requests = self.requests.drain(..).map(|pending| pending.request.spans);
-        let batches = backlog.from(self.place).map(|batch| batch.spans());
-        let spans = requests.chain(batches).sum();
+        let mut spans = backlog.from(self.place).map(|batch| batch.spans()).sum();
+        for pending in std::mem::take(&mut self.requests) {
+            spans += pending.request.spans;
+            if pending.begun.is_some() {
+                let begun = pending.request.spans;
+                self.counters.begun_dropped_shut_down.add(begun);
+                self.note_export(&pending, now);
+            }
+        }
         self.place = backlog.end();
         self.count_on_the_way();
         self.counters.dropped_shut_down.add(spans);
@@ -193,11 +213,11 @@ impl Destination {
     /// Does all that can be done without waiting.
     pub(crate) fn advance(&mut self, backlog: &mut Backlog, context: &mut Context<'_>) {
         loop {
-            for endpoint in &mut self.endpoints {
-                endpoint.advance(context, &mut self.done);
-            }
-            for done in std::mem::take(&mut self.done) {
-                self.settle(&done, context);
+            for endpoint in 0..self.endpoints.len() {
+                self.endpoints[endpoint].advance(context, &mut self.done);
+                for done in std::mem::take(&mut self.done) {
+                    self.settle(endpoint, &done, context);
+                }
             }
             if !self.send(backlog, context) {
                 break;
@@ -300,7 +320,12 @@ impl Destination {
             return None;
         }
         let request = Arc::clone(request);
-        self.requests[oldest].on_the_way = true;
+        let pending = &mut self.requests[oldest];
+        pending.on_the_way = true;
+        if pending.begun.is_none() {
+            pending.begun = Some(context.now);
+            self.counters.begun.add(request.spans);
+        }
         self.count_on_the_way();
         if compression != Compression::None && self.first_waiting().is_none() {
             self.compress_ahead(bytes_max, compression, backlog, context);
@@ -347,6 +372,8 @@ impl Destination {
             weight,
             share: backlog.weight_before(self.place) - weight,
             on_the_way: false,
+            begun: None,
+            last: None,
             failing_since: None,
         });
         self.requests.len() - 1
@@ -358,13 +385,16 @@ impl Destination {
             request,
             weight,
             share,
+            begun,
+            last,
             failing_since,
             ..
         } = &self.requests[index];
         if request.body_bytes <= bytes_max || request.spans <= 1 {
             return;
         }
-        let (weight, failing_since) = (*weight, *failing_since);
+        let (weight, begun, last) = (*weight, *begun, *last);
+        let failing_since = *failing_since;
         let share_of_byte = *share as f64 / request.body_bytes as f64;
         let parts = request.split(bytes_max, context.envelope);
         self.requests.remove(index);
@@ -374,6 +404,8 @@ impl Destination {
                 share: (request.body_bytes as f64 * share_of_byte) as u64,
                 request: Arc::new(request),
                 on_the_way: false,
+                begun,
+                last,
                 failing_since,
             };
             self.requests.insert(index + offset, pending);
@@ -382,28 +414,29 @@ impl Destination {
 
     // ---- Outcomes ----
 
-    fn settle(&mut self, done: &Done, context: &mut Context<'_>) {
+    fn settle(&mut self, endpoint: usize, done: &Done, context: &mut Context<'_>) {
         let is_it = |pending: &Pending| Arc::ptr_eq(&pending.request, &done.request);
         let Some(index) = self.requests.iter().position(is_it) else {
             debug_assert!(false, "the request {} is not known", done.request.number);
             return;
         };
+        self.requests[index].last = Some((endpoint, done.attempt));
         let spans = done.request.spans;
         match done.outcome {
             Outcome::Accepted { rejected } => {
                 record_success(&done.request, context.stats);
-                self.end(index);
+                self.end(index, context.now);
                 self.counters.rejected.add(rejected);
                 self.counters.delivered.add(spans - rejected);
             }
             Outcome::Rejected => {
-                self.end(index);
+                self.end(index, context.now);
                 self.counters.rejected.add(spans);
             }
             Outcome::Failed | Outcome::TooSlow { .. }
                 if self.is_hopeless(index, done, context.now) =>
             {
-                self.end(index);
+                self.end(index, context.now);
                 self.counters.dropped_retries.add(spans);
             }
             Outcome::Again | Outcome::Failed => self.put_back(index, context),
@@ -422,9 +455,29 @@ impl Destination {
 
     /// The request has an outcome, which is counted afterwards: the ledger must not count a span
     /// twice.
-    fn end(&mut self, index: usize) {
-        self.requests.remove(index);
+    fn end(&mut self, index: usize, now: Instant) {
+        if let Some(pending) = self.requests.remove(index) {
+            self.note_export(&pending, now);
+        }
         self.count_on_the_way();
+    }
+
+    /// Notes how long it took, from its first attempt on, and how the last has ended.
+    fn note_export(&mut self, pending: &Pending, now: Instant) {
+        const ABORTED: Attempt = Attempt {
+            status: None,
+            error: Some("aborted"),
+        };
+        let Some(begun) = pending.begun else { return };
+        let (endpoint, attempt) = pending.last.unwrap_or((0, ABORTED));
+        let Attempt { status, error } = attempt;
+        let export = Export {
+            endpoint,
+            status,
+            error,
+        };
+        let took = now.saturating_duration_since(begun);
+        self.exports.entry(export).or_default().add(micros(took));
     }
 
     fn put_back(&mut self, index: usize, context: &mut Context<'_>) {

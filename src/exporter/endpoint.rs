@@ -21,7 +21,7 @@ use crate::health::EndpointState;
 use crate::id::RandomIds;
 use crate::notice::NoticeKind;
 use crate::otlp::{Envelope, PartialSuccess};
-use crate::stats::{EndpointStats, NetworkStats};
+use crate::stats::{EndpointStats, NetworkStats, micros};
 
 /// What an endpoint needs of the network thread to do its work.
 pub(crate) struct Context<'a> {
@@ -37,8 +37,17 @@ pub(crate) struct Context<'a> {
 pub(crate) struct Done {
     pub(crate) request: Arc<Request>,
     pub(crate) outcome: Outcome,
+    pub(crate) attempt: Attempt,
     /// How long it may be sent again.
     pub(crate) retry_budget: Duration,
+}
+
+/// How the last attempt to send it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Attempt {
+    pub(crate) status: Option<u16>,
+    /// Why it was no full success, if the status does not say so.
+    pub(crate) error: Option<&'static str>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -294,7 +303,7 @@ impl Endpoint {
         if !response.is_success() || *link.target() != self.target {
             link.close(&self.target);
         }
-        done.push(self.done(request, outcome));
+        done.push(self.answered_with(request, outcome, response.status));
     }
 
     fn count(&mut self, exchange: &Exchange, context: &mut Context<'_>) {
@@ -304,7 +313,7 @@ impl Endpoint {
         self.stats.body_bytes += body_bytes;
         let duration = context.now.saturating_duration_since(exchange.started);
         self.is_slow = duration > self.settings.request_timeout / 2;
-        let us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        let us = micros(duration);
         self.stats.duration_us.saturating_record(us);
         let responses = &mut self.stats.responses;
         responses
@@ -422,7 +431,7 @@ impl Endpoint {
                 let what = format!("answered {}, but its Location {why}", response.status);
                 let outcome = self.rejected(&request, &what, context);
                 self.links[index].close(&self.target);
-                done.push(self.done(request, outcome));
+                done.push(self.answered_with(request, outcome, response.status));
                 return;
             }
         };
@@ -472,13 +481,31 @@ impl Endpoint {
             self.enter(EndpointState::BackingOff, Some(&loss.reason));
             self.note(NoticeKind::BackingOff, &loss.reason, context);
         }
-        done.extend(loss.request.map(|request| self.done(request, outcome)));
+        let error = match loss.why {
+            Why::TimedOut => "timeout",
+            Why::Unreachable | Why::Stale | Why::Broken => "connection_lost",
+        };
+        let attempt = Attempt {
+            status: None,
+            error: Some(error),
+        };
+        done.extend((loss.request).map(|request| self.done(request, outcome, attempt)));
     }
 
-    fn done(&self, request: Arc<Request>, outcome: Outcome) -> Done {
+    fn answered_with(&self, request: Arc<Request>, outcome: Outcome, status: u16) -> Done {
+        let is_partial = matches!(outcome, Outcome::Accepted { rejected } if rejected > 0);
+        let attempt = Attempt {
+            status: Some(status),
+            error: is_partial.then_some("rejected"),
+        };
+        self.done(request, outcome, attempt)
+    }
+
+    fn done(&self, request: Arc<Request>, outcome: Outcome, attempt: Attempt) -> Done {
         Done {
             request,
             outcome,
+            attempt,
             retry_budget: self.settings.retry_budget,
         }
     }

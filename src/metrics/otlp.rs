@@ -1,6 +1,6 @@
 //! As OTLP.
 
-use super::{Data, Durations, Metric, Point, is_number, metrics};
+use super::{Attribute, Data, Metric, Point, Seconds, Value, metrics};
 use crate::attribute::{AnyValue, KeyValue};
 use crate::otlp::proto;
 use crate::stats::Stats;
@@ -59,8 +59,8 @@ fn number(point: Point<u64>, start_time: u64, now: u64) -> proto::NumberDataPoin
     }
 }
 
-fn bucket(point: Point<Durations>, start_time: u64, now: u64) -> proto::HistogramDataPoint {
-    let Durations {
+fn bucket(point: Point<Seconds>, start_time: u64, now: u64) -> proto::HistogramDataPoint {
+    let Seconds {
         count,
         sum,
         min,
@@ -79,11 +79,11 @@ fn bucket(point: Point<Durations>, start_time: u64, now: u64) -> proto::Histogra
     }
 }
 
-fn attributes(attributes: Vec<(&'static str, String)>) -> Vec<proto::KeyValue> {
+fn attributes(attributes: Vec<Attribute>) -> Vec<proto::KeyValue> {
     let attributes = attributes.into_iter().map(|(key, value)| {
-        let value = match value.parse::<i64>() {
-            Ok(number) if is_number(key) => AnyValue::from(number),
-            _ => AnyValue::from(value),
+        let value = match value {
+            Value::Text(text) => AnyValue::from(text),
+            Value::Number(number) => AnyValue::from(number),
         };
         KeyValue::new(key, value).into()
     });

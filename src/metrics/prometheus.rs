@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Data, Metric, Point, metrics};
+use super::{Attribute, Data, Metric, Point, metrics};
 use crate::stats::Stats;
 
 impl Stats {
@@ -97,9 +97,9 @@ fn write_line(page: &mut String, name: &str, labels: &str, value: impl std::fmt:
     };
 }
 
-fn labels(attributes: &[(&str, String)]) -> String {
+fn labels(attributes: &[Attribute]) -> String {
     let labels = attributes.iter().map(|(key, value)| {
-        let value = (value.replace('\\', "\\\\"))
+        let value = (value.to_string().replace('\\', "\\\\"))
             .replace('"', "\\\"")
             .replace('\n', "\\n");
         format!("{}=\"{value}\"", key.replace('.', "_"))

@@ -28,11 +28,9 @@ impl fmt::Display for Stats {
             writeln!(f, "  rejected    {}", ledger.rejected)?;
             writeln!(
                 f,
-                "  dropped     {} (overflow {}, retries {}, shut down {})",
+                "  dropped     {} ({})",
                 ledger.dropped.total(),
-                ledger.dropped.overflow,
-                ledger.dropped.retries,
-                ledger.dropped.shut_down
+                ledger.dropped
             )?;
             writeln!(f, "  in flight   {}", ledger.in_flight)?;
             writeln!(f, "  buffered    {}", ledger.buffered)?;
