@@ -46,15 +46,14 @@ use self::endpoint::{Context, Endpoint};
 use self::losses::Losses;
 use self::metrics_sender::MetricsSender;
 pub(crate) use self::reporter::Reporter;
-use self::request_size::SizeBounds;
 
 /// The waker's token; links have those after it.
 const WAKER: Token = Token(0);
-/// Requests with fewer bytes of spans are not made smaller, whatever an endpoint says.
-const SPANS_BYTES_MIN: usize = 4096;
 const EVENTS_MAX: usize = 64;
 /// Turns that may panic one after the other before the thread gives up.
 const PANICS_MAX: u32 = 100;
+/// What the last metrics get of the time of a shutdown, or a quarter of that.
+const METRICS_SHARE: Duration = Duration::from_millis(200);
 const PANIC_PAUSE: Duration = Duration::from_millis(5);
 
 /// What other threads ask of the network thread.
@@ -105,8 +104,15 @@ pub(crate) struct Exporter {
     /// When spans are taken next, however few they are.
     next_take: Instant,
     flushes: Vec<Flush>,
-    /// The deadline of the shutdown that was asked for.
-    stop: Option<Instant>,
+    stop: Option<Stop>,
+}
+
+/// The shutdown that was asked for.
+#[derive(Clone, Copy)]
+struct Stop {
+    deadline: Instant,
+    /// Spans without outcome are given up then, so that the last metrics can tell of them.
+    spans_until: Instant,
 }
 
 /// A flush under way: the batches before this number must be settled everywhere.
@@ -183,6 +189,7 @@ impl Exporter {
         self.processor.forget_gone();
         self.take_batches(now);
         self.advance_destinations(now);
+        self.give_up_late(now);
         self.send_metrics(now);
         self.shed(now);
         if self.losses.is_due(now) {
@@ -221,7 +228,7 @@ impl Exporter {
                     let _ = reply.send(self.snapshot());
                 }
                 Command::ShutDown { deadline } => {
-                    self.stop = Some(self.stop.map_or(deadline, |other| other.min(deadline)));
+                    self.stop_until(deadline);
                     self.destinations.iter_mut().for_each(Destination::hurry);
                 }
                 #[cfg(feature = "internals")]
@@ -345,8 +352,16 @@ impl Exporter {
         {
             metrics.finish(now);
         }
-        let is_due = self.metrics.as_ref().is_some_and(|m| m.is_due(now));
-        let stats = is_due.then(|| self.stats()).flatten();
+        // What can be sent is, before newer numbers take its place.
+        self.advance_metrics(now, None);
+        if self.metrics.as_ref().is_some_and(|m| m.is_due(now))
+            && let Some(stats) = self.stats()
+        {
+            self.advance_metrics(now, Some(&stats));
+        }
+    }
+
+    fn advance_metrics(&mut self, now: Instant, stats: Option<&Stats>) {
         let Some(metrics) = &mut self.metrics else {
             return;
         };
@@ -358,7 +373,7 @@ impl Exporter {
             stats: &mut self.metrics_stats,
             reporter: &mut self.reporter,
         };
-        metrics.advance(stats.as_ref(), context);
+        metrics.advance(stats, context);
     }
 
     /// All numbers, unless somebody else is at the counters right now.
@@ -392,11 +407,33 @@ impl Exporter {
         });
     }
 
+    fn stop_until(&mut self, deadline: Instant) {
+        let deadline = self
+            .stop
+            .map_or(deadline, |stop| stop.deadline.min(deadline));
+        let left = deadline.saturating_duration_since(Instant::now());
+        let for_metrics = match self.metrics {
+            Some(_) => METRICS_SHARE.min(left / 4),
+            None => Duration::ZERO,
+        };
+        self.stop = Some(Stop {
+            deadline,
+            spans_until: deadline - for_metrics,
+        });
+    }
+
+    /// Gives up spans whose time is over.
+    fn give_up_late(&mut self, now: Instant) {
+        if self.stop.is_some_and(|stop| now >= stop.spans_until) {
+            self.give_up(now);
+        }
+    }
+
     fn is_done(&mut self, now: Instant) -> bool {
-        let Some(deadline) = self.stop else {
+        let Some(stop) = self.stop else {
             return false;
         };
-        now >= deadline || (self.is_settled() && self.is_told(now))
+        now >= stop.deadline || (self.is_settled() && self.is_told(now))
     }
 
     /// All spans have an outcome.
@@ -412,13 +449,18 @@ impl Exporter {
 
     /// Gives up what is left, so that every span has an outcome.
     fn finish(mut self) -> NetworkStats {
-        self.drain();
         let now = Instant::now();
+        self.give_up(now);
+        self.tell_losses(now);
+        self.snapshot()
+    }
+
+    fn give_up(&mut self, now: Instant) {
+        self.drain();
         for destination in &mut self.destinations {
             destination.give_up(&self.backlog, now);
         }
-        self.tell_losses(now);
-        self.snapshot()
+        self.release();
     }
 
     fn snapshot(&self) -> NetworkStats {
@@ -468,7 +510,14 @@ impl Exporter {
         (self.destinations.iter().filter_map(|d| d.deadline(now)))
             .chain(metrics)
             .chain(takes.then_some(self.next_take))
-            .chain(self.stop)
+            .chain(self.stop.map(|stop| {
+                // Spans are given up once.
+                if now < stop.spans_until {
+                    stop.spans_until
+                } else {
+                    stop.deadline
+                }
+            }))
             .min()
     }
 
@@ -503,11 +552,6 @@ fn destinations(
         0 | 1 => Backlog::weight_of(settings.slabs) / 8 * 7,
         several => Backlog::weight_of(settings.slabs) / 2 / several,
     };
-    let envelope = &settings.envelope;
-    let bounds = SizeBounds {
-        min: envelope.resource_bytes_max() + envelope.scope_bytes_max(0) + SPANS_BYTES_MIN,
-        step: settings.slab_bytes,
-    };
     let destinations = (settings.destinations.iter().zip(counters))
         .enumerate()
         .map(|(destination, (chosen, counters))| {
@@ -517,8 +561,12 @@ fn destinations(
                 .enumerate()
                 .map(|(index, endpoint)| {
                     let first_token = Token(WAKER.0 + 1 + places.len());
-                    let endpoint =
-                        Endpoint::new(Arc::clone(endpoint), bounds, first_token, Arc::clone(waker));
+                    let endpoint = Endpoint::new(
+                        Arc::clone(endpoint),
+                        settings.slab_bytes,
+                        first_token,
+                        Arc::clone(waker),
+                    );
                     places.extend((0..endpoint.links()).map(|link| (destination, index, link)));
                     endpoint
                 });

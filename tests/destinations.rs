@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use otlp_collector::testing::{Answer, Receiver};
 use otlp_collector::{
-    Collector, Config, Destination, Endpoint, EndpointOptions, Overflow, Recorder, Refused,
-    Selection, SpanRef, internals,
+    Collector, Compression, Config, Destination, Endpoint, EndpointOptions, Overflow, Recorder,
+    Refused, Selection, SpanRef, internals,
 };
 
 use common::script::{ScriptedServer, Step};
@@ -80,6 +80,38 @@ fn all_get_the_same() {
     };
     assert_eq!(ids(&receivers[0]).len(), 1000);
     assert!(receivers.iter().all(|r| ids(r) == ids(&receivers[0])));
+}
+
+/// One that finds requests too large gets parts of batches; another that comes to the same batches
+/// later gets them whole.
+#[test]
+fn parts_for_one_are_not_taken_for_the_whole_by_another() {
+    for compression in [Compression::None, Compression::Gzip] {
+        let small = ScriptedServer::start(vec![vec![Step::ServeUpTo(4000)]; 1000]);
+        let late = Receiver::start().unwrap();
+        late.pause();
+        let mut first = endpoint(small.endpoint());
+        first.options.compression = Compression::Gzip;
+        let mut second = endpoint(late.endpoint());
+        second.options.connections_max = 1;
+        second.options.compression = compression;
+        let collector = Collector::new(Config {
+            destinations: vec![first.into(), second.into()],
+            batch_size: 150,
+            batch_timeout_ms: 3_600_000,
+            ..Config::default()
+        })
+        .unwrap();
+        for _ in 0..10 {
+            deliver(&collector, 150, 0);
+        }
+        late.resume();
+        let ledger = collector.flush(PATIENCE).unwrap();
+        for destination in &ledger.destinations {
+            assert_eq!(destination.delivered, 1500, "{ledger}");
+        }
+        assert_eq!(late.spans().len(), 1500);
+    }
 }
 
 /// Sends many times what the buffer holds to a healthy receiver beside another destination.

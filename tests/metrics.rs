@@ -9,8 +9,8 @@ use std::time::Duration;
 use otlp_collector::testing::proto::{self, any_value, metric, number_data_point};
 use otlp_collector::testing::{Answer, Receiver};
 use otlp_collector::{
-    Collector, Config, Destination, Endpoint, EndpointOptions, KeepIf, MetricsOptions, Sampler,
-    Span, SpanContext, TailSampling,
+    Collector, Compression, Config, Destination, Endpoint, EndpointOptions, KeepIf, MetricsOptions,
+    NoticeKind, OnNotice, Sampler, Span, SpanContext, TailSampling,
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -332,6 +332,78 @@ fn the_last_metrics_tell_of_all_spans() {
         let exported = "exporter.span.exported{name=otlp_http_span_exporter/0}";
         assert_eq!(last[exported], 100.0, "{last:#?}");
     }
+}
+
+#[test]
+fn the_last_metrics_tell_of_what_the_shutdown_has_given_up() {
+    let receiver = Receiver::start().unwrap();
+    let gone = Receiver::start().unwrap();
+    gone.close();
+    let collector = Collector::new(Config {
+        destinations: vec![
+            Endpoint::new(receiver.endpoint()).into(),
+            Endpoint::new(gone.endpoint()).into(),
+        ],
+        shutdown_timeout_ms: 2000,
+        metrics: Some(MetricsOptions::new(receiver.endpoint())),
+        ..Config::default()
+    })
+    .unwrap();
+    for _ in 0..100 {
+        collector.collect(Span::new("span")).unwrap();
+    }
+    assert_eq!(collector.shutdown().unwrap().delivered(), 100);
+    let last = receiver.metrics().last().map(values).unwrap();
+    let exported = "exporter.span.exported{name=otlp_http_span_exporter/0}";
+    assert_eq!(last[exported], 100.0, "{last:#?}");
+    let lost = "processor.span.processed{name=batching_span_processor/1,type=already_shutdown}";
+    assert_eq!(last[lost], 100.0, "{last:#?}");
+}
+
+#[test]
+fn the_last_metrics_go_to_an_endpoint_that_has_come_back() {
+    let (receiver, metrics) = (Receiver::start().unwrap(), Receiver::start().unwrap());
+    metrics.close();
+    let mut options = MetricsOptions::new(metrics.endpoint());
+    options.interval_ms = 1;
+    options.endpoint.options.retry_initial_ms = 3_600_000;
+    options.endpoint.options.retry_max_ms = 3_600_000;
+    let (told, notices) = std::sync::mpsc::channel();
+    let collector = Collector::new(Config {
+        endpoint: receiver.endpoint(),
+        metrics: Some(options),
+        on_notice: Some(OnNotice::new(move |notice| {
+            told.send(notice.kind).unwrap();
+        })),
+        ..Config::default()
+    })
+    .unwrap();
+    assert_eq!(notices.recv().unwrap(), NoticeKind::BackingOff);
+    metrics.reopen().unwrap();
+    collector.collect(Span::new("span")).unwrap();
+    collector.shutdown().unwrap();
+    let last = metrics.metrics().last().map(values).unwrap();
+    let exported = "exporter.span.exported{name=otlp_http_span_exporter/0}";
+    assert_eq!(last[exported], 1.0, "{last:#?}");
+}
+
+/// Newer numbers do not take the place of those that are being compressed.
+#[test]
+fn compressed_metrics_are_sent_however_often_they_are_due() {
+    let receiver = Receiver::start().unwrap();
+    let mut options = MetricsOptions::new(receiver.endpoint());
+    options.interval_ms = 1;
+    options.endpoint.options.compression = Compression::Gzip;
+    let collector = Collector::new(Config {
+        endpoint: receiver.endpoint(),
+        metrics: Some(options),
+        ..Config::default()
+    })
+    .unwrap();
+    while receiver.metrics().len() < 100 {
+        thread::yield_now();
+    }
+    collector.shutdown().unwrap();
 }
 
 #[test]

@@ -151,6 +151,14 @@ fn a_tunnel_that_is_not_made_is_told_and_tried_again() {
             "more than 64 KiB",
         ),
         (
+            vec![
+                Step::ReadHead,
+                answer(&"HTTP/1.1 100 Wait\r\n\r\n".repeat(10_000)),
+                Step::Drain,
+            ],
+            "more than 64 KiB",
+        ),
+        (
             vec![Step::ReadHead],
             "closed the connection without an answer",
         ),

@@ -141,7 +141,11 @@ impl NetworkThread {
         if self.process == std::process::id() {
             return Ok(());
         }
-        Err(Error::forked(self.ledger()))
+        // Another thread may have been at the counters when this process was forked: it is not here
+        // to let go of them.
+        let account = self.shared.counters.try_account();
+        let ledger = account.map(|account| account.ledger);
+        Err(Error::forked(ledger.unwrap_or_default()))
     }
 
     fn ledger(&self) -> Ledger {

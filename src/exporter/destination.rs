@@ -365,6 +365,7 @@ impl Destination {
                 context.envelope,
             ))
         });
+        debug_assert!(!request.is_part);
         let weight = backlog.weight_before(self.place);
         self.place = request.end();
         self.requests.push_back(Pending {
@@ -397,6 +398,9 @@ impl Destination {
         let failing_since = *failing_since;
         let share_of_byte = *share as f64 / request.body_bytes as f64;
         let parts = request.split(bytes_max, context.envelope);
+        if parts.len() == 1 {
+            return;
+        }
         self.requests.remove(index);
         for (offset, request) in parts.into_iter().enumerate() {
             let pending = Pending {
@@ -503,7 +507,10 @@ fn compress(
     match context.compressor {
         Some(compressor) if compressor.compress(request, compression) => {
             context.stats.compressed += 1;
-            backlog.share(request);
+            // A part is not what another is looking for: all from a batch on.
+            if !request.is_part {
+                backlog.share(request);
+            }
         }
         _ => {}
     }

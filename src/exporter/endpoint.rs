@@ -13,7 +13,7 @@ use crate::exporter::link::{Event, Link, Loss, Why};
 use crate::exporter::reason;
 use crate::exporter::reporter::Reporter;
 use crate::exporter::request::Request;
-use crate::exporter::request_size::{RequestSize, SizeBounds};
+use crate::exporter::request_size::{RequestSize, can_split};
 use crate::exporter::resolve::Resolver;
 use crate::exporter::response::Response;
 use crate::exporter::retry::{self, Backoff};
@@ -109,7 +109,7 @@ impl Endpoint {
     /// Its links get the tokens from `first_token` on.
     pub(crate) fn new(
         settings: Arc<EndpointSettings>,
-        bounds: SizeBounds,
+        request_bytes_step: usize,
         first_token: Token,
         waker: Arc<Waker>,
     ) -> Self {
@@ -122,7 +122,7 @@ impl Endpoint {
             links: tokens.map(|token| Link::new(token, &settings)).collect(),
             target: Arc::clone(&settings.target),
             resolver: Resolver::new(waker, settings.connections_max),
-            size: RequestSize::new(&settings, bounds),
+            size: RequestSize::new(settings.request_bytes_max, request_bytes_step),
             backoff: Backoff::new(settings.retry_initial, settings.retry_max),
             settings,
             retry_at: None,
@@ -295,7 +295,9 @@ impl Endpoint {
         let outcome = match response.status {
             200..=299 => self.accepted(&request, &response, context),
             status if retry::is_retryable(status) => self.throttle(&response, context),
-            413 if self.size.can_split(&request) => self.too_large(&request, &response, context),
+            413 if can_split(&request, context.envelope) => {
+                self.too_large(&request, &response, context)
+            }
             _ => self.rejected(&request, &reason::of_error(&response), context),
         };
         // After an error another connection may meet a healthier server.
@@ -376,7 +378,7 @@ impl Endpoint {
         context: &mut Context<'_>,
     ) -> Outcome {
         self.works(EndpointState::Connected, None, context);
-        let bytes_max = self.size.too_large(request.body_bytes);
+        let bytes_max = (self.size).too_large(request, context.envelope, context.now);
         let what = reason::of_error(response);
         let what = format!(
             "{what}: {} bytes are sent as smaller requests",
@@ -465,10 +467,11 @@ impl Endpoint {
                 Outcome::Again
             }
             Why::TimedOut => {
-                let sent = loss.request.as_ref().map_or(0, |r| r.body_bytes);
                 self.is_slow = true;
+                let size = &mut self.size;
+                let request = loss.request.as_deref();
                 Outcome::TooSlow {
-                    bytes_max: self.size.too_slow(sent),
+                    bytes_max: request.map_or(size.max(), |r| size.too_slow(r, context.envelope)),
                 }
             }
             Why::Unreachable | Why::Broken => Outcome::Failed,
@@ -526,7 +529,7 @@ impl Endpoint {
         self.retry_at = None;
         // As long as there is time to spare, and slowly.
         if !self.is_slow {
-            self.size.raise();
+            self.size.raise(context.now);
         }
     }
 
@@ -537,7 +540,7 @@ impl Endpoint {
         }
     }
 
-    fn is_backing_off(&self, now: Instant) -> bool {
+    pub(crate) fn is_backing_off(&self, now: Instant) -> bool {
         self.retry_at
             .max(self.throttled_until)
             .is_some_and(|at| now < at)

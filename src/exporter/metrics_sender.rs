@@ -8,10 +8,9 @@ use mio::{Token, Waker};
 use prost::Message;
 
 use crate::clock::unix_nanos;
-use crate::config::{Compression, MetricsSettings};
+use crate::config::MetricsSettings;
 use crate::exporter::endpoint::{Context, Endpoint, Offer, Outcome};
 use crate::exporter::request::Request;
-use crate::exporter::request_size::SizeBounds;
 use crate::metrics;
 use crate::otlp::{Envelope, Run};
 use crate::stats::Stats;
@@ -36,10 +35,8 @@ pub(crate) struct MetricsSender {
 impl MetricsSender {
     /// Its links get the tokens from `first_token` on.
     pub(crate) fn new(settings: &MetricsSettings, first_token: Token, waker: Arc<Waker>) -> Self {
-        // Metrics are one message, however large.
-        let bounds = SizeBounds { min: 1, step: 1 };
         Self {
-            endpoint: Endpoint::new(Arc::clone(&settings.endpoint), bounds, first_token, waker),
+            endpoint: Endpoint::new(Arc::clone(&settings.endpoint), 0, first_token, waker),
             interval: settings.interval,
             next_at: Instant::now() + settings.interval,
             start_time: unix_nanos(),
@@ -80,14 +77,19 @@ impl MetricsSender {
 
     /// Nothing is left to be sent, or its endpoint does not take it.
     pub(crate) fn is_finished(&self, now: Instant) -> bool {
-        let is_settled = self.request.is_none() || self.endpoint.has_failed();
+        let is_settled = self.request.is_none() || self.endpoint.is_backing_off(now);
         self.last_until
             .is_some_and(|until| now >= until || (self.last_are_made && is_settled))
     }
 
     /// The next metrics are to be sent.
     pub(crate) fn is_due(&self, now: Instant) -> bool {
-        now >= self.next_at && !self.on_the_way
+        now >= self.next_at && !self.on_the_way && !self.is_being_compressed()
+    }
+
+    fn is_being_compressed(&self) -> bool {
+        let compression = self.endpoint.compression();
+        (self.request.as_ref()).is_some_and(|request| !request.is_ready(compression))
     }
 
     /// Does all that can be done without waiting; begins to send these numbers, if there are any.
@@ -134,11 +136,10 @@ impl MetricsSender {
             return false;
         };
         let compression = self.endpoint.compression();
-        if let Some(compressor) = context.compressor
-            && compression != Compression::None
-            && !request.is_ready(compression)
-        {
-            compressor.compress(request, compression);
+        if !request.is_ready(compression) {
+            if let Some(compressor) = context.compressor {
+                compressor.compress(request, compression);
+            }
             return false;
         }
         let Offer::Ready(link) = self.endpoint.offer(false, context) else {

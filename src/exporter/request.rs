@@ -11,11 +11,16 @@ use crate::config::{Compression, EndpointSettings, Target};
 use crate::exporter::backlog::Number;
 use crate::otlp::{Envelope, Fields, Run};
 
+/// Requests with fewer bytes of spans are not made smaller, whatever an endpoint says.
+pub(crate) const SPANS_BYTES_MIN: usize = 4096;
+
 /// The body of a request, for as long as it has no outcome.
 pub(crate) struct Request {
     /// Of its first batch.
     pub(crate) number: Number,
     pub(crate) batches: Vec<Batch>,
+    /// Its only batch is but a part of the one with that number.
+    pub(crate) is_part: bool,
     /// What is sent, in order.
     parts: Vec<Part>,
     pub(crate) body_bytes: usize,
@@ -75,6 +80,7 @@ impl Request {
             number,
             spans: batches.iter().map(Batch::spans).sum(),
             batches,
+            is_part: false,
             parts,
             body_bytes,
             compressed: Default::default(),
@@ -86,6 +92,7 @@ impl Request {
         Self {
             number: 0,
             batches: Vec::new(),
+            is_part: false,
             body_bytes: body.len(),
             parts: vec![Part::Head(body)],
             spans: 0,
@@ -113,10 +120,21 @@ impl Request {
 
     /// The spans of its first batch, which is its only one.
     fn cut(&self, bytes_max: usize, envelope: &Envelope) -> impl Iterator<Item = Self> {
-        let batch = &self.batches[0];
-        let overhead = envelope.resource_bytes_max() + envelope.scope_bytes_max(batch.scope());
-        let parts = cut(batch, bytes_max.saturating_sub(overhead)).into_iter();
-        parts.map(move |part| Self::merge(self.number, [part].iter(), bytes_max, envelope))
+        let room = bytes_max.saturating_sub(self.overhead(envelope));
+        let parts = cut(&self.batches[0], room.max(SPANS_BYTES_MIN)).into_iter();
+        parts.map(move |part| Self {
+            is_part: true,
+            ..Self::merge(self.number, [part].iter(), bytes_max, envelope)
+        })
+    }
+
+    /// What stands around its spans, at most.
+    pub(crate) fn overhead(&self, envelope: &Envelope) -> usize {
+        let runs = runs(&self.batches);
+        let scopes = runs
+            .iter()
+            .map(|(run, _)| envelope.scope_bytes_max(run.scope));
+        envelope.resource_bytes_max() + scopes.sum::<usize>()
     }
 
     /// The number of the batch behind its last.
@@ -216,6 +234,7 @@ impl Request {
             body_bytes: batches.iter().map(|batch| batch.len()).sum(),
             spans: batches.len() as u64,
             batches,
+            is_part: false,
             compressed: Default::default(),
         }
     }

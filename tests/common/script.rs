@@ -218,24 +218,31 @@ impl Connection<'_> {
     /// Tells the length of its body.
     fn read_request(&mut self) -> io::Result<usize> {
         let head = self.read_head()?;
-        let length = head.lines().find_map(|line| {
-            let (name, value) = line.split_once(':')?;
-            (name.eq_ignore_ascii_case("content-length")).then(|| value.trim().parse::<usize>())
-        });
-        let length = length.expect("a length").expect("a number");
+        let length = field(&head, "content-length").expect("a length");
+        let length = length.parse().expect("a number");
         let end = head.len() + length;
         self.read_until(|input| input.len() >= end)?;
-        let request = ExportTraceServiceRequest::decode(&self.input[head.len()..end]);
-        let spans = request.expect("valid OTLP").resource_spans.into_iter();
-        let spans = (spans.flat_map(|resource| resource.scope_spans))
-            .flat_map(|scope| scope.spans)
-            .map(|span| span.span_id);
         let mut seen = self.state.seen.lock().unwrap();
-        seen.spans.extend(spans);
+        // What is compressed is not looked into.
+        if field(&head, "content-encoding").is_none() {
+            let request = ExportTraceServiceRequest::decode(&self.input[head.len()..end]);
+            let spans = request.expect("valid OTLP").resource_spans.into_iter();
+            let spans = (spans.flat_map(|resource| resource.scope_spans))
+                .flat_map(|scope| scope.spans)
+                .map(|span| span.span_id);
+            seen.spans.extend(spans);
+        }
         seen.heads.push(head);
         self.input.drain(..end);
         Ok(length)
     }
+}
+
+/// The value of a field of a head.
+pub fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    let mut fields = head.lines().filter_map(|line| line.split_once(':'));
+    let field = fields.find(|(other, _)| other.eq_ignore_ascii_case(name));
+    field.map(|(_, value)| value.trim())
 }
 
 fn head_end(input: &[u8]) -> Option<usize> {

@@ -13,6 +13,8 @@ pub(super) struct Tunnel {
     request: Vec<u8>,
     sent: usize,
     answer: Vec<u8>,
+    /// Interim answers, which are not kept, are among them.
+    answer_bytes: usize,
 }
 
 impl Tunnel {
@@ -29,6 +31,7 @@ impl Tunnel {
             request: request.into_bytes(),
             sent: 0,
             answer: Vec::new(),
+            answer_bytes: 0,
         }
     }
 
@@ -47,10 +50,11 @@ impl Tunnel {
                 return Err(failed("closed the connection without an answer"));
             }
             self.answer.extend_from_slice(&buffer[..bytes]);
+            self.answer_bytes += bytes;
             if self.has_answered()? {
                 return Ok(true);
             }
-            if self.answer.len() > ANSWER_BYTES_MAX {
+            if self.answer_bytes > ANSWER_BYTES_MAX {
                 return Err(failed("answered more than 64 KiB"));
             }
         }
