@@ -60,7 +60,7 @@ pub struct Config {
     pub endpoint_options: EndpointOptions,
     /// Where spans go, each of them to all, if that is more than one endpoint. Default empty: to
     /// [`endpoint`](Self::endpoint) alone. At most 64; if there are any, `endpoint` and
-    /// `endpoint_options` must be left as they are.
+    /// `endpoint_options` do not count, whether they come from code or from the environment.
     pub destinations: Vec<Destination>,
     /// Spans are taken and thrown away: nothing is sent, and no connection is made. Default false.
     pub disabled: bool,
@@ -162,7 +162,7 @@ impl Config {
     /// | `OTEL_EXPORTER_OTLP_[TRACES_]CERTIFICATE` | `tls.ca_file` |
     /// | `OTEL_EXPORTER_OTLP_[TRACES_]CLIENT_CERTIFICATE`, `…_CLIENT_KEY` | `tls.client_certificate_file`, `tls.client_key_file` |
     /// | `OTEL_EXPORTER_OTLP_[TRACES_]PROTOCOL` | nothing: `http/protobuf` is the only one |
-    /// | `OTEL_BSP_SCHEDULE_DELAY` | `batch_timeout_ms` |
+    /// | `OTEL_BSP_SCHEDULE_DELAY` | `batch_timeout_ms`; 0 is 1 |
     /// | `OTEL_BSP_EXPORT_TIMEOUT` | `retry_budget_ms`; 0 is a day |
     /// | `OTEL_BSP_MAX_QUEUE_SIZE` | `buffer_capacity` |
     /// | `OTEL_BSP_MAX_EXPORT_BATCH_SIZE` | `batch_size`, at most `buffer_capacity` |
@@ -174,18 +174,23 @@ impl Config {
     /// | `OTEL_CONFIG_FILE` | all others are ignored; the file is not read |
     ///
     /// Those for traces beat those for all signals. An empty variable is one that is not set. What
-    /// cannot be used is ignored, with a warning by the `log` facade; but a file that cannot be read, or
-    /// a feature that is missing, is an error of [`Collector::new`](crate::Collector::new): to send
-    /// without what was asked for would be worse. Defaults that the specification
-    /// gives are not taken over where this library has others. `OTEL_PROPAGATORS`,
-    /// `OTEL_LOG_LEVEL` and `OTEL_ENTITIES` change nothing.
+    /// cannot be used is ignored, with a warning by the `log` facade; but an endpoint that is no URL,
+    /// and for an `https` endpoint a file that cannot be read or a feature that is missing, are errors
+    /// of [`Collector::new`](crate::Collector::new): to send elsewhere, or without what was asked for,
+    /// would be worse. Where [`destinations`](Self::destinations) are set in code, what is said of the
+    /// endpoint does not count. Defaults that the specification
+    /// gives are not taken over where this library has others. `OTEL_PROPAGATORS`, `OTEL_LOG_LEVEL`,
+    /// `OTEL_ENTITIES` and `OTEL_EXPORTER_OTLP_[TRACES_]INSECURE`, which is for gRPC, change nothing;
+    /// nor do `HTTP_PROXY` and its like.
     ///
     /// [OpenTelemetry specification]: https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
     #[must_use]
     pub fn from_env() -> Self {
-        let (config, warnings) = Self::from_vars(|name| std::env::var(name).ok());
+        // One that is no text is not as if it were not set: what is wrong with it will be told.
+        let lookup = |name: &str| Some(std::env::var_os(name)?.to_string_lossy().into_owned());
+        let (config, warnings) = Self::from_vars(lookup);
         for warning in warnings {
-            log::warn!("{warning}");
+            log::warn!(target: "otlp_collector", "{warning}");
         }
         config
     }
@@ -331,8 +336,9 @@ impl Settings {
             buffer: slabs * slab_bytes,
             slab: config.slab_bytes,
         };
-        let destinations = endpoint::check(&destinations(config)?, &request_bytes)?;
+        let destinations = endpoint::check(&destinations(config), &request_bytes)?;
         let metrics = (config.metrics.as_ref())
+            .filter(|_| !config.disabled)
             .map(|metrics| endpoint::check_metrics(metrics, &request_bytes))
             .transpose()?;
         let endpoints = destinations.iter().flat_map(|d| &d.endpoints);
@@ -384,26 +390,18 @@ impl Settings {
 }
 
 /// All destinations: those given, or the one endpoint.
-fn destinations(config: &Config) -> Result<Vec<Destination>, Error> {
+fn destinations(config: &Config) -> Vec<Destination> {
     if config.disabled {
-        return Ok(Vec::new());
+        return Vec::new();
     }
     if config.destinations.is_empty() {
         let endpoint = Endpoint {
             url: config.endpoint.clone(),
             options: config.endpoint_options.clone(),
         };
-        return Ok(vec![endpoint.into()]);
+        return vec![endpoint.into()];
     }
-    if config.endpoint != DEFAULT_ENDPOINT || config.endpoint_options != EndpointOptions::default()
-    {
-        return Err(Error::config(format!(
-            "endpoint ({:?}) or endpoint_options are given beside destinations: make them one of \
-             the destinations",
-            display::without_secrets(&config.endpoint)
-        )));
-    }
-    Ok(config.destinations.clone())
+    config.destinations.clone()
 }
 
 fn check_sizes(config: &Config) -> Result<(), Error> {

@@ -7,15 +7,13 @@ use crate::ledger::Ledger;
 
 /// Why a call on the [`Collector`](crate::Collector) failed: what was wrong, with the value, and
 /// what to do about it.
-#[derive(Debug)]
 pub struct Error(Box<Kind>);
 
-#[derive(Debug)]
 enum Kind {
     Config(String),
     Core(String),
     Resources(String, Option<io::Error>),
-    TimedOut(Ledger),
+    TimedOut(Ledger, Option<String>),
     Ended(Ledger),
     NetworkThreadFailed(Ledger),
     Forked(Ledger),
@@ -44,7 +42,7 @@ impl Error {
     /// The deadline passed before everything was delivered.
     #[must_use]
     pub fn is_timed_out(&self) -> bool {
-        matches!(*self.0, Kind::TimedOut(_))
+        matches!(*self.0, Kind::TimedOut(..))
     }
 
     /// The collector was shut down before.
@@ -65,7 +63,7 @@ impl Error {
     #[must_use]
     pub fn ledger(&self) -> Option<&Ledger> {
         match &*self.0 {
-            Kind::TimedOut(ledger)
+            Kind::TimedOut(ledger, _)
             | Kind::Ended(ledger)
             | Kind::NetworkThreadFailed(ledger)
             | Kind::Forked(ledger) => Some(ledger),
@@ -89,8 +87,8 @@ impl Error {
     }
 
     #[cold]
-    pub(crate) fn timed_out(ledger: Ledger) -> Self {
-        Self(Box::new(Kind::TimedOut(ledger)))
+    pub(crate) fn timed_out(ledger: Ledger, last_error: Option<String>) -> Self {
+        Self(Box::new(Kind::TimedOut(ledger, last_error)))
     }
 
     #[cold]
@@ -115,8 +113,12 @@ impl fmt::Display for Error {
             Kind::Config(message) | Kind::Core(message) => f.write_str(message),
             Kind::Resources(message, None) => f.write_str(message),
             Kind::Resources(message, Some(source)) => write!(f, "{message}: {source}"),
-            Kind::TimedOut(ledger) => {
-                write!(f, "the deadline passed with spans undelivered: {ledger}")
+            Kind::TimedOut(ledger, last_error) => {
+                write!(f, "the deadline passed with spans undelivered")?;
+                if let Some(error) = last_error {
+                    write!(f, " (last error: {error})")?;
+                }
+                write!(f, ": {ledger}")
             }
             Kind::Ended(ledger) => write!(f, "the collector was shut down before: {ledger}"),
             Kind::NetworkThreadFailed(ledger) => {
@@ -128,6 +130,13 @@ impl fmt::Display for Error {
                  thread: make a collector after the fork ({ledger})"
             ),
         }
+    }
+}
+
+/// The same words: so it is readable where `main` returns it.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
     }
 }
 

@@ -101,6 +101,7 @@ pub(crate) struct Exporter {
     /// metrics'.
     places: Vec<(usize, usize, usize)>,
     stats: NetworkStats,
+    errors_shared: u64,
     /// When spans are taken next, however few they are.
     next_take: Instant,
     flushes: Vec<Flush>,
@@ -162,6 +163,7 @@ impl Exporter {
             metrics_stats: NetworkStats::default(),
             places,
             stats: NetworkStats::default(),
+            errors_shared: 0,
             flushes: Vec::new(),
             stop: None,
         })
@@ -189,12 +191,14 @@ impl Exporter {
         self.processor.forget_gone();
         self.take_batches(now);
         self.advance_destinations(now);
+        self.share_last_error();
         self.give_up_late(now);
         self.send_metrics(now);
         self.shed(now);
         if self.losses.is_due(now) {
             self.tell_losses(now);
         }
+        self.reporter.tell_held_back(now);
         self.finish_flushes(now);
         if self.is_done(now) {
             return ControlFlow::Break(());
@@ -345,6 +349,14 @@ impl Exporter {
         self.release();
     }
 
+    /// So that whoever waits in vain can say why.
+    fn share_last_error(&mut self) {
+        if self.errors_shared != self.stats.errors {
+            self.errors_shared = self.stats.errors;
+            (*self.shared.last_error.lock()).clone_from(&self.stats.last_error);
+        }
+    }
+
     fn send_metrics(&mut self, now: Instant) {
         if self.stop.is_some()
             && self.is_settled()
@@ -452,6 +464,7 @@ impl Exporter {
         let now = Instant::now();
         self.give_up(now);
         self.tell_losses(now);
+        self.reporter.finish(now);
         self.snapshot()
     }
 
@@ -510,6 +523,7 @@ impl Exporter {
         (self.destinations.iter().filter_map(|d| d.deadline(now)))
             .chain(metrics)
             .chain(takes.then_some(self.next_take))
+            .chain(self.reporter.deadline())
             .chain(self.stop.map(|stop| {
                 // Spans are given up once.
                 if now < stop.spans_until {

@@ -32,9 +32,10 @@ pub struct Health {
 pub enum ThreadState {
     /// It answers.
     Running,
-    /// It has not answered for a second, or is not there, since this process is a fork of the one
-    /// that made the collector: nothing is known of the destinations.
+    /// It has not answered for a second: nothing is known of the destinations.
     NotResponding,
+    /// It is not there, since this process is a fork of the one that made the collector.
+    Forked,
     /// The collector was shut down.
     Ended,
     /// It has panicked again and again, and was given up: spans are refused.
@@ -139,6 +140,7 @@ impl fmt::Display for ThreadState {
         f.write_str(match self {
             Self::Running => "running",
             Self::NotResponding => "not responding",
+            Self::Forked => "not there, since this process is a fork",
             Self::Ended => "ended",
             Self::Failed => "failed",
         })

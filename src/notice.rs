@@ -32,7 +32,10 @@ pub enum NoticeKind {
     Throttled,
     /// An endpoint has refused spans for good.
     Rejected,
-    /// Spans were given up: a destination is too far behind, or has failed for too long.
+    /// An endpoint has taken spans and has something to say, or says what cannot be read.
+    Warned,
+    /// Spans were given up: a destination is too far behind, or has failed for too long, or the
+    /// time of the shutdown was over.
     Dropped,
     /// Recording has refused spans.
     Refused,
@@ -44,7 +47,7 @@ impl NoticeKind {
     pub(crate) fn level(self) -> log::Level {
         match self {
             Self::Recovered => log::Level::Info,
-            Self::BackingOff | Self::Throttled => log::Level::Warn,
+            Self::BackingOff | Self::Throttled | Self::Warned => log::Level::Warn,
             Self::Rejected | Self::Dropped | Self::Refused | Self::Panicked => log::Level::Error,
         }
     }

@@ -43,17 +43,14 @@ pub(crate) struct PartialSuccess {
 }
 
 impl PartialSuccess {
-    /// Reads the body of a 2xx response. A body that is no `ExportTraceServiceResponse` says
-    /// nothing, and the status has said success.
-    pub(crate) fn decode(body: &[u8]) -> Self {
-        let partial = proto::ExportTraceServiceResponse::decode(body)
-            .ok()
-            .and_then(|response| response.partial_success)
-            .unwrap_or_default();
-        Self {
+    /// Reads the body of a 2xx response; `None` if it is no `ExportTraceServiceResponse`.
+    pub(crate) fn decode(body: &[u8]) -> Option<Self> {
+        let response = proto::ExportTraceServiceResponse::decode(body).ok()?;
+        let partial = response.partial_success.unwrap_or_default();
+        Some(Self {
             rejected: u64::try_from(partial.rejected_spans).unwrap_or(0),
             message: partial.error_message,
-        }
+        })
     }
 }
 
@@ -94,16 +91,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn partial_success_is_read_and_nonsense_is_success() {
+    fn partial_success_is_read_and_nonsense_is_none() {
         let response = proto::ExportTraceServiceResponse {
             partial_success: Some(proto::ExportTracePartialSuccess {
                 rejected_spans: 3,
                 error_message: "too old".into(),
             }),
         };
-        let partial = PartialSuccess::decode(&response.encode_to_vec());
+        let partial = PartialSuccess::decode(&response.encode_to_vec()).unwrap();
         assert_eq!((partial.rejected, &*partial.message), (3, "too old"));
-        assert_eq!(PartialSuccess::decode(b""), PartialSuccess::default());
-        assert_eq!(PartialSuccess::decode(b"<html>"), PartialSuccess::default());
+        let nothing = Some(PartialSuccess::default());
+        assert_eq!(PartialSuccess::decode(b""), nothing);
+        assert_eq!(PartialSuccess::decode(b"<html>"), None);
     }
 }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use parking_lot::Mutex;
+
 use crate::buffer::{Pool, Signal};
 use crate::config::{Overflow, Settings};
 use crate::counters::{Counters, DestinationCounters};
@@ -28,6 +30,8 @@ pub(crate) struct Shared {
     pub(crate) slabs: usize,
     /// With fewer slabs left than this the network thread is called.
     pub(crate) few_slabs: usize,
+    /// Of a connection or a response, in words.
+    pub(crate) last_error: Mutex<Option<String>>,
 }
 
 /// How spans are made.
@@ -105,6 +109,7 @@ impl Shared {
         });
         Ok(Self {
             pool: pool(settings)?,
+            last_error: Mutex::default(),
             signal,
             counters: Counters::new(destinations.collect()),
             scopes: Arc::clone(settings.envelope.scopes()),

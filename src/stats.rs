@@ -113,6 +113,8 @@ pub struct NetworkStats {
     pub panics: u64,
     /// The last error of a connection or response, in words.
     pub last_error: Option<String>,
+    /// How many there were.
+    pub(crate) errors: u64,
     /// Of each destination.
     pub destinations: Vec<DestinationStats>,
     /// From a span's end to its acknowledgement, in microseconds, at most an hour. Of each request
@@ -132,6 +134,7 @@ impl Default for NetworkStats {
             wake_ups: 0,
             panics: 0,
             last_error: None,
+            errors: 0,
             destinations: Vec::new(),
             delivery_us: microseconds_histogram(),
         }
@@ -183,6 +186,8 @@ pub struct EndpointStats {
     pub responses: BTreeMap<u16, Durations>,
     /// Requests that got no response: the connection was broken or the time was over.
     pub unanswered: u64,
+    /// Connections that could not be made: the name has no address, nobody listens, TLS failed.
+    pub failed_connects: u64,
     /// Responses that led elsewhere and were followed.
     pub redirects: u64,
     /// Partial successes, which rejected spans or had something to say.
@@ -237,6 +242,7 @@ impl EndpointStats {
             health: EndpointHealth::new(endpoint),
             responses: BTreeMap::new(),
             unanswered: 0,
+            failed_connects: 0,
             redirects: 0,
             partial_successes: 0,
             body_bytes: 0,

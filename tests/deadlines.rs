@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use otlp_collector::{Collector, Compression, Config, EndpointOptions, Refused, Span};
 
+use common::Nobody;
 use common::script::{Script, ScriptedServer, Step, response};
 
 /// Far more than any machine takes, and far less than a day.
@@ -94,7 +95,6 @@ fn whatever_the_endpoint_does() {
     for (what, script) in scripts {
         for compression in [Compression::None, Compression::Gzip] {
             let server = ScriptedServer::start(vec![script.clone(); 100]);
-            // A compressed request cannot be read by these servers: then it breaks off.
             let collector = collector(server.endpoint(), |options| {
                 options.compression = compression
             });
@@ -102,14 +102,8 @@ fn whatever_the_endpoint_does() {
         }
     }
     check("nobody accepts", &collector(to_silence, |_| {}));
-    let closed = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
-    check(
-        "nobody is there",
-        &collector(format!("http://{closed}"), |_| {}),
-    );
+    let nobody = Nobody::new();
+    check("nobody is there", &collector(nobody.endpoint(), |_| {}));
     let nameless = format!("http://{}", "x".repeat(64));
     check("it has no address", &collector(nameless, |_| {}));
 }

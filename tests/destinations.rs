@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use otlp_collector::testing::{Answer, Receiver};
 use otlp_collector::{
-    Collector, Compression, Config, Destination, Endpoint, EndpointOptions, Overflow, Recorder,
-    Refused, Selection, SpanRef, internals,
+    Collector, Compression, Config, Destination, Endpoint, EndpointOptions, MetricsOptions,
+    Overflow, Recorder, Refused, Selection, SpanRef, internals,
 };
 
 use common::script::{ScriptedServer, Step};
@@ -198,7 +198,9 @@ fn short_failures_of_the_foremost_are_no_outage_of_all() {
 #[test]
 fn one_request_that_hangs_does_not_hold_up_those_behind_it() {
     let server = ScriptedServer::start([vec![Step::ReadRequest, Step::Drain]]);
-    let collector = collector(vec![endpoint(server.endpoint()).into()]);
+    let mut endpoint = endpoint(server.endpoint());
+    endpoint.options.request_timeout_ms = 86_400_000;
+    let collector = collector(vec![endpoint.into()]);
     let recorder = collector.recorder().unwrap();
     // Over a further connection, long before the first one's time is over.
     while collector.ledger().delivered() < 20_000 {
@@ -229,9 +231,11 @@ fn a_flush_does_not_wait_behind_one_request_that_hangs() {
 #[test]
 fn another_endpoint_of_a_group_stands_in_for_one_that_hangs() {
     let hanging = ScriptedServer::start(vec![vec![Step::ReadRequest, Step::Drain]; 10]);
+    let mut first = endpoint(hanging.endpoint());
+    first.options.request_timeout_ms = 86_400_000;
     let second = Receiver::start_counting().unwrap();
     let collector = collector(vec![Destination {
-        endpoints: vec![endpoint(hanging.endpoint()), endpoint(second.endpoint())],
+        endpoints: vec![first, endpoint(second.endpoint())],
         selection: Selection::FailOver,
     }]);
     let recorder = collector.recorder().unwrap();
@@ -394,6 +398,10 @@ fn a_disabled_collector_takes_all_and_sends_nothing() {
     let collector = Collector::new(Config {
         endpoint: receiver.endpoint(),
         disabled: true,
+        metrics: Some(MetricsOptions {
+            interval_ms: 1,
+            ..MetricsOptions::new(receiver.endpoint())
+        }),
         buffer_capacity: 1000,
         batch_size: 100,
         ..Config::default()
@@ -414,17 +422,29 @@ fn a_disabled_collector_takes_all_and_sends_nothing() {
 }
 
 #[test]
+fn destinations_in_code_beat_an_endpoint_of_the_environment() {
+    let receiver = Receiver::start().unwrap();
+    let (from_environment, warnings) = Config::from_vars(|name| match name {
+        "OTEL_EXPORTER_OTLP_ENDPOINT" => Some("no URL at all".to_string()),
+        "OTEL_EXPORTER_OTLP_TIMEOUT" => Some("1".to_string()),
+        _ => None,
+    });
+    assert_eq!(warnings, [""; 0]);
+    let error = Collector::new(from_environment.clone()).unwrap_err();
+    assert!(error.to_string().contains("\"no URL at all\""), "{error}");
+    let collector = Collector::new(Config {
+        destinations: vec![endpoint(receiver.endpoint()).into()],
+        ..from_environment
+    })
+    .unwrap();
+    record(&collector.recorder().unwrap()).unwrap();
+    assert_eq!(collector.shutdown().unwrap().delivered(), 1);
+}
+
+#[test]
 fn destinations_that_make_no_sense_are_errors() {
     let good = Destination::from(Endpoint::new("http://localhost:1"));
     for (what, config) in [
-        (
-            "beside destinations",
-            Config {
-                endpoint: "http://localhost:2".to_string(),
-                destinations: vec![good.clone()],
-                ..Config::default()
-            },
-        ),
         (
             "endpoints is 0",
             Config {

@@ -7,9 +7,12 @@ use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use otlp_collector::testing::proto::{ExportTracePartialSuccess, ExportTraceServiceResponse};
-use otlp_collector::{Collector, Config, EndpointOptions, EndpointState, Ledger, Span};
+use otlp_collector::{
+    Collector, Config, EndpointOptions, EndpointState, Ledger, NoticeKind, OnNotice, Span,
+};
 use prost::Message;
 
+use common::Nobody;
 use common::script::{Script, ScriptedServer, Step, response};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -41,6 +44,8 @@ fn collector(server: &ScriptedServer, change: impl FnOnce(&mut EndpointOptions))
         endpoint_options,
         buffer_capacity: 1000,
         batch_size: 1000,
+        // All of a round go into one request.
+        batch_timeout_ms: 3_600_000,
         shutdown_timeout_ms: 60_000,
         ..Config::default()
     })
@@ -156,16 +161,14 @@ fn forms(status: u16) -> Vec<(&'static str, Vec<Step>)> {
     forms.extend([
         (
             "with a body",
-            vec![Step::Trickle(
-                response(status, "Content-Type: text/plain\r\n", b"text"),
-                7,
-            )],
+            // To a success it says that all is well, to an error it is a message.
+            vec![Step::Trickle(response(status, "A: b\r\n", b"\x0a\0"), 7)],
         ),
         ("chunked", write("Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n")),
         (
             "chunked with all there is",
             vec![Step::Trickle(
-                head("Transfer-Encoding: chunked\r\n\r\n0A;a=b\r\n\x0a\x0801234567\r\n0\r\nT: u\r\n\r\n"),
+                head("Transfer-Encoding: chunked\r\n\r\n0A;a=b\r\n\x0a\x08\x18\x01\x18\x01\x18\x01\x18\x01\r\n0\r\nT: u\r\n\r\n"),
                 3,
             )],
         ),
@@ -188,9 +191,9 @@ fn broken_bodies(status: u16, body: &str) -> Vec<(&'static str, Vec<Step>)> {
             write(&format!("Content-Length: 101\r\n\r\n{body}")),
         ),
         ("a reset in the body", {
+            // What was written before is read.
             let mut steps = write(&format!("Content-Length: 101\r\n\r\n{body}"));
-            // Only the end is a reset: what was written before is read.
-            steps.push(Step::Read(0));
+            steps.push(Step::Reset);
             steps
         }),
         (
@@ -366,7 +369,6 @@ fn what_is_no_response_is_a_broken_connection() {
         b"HTTP/1.1 2000 OK\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
         b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
         b"HTTP/1.1 200 OK\r\n",
@@ -388,7 +390,7 @@ fn what_is_no_response_is_a_broken_connection() {
 
 #[test]
 fn a_connection_that_ends_at_any_byte_of_the_request() {
-    for bytes in [1, 10, 100, 200, 300, 400] {
+    for bytes in (1..=400).step_by(7) {
         for end in [None, Some(Step::Reset)] {
             let what = format!("{end:?} after {bytes} bytes");
             let script = [Step::Read(bytes)].into_iter().chain(end).collect();
@@ -717,8 +719,8 @@ fn redirects_that_lead_nowhere_are_final() {
 
 #[test]
 fn a_redirect_to_where_nobody_is_is_tried_again_from_the_start() {
-    let gone = ScriptedServer::start([]).endpoint();
-    let location = format!("Location: {gone}/\r\n");
+    let gone = Nobody::new();
+    let location = format!("Location: {}/\r\n", gone.endpoint());
     let redirect = vec![
         Step::ReadRequest,
         Step::Write(response(308, &location, b"")),
@@ -796,7 +798,80 @@ fn only_what_cannot_be_made_smaller_is_rejected_as_too_large() {
 #[test]
 fn one_span_that_is_too_large_is_rejected() {
     let refuse = vec![Step::ReadRequest, Step::Write(response(413, "", b""))];
-    check("413 to a single batch", refuse, Fate::Rejected);
+    let server = ScriptedServer::start([refuse]);
+    let collector = collector(&server, |_| {});
+    collector.collect(Span::new("x".repeat(20_000))).unwrap();
+    let ledger = collector.flush(PATIENCE).unwrap();
+    assert_eq!((ledger.delivered(), ledger.rejected()), (0, 1), "{ledger}");
+    assert_eq!(server.seen().heads.len(), 1);
+}
+
+#[test]
+fn a_small_request_that_is_too_large_is_rejected_whole() {
+    let refuse = vec![Step::ReadRequest, Step::Write(response(413, "", b""))];
+    check("413 to less than 4 KiB", refuse, Fate::Rejected);
+}
+
+/// More than fits into the buffers between both sides: it is stuck in the middle of the body.
+#[test]
+fn a_server_that_stops_reading_costs_one_timeout() {
+    let server = ScriptedServer::start([vec![Step::ReadHead, Step::Stall]]);
+    let collector = Collector::new(Config {
+        endpoint: server.endpoint(),
+        endpoint_options: EndpointOptions {
+            request_bytes_max: 64 << 20,
+            request_timeout_ms: 200,
+            connections_max: 1,
+            retry_initial_ms: 1,
+            ..EndpointOptions::default()
+        },
+        batch_timeout_ms: 3_600_000,
+        buffer_capacity: 300_000,
+        ..Config::default()
+    })
+    .unwrap();
+    for _ in 0..500 {
+        collector.collect(Span::new("x".repeat(40_000))).unwrap();
+    }
+    while collector.stats().network.destinations[0].endpoints[0].unanswered == 0 {
+        let _ = collector.flush(Duration::from_millis(1));
+    }
+    let ledger = collector.flush(PATIENCE).unwrap();
+    assert_eq!(ledger.delivered(), 500, "{ledger}");
+}
+
+#[test]
+fn a_success_that_cannot_be_read_is_a_success_and_is_told_once() {
+    let page = response(200, "Content-Type: text/html\r\n", b"<html>Log in!</html>");
+    let script = vec![
+        Step::ReadRequest,
+        Step::Write(page.clone()),
+        Step::ReadRequest,
+    ];
+    let server =
+        ScriptedServer::start([[script, vec![Step::Write(page), Step::ServeWell]].concat()]);
+    let (told, notices) = std::sync::mpsc::channel();
+    let collector = Collector::new(Config {
+        endpoint: server.endpoint(),
+        batch_timeout_ms: 3_600_000,
+        on_notice: Some(OnNotice::new(move |notice| {
+            told.send(notice.clone()).unwrap()
+        })),
+        ..Config::default()
+    })
+    .unwrap();
+    for round in 1..=2 {
+        collect(&collector, SPANS);
+        assert_eq!(
+            collector.flush(PATIENCE).unwrap().delivered(),
+            round * SPANS
+        );
+    }
+    collector.shutdown().unwrap();
+    let notices: Vec<_> = notices.try_iter().collect();
+    assert_eq!(notices.len(), 1, "{notices:?}");
+    assert_eq!(notices[0].kind, NoticeKind::Warned);
+    assert!(notices[0].message.contains("text/html"), "{notices:?}");
 }
 
 #[test]

@@ -54,7 +54,7 @@ fn a_fork_is_told_at_once_and_takes_nothing_from_its_parent() {
         assert!(of_parent.recorder().unwrap_err().is_forked());
         assert!(of_parent.shutdown().unwrap_err().is_forked());
         let health = of_parent.health();
-        assert_eq!(health.network_thread, ThreadState::NotResponding);
+        assert_eq!(health.network_thread, ThreadState::Forked);
         assert_eq!(of_parent.stats().ledger.accepted, 2);
         drop(of_parent);
         assert!(began.elapsed() < PATIENCE);

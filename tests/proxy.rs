@@ -8,6 +8,7 @@ use std::time::Duration;
 use otlp_collector::testing::Receiver;
 use otlp_collector::{Collector, Config, EndpointOptions, EndpointState, Span, TlsOptions};
 
+use common::Nobody;
 use common::certificates::{Files, authority, identity};
 use common::relay::Proxy;
 use common::script::{ScriptedServer, Step};
@@ -180,7 +181,9 @@ fn a_tunnel_that_is_not_made_is_told_and_tried_again() {
         let proxy = ScriptedServer::start(vec![script; 100]);
         let address = proxy.endpoint();
         let mut config = config("https://receiver.invalid", address.clone());
-        config.endpoint_options.connect_timeout_ms = 1000;
+        if reason == "no connection in time" {
+            config.endpoint_options.connect_timeout_ms = 100;
+        }
         config.shutdown_timeout_ms = 1;
         let collector = Collector::new(config).unwrap();
         collector.collect(Span::new("span")).unwrap();
@@ -198,7 +201,8 @@ fn a_tunnel_that_is_not_made_is_told_and_tried_again() {
 
 #[test]
 fn a_proxy_that_is_gone_or_has_no_name_is_named() {
-    let gone = ScriptedServer::start([]).endpoint();
+    let nobody = Nobody::new();
+    let gone = nobody.endpoint();
     for (proxy, reason) in [
         (
             gone.clone(),
@@ -222,7 +226,7 @@ fn a_proxy_that_is_gone_or_has_no_name_is_named() {
 fn what_the_proxy_was_told_in_confidence_is_not_shown() {
     let body = "who is Basic dXNlcjpzZWNyZXQtNDI=?";
     let answer = format!(
-        "HTTP/1.1 407 Who?\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{body}",
+        "HTTP/1.1 401 Who?\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
     let script = vec![Step::ReadRequest, Step::Write(answer.into_bytes())];
@@ -240,9 +244,21 @@ fn what_the_proxy_was_told_in_confidence_is_not_shown() {
     collector.flush(PATIENCE).unwrap();
     let told = collector.stats().network.last_error.unwrap();
     assert!(
-        told.contains("407") && told.contains("(not shown)"),
+        told.contains("401") && told.contains("(not shown)"),
         "{told}"
     );
     assert!(!told.contains("dXNlcjpz"), "{told}");
     assert_eq!(collector.shutdown().unwrap().rejected(), 1);
+}
+
+#[test]
+fn a_proxy_that_lets_nothing_through_is_not_taken_for_the_endpoint() {
+    let answer = b"HTTP/1.1 407 Who?\r\nContent-Length: 0\r\n\r\n".to_vec();
+    let proxy = ScriptedServer::start([vec![Step::ReadRequest, Step::Write(answer)]]);
+    let collector = Collector::new(config("http://receiver.invalid", proxy.endpoint())).unwrap();
+    collector.collect(Span::new("span")).unwrap();
+    let ledger = collector.flush(PATIENCE).unwrap();
+    assert_eq!((ledger.delivered(), ledger.rejected()), (1, 0), "{ledger}");
+    let told = collector.stats().network.last_error.unwrap();
+    assert!(told.contains("the proxy answered 407"), "{told}");
 }

@@ -35,6 +35,15 @@ pub(super) struct NetworkThread {
     process: u32,
 }
 
+/// What comes of a question to the network thread.
+enum Answer<T> {
+    Is(T),
+    /// Not before the deadline.
+    Late,
+    /// The thread has ended, or will right now.
+    Gone,
+}
+
 impl NetworkThread {
     /// Starts it, on this core if one is given.
     pub(super) fn start(
@@ -85,24 +94,16 @@ impl NetworkThread {
     /// Waits until all that was accepted before has an outcome.
     pub(super) fn flush(&self, deadline: Instant) -> Result<Ledger, Error> {
         self.check_process()?;
-        let (done, outcome) = bounded(1);
-        self.command(Command::Flush { deadline, done });
-        match outcome.recv_deadline(deadline) {
-            Ok(()) => return Ok(self.ledger()),
-            // Before the deadline only a network thread that ends lets go of a flush.
-            Err(RecvTimeoutError::Disconnected) if Instant::now() < deadline => {
-                return Err(Error::ended(self.final_ledger()?));
-            }
-            Err(_) if self.has_ended() => {
-                return Err(Error::ended(self.final_ledger()?));
-            }
-            Err(_) => {}
+        match self.ask(deadline, |done| Command::Flush { deadline, done }) {
+            Answer::Is(()) => return Ok(self.ledger()),
+            Answer::Gone => return Err(Error::ended(self.final_ledger()?)),
+            Answer::Late => {}
         }
         let ledger = self.ledger();
         if ledger.pending() == 0 {
             return Ok(ledger);
         }
-        Err(Error::timed_out(ledger))
+        Err(self.timed_out(ledger))
     }
 
     /// Ends it, and waits for that.
@@ -111,7 +112,7 @@ impl NetworkThread {
         self.shared.signal.close();
         self.command(Command::ShutDown { deadline });
         match self.ended.recv_deadline(deadline + GRACE) {
-            Err(RecvTimeoutError::Timeout) => Err(Error::timed_out(self.ledger())),
+            Err(RecvTimeoutError::Timeout) => Err(self.timed_out(self.ledger())),
             _ => self.final_ledger(),
         }
     }
@@ -119,14 +120,12 @@ impl NetworkThread {
     /// How it is doing, and its numbers as far as they are known.
     pub(super) fn stats(&self) -> (ThreadState, NetworkStats) {
         if self.check_process().is_err() {
-            return (ThreadState::NotResponding, NetworkStats::default());
+            return (ThreadState::Forked, NetworkStats::default());
         }
-        let (reply, answer) = bounded(1);
-        self.command(Command::Stats { reply });
-        match answer.recv_timeout(PATIENCE) {
-            Ok(stats) => (ThreadState::Running, stats),
-            Err(RecvTimeoutError::Timeout) => (ThreadState::NotResponding, NetworkStats::default()),
-            Err(RecvTimeoutError::Disconnected) => {
+        match self.ask(Instant::now() + PATIENCE, |reply| Command::Stats { reply }) {
+            Answer::Is(stats) => (ThreadState::Running, stats),
+            Answer::Late => (ThreadState::NotResponding, NetworkStats::default()),
+            Answer::Gone => {
                 self.join();
                 match self.last_stats.lock().clone() {
                     Some(stats) => (ThreadState::Ended, stats),
@@ -134,6 +133,28 @@ impl NetworkThread {
                 }
             }
         }
+    }
+
+    /// Tells it something and waits for the answer.
+    fn ask<T>(&self, deadline: Instant, command: impl Fn(Sender<T>) -> Command) -> Answer<T> {
+        loop {
+            let (reply, answer) = bounded(1);
+            if self.commands.send(command(reply)).is_err() {
+                return Answer::Gone;
+            }
+            self.shared.signal.wake();
+            match answer.recv_deadline(deadline) {
+                Ok(answer) => return Answer::Is(answer),
+                Err(_) if self.has_ended() => return Answer::Gone,
+                Err(_) if Instant::now() >= deadline => return Answer::Late,
+                // It let go of the question: by a panic that it has survived, or since it ends.
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn timed_out(&self, ledger: Ledger) -> Error {
+        Error::timed_out(ledger, self.shared.last_error.lock().clone())
     }
 
     /// A fork has the memory of its parent, but none of its threads: nobody would answer.

@@ -405,6 +405,12 @@ pub(super) fn check_metrics(
 ) -> Result<MetricsSettings, Error> {
     in_range("interval_ms of metrics", options.interval_ms, 1, DAY_MS)?;
     let endpoint = check_endpoint(&options.endpoint, 1, bytes)?;
+    if endpoint.target.path.contains("/v1/traces") {
+        return Err(Error::config(format!(
+            "the endpoint of metrics is {:?}, which is for traces: give the base URL",
+            endpoint.target.url
+        )));
+    }
     Ok(MetricsSettings {
         endpoint: Arc::new(endpoint),
         interval: Duration::from_millis(options.interval_ms),

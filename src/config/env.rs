@@ -31,6 +31,7 @@ pub(super) fn config(lookup: &dyn Fn(&str) -> Option<String>) -> (Config, Vec<St
         return (config, vars.warnings);
     }
     read_exporter(&mut vars, &mut config);
+    read_propagators(&mut vars);
     read_endpoint(&mut vars, &mut config);
     read_endpoint_options(&mut vars, &mut config);
     read_batching(&mut vars, &mut config);
@@ -64,40 +65,50 @@ fn read_exporter(vars: &mut Vars<'_>, config: &mut Config) {
     }
 }
 
+/// This library knows the format of one of them; what else there may be is not its own.
+fn read_propagators(vars: &mut Vars<'_>) {
+    const PROPAGATORS: &str = "OTEL_PROPAGATORS";
+    let list = vars.word(PROPAGATORS).unwrap_or_default();
+    for name in list.split(',').map(str::trim) {
+        if !matches!(name, "" | "tracecontext" | "baggage") {
+            vars.unknown(PROPAGATORS, name, "tracecontext");
+        }
+    }
+}
+
 fn read_endpoint(vars: &mut Vars<'_>, config: &mut Config) {
     const USUAL_PATH: &str = "/v1/traces";
     const TRACES: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
     const BASE: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
-    let (name, url, path) = if let Some(url) = vars.text(TRACES) {
+    let (name, given, url) = if let Some(url) = vars.text(TRACES) {
         // It is used as it is.
-        let is_usual = url
-            .split('?')
-            .next()
-            .is_some_and(|url| url.ends_with(USUAL_PATH));
-        (TRACES, url, if is_usual { USUAL_PATH } else { "" })
-    } else if let Some(url) = vars.text(BASE) {
+        (TRACES, url.clone(), url)
+    } else if let Some(base) = vars.text(BASE) {
         // Appended in any case, so that a base with that path has it twice.
-        let (base, query) = match url.split_once('?') {
-            Some((base, query)) => (base, format!("?{query}")),
-            None => (&*url, String::new()),
+        let (path, query) = match base.split_once('?') {
+            Some((path, query)) => (path, format!("?{query}")),
+            None => (&*base, String::new()),
         };
-        let url = format!("{}{USUAL_PATH}{query}", base.trim_end_matches('/'));
-        (BASE, url, USUAL_PATH)
+        let url = format!("{}{USUAL_PATH}{query}", path.trim_end_matches('/'));
+        (BASE, base, url)
     } else {
         return;
     };
-    match Target::parse(&url, path) {
-        Err(error) => vars.warn(format!("{name} is ignored: {error}")),
-        Ok(target) => {
-            if target.port == 4317 {
-                vars.warn(format!(
-                    "{name} has the port 4317, which is usually for gRPC; OTLP/HTTP has 4318"
-                ));
-            }
-            config.endpoint = url;
-            config.endpoint_options.path = path.to_string();
-        }
+    let Ok(target) = Target::parse(&url, "") else {
+        // To send elsewhere would be worse than not to start: `Collector::new` says what is wrong.
+        config.endpoint = given;
+        return;
+    };
+    if target.port == 4317 {
+        vars.warn(format!(
+            "{name} has the port 4317, which is usually for gRPC; OTLP/HTTP has 4318"
+        ));
     }
+    let path = target.path.split('?').next().unwrap_or_default();
+    if !path.ends_with(USUAL_PATH) {
+        config.endpoint_options.path = String::new();
+    }
+    config.endpoint = url;
 }
 
 fn read_endpoint_options(vars: &mut Vars<'_>, config: &mut Config) {
@@ -431,6 +442,8 @@ mod tests {
             (TRACES, "http://h:1/v1/traces", "http://h:1/v1/traces"),
             (TRACES, "http://h:1", "http://h:1/"),
             (TRACES, "http://h:1/in/", "http://h:1/in/"),
+            (TRACES, "http://v1/traces", "http://v1/traces"),
+            (TRACES, "http://h/a@b", "http://(not shown)@b"),
         ] {
             let config = read(&[(name, given)], 0);
             let path = &config.endpoint_options.path;
@@ -449,8 +462,13 @@ mod tests {
             "http://user:secret@h",
             "http://",
         ] {
-            assert_eq!(read(&[(BASE, wrong)], 1), Config::default());
-            assert_eq!(read(&[(TRACES, wrong)], 1), Config::default());
+            for name in [BASE, TRACES] {
+                let config = read(&[(name, wrong)], 0);
+                // `Collector::new` refuses it.
+                let path = &config.endpoint_options.path;
+                assert_eq!(config.endpoint, wrong);
+                assert!(crate::config::Target::parse(wrong, path).is_err());
+            }
         }
     }
 
@@ -626,9 +644,12 @@ mod tests {
             ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
             ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/json"),
             ("OTEL_EXPORTER_OTLP_COMPRESSION", "brotli"),
+            ("OTEL_PROPAGATORS", "tracecontext,b3"),
         ] {
             assert_eq!(read(&[(name, value)], 1), Config::default());
         }
+        let usual = [("OTEL_PROPAGATORS", "tracecontext, baggage")];
+        assert_eq!(read(&usual, 0), Config::default());
         let gzip = read(&[("OTEL_EXPORTER_OTLP_COMPRESSION", "GZIP")], 0);
         assert_eq!(gzip.endpoint_options.compression, Compression::Gzip);
         let file = [

@@ -14,7 +14,8 @@ pub(super) struct HeaderLines {
 }
 
 /// Headers that say how the message is to be read, or that are about the connection.
-const OURS: [&str; 13] = [
+const OURS: [&str; 14] = [
+    "accept-encoding",
     "connection",
     "content-encoding",
     "content-length",

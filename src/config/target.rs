@@ -32,7 +32,7 @@ impl Target {
                 "endpoint {shown:?} {why}; expected something like \"http://localhost:4318\""
             ))
         };
-        if endpoint.contains('@') {
+        if has_user(endpoint) {
             return Err(Error::config(
                 "endpoint has a user name or password (not shown), which OTLP does not use: \
                  remove all up to the @",
@@ -125,7 +125,7 @@ impl Target {
             let directory = path.rfind('/').map_or("/", |end| &path[..=end]);
             format!("{scheme}://{}{directory}{location}", self.authority)
         };
-        if url.contains('@') {
+        if has_user(&url) {
             return Err("has a user name or password (not shown)".to_string());
         }
         let target =
@@ -153,6 +153,13 @@ impl Target {
             && self.port == other.port
             && self.host.eq_ignore_ascii_case(&other.host)
     }
+}
+
+/// Whether there is a user name or password before the host.
+fn has_user(url: &str) -> bool {
+    let authority = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = authority.split(['/', '?', '#']).next();
+    authority.is_some_and(|authority| authority.contains('@'))
 }
 
 /// The port after the last colon that is not inside an IPv6 address.

@@ -83,7 +83,8 @@ mod secure {
             client.alpn_protocols = vec![b"http/1.1".to_vec()];
             let server_name = (options.server_name.clone())
                 .map(|name| {
-                    ServerName::try_from(name).map_err(|error| failed("server_name", error))
+                    let what = format!("server_name {name:?}");
+                    ServerName::try_from(name).map_err(|error| failed(&what, error))
                 })
                 .transpose()?;
             Ok(Self {

@@ -102,6 +102,8 @@ pub(crate) struct Endpoint {
     /// The last request took more than half of the time it had.
     is_slow: bool,
     random: RandomIds,
+    /// That its successes cannot be read was told.
+    has_doubted: bool,
     stats: EndpointStats,
 }
 
@@ -129,6 +131,7 @@ impl Endpoint {
             throttled_until: None,
             is_slow: false,
             random: RandomIds::new(),
+            has_doubted: false,
             stats,
         }
     }
@@ -295,6 +298,7 @@ impl Endpoint {
         let outcome = match response.status {
             200..=299 => self.accepted(&request, &response, context),
             status if retry::is_retryable(status) => self.throttle(&response, context),
+            407 if self.settings.proxy.is_some() => self.not_let_through(context),
             413 if can_split(&request, context.envelope) => {
                 self.too_large(&request, &response, context)
             }
@@ -332,41 +336,60 @@ impl Endpoint {
     ) -> Outcome {
         self.works(EndpointState::Connected, None, context);
         self.stats.last_success_time = unix_nanos();
-        let (partial, doubt) = match reason::unreadable(response) {
-            Some(why) => (PartialSuccess::default(), Some(why)),
-            None => (PartialSuccess::decode(&response.body), None),
+        let partial = match reason::partial_success(response) {
+            Ok(partial) => partial,
+            Err(why) => {
+                self.doubt(response.status, &why, context);
+                PartialSuccess::default()
+            }
         };
-        if let Some(why) = doubt {
-            self.note(
-                NoticeKind::Rejected,
-                &format!(
-                    "answered {}, but {why}: it cannot be told whether it rejected spans",
-                    response.status
-                ),
-                context,
-            );
-        } else if !partial.message.is_empty() || partial.rejected > 0 {
-            let message = reason::readable(&partial.message);
+        let rejected = partial.rejected;
+        if rejected > 0 || !partial.message.is_empty() {
             self.stats.partial_successes += 1;
-            self.note(
-                NoticeKind::Rejected,
-                &format!(
-                    "partial success, {} spans rejected: {message}",
-                    partial.rejected
+            let message = reason::readable(&partial.message);
+            let (kind, what) = match rejected {
+                0 => (NoticeKind::Warned, format!("taken, but: {message}")),
+                _ => (
+                    NoticeKind::Rejected,
+                    format!("partial success, {rejected} spans rejected: {message}"),
                 ),
-                context,
-            );
+            };
+            self.note(kind, &what, context);
         }
         Outcome::Accepted {
             rejected: partial.rejected.min(request.spans),
         }
     }
 
+    /// It is a success, but whether of all spans cannot be read. Some endpoints always answer so.
+    fn doubt(&mut self, status: u16, why: &str, context: &mut Context<'_>) {
+        let what = format!(
+            "answered {status}, but {why}: it cannot be told whether it rejected spans (told once)"
+        );
+        if std::mem::replace(&mut self.has_doubted, true) {
+            self.note_error(&what, context);
+        } else {
+            self.note(NoticeKind::Warned, &what, context);
+        }
+    }
+
     fn rejected(&mut self, request: &Request, what: &str, context: &mut Context<'_>) -> Outcome {
-        let what = format!("{what}: {} spans rejected", request.spans);
+        let what = match request.spans {
+            0 => format!("{what}: metrics rejected"),
+            spans => format!("{what}: {spans} spans rejected"),
+        };
         self.works(EndpointState::Failing, Some(&what), context);
         self.note(NoticeKind::Rejected, &what, context);
         Outcome::Rejected
+    }
+
+    /// Only a proxy answers so: the endpoint has not been asked.
+    fn not_let_through(&mut self, context: &mut Context<'_>) -> Outcome {
+        let what = "the proxy answered 407: it wants another user or password";
+        self.back_off(context.now);
+        self.enter(EndpointState::BackingOff, Some(what));
+        self.note(NoticeKind::BackingOff, what, context);
+        Outcome::Failed
     }
 
     /// The endpoint finds the request too large. That is final for this one, and nothing of it was
@@ -423,7 +446,7 @@ impl Endpoint {
                 Err(format!("is one more after {REDIRECTS_MAX} in a row"))
             }
             Ok(target) if target.is_https && !self.settings.can_secure() => {
-                Err("leads to https, which needs the feature `tls`".to_string())
+                Err("leads to https: use an https URL, with the feature `tls`".to_string())
             }
             result => result,
         };
@@ -477,6 +500,7 @@ impl Endpoint {
             Why::Unreachable | Why::Broken => Outcome::Failed,
         };
         self.stats.unanswered += u64::from(loss.request.is_some());
+        self.stats.failed_connects += u64::from(loss.why == Why::Unreachable);
         if loss.why == Why::Stale {
             self.note_error(&loss.reason, context);
         } else {
@@ -595,5 +619,6 @@ impl Endpoint {
         let url = &self.settings.target.url;
         let what = self.settings.without_secrets(what);
         context.stats.last_error = Some(format!("{url}: {what}"));
+        context.stats.errors += 1;
     }
 }

@@ -3,6 +3,7 @@
 use prost::Message;
 
 use crate::exporter::response::Response;
+use crate::otlp::PartialSuccess;
 
 /// What is kept of a server's message.
 const MESSAGE_CHARS_MAX: usize = 300;
@@ -21,6 +22,20 @@ pub(crate) fn of_error(response: &Response) -> String {
         Some(message) => format!("answered {status} ({message})"),
         None => format!("answered {status}"),
     }
+}
+
+/// What a success says of the spans; or why that cannot be read.
+pub(crate) fn partial_success(response: &Response) -> Result<PartialSuccess, String> {
+    if let Some(why) = unreadable(response) {
+        return Err(why);
+    }
+    PartialSuccess::decode(&response.body).ok_or_else(|| {
+        let kind = response.content_type.as_deref().map(readable);
+        format!(
+            "its body is no ExportTraceServiceResponse ({})",
+            kind.as_deref().unwrap_or("without a Content-Type")
+        )
+    })
 }
 
 /// Why the body of a response cannot be read; `None` if it can.

@@ -20,13 +20,17 @@ pub(crate) struct Reporter {
     ended: Sender<()>,
     /// To the thread that tells, once there was something to be told.
     teller: Option<Sender<Notice>>,
-    told: HashMap<(Option<String>, NoticeKind), Told>,
+    told: HashMap<Key, Told>,
 }
 
-/// When an notice was told last, and how many were not since.
+/// The endpoint or destination, if it is about one, and the kind.
+type Key = (Option<String>, NoticeKind);
+
+/// When a notice was told last, and what was not since: how many, and the last of them.
 struct Told {
     at: Instant,
     suppressed: u64,
+    last: String,
 }
 
 impl Reporter {
@@ -49,30 +53,64 @@ impl Reporter {
         endpoint: Option<&str>,
         message: &str,
     ) {
-        let endpoint = endpoint.map(str::to_string);
-        let key = (endpoint.clone(), kind);
-        let mut suppressed = 0;
-        if let Some(told) = self.told.get_mut(&key) {
-            if now.saturating_duration_since(told.at) < INTERVAL {
+        let key = (endpoint.map(str::to_string), kind);
+        match self.told.get_mut(&key) {
+            Some(told) if now.saturating_duration_since(told.at) < INTERVAL => {
                 told.suppressed += 1;
-                return;
+                told.last = message.to_string();
             }
-            suppressed = told.suppressed;
+            told => {
+                let suppressed = told.map_or(0, |told| told.suppressed);
+                self.tell_now(now, key, message.to_string(), suppressed);
+            }
         }
+    }
+
+    fn tell_now(&mut self, now: Instant, key: Key, message: String, suppressed: u64) {
+        let (endpoint, kind) = key.clone();
         let notice = Notice {
             kind,
             endpoint,
-            message: message.to_string(),
+            message: message.clone(),
             suppressed,
         };
         let suppressed = if self.tell(notice) { 0 } else { suppressed + 1 };
-        self.told.insert(
-            key,
-            Told {
-                at: now,
-                suppressed,
-            },
-        );
+        let told = Told {
+            at: now,
+            suppressed,
+            last: message,
+        };
+        self.told.insert(key, told);
+    }
+
+    /// When something is to be told that was held back.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let held_back = self.told.values().filter(|told| told.suppressed > 0);
+        held_back.map(|told| told.at + INTERVAL).min()
+    }
+
+    /// Tells what was held back long enough: it may have been the last of its kind.
+    pub(crate) fn tell_held_back(&mut self, now: Instant) {
+        if self.deadline().is_some_and(|at| at <= now) {
+            self.tell_all(now, INTERVAL);
+        }
+    }
+
+    /// Tells all that was held back.
+    pub(crate) fn finish(&mut self, now: Instant) {
+        self.tell_all(now, Duration::ZERO);
+    }
+
+    fn tell_all(&mut self, now: Instant, held_for: Duration) {
+        let is_due =
+            |told: &Told| told.suppressed > 0 && now.saturating_duration_since(told.at) >= held_for;
+        let due = self.told.iter().filter(|(_, told)| is_due(told));
+        let due: Vec<_> = due
+            .map(|(key, told)| (key.clone(), told.last.clone(), told.suppressed - 1))
+            .collect();
+        for (key, message, suppressed) in due {
+            self.tell_now(now, key, message, suppressed);
+        }
     }
 
     /// False if nobody can listen now.
@@ -133,6 +171,17 @@ mod tests {
         report(5, NoticeKind::BackingOff, Some("b"));
         report(6, NoticeKind::Recovered, Some("a"));
         report(10_000, NoticeKind::BackingOff, Some("a"));
+        for ms in [10_001, 10_002, 10_003] {
+            report(ms, NoticeKind::BackingOff, Some("a"));
+        }
+        // Nothing comes after these: they are told in time, and at the end.
+        assert_eq!(reporter.deadline(), Some(start + Duration::from_secs(20)));
+        reporter.tell_held_back(start + Duration::from_millis(19_999));
+        reporter.tell_held_back(start + Duration::from_secs(20));
+        assert_eq!(reporter.deadline(), None);
+        let now = start + Duration::from_secs(21);
+        reporter.report(now, NoticeKind::BackingOff, Some("a"), "the last");
+        reporter.finish(now);
         drop(reporter);
         assert!(end.recv().is_err());
         let told: Vec<_> = tellings.iter().map(|notice| notice.to_string()).collect();
@@ -144,6 +193,8 @@ mod tests {
                 "b: what happened",
                 "a: what happened",
                 "a: what happened (and 4 more like it before)",
+                "a: what happened (and 2 more like it before)",
+                "a: the last",
             ]
         );
     }

@@ -236,14 +236,18 @@ fn read_head(head: &httparse::Response<'_, '_>) -> Result<(Response, Framing), R
         keep_alive: head.version == Some(1),
     };
     let mut framing = Framing::UntilClose;
+    let mut has_transfer_encoding = false;
     for header in head.headers.iter() {
         let value = String::from_utf8_lossy(header.value);
         let value = value.trim();
         let is = |name: &str| header.name.eq_ignore_ascii_case(name);
-        if is("content-length") && !matches!(framing, Framing::Chunked(_)) {
+        if is("content-length") && !has_transfer_encoding {
             framing = content_length(value, framing)?;
         } else if is("transfer-encoding") {
-            framing = transfer_encoding(value)?;
+            has_transfer_encoding = true;
+            let (ends, coding) = transfer_encoding(value);
+            framing = ends;
+            response.content_encoding = response.content_encoding.or(coding);
         } else if is("connection") {
             if has_token(value, "close") {
                 response.keep_alive = false;
@@ -281,13 +285,17 @@ fn content_length(value: &str, before: Framing) -> Result<Framing, ResponseError
     }
 }
 
-/// The body is chunked, or has no end but the connection's.
-fn transfer_encoding(value: &str) -> Result<Framing, ResponseError> {
-    if value.eq_ignore_ascii_case("chunked") {
-        Ok(Framing::Chunked(Chunk::Size))
+/// The body is chunked, or has no end but the connection's (RFC 9112, 6.3); and what else was done to
+/// it, which is not undone here.
+fn transfer_encoding(value: &str) -> (Framing, Option<String>) {
+    let (others, last) = value.rsplit_once(',').unwrap_or(("", value));
+    let (framing, coding) = if last.trim().eq_ignore_ascii_case("chunked") {
+        (Framing::Chunked(Chunk::Size), others)
     } else {
-        Err(ResponseError::MalformedHead)
-    }
+        (Framing::UntilClose, value)
+    };
+    let coding = coding.trim();
+    (framing, (!coding.is_empty()).then(|| coding.to_string()))
 }
 
 fn has_token(value: &str, token: &str) -> bool {
@@ -497,13 +505,28 @@ mod tests {
         );
     }
 
+    /// What is behind other codings cannot be read, but the status, and mostly its end.
+    #[test]
+    fn other_transfer_codings_are_not_undone() {
+        let head = "HTTP/1.1 400 No\r\nTransfer-Encoding: ";
+        let chunked = format!("{head}gzip, chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n");
+        let answer = parse(chunked.as_bytes()).unwrap().unwrap();
+        assert_eq!((answer.status, answer.keep_alive), (400, true));
+        assert_eq!(answer.content_encoding.as_deref(), Some("gzip"));
+        let mut parser = ResponseParser::default();
+        let endless = format!("{head}gzip\r\nContent-Length: 1\r\n\r\nxyz");
+        assert_eq!(parser.receive(endless.as_bytes()), Ok(None));
+        let answer = parser.end().unwrap();
+        assert_eq!((answer.status, &*answer.body), (400, &b"xyz"[..]));
+        assert_eq!(answer.content_encoding.as_deref(), Some("gzip"));
+    }
+
     #[test]
     fn malformed_heads_are_errors() {
         for head in [
             "220 smtp ready\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
-            "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
         ] {
             assert_eq!(
                 parse(head.as_bytes()),

@@ -50,9 +50,10 @@ fn write_endpoint(f: &mut fmt::Formatter<'_>, endpoint: &EndpointStats) -> fmt::
         .collect();
     writeln!(
         f,
-        "    responses {{{}}}, unanswered {}, redirects {}, partial successes {}",
+        "    responses {{{}}}, unanswered {}, failed connects {}, redirects {}, partial successes {}",
         responses.join(", "),
         endpoint.unanswered,
+        endpoint.failed_connects,
         endpoint.redirects,
         endpoint.partial_successes
     )?;

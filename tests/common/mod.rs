@@ -8,6 +8,8 @@ pub mod relay;
 pub mod script;
 pub mod tls_server;
 
+use std::net::SocketAddr;
+
 use otlp_collector::testing::Receiver;
 use otlp_collector::{Collector, Config};
 
@@ -22,4 +24,23 @@ pub fn start(change: impl FnOnce(&mut Config)) -> (Receiver, Collector) {
     change(&mut config);
     let collector = Collector::new(config).unwrap();
     (receiver, collector)
+}
+
+/// An address that refuses connections for as long as this is kept.
+pub struct Nobody(socket2::Socket);
+
+impl Nobody {
+    pub fn new() -> Self {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let socket = socket.unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        // It does not listen.
+        socket.bind(&address.into()).unwrap();
+        Self(socket)
+    }
+
+    pub fn endpoint(&self) -> String {
+        let address = self.0.local_addr().unwrap().as_socket().unwrap();
+        format!("http://{address}")
+    }
 }

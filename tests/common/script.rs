@@ -3,7 +3,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Barrier, Mutex};
+use std::sync::{Arc, Barrier, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ pub enum Step {
     Write(Vec<u8>),
     /// Writes in pieces of so many bytes, each in a segment of its own.
     Trickle(Vec<u8>, usize),
-    /// Says nothing until the other side gives up.
+    /// Neither reads nor says anything more until the server ends.
     Stall,
     /// Says no more, but reads on until the other side gives up.
     Drain,
@@ -57,8 +57,9 @@ struct State {
     /// For the connections to come; then all are served well.
     scripts: Mutex<VecDeque<Script>>,
     seen: Mutex<Seen>,
-    open: Mutex<Vec<TcpStream>>,
+    open: Mutex<Vec<Arc<TcpStream>>>,
     ended: Mutex<bool>,
+    ending: Condvar,
 }
 
 /// What a server has seen so far.
@@ -108,6 +109,7 @@ impl ScriptedServer {
 impl Drop for ScriptedServer {
     fn drop(&mut self) {
         *self.state.ended.lock().unwrap() = true;
+        self.state.ending.notify_all();
         for stream in self.state.open.lock().unwrap().drain(..) {
             let _ = stream.shutdown(std::net::Shutdown::Both);
         }
@@ -126,24 +128,27 @@ fn accept(listener: &TcpListener, state: &Arc<State>) {
             return;
         }
         state.seen.lock().unwrap().connections += 1;
-        state.open.lock().unwrap().extend(stream.try_clone());
+        let stream = Arc::new(stream);
+        state.open.lock().unwrap().push(Arc::clone(&stream));
         let script = state.scripts.lock().unwrap().pop_front();
         let state = Arc::clone(state);
         thread::spawn(move || {
             let mut connection = Connection {
-                stream,
+                stream: &stream,
                 input: Vec::new(),
                 state: &state,
             };
             // An error is the other side's end of it.
             let _ = connection.follow(&script.unwrap_or(vec![Step::ServeWell]));
-            let _ = connection.stream.shutdown(std::net::Shutdown::Both);
+            // Closed only if nobody else has it open.
+            let mut open = state.open.lock().unwrap();
+            open.retain(|other| !Arc::ptr_eq(other, &stream));
         });
     }
 }
 
 struct Connection<'a> {
-    stream: TcpStream,
+    stream: &'a TcpStream,
     input: Vec<u8>,
     state: &'a State,
 }
@@ -164,17 +169,20 @@ impl Connection<'_> {
                         self.stream.write_all(piece)?;
                     }
                 }
-                // The system's buffers are small enough to stop the other side, or it has no more.
                 Step::Stall => {
-                    while self.stream.peek(&mut [0])? > 0 && self.input.len() < 1 << 20 {
-                        self.read()?;
-                    }
+                    let ended = self.state.ended.lock().unwrap();
+                    drop(
+                        self.state
+                            .ending
+                            .wait_while(ended, |ended| !*ended)
+                            .unwrap(),
+                    );
                 }
                 Step::Meet(barrier) => drop(barrier.wait()),
                 Step::Drain => self.read_until(|_| false)?,
                 Step::Reset => {
                     // Unread bytes or not: without lingering a close is a reset.
-                    let stream = socket2::SockRef::from(&self.stream);
+                    let stream = socket2::SockRef::from(self.stream);
                     return stream.set_linger(Some(Duration::ZERO));
                 }
             }

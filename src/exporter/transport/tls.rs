@@ -126,6 +126,10 @@ fn explain(error: &rustls::Error) -> String {
                 "the server's certificate is for another name: use that in the URL, or give it as \
                  server_name"
             }
+            CertificateError::Other(_) => {
+                "the server's certificate cannot be used as one (an authority's own? make one with \
+                 CA:FALSE)"
+            }
             _ => "the server's certificate cannot be used",
         },
         rustls::Error::InvalidMessage(_) => "the server does not speak TLS: is this an http port?",
