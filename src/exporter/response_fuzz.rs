@@ -1,9 +1,12 @@
-//! The response parser under anything: what is in `tests/corpus/responses`, changed at random.
+//! The response parser under anything: what is in `tests/corpus`, changed at random.
 //!
-//! `PROPTEST_CASES` sets how many are tried. What was found to be wrong once goes into the corpus.
+//! `responses` are written by hand. `found` is what a coverage-guided fuzzer has made of them: the
+//! smallest set with which it reached all that it did reach. `PROPTEST_CASES` sets how many are tried.
+//! What was found to be wrong once goes into the corpus.
 
 use std::fs;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -11,16 +14,16 @@ use proptest::sample::Index;
 use crate::exporter::reason;
 use crate::exporter::response::{Response, ResponseError, ResponseParser};
 
-fn corpus() -> Vec<Vec<u8>> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/responses");
-    let mut files: Vec<_> = (fs::read_dir(directory).unwrap())
-        .map(|entry| entry.unwrap().path())
-        .collect();
-    files.sort();
-    files
-        .into_iter()
-        .map(|file| fs::read(file).unwrap())
-        .collect()
+fn corpus() -> &'static [Vec<u8>] {
+    static CORPUS: OnceLock<Vec<Vec<u8>>> = OnceLock::new();
+    CORPUS.get_or_init(|| {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
+        let directories = ["responses", "found"].map(|name| root.join(name));
+        let entries = directories.iter().flat_map(|d| fs::read_dir(d).unwrap());
+        let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        files.iter().map(|file| fs::read(file).unwrap()).collect()
+    })
 }
 
 /// What is done to the bytes of a response.
