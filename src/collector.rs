@@ -1,14 +1,13 @@
 //! The front door: start, pin, hand out recorders, collect, flush, shut down.
 
 mod network_thread;
+mod pinned;
 
 use std::fmt;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{bounded, unbounded};
-use parking_lot::Mutex;
+use crossbeam_channel::unbounded;
 
 use crate::affinity;
 use crate::buffer::Signal;
@@ -29,6 +28,8 @@ use crate::span::Span;
 use crate::stats::{DestinationStats, Stats};
 
 use self::network_thread::NetworkThread;
+use self::pinned::PinnedWorkers;
+pub use self::pinned::{PinnedWorker, Pinning, Worker};
 
 /// The started pipeline. Cloning shares it; dropping the last clone shuts it down, giving
 /// undelivered spans a second at most.
@@ -60,48 +61,7 @@ struct Inner {
     shared: Arc<Shared>,
     recorders: Arc<Recorders>,
     network: NetworkThread,
-    pinned: Arc<Mutex<Vec<PinnedWorker>>>,
-}
-
-/// Which threads run pinned: see [`Collector::pinning`].
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Pinning {
-    /// The network thread's core, if it is pinned.
-    pub network_core: Option<usize>,
-    /// The threads of [`Collector::spawn_pinned`] that are running.
-    pub workers: Vec<PinnedWorker>,
-}
-
-/// A thread of [`Collector::spawn_pinned`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PinnedWorker {
-    /// The thread's name.
-    pub name: String,
-    /// The core it is pinned to.
-    pub core: usize,
-}
-
-/// A running thread of [`Collector::spawn_pinned`].
-#[derive(Debug)]
-pub struct Worker<T>(JoinHandle<Option<T>>);
-
-impl<T> Worker<T> {
-    /// Waits for the thread's end and gives what its work returned.
-    ///
-    /// # Errors
-    /// The work panicked; the error is the panic's payload.
-    pub fn join(self) -> thread::Result<T> {
-        // Its work was done: a thread that could not be pinned is never handed out.
-        self.0
-            .join()
-            .map(|done| done.expect("the thread was pinned"))
-    }
-
-    /// The thread itself.
-    #[must_use]
-    pub fn thread(&self) -> &thread::Thread {
-        self.0.thread()
-    }
+    workers: PinnedWorkers,
 }
 
 impl Collector {
@@ -149,7 +109,7 @@ impl Collector {
                 settings,
                 shared,
                 network,
-                pinned: Arc::default(),
+                workers: PinnedWorkers::default(),
             }),
         })
     }
@@ -224,8 +184,8 @@ impl Collector {
     /// # Errors
     /// The core is not among [`Config::worker_cores`], if any are given, or not among those the
     /// process may use ([`Error::is_core`]); there is no recorder or thread to be had, or the name
-    /// has a zero byte ([`Error::is_resources`]); or the collector was shut down
-    /// ([`Error::is_shut_down`]).
+    /// has a zero byte ([`Error::is_resources`]); the collector was shut down
+    /// ([`Error::is_shut_down`]); or this is a fork of its process ([`Error::is_forked`]).
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -252,44 +212,9 @@ impl Collector {
             name: name.into(),
             core,
         };
-        if worker.name.contains('\0') {
-            let name = &worker.name;
-            return Err(Error::resources(
-                format!("no thread can have the name {name:?}: it has a zero byte"),
-                None,
-            ));
-        }
         self.inner.check_worker_core(core)?;
         let recorder = self.recorder()?;
-        let place = PinnedPlace {
-            all: Arc::clone(&self.inner.pinned),
-            worker: worker.clone(),
-        };
-        let (pinned, outcome) = bounded(1);
-        let handle = thread::Builder::new()
-            .name(worker.name.clone())
-            .spawn(move || {
-                let result = affinity::pin(core);
-                let is_pinned = result.is_ok();
-                if is_pinned {
-                    place.enter();
-                }
-                // The spawning thread waits for it.
-                let _ = pinned.send(result);
-                // `place` ends with the thread's work, also when that panics.
-                let _place = place;
-                is_pinned.then(|| work(&recorder))
-            })
-            .map_err(|error| {
-                Error::resources(
-                    format!("cannot start thread {:?}", worker.name),
-                    Some(error),
-                )
-            })?;
-        match outcome.recv() {
-            Ok(Err(error)) => Err(error),
-            _ => Ok(Worker(handle)),
-        }
+        self.inner.workers.spawn(worker, move || work(&recorder))
     }
 
     /// Which threads are pinned, as the operating system confirmed it.
@@ -297,7 +222,7 @@ impl Collector {
     pub fn pinning(&self) -> Pinning {
         Pinning {
             network_core: self.inner.settings.network_core,
-            workers: self.inner.pinned.lock().clone(),
+            workers: self.inner.workers.running(),
         }
     }
 
@@ -329,8 +254,8 @@ impl Collector {
     /// is in the ledger, as dropped. Calling it again gives the ledger again.
     ///
     /// # Errors
-    /// The network thread panicked, or this is a fork of its process ([`Error::is_forked`]); the
-    /// error has the ledger.
+    /// The network thread panicked, did not end in time ([`Error::is_timed_out`]), or this is a fork
+    /// of its process ([`Error::is_forked`]); the error has the ledger.
     pub fn shutdown(&self) -> Result<Ledger, Error> {
         let deadline = after(self.inner.settings.shutdown_timeout);
         self.inner.network.shut_down(deadline)
@@ -417,26 +342,5 @@ impl Drop for Inner {
         // Nobody is there to be told; the ledger went with the last clone.
         let timeout = self.settings.shutdown_timeout.min(DROP_TIMEOUT);
         let _ = self.network.shut_down(after(timeout));
-    }
-}
-
-/// A worker's entry in the list of pinned threads, removed when its thread ends.
-struct PinnedPlace {
-    all: Arc<Mutex<Vec<PinnedWorker>>>,
-    worker: PinnedWorker,
-}
-
-impl PinnedPlace {
-    fn enter(&self) {
-        self.all.lock().push(self.worker.clone());
-    }
-}
-
-impl Drop for PinnedPlace {
-    fn drop(&mut self) {
-        let mut all = self.all.lock();
-        if let Some(at) = all.iter().position(|worker| *worker == self.worker) {
-            all.remove(at);
-        }
     }
 }

@@ -1,9 +1,11 @@
 //! What a user can choose, and its validation into [`Settings`] the pipeline can rely on.
 
+mod destination;
 mod display;
 mod endpoint;
 mod env;
 mod headers;
+mod metrics;
 mod proxy;
 mod resource;
 mod target;
@@ -26,10 +28,12 @@ use crate::scope::InstrumentationScope;
 use self::endpoint::RequestBytes;
 use self::resource::default_service_name;
 
-pub use self::endpoint::{
-    Compression, Destination, Endpoint, EndpointOptions, MetricsOptions, Selection,
-};
-pub(crate) use self::endpoint::{DestinationSettings, EndpointSettings, MetricsSettings};
+pub(crate) use self::destination::DestinationSettings;
+pub use self::destination::{Destination, Selection};
+pub(crate) use self::endpoint::EndpointSettings;
+pub use self::endpoint::{Compression, Endpoint, EndpointOptions};
+pub use self::metrics::MetricsOptions;
+pub(crate) use self::metrics::MetricsSettings;
 pub(crate) use self::proxy::Proxy;
 pub(crate) use self::target::Target;
 pub use self::tls::TlsOptions;
@@ -336,10 +340,10 @@ impl Settings {
             buffer: slabs * slab_bytes,
             slab: config.slab_bytes,
         };
-        let destinations = endpoint::check(&destinations(config), &request_bytes)?;
+        let destinations = destination::check(&destinations(config), &request_bytes)?;
         let metrics = (config.metrics.as_ref())
             .filter(|_| !config.disabled)
-            .map(|metrics| endpoint::check_metrics(metrics, &request_bytes))
+            .map(|metrics| metrics::check(metrics, &request_bytes))
             .transpose()?;
         let endpoints = destinations.iter().flat_map(|d| &d.endpoints);
         let request_bytes_max = endpoints.map(|e| e.request_bytes_max).min();

@@ -198,7 +198,7 @@ impl DestinationCounters {
 /// All counters of a collector.
 #[derive(Debug)]
 pub(crate) struct Counters {
-    recorders: Mutex<Recorders>,
+    recorders: Mutex<RecorderList>,
     pub(crate) destinations: Vec<Arc<DestinationCounters>>,
     ended_detached: AtomicU64,
     /// The network thread is gone: whatever still waits will not be delivered.
@@ -207,7 +207,7 @@ pub(crate) struct Counters {
 
 /// The counters of living recorders, and the sum of those that are gone.
 #[derive(Debug, Default)]
-struct Recorders {
+struct RecorderList {
     living: Vec<Arc<CachePadded<RecorderCounters>>>,
     gone: Intake,
 }
@@ -277,7 +277,7 @@ impl Counters {
 
     fn close<'a>(
         &'a self,
-        recorders: impl FnOnce() -> Option<MutexGuard<'a, Recorders>>,
+        recorders: impl FnOnce() -> Option<MutexGuard<'a, RecorderList>>,
     ) -> Option<Account> {
         let ended = self.ended.load(Ordering::Acquire);
         let ended_detached = self.ended_detached.load(Ordering::Relaxed);
@@ -311,7 +311,7 @@ impl Counters {
     }
 }
 
-impl Recorders {
+impl RecorderList {
     fn intake(&self) -> Intake {
         let mut intake = self.gone;
         let living = self.living.iter();

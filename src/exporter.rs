@@ -99,7 +99,7 @@ pub(crate) struct Exporter {
     metrics_stats: NetworkStats,
     /// Which destination, endpoint and link has which token after the waker's; those behind are the
     /// metrics'.
-    places: Vec<(usize, usize, usize)>,
+    routes: Vec<(usize, usize, usize)>,
     stats: NetworkStats,
     errors_shared: u64,
     /// When spans are taken next, however few they are.
@@ -140,9 +140,9 @@ impl Exporter {
             .any(|endpoint| endpoint.compression != Compression::None)
             .then(|| Compressor::start(settings.network_core, Arc::clone(&waker)))
             .transpose()?;
-        let (destinations, places) = destinations(&settings, &shared, &waker);
+        let (destinations, routes) = destinations(&settings, &shared, &waker);
         let metrics = settings.metrics.as_ref().map(|metrics| {
-            let first_token = Token(WAKER.0 + 1 + places.len());
+            let first_token = Token(WAKER.0 + 1 + routes.len());
             MetricsSender::new(metrics, first_token, Arc::clone(&waker))
         });
         let (room, spans) = (shared.pool.room_per_slab(), shared.pool.spans_per_slab());
@@ -161,7 +161,7 @@ impl Exporter {
             losses: Losses::default(),
             metrics,
             metrics_stats: NetworkStats::default(),
-            places,
+            routes,
             stats: NetworkStats::default(),
             errors_shared: 0,
             flushes: Vec::new(),
@@ -543,11 +543,11 @@ impl Exporter {
             let Some(index) = event.token().0.checked_sub(WAKER.0 + 1) else {
                 continue;
             };
-            if let Some(&(destination, endpoint, link)) = self.places.get(index) {
+            if let Some(&(destination, endpoint, link)) = self.routes.get(index) {
                 let endpoint = self.destinations[destination].endpoint(endpoint);
                 endpoint.ready(link, event);
             } else if let Some(metrics) = &mut self.metrics {
-                metrics.endpoint().ready(index - self.places.len(), event);
+                metrics.endpoint().ready(index - self.routes.len(), event);
             }
         }
     }
@@ -559,7 +559,7 @@ fn destinations(
     shared: &Shared,
     waker: &Arc<Waker>,
 ) -> (Vec<Destination>, Vec<(usize, usize, usize)>) {
-    let mut places = Vec::new();
+    let mut routes = Vec::new();
     let counters = shared.counters.destinations.iter();
     // What several destinations have on the way leaves half the buffer free.
     let share_max = match settings.destinations.len() as u64 {
@@ -574,19 +574,19 @@ fn destinations(
                 .iter()
                 .enumerate()
                 .map(|(index, endpoint)| {
-                    let first_token = Token(WAKER.0 + 1 + places.len());
+                    let first_token = Token(WAKER.0 + 1 + routes.len());
                     let endpoint = Endpoint::new(
                         Arc::clone(endpoint),
                         settings.slab_bytes,
                         first_token,
                         Arc::clone(waker),
                     );
-                    places.extend((0..endpoint.links()).map(|link| (destination, index, link)));
+                    routes.extend((0..endpoint.links()).map(|link| (destination, index, link)));
                     endpoint
                 });
             let endpoints = endpoints.collect();
             Destination::new(endpoints, chosen.selection, Arc::clone(counters), share_max)
         })
         .collect();
-    (destinations, places)
+    (destinations, routes)
 }

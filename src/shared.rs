@@ -25,7 +25,7 @@ pub(crate) struct Shared {
     pub(crate) overflow: Overflow,
     pub(crate) batch_size: u32,
     /// Slabs for the lanes of recorders that are not to be lent.
-    pub(crate) own_lanes: Places,
+    pub(crate) own_lanes: Quota,
     /// Sealed slabs that can wait at a time.
     pub(crate) slabs: usize,
     /// With fewer slabs left than this the network thread is called.
@@ -46,13 +46,13 @@ pub(crate) struct Tracing {
     recorders: AtomicU64,
 }
 
-/// A number of places of which some are taken.
-pub(crate) struct Places {
+/// So many may be taken, and some are.
+pub(crate) struct Quota {
     taken: AtomicUsize,
     max: usize,
 }
 
-impl Places {
+impl Quota {
     fn new(max: usize) -> Self {
         Self {
             taken: AtomicUsize::new(0),
@@ -116,7 +116,7 @@ impl Shared {
             tracing: Tracing::new(settings),
             overflow: settings.overflow,
             batch_size: settings.batch_size,
-            own_lanes: Places::new(settings.recorders_max),
+            own_lanes: Quota::new(settings.recorders_max),
             slabs: settings.slabs,
             few_slabs: (settings.slabs / 8).max(1),
         })

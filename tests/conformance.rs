@@ -164,6 +164,10 @@ const OTLP_HTTP: &[Clause] = &[
         "X: there is a limit to the time of an export, 10 seconds by default",
         &[
             (
+                "tests/readme.rs",
+                &["the_tables_have_every_field_with_its_default"],
+            ),
+            (
                 "tests/ledger.rs",
                 &["a_receiver_that_does_not_answer_in_time_gets_the_request_again"],
             ),

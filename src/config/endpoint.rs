@@ -1,4 +1,4 @@
-//! Where spans go: destinations, their endpoints, and how requests are made to each.
+//! One endpoint, and how requests are made to it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,62 +13,6 @@ use crate::config::tls::TlsOptions;
 use crate::config::tls::TlsSettings;
 use crate::config::{DAY_MS, in_range};
 use crate::error::Error;
-
-/// One place that gets every span: a receiver, or a group of receivers of which one is enough.
-///
-/// Each destination has its own place in the buffer, its own line in the
-/// [`Ledger`](crate::Ledger) and its own retries: what one of them does changes nothing for the others.
-/// One that falls behind the foremost by more than half the buffer loses its oldest spans, counted as
-/// dropped by overflow (after an outage of all, not before a second has passed).
-///
-/// ```
-/// use otlp_collector::{Config, Destination, Endpoint, Selection};
-///
-/// let config = Config {
-///     destinations: vec![
-///         // Two agents of which one gets each span …
-///         Destination {
-///             endpoints: vec![
-///                 Endpoint::new("http://10.0.0.1:4318"),
-///                 Endpoint::new("http://10.0.0.2:4318"),
-///             ],
-///             selection: Selection::RoundRobin,
-///         },
-///         // … and an archive that gets them too.
-///         Destination::from(Endpoint::new("http://archive.internal:4318")),
-///     ],
-///     ..Config::default()
-/// };
-/// # drop(config);
-/// ```
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Destination {
-    /// Its receivers, at least one and at most 64.
-    pub endpoints: Vec<Endpoint>,
-    /// Which of several gets a request. Default [`Selection::FailOver`].
-    pub selection: Selection,
-}
-
-impl From<Endpoint> for Destination {
-    fn from(endpoint: Endpoint) -> Self {
-        Self {
-            endpoints: vec![endpoint],
-            selection: Selection::default(),
-        }
-    }
-}
-
-/// Which endpoint of a destination gets a request. Either way, what one endpoint could not take
-/// goes to the next that can.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Selection {
-    /// The first that works, in the order they are given; back to an earlier one when that works
-    /// again.
-    #[default]
-    FailOver,
-    /// All that work, in turn.
-    RoundRobin,
-}
 
 /// How bodies are compressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -172,7 +116,8 @@ pub struct EndpointOptions {
     /// The HTTP proxy that all connections are made through, as in
     /// `http://user:password@proxy.internal:3128`. Default none, whatever the environment says.
     /// `https` endpoints are reached by `CONNECT`; they and TLS are the same as without it. It
-    /// resolves the endpoint's name.
+    /// resolves the endpoint's name. What it answers itself to a request for an `http` endpoint
+    /// counts as the endpoint's answer, but for 407: that is tried again.
     pub proxy: Option<String>,
     /// Connections at a time. Default 4, at most 64. A further one is opened only when a request's
     /// worth of spans waits while the others have been busy for 10 ms or more. Requests on several
@@ -180,7 +125,8 @@ pub struct EndpointOptions {
     pub connections_max: usize,
     /// Largest body of a request in bytes, before compression. Default 1 MiB, at most 64 MiB
     /// (OTLP's limit). Receivers refuse what they find too large: the OpenTelemetry Collector above
-    /// 20 MiB. What is answered with 413, or not in time, is sent in smaller ones.
+    /// 20 MiB. What is answered with 413, or not in time, is sent in smaller ones; what
+    /// was learned from a 413 is forgotten after ten minutes.
     ///
     /// In a small buffer it is less: a request takes at most a quarter of what can be on the way at a
     /// time, which is seven eighths of the buffer, or half of it for several destinations together.
@@ -201,8 +147,8 @@ pub struct EndpointOptions {
     pub retry_max_ms: u64,
     /// Milliseconds from a request's first failure on in which it is sent again. Default 300,000; 0
     /// gives up after the first failure. Spans given up are counted as dropped by
-    /// [`retries`](crate::DroppedSpans::retries). Time without any connection does not
-    /// count: what was never sent waits as long as there is room.
+    /// [`retries`](crate::DroppedSpans::retries). What was never sent waits as long as there is room,
+    /// however long that is.
     pub retry_budget_ms: u64,
 }
 
@@ -263,65 +209,8 @@ impl fmt::Debug for EndpointOptions {
     }
 }
 
-/// Where the pipeline's own metrics go: how many spans were started, exported, refused, and how
-/// long requests took, by OpenTelemetry's semantic conventions (`otel.sdk.…`, in development).
-///
-/// ```
-/// use otlp_collector::{Config, MetricsOptions};
-///
-/// let config = Config {
-///     metrics: Some(MetricsOptions::new("http://localhost:4318")),
-///     ..Config::default()
-/// };
-/// # drop(config);
-/// ```
-///
-/// They are sent by the network thread, with the same resource as the spans. What cannot be sent
-/// before the next are due is replaced by those. At a shutdown they are sent once more when all
-/// spans have an outcome; that is tried once, for a second at most.
-#[derive(Clone, Debug, PartialEq)]
-pub struct MetricsOptions {
-    /// The receiver. Its [`path`](EndpointOptions::path) is to be `/v1/metrics`.
-    pub endpoint: Endpoint,
-    /// Milliseconds from one time to the next. Default 60,000.
-    pub interval_ms: u64,
-}
-
-impl MetricsOptions {
-    /// To `/v1/metrics` of a receiver, with the other options' defaults.
-    pub fn new(url: impl Into<String>) -> Self {
-        let options = EndpointOptions {
-            path: "/v1/metrics".to_string(),
-            ..EndpointOptions::default()
-        };
-        Self {
-            endpoint: Endpoint {
-                url: url.into(),
-                options,
-            },
-            interval_ms: 60_000,
-        }
-    }
-}
-
-/// Checked [`MetricsOptions`].
-pub(crate) struct MetricsSettings {
-    pub(crate) endpoint: Arc<EndpointSettings>,
-    pub(crate) interval: Duration,
-}
-
 const REQUEST_BYTES_LIMIT: usize = 64 << 20;
 const CONNECTIONS_LIMIT: usize = 64;
-const ENDPOINTS_LIMIT: usize = 64;
-const DESTINATIONS_LIMIT: usize = 64;
-
-/// A checked [`Destination`].
-pub(crate) struct DestinationSettings {
-    /// The URLs of its endpoints, for people.
-    pub(crate) name: String,
-    pub(crate) endpoints: Vec<Arc<EndpointSettings>>,
-    pub(crate) selection: Selection,
-}
 
 /// A checked [`Endpoint`].
 pub(crate) struct EndpointSettings {
@@ -387,64 +276,7 @@ pub(super) struct RequestBytes {
     pub(super) slab: usize,
 }
 
-/// Checks all destinations; the error names the first value that cannot be used.
 pub(super) fn check(
-    destinations: &[Destination],
-    bytes: &RequestBytes,
-) -> Result<Vec<DestinationSettings>, Error> {
-    let count = destinations.len();
-    in_range("the number of destinations", count, 0, DESTINATIONS_LIMIT)?;
-    (destinations.iter())
-        .map(|destination| check_destination(destination, count, bytes))
-        .collect()
-}
-
-pub(super) fn check_metrics(
-    options: &MetricsOptions,
-    bytes: &RequestBytes,
-) -> Result<MetricsSettings, Error> {
-    in_range("interval_ms of metrics", options.interval_ms, 1, DAY_MS)?;
-    let endpoint = check_endpoint(&options.endpoint, 1, bytes)?;
-    if endpoint.target.path.contains("/v1/traces") {
-        return Err(Error::config(format!(
-            "the endpoint of metrics is {:?}, which is for traces: give the base URL",
-            endpoint.target.url
-        )));
-    }
-    Ok(MetricsSettings {
-        endpoint: Arc::new(endpoint),
-        interval: Duration::from_millis(options.interval_ms),
-    })
-}
-
-fn check_destination(
-    destination: &Destination,
-    destinations: usize,
-    bytes: &RequestBytes,
-) -> Result<DestinationSettings, Error> {
-    let Destination {
-        endpoints,
-        selection,
-    } = destination;
-    let count = endpoints.len();
-    in_range(
-        "the number of a destination's endpoints",
-        count,
-        1,
-        ENDPOINTS_LIMIT,
-    )?;
-    let endpoints = (endpoints.iter())
-        .map(|endpoint| check_endpoint(endpoint, destinations, bytes).map(Arc::new))
-        .collect::<Result<Vec<_>, _>>()?;
-    let urls: Vec<_> = endpoints.iter().map(|e| e.target.url.as_str()).collect();
-    Ok(DestinationSettings {
-        name: urls.join(", "),
-        endpoints,
-        selection: *selection,
-    })
-}
-
-fn check_endpoint(
     endpoint: &Endpoint,
     sharing: usize,
     bytes: &RequestBytes,

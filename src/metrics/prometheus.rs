@@ -71,7 +71,7 @@ fn write_delivery(page: &mut String, stats: &Stats) {
         page,
         NAME,
         "summary",
-        "From a span's end to its acknowledgement.",
+        "From a span's end to its acknowledgement, of one batch of each request.",
     );
     for quantile in [0.5, 0.9, 0.99, 0.999] {
         let seconds = histogram.value_at_quantile(quantile) as f64 / 1e6;

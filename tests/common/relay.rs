@@ -1,10 +1,12 @@
-//! Servers between a collector and a receiver: one that ends TLS, and a proxy.
+//! Passing on what a collector sends to a receiver, and a proxy that does so.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
+
+use super::script::field;
 
 /// Calls `serve` for each connection, on a thread of its own.
 pub fn listen(serve: impl Fn(TcpStream) -> io::Result<()> + Send + Sync + 'static) -> SocketAddr {
@@ -45,12 +47,9 @@ pub fn relay(
 
 fn read_message(stream: &mut impl Read) -> io::Result<Message> {
     let head = read_head(stream)?;
-    let length = head.lines().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        let is_length = name.eq_ignore_ascii_case("content-length");
-        is_length.then(|| value.trim().parse::<usize>().expect("a number"))
-    });
-    let mut body = vec![0; length.unwrap_or(0)];
+    let length =
+        field(&head, "content-length").map_or(0, |length| length.parse().expect("a number"));
+    let mut body = vec![0; length];
     stream.read_exact(&mut body)?;
     Ok(Message { head, body })
 }
