@@ -150,9 +150,10 @@ pub(crate) struct DestinationCounters {
     pub(crate) destination: String,
     pub(crate) delivered: Counter,
     pub(crate) rejected: Counter,
-    pub(crate) dropped_overflow: Counter,
     pub(crate) dropped_retries: Counter,
-    pub(crate) dropped_shut_down: Counter,
+    /// Of spans that no endpoint was given.
+    pub(crate) waiting_dropped_overflow: Counter,
+    pub(crate) waiting_dropped_shut_down: Counter,
     pub(crate) in_flight: Counter,
     /// Spans that an endpoint was given at least once, and of these, what was dropped.
     pub(crate) begun: Counter,
@@ -162,36 +163,36 @@ pub(crate) struct DestinationCounters {
 
 impl DestinationCounters {
     pub(crate) fn dropped(&self) -> DroppedSpans {
-        DroppedSpans {
-            overflow: self.dropped_overflow.get(),
-            retries: self.dropped_retries.get(),
-            shut_down: self.dropped_shut_down.get(),
-        }
+        self.snapshot().0.dropped
     }
 
-    fn exports(&self) -> ExportCounts {
-        let dropped_overflow = self.begun_dropped_overflow.get();
-        let dropped_shut_down = self.begun_dropped_shut_down.get();
-        ExportCounts {
-            begun: self.begun.get(),
-            dropped_overflow,
-            dropped_shut_down,
-        }
-    }
-
-    /// The ledger's side of one destination, but for what is buffered.
+    /// The ledger's side of one destination, but for what is buffered, and what was exported.
     ///
-    /// Outcomes are read before what is in flight, and the writer moves spans the other way
-    /// round, so that no span is ever counted twice.
-    fn snapshot(&self) -> DestinationLedger {
-        DestinationLedger {
+    /// Each counter is read once. Outcomes are read before what is in flight or was begun, and the
+    /// writer moves spans the other way round, so that no span is ever counted twice.
+    fn snapshot(&self) -> (DestinationLedger, ExportCounts) {
+        let dropped_begun = DroppedSpans {
+            overflow: self.begun_dropped_overflow.get(),
+            retries: self.dropped_retries.get(),
+            shut_down: self.begun_dropped_shut_down.get(),
+        };
+        let ledger = DestinationLedger {
             destination: self.destination.clone(),
             delivered: self.delivered.get(),
             rejected: self.rejected.get(),
-            dropped: self.dropped(),
+            dropped: DroppedSpans {
+                overflow: dropped_begun.overflow + self.waiting_dropped_overflow.get(),
+                retries: dropped_begun.retries,
+                shut_down: dropped_begun.shut_down + self.waiting_dropped_shut_down.get(),
+            },
             in_flight: self.in_flight.get(),
             buffered: 0,
-        }
+        };
+        let exports = ExportCounts {
+            begun: self.begun.get(),
+            dropped: dropped_begun,
+        };
+        (ledger, exports)
     }
 }
 
@@ -281,8 +282,12 @@ impl Counters {
     ) -> Option<Account> {
         let ended = self.ended.load(Ordering::Acquire);
         let ended_detached = self.ended_detached.load(Ordering::Relaxed);
-        let destinations: Vec<_> = self.destinations.iter().map(|c| c.snapshot()).collect();
-        let exports = self.destinations.iter().map(|c| c.exports()).collect();
+        let (destinations, mut exports): (Vec<_>, Vec<_>) =
+            self.destinations.iter().map(|c| c.snapshot()).unzip();
+        if ended {
+            let pairs = exports.iter_mut().zip(&destinations);
+            pairs.for_each(|(exports, destination)| exports.close(destination));
+        }
         // Last, so that it covers every span that has an outcome above.
         let mut intake = recorders()?.intake();
         intake.open_spans.ended += ended_detached;

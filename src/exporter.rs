@@ -24,7 +24,7 @@ mod transport;
 
 use std::io;
 use std::ops::ControlFlow;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -169,14 +169,21 @@ impl Exporter {
         })
     }
 
-    /// Runs until shut down; gives its last numbers.
-    pub(crate) fn run(mut self) -> NetworkStats {
+    /// Runs until shut down; gives its last numbers, as an error if it had to give up.
+    pub(crate) fn run(mut self) -> Result<NetworkStats, Box<NetworkStats>> {
         let mut panics_in_a_row = 0;
         loop {
             match catch_unwind(AssertUnwindSafe(|| self.turn())) {
                 Ok(ControlFlow::Continue(())) => panics_in_a_row = 0,
-                Ok(ControlFlow::Break(())) => return self.finish(),
-                Err(panic) if panics_in_a_row == PANICS_MAX => resume_unwind(panic),
+                Ok(ControlFlow::Break(())) => {
+                    self.wind_up();
+                    return Ok(self.snapshot());
+                }
+                Err(_) if panics_in_a_row == PANICS_MAX => {
+                    // In order, as far as that goes.
+                    let _ = catch_unwind(AssertUnwindSafe(|| self.fail()));
+                    return Err(Box::new(self.snapshot()));
+                }
                 Err(_) => {
                     panics_in_a_row += 1;
                     self.recover();
@@ -420,9 +427,9 @@ impl Exporter {
     }
 
     fn stop_until(&mut self, deadline: Instant) {
-        let deadline = self
-            .stop
-            .map_or(deadline, |stop| stop.deadline.min(deadline));
+        if self.stop.is_some_and(|stop| stop.deadline <= deadline) {
+            return;
+        }
         let left = deadline.saturating_duration_since(Instant::now());
         let for_metrics = match self.metrics {
             Some(_) => METRICS_SHARE.min(left / 4),
@@ -459,13 +466,19 @@ impl Exporter {
         self.metrics.as_ref().is_none_or(|m| m.is_finished(now))
     }
 
-    /// Gives up what is left, so that every span has an outcome.
-    fn finish(mut self) -> NetworkStats {
+    /// Gives up what is left, so that every span has an outcome, and tells what was not told.
+    fn wind_up(&mut self) {
         let now = Instant::now();
         self.give_up(now);
         self.tell_losses(now);
         self.reporter.finish(now);
-        self.snapshot()
+    }
+
+    fn fail(&mut self) {
+        self.stats.panics += 1;
+        let message = "the network thread has only panicked of late and ends; please report it";
+        (self.reporter).report(Instant::now(), NoticeKind::Panicked, None, message);
+        self.wind_up();
     }
 
     fn give_up(&mut self, now: Instant) {

@@ -178,11 +178,12 @@ impl DestinationLedger {
 
     /// What was accepted and is nowhere else is buffered, or lost once the network thread ended.
     pub(crate) fn close(mut self, accepted: u64, ended: bool) -> Self {
-        let waiting = accepted - self.settled() - self.in_flight;
+        let without_outcome = accepted - self.settled();
         if ended {
-            self.dropped.shut_down += waiting;
+            self.dropped.shut_down += without_outcome;
+            self.in_flight = 0;
         } else {
-            self.buffered = waiting;
+            self.buffered = without_outcome - self.in_flight;
         }
         self
     }

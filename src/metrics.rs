@@ -245,14 +245,7 @@ fn destinations(stats: &Stats) -> impl Iterator<Item = Destination<'_>> {
             index,
             ledger,
             exports: *exports,
-            lost: DroppedSpans {
-                overflow: ledger
-                    .dropped
-                    .overflow
-                    .saturating_sub(exports.dropped_overflow),
-                retries: 0,
-                shut_down: (ledger.dropped.shut_down).saturating_sub(exports.dropped_shut_down),
-            },
+            lost: ledger.dropped - exports.dropped,
             endpoints: network.map_or(&[], |network| &network.endpoints),
         }
     })
@@ -267,9 +260,9 @@ impl Destination<'_> {
         [
             (ledger.delivered, None),
             (ledger.rejected, Some("rejected")),
-            (ledger.dropped.retries, Some("retries_exhausted")),
-            (exports.dropped_overflow, Some("queue_full")),
-            (exports.dropped_shut_down, Some("already_shutdown")),
+            (exports.dropped.retries, Some("retries_exhausted")),
+            (exports.dropped.overflow, Some("queue_full")),
+            (exports.dropped.shut_down, Some("already_shutdown")),
         ]
     }
 

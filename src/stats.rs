@@ -6,7 +6,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 use crate::health::{DestinationHealth, EndpointHealth};
-use crate::ledger::Ledger;
+use crate::ledger::{DestinationLedger, DroppedSpans, Ledger};
 
 /// What the pipeline did so far: see [`Collector::stats`](crate::Collector::stats).
 #[derive(Clone, Debug)]
@@ -59,9 +59,16 @@ pub(crate) struct Account {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ExportCounts {
     pub(crate) begun: u64,
-    /// Of these, what was dropped: to make room, and at the shutdown.
-    pub(crate) dropped_overflow: u64,
-    pub(crate) dropped_shut_down: u64,
+    /// Of these.
+    pub(crate) dropped: DroppedSpans,
+}
+
+impl ExportCounts {
+    /// What has no outcome when the network thread has ended is lost.
+    pub(crate) fn close(&mut self, ledger: &DestinationLedger) {
+        let settled = ledger.delivered + ledger.rejected + self.dropped.total();
+        self.dropped.shut_down += self.begun.saturating_sub(settled);
+    }
 }
 
 /// Where the parent of a started span is.

@@ -30,12 +30,15 @@ mod serve;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use prost::Message;
+use rustix::net::sockopt::set_socket_reuseaddr;
+use rustix::net::{AddressFamily, SocketType, bind, listen, socket};
 
 pub use crate::otlp::proto;
 
@@ -45,6 +48,8 @@ pub struct Receiver {
     address: SocketAddr,
     state: Arc<State>,
     acceptor: Mutex<Option<JoinHandle<()>>>,
+    /// Keeps the port while nobody listens.
+    reserved: Mutex<Option<OwnedFd>>,
 }
 
 /// How a request is answered.
@@ -232,6 +237,7 @@ impl Receiver {
                 changed: Condvar::new(),
             }),
             acceptor: Mutex::new(None),
+            reserved: Mutex::new(None),
         };
         receiver.open(listener)?;
         Ok(receiver)
@@ -274,7 +280,7 @@ impl Receiver {
         self.state.changed.notify_all();
     }
 
-    /// Breaks all connections and refuses new ones.
+    /// Breaks all connections and refuses new ones; the port stays its own.
     pub fn close(&self) {
         let connections = {
             let mut inner = self.state.inner.lock();
@@ -287,6 +293,8 @@ impl Receiver {
             // Calls the acceptor out of its wait.
             let _ = TcpStream::connect(self.address);
             let _ = acceptor.join();
+            // Otherwise somebody else might get what is sent to this one.
+            *self.reserved.lock() = reserve(self.address).ok();
         }
     }
 
@@ -295,7 +303,13 @@ impl Receiver {
     /// # Errors
     /// The port is taken by somebody else now, or no thread could be had.
     pub fn reopen(&self) -> io::Result<()> {
-        self.open(TcpListener::bind(self.address)?)
+        match self.reserved.lock().take() {
+            Some(socket) => {
+                listen(&socket, 128)?;
+                self.open(TcpListener::from(socket))
+            }
+            None => self.open(TcpListener::bind(self.address)?),
+        }
     }
 
     fn open(&self, listener: TcpListener) -> io::Result<()> {
@@ -350,6 +364,14 @@ impl Receiver {
         let taken = inner.kept.iter().filter(|request| request.taken);
         taken.flat_map(ReceivedRequest::spans).cloned().collect()
     }
+}
+
+/// A socket that has the address and does not listen.
+fn reserve(address: SocketAddr) -> io::Result<OwnedFd> {
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    set_socket_reuseaddr(&socket, true)?;
+    bind(&socket, &address)?;
+    Ok(socket)
 }
 
 impl Drop for Receiver {

@@ -79,7 +79,9 @@ fn check_with(
         Fate::SentAgain => 0,
     };
     let outcome = (ledger.delivered(), ledger.rejected(), ledger.dropped());
-    assert_eq!(outcome, (SPANS - rejected, rejected, 0), "{what}");
+    let seen = server.seen();
+    let expected = (SPANS - rejected, rejected, 0);
+    assert_eq!(outcome, expected, "{what}: {} {seen:?}", collector.stats());
     let retries = collector.stats().network.retries;
     assert_eq!(retries > 0, fate == Fate::SentAgain, "{what}: {retries}");
     assert_eq!(

@@ -159,7 +159,10 @@ fn a_panic_is_told_and_counted() {
 #[test]
 fn a_thread_that_only_panics_is_given_up_and_that_is_said() {
     let receiver = Receiver::start().unwrap();
-    let (collector, _notices) = collector(&receiver);
+    receiver.answer(Answer::status(503));
+    let (collector, notices) = collector(&receiver);
+    collect(&collector);
+    receiver.wait_until(PATIENCE, |counts| counts.requests > 0);
     let health = loop {
         (0..200).for_each(|_| internals::panic_network_thread(&collector));
         let health = collector.health();
@@ -168,9 +171,22 @@ fn a_thread_that_only_panics_is_given_up_and_that_is_said() {
         }
     };
     assert_eq!(health.network_thread, ThreadState::Failed);
-    assert!(!health.is_healthy());
+    assert!(!health.is_healthy() && health.panics > 100, "{health}");
     assert!(collector.collect(Span::new("span")).is_err());
-    assert!(collector.shutdown().is_err());
+
+    let error = collector.shutdown().unwrap_err();
+    let ledger = error.ledger().unwrap();
+    assert_eq!((ledger.pending(), ledger.dropped()), (0, ledger.accepted));
+    let page = collector.stats().to_prometheus();
+    let in_flight = page
+        .lines()
+        .find(|l| l.starts_with("otel_sdk_exporter_span_inflight{"));
+    assert!(in_flight.unwrap().ends_with(" 0"), "{page}");
+    drop(collector);
+    let told: Vec<_> = notices.iter().map(|notice| notice.to_string()).collect();
+    for part in ["only panicked of late and ends", "spans were dropped"] {
+        assert!(told.iter().any(|told| told.contains(part)), "{told:?}");
+    }
 }
 
 #[test]

@@ -21,13 +21,15 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// How long after its deadline the thread may take to end.
 const GRACE: Duration = Duration::from_millis(500);
 
+type LastStats = Result<NetworkStats, Box<NetworkStats>>;
+
 pub(super) struct NetworkThread {
     shared: Arc<Shared>,
     commands: Sender<Command>,
     /// Disconnected when the thread has ended.
     ended: Receiver<()>,
-    /// What it left behind; `None` before its end and if it panicked.
-    last_stats: Arc<Mutex<Option<NetworkStats>>>,
+    /// What it left behind, as an error if it had to give up; `None` before its end.
+    last_stats: Arc<Mutex<Option<LastStats>>>,
     /// Disconnected when it has ended and all notices were told.
     notices_told: Receiver<()>,
     handle: Mutex<Option<JoinHandle<()>>>,
@@ -67,7 +69,7 @@ impl NetworkThread {
                     // The starting thread waits for it.
                     let _ = pinned.send(result);
                     if is_pinned {
-                        *last_stats.lock() = run(exporter, &shared);
+                        *last_stats.lock() = Some(run(exporter, &shared));
                     }
                     drop(end);
                 }
@@ -128,7 +130,8 @@ impl NetworkThread {
             Answer::Gone => {
                 self.join();
                 match self.last_stats.lock().clone() {
-                    Some(stats) => (ThreadState::Ended, stats),
+                    Some(Ok(stats)) => (ThreadState::Ended, stats),
+                    Some(Err(stats)) => (ThreadState::Failed, *stats),
                     None => (ThreadState::Failed, NetworkStats::default()),
                 }
             }
@@ -177,10 +180,10 @@ impl NetworkThread {
     fn final_ledger(&self) -> Result<Ledger, Error> {
         self.join();
         let ledger = self.ledger();
-        if self.last_stats.lock().is_none() {
-            return Err(Error::network_thread_failed(ledger));
+        match &*self.last_stats.lock() {
+            Some(Ok(_)) => Ok(ledger),
+            Some(Err(_)) | None => Err(Error::network_thread_failed(ledger)),
         }
-        Ok(ledger)
     }
 
     fn has_ended(&self) -> bool {
@@ -190,9 +193,9 @@ impl NetworkThread {
     /// Waits for its end.
     fn join(&self) {
         let _ = self.ended.recv();
-        // Whoever listens may take his time, but not for ever.
-        let _ = self.notices_told.recv_timeout(GRACE);
         if let Some(handle) = self.handle.lock().take() {
+            // Whoever listens may take his time, but not for ever, and only once.
+            let _ = self.notices_told.recv_timeout(GRACE);
             // Panics of the exporter are caught in `run`.
             let _ = handle.join();
         }
@@ -210,9 +213,9 @@ impl Drop for NetworkThread {
 
 /// Runs the exporter; whatever ends it, recorders refuse spans afterwards and the ledger says
 /// what became of the rest.
-fn run(exporter: Exporter, shared: &Shared) -> Option<NetworkStats> {
+fn run(exporter: Exporter, shared: &Shared) -> LastStats {
     let result = catch_unwind(AssertUnwindSafe(|| exporter.run()));
     shared.signal.close();
     shared.counters.end();
-    result.ok()
+    result.unwrap_or_else(|_| Err(Box::default()))
 }

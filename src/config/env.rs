@@ -443,7 +443,6 @@ mod tests {
             (TRACES, "http://h:1", "http://h:1/"),
             (TRACES, "http://h:1/in/", "http://h:1/in/"),
             (TRACES, "http://v1/traces", "http://v1/traces"),
-            (TRACES, "http://h/a@b", "http://(not shown)@b"),
         ] {
             let config = read(&[(name, given)], 0);
             let path = &config.endpoint_options.path;

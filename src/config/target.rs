@@ -32,10 +32,11 @@ impl Target {
                 "endpoint {shown:?} {why}; expected something like \"http://localhost:4318\""
             ))
         };
-        if has_user(endpoint) {
+        // Wherever it stands: what is before it may be a password, however malformed the URL is.
+        if endpoint.contains('@') {
             return Err(Error::config(
                 "endpoint has a user name or password (not shown), which OTLP does not use: \
-                 remove all up to the @",
+                 remove all up to the @ (in a path, write %40)",
             ));
         }
         if endpoint == "http://" || endpoint == "https://" {

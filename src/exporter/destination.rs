@@ -163,39 +163,40 @@ impl Destination {
 
     /// Drops the oldest that is not on the way; false if there is nothing.
     pub(crate) fn drop_oldest(&mut self, backlog: &Backlog, now: Instant) -> bool {
+        let counters = Arc::clone(&self.counters);
         let waiting = self.requests.iter().position(|pending| !pending.on_the_way);
-        let spans = if let Some(pending) = waiting.and_then(|at| self.requests.remove(at)) {
-            if pending.begun.is_some() {
-                let spans = pending.request.spans;
-                self.counters.begun_dropped_overflow.add(spans);
-                self.note_export(&pending, now);
+        if let Some(pending) = waiting.and_then(|at| self.requests.remove(at)) {
+            let spans = pending.request.spans;
+            match pending.begun {
+                Some(_) => counters.begun_dropped_overflow.add(spans),
+                None => counters.waiting_dropped_overflow.add(spans),
             }
-            pending.request.spans
+            self.note_export(&pending, now);
         } else if let Some(batch) = backlog.from(self.place).next() {
             self.place += 1;
-            batch.spans()
+            counters.waiting_dropped_overflow.add(batch.spans());
         } else {
             return false;
-        };
-        self.counters.dropped_overflow.add(spans);
+        }
         true
     }
 
     /// Gives up all that has no outcome yet.
     pub(crate) fn give_up(&mut self, backlog: &Backlog, now: Instant) {
         self.endpoints.iter_mut().for_each(Endpoint::close);
-        let mut spans = backlog.from(self.place).map(|batch| batch.spans()).sum();
-        for pending in std::mem::take(&mut self.requests) {
-            spans += pending.request.spans;
-            if pending.begun.is_some() {
-                let begun = pending.request.spans;
-                self.counters.begun_dropped_shut_down.add(begun);
-                self.note_export(&pending, now);
-            }
-        }
+        let mut waiting = backlog.from(self.place).map(|batch| batch.spans()).sum();
         self.place = backlog.end();
+        let mut begun = 0;
+        for pending in std::mem::take(&mut self.requests) {
+            match pending.begun {
+                Some(_) => begun += pending.request.spans,
+                None => waiting += pending.request.spans,
+            }
+            self.note_export(&pending, now);
+        }
         self.count_on_the_way();
-        self.counters.dropped_shut_down.add(spans);
+        self.counters.begun_dropped_shut_down.add(begun);
+        self.counters.waiting_dropped_shut_down.add(waiting);
     }
 
     /// Takes everything back after something went wrong that should not.

@@ -84,7 +84,10 @@ impl MetricsSender {
 
     /// The next metrics are to be sent.
     pub(crate) fn is_due(&self, now: Instant) -> bool {
-        now >= self.next_at && !self.on_the_way && !self.is_being_compressed()
+        now >= self.next_at
+            && !self.on_the_way
+            && !self.is_being_compressed()
+            && !self.last_are_made
     }
 
     fn is_being_compressed(&self) -> bool {

@@ -12,7 +12,7 @@ use crate::notice::{Notice, NoticeKind, OnNotice};
 /// Of a kind of notice there is one for each endpoint in this time.
 const INTERVAL: Duration = Duration::from_secs(10);
 /// Notices that wait for who listens.
-const WAITING_MAX: usize = 64;
+const WAITING_MAX: usize = 1024;
 
 pub(crate) struct Reporter {
     on_notice: Option<OnNotice>,

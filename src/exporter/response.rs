@@ -244,10 +244,11 @@ fn read_head(head: &httparse::Response<'_, '_>) -> Result<(Response, Framing), R
         if is("content-length") && !has_transfer_encoding {
             framing = content_length(value, framing)?;
         } else if is("transfer-encoding") {
-            has_transfer_encoding = true;
-            let (ends, coding) = transfer_encoding(value);
-            framing = ends;
-            response.content_encoding = response.content_encoding.or(coding);
+            if let Some((ends, coding)) = transfer_encoding(value) {
+                has_transfer_encoding = true;
+                framing = ends;
+                response.content_encoding = response.content_encoding.or(coding);
+            }
         } else if is("connection") {
             if has_token(value, "close") {
                 response.keep_alive = false;
@@ -286,16 +287,20 @@ fn content_length(value: &str, before: Framing) -> Result<Framing, ResponseError
 }
 
 /// The body is chunked, or has no end but the connection's (RFC 9112, 6.3); and what else was done to
-/// it, which is not undone here.
-fn transfer_encoding(value: &str) -> (Framing, Option<String>) {
-    let (others, last) = value.rsplit_once(',').unwrap_or(("", value));
-    let (framing, coding) = if last.trim().eq_ignore_ascii_case("chunked") {
-        (Framing::Chunked(Chunk::Size), others)
+/// it, which is not undone here. `None` if nothing was done.
+fn transfer_encoding(value: &str) -> Option<(Framing, Option<String>)> {
+    let codings = value.split(',').map(str::trim);
+    // Empty elements of a list count for nothing (RFC 9110, 5.6.1.2).
+    let is_one = |coding: &&str| !coding.is_empty() && !coding.eq_ignore_ascii_case("identity");
+    let mut codings: Vec<_> = codings.filter(is_one).collect();
+    let is_chunked = codings.last()?.eq_ignore_ascii_case("chunked");
+    let framing = if is_chunked {
+        codings.pop();
+        Framing::Chunked(Chunk::Size)
     } else {
-        (Framing::UntilClose, value)
+        Framing::UntilClose
     };
-    let coding = coding.trim();
-    (framing, (!coding.is_empty()).then(|| coding.to_string()))
+    Some((framing, (!codings.is_empty()).then(|| codings.join(", "))))
 }
 
 fn has_token(value: &str, token: &str) -> bool {
@@ -503,6 +508,22 @@ mod tests {
             parse(b"HTTP/1.1 204 No Content\r\n\r\nHTTP"),
             response(204, b"", false)
         );
+    }
+
+    #[test]
+    fn empty_transfer_codings_count_for_nothing() {
+        for codings in ["", ",", "identity", " , identity,"] {
+            let text = format!(
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: {codings}\r\nContent-Length: 1\r\n\r\nx"
+            );
+            assert_eq!(
+                parse(text.as_bytes()),
+                response(200, b"x", true),
+                "{codings:?}"
+            );
+        }
+        let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked,\r\n\r\n0\r\n\r\n";
+        assert_eq!(parse(chunked), response(200, b"", true));
     }
 
     /// What is behind other codings cannot be read, but the status, and mostly its end.
