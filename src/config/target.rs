@@ -36,7 +36,7 @@ impl Target {
         if endpoint.contains('@') {
             return Err(Error::config(
                 "endpoint has a user name or password (not shown), which OTLP does not use: \
-                 remove all up to the @ (in a path, write %40)",
+                 remove all up to the @ (in a path or query, write %40)",
             ));
         }
         if endpoint == "http://" || endpoint == "https://" {
