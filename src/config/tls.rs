@@ -58,7 +58,12 @@ mod secure {
 
     /// Checked [`TlsOptions`].
     pub(crate) struct TlsSettings {
-        pub(crate) client: Arc<ClientConfig>,
+        /// For the origin of the endpoint.
+        pub(crate) own: Arc<ClientConfig>,
+        /// For other origins that a redirect leads to: no client certificate, and session tickets
+        /// of their own.
+        pub(crate) elsewhere: Arc<ClientConfig>,
+        /// The name of the endpoint's certificate, if it is not the host of the URL.
         pub(crate) server_name: Option<ServerName<'static>>,
     }
 
@@ -72,7 +77,8 @@ mod secure {
                 .with_safe_default_protocol_versions()
                 .map_err(|error| failed("the versions of TLS", error))?
                 .with_root_certificates(roots(options)?);
-            let mut client = match identity(options)? {
+            let mut elsewhere = builder.clone().with_no_client_auth();
+            let mut own = match identity(options)? {
                 None => builder.with_no_client_auth(),
                 Some((chain, key)) => {
                     builder.with_client_auth_cert(chain, key).map_err(|error| {
@@ -80,7 +86,9 @@ mod secure {
                     })?
                 }
             };
-            client.alpn_protocols = vec![b"http/1.1".to_vec()];
+            for config in [&mut own, &mut elsewhere] {
+                config.alpn_protocols = vec![b"http/1.1".to_vec()];
+            }
             let server_name = (options.server_name.clone())
                 .map(|name| {
                     let what = format!("server_name {name:?}");
@@ -88,7 +96,8 @@ mod secure {
                 })
                 .transpose()?;
             Ok(Self {
-                client: Arc::new(client),
+                own: Arc::new(own),
+                elsewhere: Arc::new(elsewhere),
                 server_name,
             })
         }

@@ -125,8 +125,12 @@ impl Link {
         match &self.state {
             State::Down => None,
             State::Resolving { deadline, .. } => Some(*deadline),
+            State::Connecting { transport, .. } | State::Up { transport, .. }
+                if transport.is_readable() =>
+            {
+                Some(now)
+            }
             State::Connecting { next_at, .. } => Some(*next_at),
-            State::Up { transport, .. } if transport.is_readable() => Some(now),
             State::Up {
                 connection, since, ..
             } => Some(*since + self.time_for(connection)),

@@ -7,6 +7,8 @@ const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Longest response body: the limit that the OTLP specification recommends.
 const BODY_BYTES_MAX: usize = 4 << 20;
 const HEADERS_MAX: usize = 100;
+/// The most digits of a chunk's size.
+const SIZE_DIGITS_MAX: usize = 16;
 /// Interim responses before a final one.
 const INTERIM_MAX: u32 = 100;
 /// Bytes of one response with all that stands around its body: interim responses, chunk sizes,
@@ -73,6 +75,8 @@ impl fmt::Display for ResponseError {
 pub(crate) struct ResponseParser {
     /// Received and not yet parsed.
     input: Vec<u8>,
+    /// Bytes of an incomplete head that were searched for the end of a line.
+    searched: usize,
     /// Bytes received since the last response.
     received: usize,
     /// Interim responses since the last final one.
@@ -89,13 +93,19 @@ enum Framing {
     UntilClose,
 }
 
-/// The next thing to come in a chunked body.
+/// The next thing to come in a chunked body. A line is searched for its end once, however slowly
+/// it arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Chunk {
-    Size,
+    Size { searched: usize },
     Data { left: usize },
     DataEnd,
-    Trailer,
+    Trailer { searched: usize },
+}
+
+impl Chunk {
+    const SIZE: Self = Self::Size { searched: 0 };
+    const TRAILER: Self = Self::Trailer { searched: 0 };
 }
 
 impl ResponseParser {
@@ -111,14 +121,6 @@ impl ResponseParser {
             return Err(ResponseError::TooLong);
         }
         self.input.extend_from_slice(bytes);
-        if self.current.is_none() && !begins_like_http(&self.input) {
-            // Perhaps it would never end a line.
-            return Err(ResponseError::MalformedHead);
-        }
-        if self.current.is_none() && !bytes.contains(&b'\n') && self.input.len() <= HEAD_BYTES_MAX {
-            // No head is complete without the end of a line.
-            return Ok(None);
-        }
         while self.current.is_none() {
             match self.parse_head()? {
                 None => return Ok(None),
@@ -165,20 +167,55 @@ impl ResponseParser {
     }
 
     fn parse_head(&mut self) -> Result<Option<(Response, Framing)>, ResponseError> {
+        self.skip_empty_lines();
+        if !begins_like_http(&self.input) {
+            // It might never end a line.
+            return Err(ResponseError::MalformedHead);
+        }
+        let Some(lines) = self.new_lines() else {
+            return self.incomplete_head();
+        };
         let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
         let mut head = httparse::Response::new(&mut headers);
+        count_work(lines);
         let status = head
-            .parse(&self.input)
+            .parse(&self.input[..lines])
             .map_err(|_| ResponseError::MalformedHead)?;
         let httparse::Status::Complete(head_bytes) = status else {
-            if self.input.len() > HEAD_BYTES_MAX {
-                return Err(ResponseError::HeadTooLong);
-            }
-            return Ok(None);
+            return self.incomplete_head();
         };
         let parsed = read_head(&head)?;
         self.input.drain(..head_bytes);
+        self.searched = 0;
         Ok(Some(parsed))
+    }
+
+    /// Drops empty lines before a head (RFC 9112, 2.2).
+    fn skip_empty_lines(&mut self) {
+        let is_break = |byte: &&u8| matches!(byte, b'\r' | b'\n');
+        let breaks = self.input.iter().take_while(is_break).count();
+        if breaks > 0 {
+            self.input.drain(..breaks);
+            self.searched = self.searched.saturating_sub(breaks);
+        }
+    }
+
+    /// The length of the complete lines, if one was completed since the last call. A head is parsed
+    /// once a line at most, and has no more lines than [`HEADERS_MAX`] allows.
+    fn new_lines(&mut self) -> Option<usize> {
+        let new = &self.input[self.searched..];
+        count_work(new.len());
+        let end = new.iter().rposition(|byte| *byte == b'\n');
+        let lines = end.map(|end| self.searched + end + 1);
+        self.searched = self.input.len();
+        lines
+    }
+
+    fn incomplete_head<T>(&self) -> Result<Option<T>, ResponseError> {
+        if self.input.len() > HEAD_BYTES_MAX {
+            return Err(ResponseError::HeadTooLong);
+        }
+        Ok(None)
     }
 
     /// Moves body bytes out of the input; true when the body is complete.
@@ -212,13 +249,9 @@ impl ResponseParser {
     }
 }
 
-/// Whether it can become a response, empty lines before it left out.
+/// Whether it can become a response.
 fn begins_like_http(input: &[u8]) -> bool {
     const BEGIN: &[u8] = b"HTTP/1.";
-    let mut input = input;
-    while let [b'\r' | b'\n', rest @ ..] = input {
-        input = rest;
-    }
     let length = input.len().min(BEGIN.len());
     input[..length] == BEGIN[..length]
 }
@@ -296,7 +329,7 @@ fn transfer_encoding(value: &str) -> Option<(Framing, Option<String>)> {
     let is_chunked = codings.last()?.eq_ignore_ascii_case("chunked");
     let framing = if is_chunked {
         codings.pop();
-        Framing::Chunked(Chunk::Size)
+        Framing::Chunked(Chunk::SIZE)
     } else {
         Framing::UntilClose
     };
@@ -317,25 +350,31 @@ fn parse_chunks(
 ) -> Result<bool, ResponseError> {
     loop {
         match chunk {
-            Chunk::Size => match httparse::parse_chunk_size(rest) {
-                Ok(httparse::Status::Complete((line, size))) => {
-                    let left = usize::try_from(size).unwrap_or(usize::MAX);
-                    if body.len().saturating_add(left) > BODY_BYTES_MAX {
-                        return Err(ResponseError::BodyTooLong);
-                    }
-                    *rest = &rest[line..];
-                    *chunk = if left == 0 {
-                        Chunk::Trailer
-                    } else {
-                        Chunk::Data { left }
-                    };
-                }
-                Ok(httparse::Status::Partial) if rest.len() > HEAD_BYTES_MAX => {
+            Chunk::Size { searched } => {
+                // A size that is none is found before its line ends.
+                let begin = &rest[..rest.len().min(SIZE_DIGITS_MAX)];
+                if httparse::parse_chunk_size(begin).is_err() {
                     return Err(ResponseError::MalformedBody);
                 }
-                Ok(httparse::Status::Partial) => return Ok(false),
-                Err(_) => return Err(ResponseError::MalformedBody),
-            },
+                let Some(end) = line_end(rest, searched)? else {
+                    return Ok(false);
+                };
+                let Ok(httparse::Status::Complete((line, size))) =
+                    httparse::parse_chunk_size(&rest[..=end])
+                else {
+                    return Err(ResponseError::MalformedBody);
+                };
+                let left = usize::try_from(size).unwrap_or(usize::MAX);
+                if body.len().saturating_add(left) > BODY_BYTES_MAX {
+                    return Err(ResponseError::BodyTooLong);
+                }
+                *rest = &rest[line..];
+                *chunk = if left == 0 {
+                    Chunk::TRAILER
+                } else {
+                    Chunk::Data { left }
+                };
+            }
             Chunk::Data { left } => {
                 move_bytes(rest, left, body);
                 if *left > 0 {
@@ -347,24 +386,61 @@ fn parse_chunks(
                 None => return Ok(false),
                 Some((b"\r\n", after)) => {
                     *rest = after;
-                    *chunk = Chunk::Size;
+                    *chunk = Chunk::SIZE;
                 }
                 Some(_) => return Err(ResponseError::MalformedBody),
             },
-            Chunk::Trailer => {
-                let Some(line) = rest.iter().position(|byte| *byte == b'\n') else {
-                    if rest.len() > HEAD_BYTES_MAX {
-                        return Err(ResponseError::MalformedBody);
-                    }
+            Chunk::Trailer { searched } => {
+                let Some(end) = line_end(rest, searched)? else {
                     return Ok(false);
                 };
-                let is_last = matches!(&rest[..line], b"" | b"\r");
-                *rest = &rest[line + 1..];
+                let is_last = matches!(&rest[..end], b"" | b"\r");
+                *rest = &rest[end + 1..];
+                *chunk = Chunk::TRAILER;
                 if is_last {
                     return Ok(true);
                 }
             }
         }
+    }
+}
+
+/// Where the line ends that `rest` begins with; `None` if it is incomplete. The first `searched`
+/// bytes are known to have no end.
+fn line_end(rest: &[u8], searched: &mut usize) -> Result<Option<usize>, ResponseError> {
+    let new = &rest[*searched..];
+    let end = new.iter().position(|byte| *byte == b'\n');
+    count_work(end.unwrap_or(new.len()));
+    let length = end.map_or(rest.len(), |end| *searched + end);
+    if length > HEAD_BYTES_MAX {
+        return Err(ResponseError::MalformedBody);
+    }
+    *searched = length;
+    Ok(end.map(|_| length))
+}
+
+#[cfg(not(test))]
+fn count_work(_bytes: usize) {}
+
+#[cfg(test)]
+use self::work::count_work;
+
+/// Counts the bytes that are looked at.
+#[cfg(test)]
+mod work {
+    use std::cell::Cell;
+
+    thread_local!(static BYTES: Cell<usize> = const { Cell::new(0) });
+
+    pub(super) fn count_work(bytes: usize) {
+        BYTES.set(BYTES.get() + bytes);
+    }
+
+    /// Bytes that this thread has looked at while `run` ran.
+    pub(super) fn of(run: impl FnOnce()) -> usize {
+        let before = BYTES.get();
+        run();
+        BYTES.get() - before
     }
 }
 
@@ -594,5 +670,33 @@ mod tests {
         let trailer = b"x: y\r\n".repeat(10_000);
         let mut results = (0..1000).map(|_| parser.receive(&trailer));
         assert!(results.any(|result| result == Err(ResponseError::TooLong)));
+    }
+
+    /// Fed byte by byte, each byte is looked at a bounded number of times.
+    #[test]
+    fn a_response_that_drips_costs_linear_work() {
+        const LENGTH: usize = 60_000;
+        let long = "x".repeat(LENGTH);
+        let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let headers = "a:\r\n".repeat(90);
+        for (what, response, factor) in [
+            ("a header", format!("HTTP/1.1 200 OK\r\nA: {long}"), 2),
+            ("empty lines", "\r\n".repeat(LENGTH / 2), 2),
+            ("an extension", format!("{chunked}1;{long}"), 2),
+            ("extensions", format!("{chunked}1;{long}\r\nx\r\n2;{long}"), 2),
+            ("a trailer", format!("{chunked}0\r\nA: {long}"), 2),
+            ("trailers", format!("{chunked}0\r\n{}", "a:\r\n".repeat(LENGTH / 4)), 2),
+            // Once a line, of which there are not many.
+            ("headers", format!("HTTP/1.1 200 OK\r\n{headers}A: {long}"), 3),
+        ] {
+            let mut parser = ResponseParser::default();
+            let work = work::of(|| {
+                for byte in response.as_bytes() {
+                    assert_eq!(parser.receive(&[*byte]), Ok(None), "{what}");
+                }
+            });
+            let bytes = response.len();
+            assert!(work < factor * bytes, "{what}: {work} for {bytes} bytes");
+        }
     }
 }

@@ -7,7 +7,7 @@ mod tls;
 mod tunnel;
 
 use std::io::{self, IoSlice, Read};
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 
 use mio::event::Event;
 use mio::net::TcpStream;
@@ -77,7 +77,7 @@ impl Transport {
 
     /// Something may be left to read.
     pub(crate) fn is_readable(&self) -> bool {
-        self.socket.readable
+        self.socket.connected && self.socket.readable
     }
 
     /// A write failed: what can be read now may not have been announced yet.
@@ -128,7 +128,7 @@ impl Layer {
         let proxy = settings.proxy.as_ref();
         Ok(Self::Tls(Box::new(Secure {
             tunnel: proxy.map(|proxy| tunnel::Tunnel::new(proxy, target)),
-            session: tls::Session::new(&target.host, settings)?,
+            session: tls::Session::new(target, settings)?,
         })))
     }
 
@@ -193,6 +193,15 @@ impl Socket {
 
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         attempt(&mut self.readable, || self.stream.read(buffer))
+    }
+}
+
+impl Drop for Socket {
+    /// Ends the connection even if a fork of this process has a copy of the socket, which would
+    /// keep it open, and events coming, after a close.
+    fn drop(&mut self) {
+        // Fails only if there is no connection.
+        let _ = self.stream.shutdown(Shutdown::Both);
     }
 }
 

@@ -7,37 +7,55 @@ use rustls::pki_types::ServerName;
 use rustls::{CertificateError, ClientConnection, ConnectionCommon};
 
 use super::Socket;
-use crate::config::EndpointSettings;
+use crate::config::{EndpointSettings, Target};
 
-/// What is encrypted at a time and waits for the socket: more would only be memory.
+/// Encrypted bytes that wait for the socket; a larger buffer only costs memory.
 const BUFFER_BYTES: usize = 128 * 1024;
+/// Reads of the socket in one call. A server can send session tickets, which carry no data, for
+/// ever: the network thread comes back to it after it has served the others.
+const FILLS_MAX: u32 = 4;
+/// Bytes received since the last data. Session tickets and key updates take a few hundred, the
+/// largest record 16 KiB.
+const BYTES_WITHOUT_DATA_MAX: usize = 64 * 1024;
 
-pub(super) struct Session(ClientConnection);
+pub(super) struct Session {
+    connection: ClientConnection,
+    bytes_without_data: usize,
+}
 
 impl Session {
-    /// A session with `host`, or with the name that the user has said the server has.
-    pub(super) fn new(host: &str, settings: &EndpointSettings) -> io::Result<Self> {
+    /// A session with `target`. The client certificate, the session tickets and the configured
+    /// server name are used with the origin of the endpoint only.
+    pub(super) fn new(target: &Target, settings: &EndpointSettings) -> io::Result<Self> {
         let tls = (settings.tls.as_ref()).ok_or_else(|| io::Error::other("no TLS is set up"))?;
-        let name = match &tls.server_name {
+        let is_own = target.has_origin_of(&settings.target);
+        let config = if is_own { &tls.own } else { &tls.elsewhere };
+        let name = match tls.server_name.as_ref().filter(|_| is_own) {
             Some(name) => name.clone(),
-            None => ServerName::try_from(host.to_string()).map_err(io::Error::other)?,
+            None => ServerName::try_from(target.host.clone()).map_err(io::Error::other)?,
         };
         let mut connection =
-            ClientConnection::new(Arc::clone(&tls.client), name).map_err(io::Error::other)?;
+            ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
         connection.set_buffer_limit(Some(BUFFER_BYTES));
-        Ok(Self(connection))
+        Ok(Self {
+            connection,
+            bytes_without_data: 0,
+        })
     }
 
     /// True once both sides have agreed.
     pub(super) fn handshake(&mut self, socket: &mut Socket) -> io::Result<bool> {
-        while self.0.is_handshaking() {
+        for _ in 0..FILLS_MAX {
             self.flush(socket)?;
-            if self.0.is_handshaking() && !self.fill(socket)? {
+            if !self.connection.is_handshaking() {
+                self.bytes_without_data = 0;
+                return Ok(true);
+            }
+            if !self.fill(socket)? {
                 return Ok(false);
             }
         }
-        self.flush(socket)?;
-        Ok(true)
+        Ok(false)
     }
 
     pub(super) fn write(
@@ -46,15 +64,15 @@ impl Session {
         slices: &[IoSlice<'_>],
     ) -> io::Result<Option<usize>> {
         self.flush(socket)?;
-        let taken = self.0.writer().write_vectored(slices)?;
+        let taken = self.connection.writer().write_vectored(slices)?;
         self.flush(socket)?;
         Ok((taken > 0).then_some(taken))
     }
 
     /// Sends what is encrypted, as much as the socket takes now.
     pub(super) fn flush(&mut self, socket: &mut Socket) -> io::Result<()> {
-        while self.0.wants_write() {
-            match self.0.write_tls(&mut Io(socket)) {
+        while self.connection.wants_write() {
+            match self.connection.write_tls(&mut Io(socket)) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
@@ -69,9 +87,12 @@ impl Session {
         socket: &mut Socket,
         buffer: &mut [u8],
     ) -> io::Result<Option<usize>> {
-        loop {
-            match self.0.reader().read(buffer) {
-                Ok(bytes) => return Ok(Some(bytes)),
+        for _ in 0..FILLS_MAX {
+            match self.connection.reader().read(buffer) {
+                Ok(bytes) => {
+                    self.bytes_without_data = 0;
+                    return Ok(Some(bytes));
+                }
                 // The stream ended without saying so: HTTP tells whether something is missing.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(Some(0)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -80,24 +101,35 @@ impl Session {
             if !self.fill(socket)? {
                 return Ok(None);
             }
+            if self.bytes_without_data > BYTES_WITHOUT_DATA_MAX {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "the server sent more than 64 KiB of TLS records without data",
+                ));
+            }
         }
+        // The socket is still readable, so the link asks again in the next turn.
+        Ok(None)
     }
 
     /// Takes what came on the socket; false if nothing can be read now.
     fn fill(&mut self, socket: &mut Socket) -> io::Result<bool> {
-        match self.0.read_tls(&mut Io(socket)) {
-            Ok(0) if self.0.is_handshaking() => Err(io::Error::new(
+        match self.connection.read_tls(&mut Io(socket)) {
+            Ok(0) if self.connection.is_handshaking() => Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
                 "the server closed the connection in the TLS handshake",
             )),
-            Ok(_) => self.process(socket).map(|()| true),
+            Ok(bytes) => {
+                self.bytes_without_data += bytes;
+                self.process(socket).map(|()| true)
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
             Err(error) => Err(error),
         }
     }
 
     fn process(&mut self, socket: &mut Socket) -> io::Result<()> {
-        let connection: &mut ConnectionCommon<_> = &mut self.0;
+        let connection: &mut ConnectionCommon<_> = &mut self.connection;
         if let Err(error) = connection.process_new_packets() {
             // So that the server learns why; the reason that counts is known.
             let _ = self.flush(socket);

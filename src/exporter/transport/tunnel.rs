@@ -51,7 +51,8 @@ impl Tunnel {
             }
             self.answer.extend_from_slice(&buffer[..bytes]);
             self.answer_bytes += bytes;
-            if self.has_answered()? {
+            // Parsed once a line at most, however slowly it comes.
+            if buffer[..bytes].contains(&b'\n') && self.has_answered()? {
                 return Ok(true);
             }
             if self.answer_bytes > ANSWER_BYTES_MAX {
@@ -64,6 +65,9 @@ impl Tunnel {
     /// Whether there is a final answer, which is a success.
     fn has_answered(&mut self) -> io::Result<bool> {
         loop {
+            let is_break = |byte: &&u8| matches!(byte, b'\r' | b'\n');
+            let breaks = self.answer.iter().take_while(is_break).count();
+            self.answer.drain(..breaks);
             let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
             let mut response = httparse::Response::new(&mut headers);
             let end = match response.parse(&self.answer) {
