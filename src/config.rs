@@ -31,7 +31,7 @@ use self::resource::default_service_name;
 pub(crate) use self::destination::DestinationSettings;
 pub use self::destination::{Destination, Selection};
 pub(crate) use self::endpoint::EndpointSettings;
-pub use self::endpoint::{Compression, Endpoint, EndpointOptions};
+pub use self::endpoint::{Compression, Endpoint, EndpointOptions, Redirects};
 pub use self::metrics::MetricsOptions;
 pub(crate) use self::metrics::MetricsSettings;
 pub(crate) use self::proxy::Proxy;

@@ -4,11 +4,14 @@
 //! and sleeps until the next deadline, event or wake-up.
 
 pub(crate) mod backlog;
+mod complaint;
 mod compress;
 mod connection;
+mod content_coding;
 mod destination;
 mod endpoint;
 mod link;
+mod location;
 mod losses;
 mod metrics_sender;
 mod reason;

@@ -112,7 +112,10 @@ impl Merger {
         } = &self.settings;
         let endpoint = &destinations[0].endpoints[0];
         let request = Request::merge(0, self.batches.iter(), *request_bytes_max, envelope);
-        request.head(&endpoint.target, endpoint).len() + request.body_bytes
+        request
+            .head(&endpoint.target, endpoint.compression, endpoint)
+            .len()
+            + request.body_bytes
     }
 }
 

@@ -157,7 +157,7 @@ pub use self::clock::unix_nanos;
 pub use self::collector::{Collector, PinnedWorker, Pinning, Worker};
 pub use self::config::{
     Compression, Config, Destination, Endpoint, EndpointOptions, MetricsOptions, Overflow,
-    Selection, TlsOptions,
+    Redirects, Selection, TlsOptions,
 };
 pub use self::context::{
     InvalidHeader, SpanContext, TRACEPARENT, TRACESTATE, TraceFlags, TraceState, Traceparent,

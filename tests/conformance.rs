@@ -189,15 +189,25 @@ const OTLP_HTTP: &[Clause] = &[
     ),
     (
         "P: redirects by the rules of HTTP",
-        &[(
-            "tests/faults.rs",
-            &[
-                "redirects_that_keep_the_method_are_followed",
-                "a_redirect_on_the_same_server_keeps_the_headers",
-                "redirects_that_lead_nowhere_are_final",
-                "redirects_of_different_requests_do_not_add_up",
-            ],
-        )],
+        &[
+            (
+                "tests/faults.rs",
+                &[
+                    "redirects_that_keep_the_method_are_followed",
+                    "a_redirect_on_the_same_server_keeps_the_headers",
+                    "redirects_that_lead_nowhere_are_final",
+                    "redirects_of_different_requests_do_not_add_up",
+                ],
+            ),
+            (
+                "tests/redirects.rs",
+                &[
+                    "redirects_are_followed_as_far_as_the_option_allows",
+                    "a_permanent_redirect_is_remembered_only_while_its_target_accepts",
+                    "another_origin_does_not_see_the_client_certificate",
+                ],
+            ),
+        ],
     ),
     (
         "P: empty envelopes SHOULD NOT be made",

@@ -8,7 +8,7 @@ use std::net::TcpListener;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use otlp_collector::{Collector, Compression, Config, EndpointOptions, Refused, Span};
+use otlp_collector::{Collector, Compression, Config, EndpointOptions, Redirects, Refused, Span};
 
 use common::Nobody;
 use common::script::{Script, ScriptedServer, Step, response};
@@ -96,7 +96,8 @@ fn whatever_the_endpoint_does() {
         for compression in [Compression::None, Compression::Gzip] {
             let server = ScriptedServer::start(vec![script.clone(); 100]);
             let collector = collector(server.endpoint(), |options| {
-                options.compression = compression
+                options.compression = compression;
+                options.redirects = Redirects::Follow;
             });
             check(what, &collector);
         }

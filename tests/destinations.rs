@@ -12,7 +12,7 @@ use otlp_collector::{
     Overflow, Recorder, Refused, Selection, SpanRef, internals,
 };
 
-use common::script::{ScriptedServer, Step};
+use common::script::{ScriptedServer, Step, response};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -87,7 +87,10 @@ fn all_get_the_same() {
 #[test]
 fn parts_for_one_are_not_taken_for_the_whole_by_another() {
     for compression in [Compression::None, Compression::Gzip] {
-        let small = ScriptedServer::start(vec![vec![Step::ServeUpTo(4000)]; 1000]);
+        let small = ScriptedServer::start(vec![
+            vec![Step::ServeUpTo(4000, response(413, "", b""))];
+            1000
+        ]);
         let late = Receiver::start().unwrap();
         late.pause();
         let mut first = endpoint(small.endpoint());

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use otlp_collector::testing::proto::{ExportTracePartialSuccess, ExportTraceServiceResponse};
 use otlp_collector::{
-    Collector, Config, EndpointOptions, EndpointState, Ledger, NoticeKind, OnNotice, Span,
+    Collector, Config, EndpointOptions, EndpointState, Ledger, NoticeKind, OnNotice, Redirects,
+    Span,
 };
 use prost::Message;
 
@@ -592,6 +593,7 @@ fn redirects_that_keep_the_method_are_followed() {
         let server = ScriptedServer::start(vec![redirect; 2]);
         let collector = collector(&server, |options| {
             options.headers = vec![("X-Secret".to_string(), "42".to_string())];
+            options.redirects = Redirects::Follow;
         });
         for _ in 0..2 {
             collect(&collector, SPANS);
@@ -727,7 +729,10 @@ fn a_redirect_to_where_nobody_is_is_tried_again_from_the_start() {
         Step::ReadRequest,
         Step::Write(response(308, &location, b"")),
     ];
-    check("a redirect to where nobody is", redirect, Fate::SentAgain);
+    let what = "a redirect to where nobody is";
+    check_with(what, redirect, Fate::SentAgain, |options| {
+        options.redirects = Redirects::Follow;
+    });
 }
 
 #[test]
@@ -778,7 +783,10 @@ fn too_large_a_request_is_sent_in_parts_and_so_are_the_next_ones() {
 #[test]
 fn only_what_cannot_be_made_smaller_is_rejected_as_too_large() {
     const LIMIT: usize = 7000;
-    let server = ScriptedServer::start(vec![vec![Step::ServeUpTo(LIMIT)]; 1000]);
+    let server = ScriptedServer::start(vec![
+        vec![Step::ServeUpTo(LIMIT, response(413, "", b""))];
+        1000
+    ]);
     let collector = Collector::new(Config {
         endpoint: server.endpoint(),
         batch_timeout_ms: 3_600_000,

@@ -9,11 +9,15 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use otlp_collector::{Collector, Config, EndpointOptions, Overflow, Span, TlsOptions};
+use otlp_collector::testing::Receiver;
+use otlp_collector::{
+    Collector, Config, Destination, Endpoint, EndpointOptions, Overflow, Span, TlsOptions,
+};
 use rcgen::date_time_ymd;
 use rustls::version;
 
 use common::certificates::{Files, authority, identity};
+use common::tls_flood::FloodingServer;
 use common::tls_server::Server;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -248,6 +252,41 @@ fn a_server_that_says_nothing_in_the_handshake_costs_the_connect_timeout() {
     config.endpoint_options.connect_timeout_ms = 20;
     let error = complaint(config);
     assert!(error.contains("no connection in time"), "{error}");
+}
+
+/// Session tickets carry no data, and their number has no limit.
+#[test]
+fn a_flood_of_session_tickets_ends_the_connection_and_delays_no_other_destination() {
+    let (files, ca) = (Files::new(), authority());
+    let ca_file = files.write("ca.pem", &ca.pem());
+    let server = FloodingServer::start(&identity(&ca, "localhost", |_| {}));
+    let flooding = format!("https://localhost:{}", server.port);
+    let good = Receiver::start().unwrap();
+    let mut options = config(flooding.clone(), trusting(&ca_file)).endpoint_options;
+    // Without the bound on tickets this is what ends the connection.
+    options.request_timeout_ms = 3_600_000;
+    let collector = Collector::new(Config {
+        destinations: vec![
+            Destination::from(Endpoint {
+                url: flooding,
+                options,
+            }),
+            Destination::from(Endpoint::new(good.endpoint())),
+        ],
+        shutdown_timeout_ms: 10,
+        ..Config::default()
+    })
+    .unwrap();
+    collector.collect(Span::new("span")).unwrap();
+    loop {
+        assert!(collector.flush(Duration::from_millis(1)).is_err());
+        let error = collector.stats().network.last_error;
+        if error.is_some_and(|error| error.contains("TLS records without data")) {
+            break;
+        }
+    }
+    assert!(good.wait_until(PATIENCE, |counts| counts.spans == 1));
+    assert_eq!(collector.shutdown().unwrap().delivered(), 1);
 }
 
 /// The authorities the system trusts, unless the environment names others: in a process of its

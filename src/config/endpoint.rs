@@ -47,6 +47,39 @@ impl Compression {
     }
 }
 
+/// Which redirects (307 and 308) are followed, five in a row at most.
+///
+/// Wherever a redirect leads, no other origin (scheme, host and port) receives the configured headers
+/// or the client certificate, and https never leads to http. A redirect that is not followed is final:
+/// its spans are rejected. A permanent one (308) is remembered for ten minutes once its target has
+/// accepted a request, or until that answers anything but a success.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Redirects {
+    /// None.
+    Refuse,
+    /// Those to another path of the endpoint's own origin: a receiver cannot make this process send
+    /// requests to other servers.
+    #[default]
+    SameOrigin,
+    /// All. From http to https only if [`EndpointOptions::tls`] is set.
+    Follow,
+}
+
+impl Redirects {
+    /// Why the redirect of `own` to `target` is not followed, if it is not.
+    pub(crate) fn objection(self, own: &Target, target: &Target) -> Option<String> {
+        match self {
+            Self::Refuse => Some("is not followed: redirects is Refuse".to_string()),
+            Self::SameOrigin if !target.has_origin_of(own) => Some(format!(
+                "leads to another origin, {:?}: use that as the endpoint, or set redirects to Follow",
+                target.url
+            )),
+            Self::SameOrigin | Self::Follow => None,
+        }
+    }
+}
+
 /// A receiver and how requests are made to it. `Debug` does not show what may be a secret.
 #[derive(Clone, PartialEq)]
 pub struct Endpoint {
@@ -103,9 +136,13 @@ pub struct EndpointOptions {
     /// library and refused here; a `User-Agent` is put before this library's own. They are not
     /// sent to another host, port or scheme that a redirect may name.
     pub headers: Vec<(String, String)>,
+    /// Which redirects are followed. Default [`Redirects::SameOrigin`].
+    pub redirects: Redirects,
     /// How bodies are compressed. Default not at all. It is done once for all endpoints that ask for
     /// the same and keep up with each other, on a thread of its own that runs where
-    /// [`network_core`](crate::Config::network_core) says.
+    /// [`network_core`](crate::Config::network_core) says. A request that the endpoint refuses for its
+    /// compression (415, or 400 with such a message) is sent once more without, and so are those of
+    /// the next ten minutes.
     ///
     /// Memory: what is compressed and not yet delivered, besides the buffer; at most 4 MiB are kept
     /// for other endpoints that are behind.
@@ -125,8 +162,9 @@ pub struct EndpointOptions {
     pub connections_max: usize,
     /// Largest body of a request in bytes, before compression. Default 1 MiB, at most 64 MiB
     /// (OTLP's limit). Receivers refuse what they find too large: the OpenTelemetry Collector above
-    /// 20 MiB. What is answered with 413, or not in time, is sent in smaller ones; what
-    /// was learned from a 413 is forgotten after ten minutes.
+    /// 20 MiB. What is answered with 413, with a 400 whose message says the same, or
+    /// not in time, is sent in smaller ones; what was learned from a 413 or 400 is forgotten after ten
+    /// minutes.
     ///
     /// In a small buffer it is less: a request takes at most a quarter of what can be on the way at a
     /// time, which is seven eighths of the buffer, or half of it for several destinations together.
@@ -157,6 +195,7 @@ impl Default for EndpointOptions {
         Self {
             path: "/v1/traces".to_string(),
             headers: Vec::new(),
+            redirects: Redirects::SameOrigin,
             compression: Compression::None,
             tls: TlsOptions::default(),
             proxy: None,
@@ -178,6 +217,7 @@ impl fmt::Debug for EndpointOptions {
         let Self {
             path,
             headers,
+            redirects,
             compression,
             tls,
             proxy,
@@ -194,6 +234,7 @@ impl fmt::Debug for EndpointOptions {
         f.debug_struct("EndpointOptions")
             .field("path", &without_secrets(path))
             .field("headers", &headers)
+            .field("redirects", redirects)
             .field("compression", compression)
             .field("tls", tls)
             .field("proxy", &proxy.as_deref().map(without_secrets))
@@ -221,6 +262,7 @@ pub(crate) struct EndpointSettings {
     pub(crate) user_agent: String,
     /// What may stand in a server's answer and must not be shown.
     secrets: Vec<String>,
+    pub(crate) redirects: Redirects,
     pub(crate) compression: Compression,
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<TlsSettings>,
@@ -312,6 +354,7 @@ pub(super) fn check(
         header_lines: headers.lines,
         user_agent: headers.user_agent,
         secrets: secrets(&options.headers, proxy.as_ref()),
+        redirects: options.redirects,
         compression: options.compression,
         #[cfg(feature = "tls")]
         tls: (is_https || options.tls != TlsOptions::default())

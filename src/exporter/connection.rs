@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use crate::config::Compression;
 use crate::exporter::request::Request;
 use crate::exporter::response::{Response, ResponseError, ResponseParser};
 
@@ -34,6 +35,7 @@ pub(crate) struct Connection {
 /// A request that is on the way.
 struct Outgoing {
     head: Bytes,
+    compression: Compression,
     /// What is sent in place of the request's own parts.
     compressed: Option<Bytes>,
     request: Arc<Request>,
@@ -57,6 +59,8 @@ pub(crate) struct Exchange {
     pub(crate) request: Arc<Request>,
     /// When that was begun.
     pub(crate) started: Instant,
+    /// The compression of its body.
+    pub(crate) compression: Compression,
     pub(crate) response: Response,
 }
 
@@ -81,13 +85,19 @@ impl Connection {
     pub(crate) fn start(
         &mut self,
         head: Bytes,
-        compressed: Option<Bytes>,
+        compression: Compression,
         request: Arc<Request>,
         now: Instant,
     ) {
         debug_assert!(self.is_idle());
+        let compressed = request.body(compression).cloned();
         self.outgoing = Some(Outgoing {
             head,
+            // One that could not be compressed is sent as it is.
+            compression: match compressed {
+                Some(_) => compression,
+                None => Compression::None,
+            },
             compressed,
             request,
             started: now,
@@ -168,6 +178,7 @@ impl Connection {
         Some(Exchange {
             request: outgoing.request,
             started: outgoing.started,
+            compression: outgoing.compression,
             response,
         })
     }
@@ -182,7 +193,7 @@ mod tests {
         let request = Request::of_texts(&["one ", "two"]);
         connection.start(
             Bytes::from_static(b"head "),
-            None,
+            Compression::None,
             Arc::new(request),
             Instant::now(),
         );

@@ -183,7 +183,9 @@ impl Destination {
 
     /// Gives up all that has no outcome yet.
     pub(crate) fn give_up(&mut self, backlog: &Backlog, now: Instant) {
-        self.endpoints.iter_mut().for_each(Endpoint::close);
+        self.endpoints
+            .iter_mut()
+            .for_each(|endpoint| endpoint.close(now));
         let mut waiting = backlog.from(self.place).map(|batch| batch.spans()).sum();
         self.place = backlog.end();
         let mut begun = 0;
@@ -310,7 +312,10 @@ impl Destination {
         context: &mut Context<'_>,
     ) -> Option<Arc<Request>> {
         let endpoint = &self.endpoints[endpoint];
-        let (bytes_max, compression) = (endpoint.request_bytes_max(), endpoint.compression());
+        let (bytes_max, compression) = (
+            endpoint.request_bytes_max(),
+            endpoint.compression(context.now),
+        );
         let oldest = self
             .first_waiting()
             .unwrap_or_else(|| self.merge(bytes_max, backlog, context));

@@ -7,9 +7,12 @@ use mio::{Registry, Token, Waker};
 
 use crate::clock::unix_nanos;
 use crate::config::{Compression, EndpointSettings, Target};
+use crate::exporter::complaint::Complaint;
 use crate::exporter::compress::Compressor;
 use crate::exporter::connection::Exchange;
+use crate::exporter::content_coding::ContentCoding;
 use crate::exporter::link::{Event, Link, Loss, Why};
+use crate::exporter::location::Location;
 use crate::exporter::reason;
 use crate::exporter::reporter::Reporter;
 use crate::exporter::request::Request;
@@ -88,12 +91,14 @@ const REDIRECTS_MAX: u32 = 5;
 
 pub(crate) struct Endpoint {
     settings: Arc<EndpointSettings>,
-    /// Where requests go: the endpoint's own place, or where that has moved permanently.
-    target: Arc<Target>,
+    location: Location,
     links: Vec<Link>,
     resolver: Resolver,
     size: RequestSize,
+    coding: ContentCoding,
     backoff: Backoff,
+    /// Requests refused for good in a row.
+    rejections: u32,
     /// Nothing is tried before.
     retry_at: Option<Instant>,
     /// Nor before this, since the endpoint itself has asked for it: whatever becomes of other
@@ -122,10 +127,12 @@ impl Endpoint {
         let tokens = (0..settings.connections_max).map(|index| Token(first_token.0 + index));
         Self {
             links: tokens.map(|token| Link::new(token, &settings)).collect(),
-            target: Arc::clone(&settings.target),
+            location: Location::new(Arc::clone(&settings.target)),
             resolver: Resolver::new(waker, settings.connections_max),
             size: RequestSize::new(settings.request_bytes_max, request_bytes_step),
+            coding: ContentCoding::new(settings.compression),
             backoff: Backoff::new(settings.retry_initial, settings.retry_max),
+            rejections: 0,
             settings,
             retry_at: None,
             throttled_until: None,
@@ -146,8 +153,9 @@ impl Endpoint {
         &self.stats
     }
 
-    pub(crate) fn compression(&self) -> Compression {
-        self.settings.compression
+    /// The compression of the next request.
+    pub(crate) fn compression(&self, now: Instant) -> Compression {
+        self.coding.current(now)
     }
 
     pub(crate) fn request_bytes_max(&self) -> usize {
@@ -197,7 +205,7 @@ impl Endpoint {
         if !self.may_send(context.now) {
             return Offer::Busy;
         }
-        self.leave_old_target();
+        self.leave_old_target(context.now);
         if let Some(index) = self.links.iter().position(Link::is_ready) {
             return Offer::Ready(index);
         }
@@ -213,7 +221,7 @@ impl Endpoint {
 
     fn open(&mut self, index: usize, context: &mut Context<'_>) -> Offer {
         let link = &mut self.links[index];
-        link.close(&self.target);
+        link.close(self.location.current(context.now));
         match link.open(&self.resolver, context.now, context.registry) {
             // Without a request on it there is nothing that could come of it.
             Some(event) => {
@@ -226,7 +234,8 @@ impl Endpoint {
 
     /// Sends a request over a ready link.
     pub(crate) fn start(&mut self, index: usize, request: Arc<Request>, now: Instant) {
-        self.links[index].start(request, now);
+        let compression = self.compression(now);
+        self.links[index].start(request, compression, now);
     }
 
     /// Tries again now what waits for its backoff, unless the endpoint has asked for the wait.
@@ -235,15 +244,15 @@ impl Endpoint {
     }
 
     /// Breaks all connections.
-    pub(crate) fn close(&mut self) {
+    pub(crate) fn close(&mut self, now: Instant) {
         for link in &mut self.links {
-            link.close(&self.target);
+            link.close(self.location.current(now));
         }
     }
 
     /// Starts anew after something went wrong that should not.
     pub(crate) fn recover(&mut self, now: Instant) {
-        self.close();
+        self.close(now);
         self.back_off(now);
         let reason = "the network thread panicked and goes on";
         self.enter(EndpointState::BackingOff, Some(reason));
@@ -289,27 +298,31 @@ impl Endpoint {
         done: &mut Vec<Done>,
     ) {
         self.count(&exchange, context);
-        let Exchange {
-            request, response, ..
-        } = exchange;
-        if matches!(response.status, 307 | 308) {
-            return self.redirected(index, request, &response, context, done);
+        if matches!(exchange.response.status, 307 | 308) {
+            return self.redirected(index, exchange, context, done);
         }
-        let outcome = match response.status {
-            200..=299 => self.accepted(&request, &response, context),
-            status if retry::is_retryable(status) => self.throttle(&response, context),
+        let status = exchange.response.status;
+        let outcome = match status {
+            200..=299 => self.accepted(index, &exchange, context),
+            status if retry::is_retryable(status) => self.throttle(&exchange.response, context),
             407 if self.settings.proxy.is_some() => self.not_let_through(context),
-            413 if can_split(&request, context.envelope) => {
-                self.too_large(&request, &response, context)
-            }
-            _ => self.rejected(&request, &reason::of_error(&response), context),
+            _ => self.refused(&exchange, context),
         };
-        // After an error another connection may meet a healthier server.
-        let link = &mut self.links[index];
-        if !response.is_success() || *link.target() != self.target {
-            link.close(&self.target);
+        self.close_after(index, &exchange.response, context.now);
+        done.push(self.answered_with(exchange.request, outcome, status));
+    }
+
+    /// After an error another connection may meet a healthier server, and another place is asked for
+    /// the redirect again.
+    fn close_after(&mut self, index: usize, response: &Response, now: Instant) {
+        if !response.is_success() {
+            self.location.forget();
         }
-        done.push(self.answered_with(request, outcome, response.status));
+        let link = &mut self.links[index];
+        let target = self.location.current(now);
+        if !response.is_success() || link.target() != target {
+            link.close(target);
+        }
     }
 
     fn count(&mut self, exchange: &Exchange, context: &mut Context<'_>) {
@@ -330,11 +343,17 @@ impl Endpoint {
 
     fn accepted(
         &mut self,
-        request: &Request,
-        response: &Response,
+        index: usize,
+        exchange: &Exchange,
         context: &mut Context<'_>,
     ) -> Outcome {
-        self.works(EndpointState::Connected, None, context);
+        let (request, response) = (&exchange.request, &exchange.response);
+        self.works(context);
+        self.coding.accepted(exchange.compression);
+        let link = &self.links[index];
+        if link.has_moved() {
+            (self.location).moved_to(Arc::clone(link.target()), context.now);
+        }
         self.stats.last_success_time = unix_nanos();
         let partial = match reason::partial_success(response) {
             Ok(partial) => partial,
@@ -373,14 +392,60 @@ impl Endpoint {
         }
     }
 
+    /// The endpoint refused the request as it is: it may accept the spans in another form.
+    fn refused(&mut self, exchange: &Exchange, context: &mut Context<'_>) -> Outcome {
+        let Exchange {
+            request,
+            response,
+            compression,
+            ..
+        } = exchange;
+        let complaint = Complaint::of(response);
+        if complaint == Complaint::TooLarge && can_split(request, context.envelope) {
+            return self.too_large(request, response, context);
+        }
+        if (self.coding).refused(*compression, complaint, context.now) {
+            return self.not_decoded(*compression, response, context);
+        }
+        if complaint == Complaint::TooLarge && response.status != 413 {
+            // The smallest request is refused with the same words, so size is not the reason.
+            self.size.forget_limit();
+        }
+        self.rejected(request, &reason::of_error(response), context)
+    }
+
+    /// The spans are lost. If the request before was refused too, the next one waits: what is wrong
+    /// may be mended before all spans are lost, and refusals never become a storm.
     fn rejected(&mut self, request: &Request, what: &str, context: &mut Context<'_>) -> Outcome {
         let what = match request.spans {
             0 => format!("{what}: metrics rejected"),
             spans => format!("{what}: {spans} spans rejected"),
         };
-        self.works(EndpointState::Failing, Some(&what), context);
+        self.rejections = self.rejections.saturating_add(1);
+        if self.rejections > 1 {
+            self.back_off(context.now);
+        } else {
+            self.backoff.reset();
+            self.retry_at = None;
+        }
+        self.enter(EndpointState::Failing, Some(&what));
         self.note(NoticeKind::Rejected, &what, context);
         Outcome::Rejected
+    }
+
+    /// The endpoint does not take the compression. It is sent the same request without, and so are
+    /// those that come after it.
+    fn not_decoded(
+        &mut self,
+        compression: Compression,
+        response: &Response,
+        context: &mut Context<'_>,
+    ) -> Outcome {
+        let what = reason::of_error(response);
+        let name = compression.name();
+        let what = format!("{what}: sent again without {name}, as are all for ten minutes");
+        self.note(NoticeKind::Warned, &what, context);
+        Outcome::Again
     }
 
     /// Only a proxy answers so: the endpoint has not been asked.
@@ -400,7 +465,9 @@ impl Endpoint {
         response: &Response,
         context: &mut Context<'_>,
     ) -> Outcome {
-        self.works(EndpointState::Connected, None, context);
+        if self.rejections == 0 {
+            self.answers(context);
+        }
         let bytes_max = (self.size).too_large(request, context.envelope, context.now);
         let what = reason::of_error(response);
         let what = format!(
@@ -434,38 +501,29 @@ impl Endpoint {
     fn redirected(
         &mut self,
         index: usize,
-        request: Arc<Request>,
-        response: &Response,
+        exchange: Exchange,
         context: &mut Context<'_>,
         done: &mut Vec<Done>,
     ) {
-        let link = &mut self.links[index];
+        let Exchange {
+            request, response, ..
+        } = exchange;
+        let status = response.status;
         let location = response.location.as_deref().unwrap_or_default();
-        let target = match link.target().redirect(location) {
-            Ok(_) if link.redirects() >= REDIRECTS_MAX => {
-                Err(format!("is one more after {REDIRECTS_MAX} in a row"))
-            }
-            Ok(target) if target.is_https && !self.settings.can_secure() => {
-                Err("leads to https: use an https URL, with the feature `tls`".to_string())
-            }
-            result => result,
-        };
-        let target = match target {
+        let target = match self.redirect_target(index, location) {
             Ok(target) => Arc::new(target),
             Err(why) => {
-                let what = format!("answered {}, but its Location {why}", response.status);
+                let what = format!("answered {status}, but its Location {why}");
                 let outcome = self.rejected(&request, &what, context);
-                self.links[index].close(&self.target);
-                done.push(self.answered_with(request, outcome, response.status));
+                self.close_after(index, &response, context.now);
+                done.push(self.answered_with(request, outcome, status));
                 return;
             }
         };
         self.stats.redirects += 1;
-        if response.status == 308 && link.redirects() == 0 {
-            self.target = Arc::clone(&target);
-        }
-        let event = link.follow(
+        let event = self.links[index].follow(
             target,
+            status == 308,
             request,
             &self.resolver,
             context.now,
@@ -476,17 +534,34 @@ impl Endpoint {
         }
     }
 
+    /// Where a link is redirected to; the error says why that is not followed.
+    fn redirect_target(&self, index: usize, location: &str) -> Result<Target, String> {
+        let link = &self.links[index];
+        let target = link.target().redirect(location)?;
+        if link.redirects() >= REDIRECTS_MAX {
+            return Err(format!("is one more after {REDIRECTS_MAX} in a row"));
+        }
+        if let Some(why) = (self.settings.redirects).objection(&self.settings.target, &target) {
+            return Err(why);
+        }
+        if target.is_https && !self.settings.can_secure() {
+            return Err("leads to https: use an https URL, with the feature `tls`".to_string());
+        }
+        Ok(target)
+    }
+
     fn lost(&mut self, index: usize, loss: Loss, context: &mut Context<'_>, done: &mut Vec<Done>) {
         if loss.why == Why::Unreachable {
             // Where it has moved to may be gone: its own place knows.
-            self.target = Arc::clone(&self.settings.target);
+            self.location.forget();
         }
-        self.links[index].close(&self.target);
+        let target = self.location.current(context.now);
+        self.links[index].close(target);
         let outcome = match loss.why {
             Why::Stale => {
                 // What else was kept is as old.
                 let kept = self.links.iter_mut().filter(|link| link.is_ready());
-                kept.for_each(|link| link.close(&self.target));
+                kept.for_each(|link| link.close(target));
                 Outcome::Again
             }
             Why::TimedOut => {
@@ -539,22 +614,25 @@ impl Endpoint {
 
     // ---- Whether it works ----
 
-    /// It has answered with a final status.
-    fn works(&mut self, state: EndpointState, reason: Option<&str>, context: &mut Context<'_>) {
+    /// It has accepted a request.
+    fn works(&mut self, context: &mut Context<'_>) {
+        self.rejections = 0;
+        self.answers(context);
+        // As long as there is time to spare, and slowly.
+        if !self.is_slow {
+            self.size.raise(context.now);
+        }
+    }
+
+    /// It has answered, and can be sent the next request at once.
+    fn answers(&mut self, context: &mut Context<'_>) {
         let before = self.stats.health.state;
-        if self.enter(state, reason)
-            && state == EndpointState::Connected
-            && before != EndpointState::Unused
-        {
+        if self.enter(EndpointState::Connected, None) && before != EndpointState::Unused {
             let url = Some(&*self.settings.target.url);
             (context.reporter).report(context.now, NoticeKind::Recovered, url, "works again");
         }
         self.backoff.reset();
         self.retry_at = None;
-        // As long as there is time to spare, and slowly.
-        if !self.is_slow {
-            self.size.raise(context.now);
-        }
     }
 
     /// One wait for all connections that fail together.
@@ -594,10 +672,11 @@ impl Endpoint {
     }
 
     /// Closes kept connections to where requests no longer go.
-    fn leave_old_target(&mut self) {
+    fn leave_old_target(&mut self, now: Instant) {
+        let target = self.location.current(now);
         for link in self.links.iter_mut().filter(|link| link.is_ready()) {
-            if *link.target() != self.target {
-                link.close(&self.target);
+            if link.target() != target {
+                link.close(target);
             }
         }
     }

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::TryRecvError;
 use mio::{Registry, Token};
 
-use crate::config::{EndpointSettings, Proxy, Target};
+use crate::config::{Compression, EndpointSettings, Proxy, Target};
 use crate::exporter::connection::{Connection, Exchange, PARTS_MAX};
 use crate::exporter::request::Request;
 use crate::exporter::resolve::{self, Resolver};
@@ -34,10 +34,14 @@ pub(crate) struct Link {
     settings: Arc<EndpointSettings>,
     /// Where it leads.
     target: Arc<Target>,
+    /// The compression of the last request.
+    compression: Compression,
     /// A request that follows a redirect: it is sent once the connection stands.
     carried: Option<Arc<Request>>,
     /// How often that was redirected.
     redirects: u32,
+    /// All of these redirects were permanent.
+    has_moved: bool,
     state: State,
 }
 
@@ -96,8 +100,10 @@ impl Link {
             token,
             target: Arc::clone(&settings.target),
             settings: Arc::clone(settings),
+            compression: Compression::None,
             carried: None,
             redirects: 0,
+            has_moved: false,
             state: State::Down,
         }
     }
@@ -185,19 +191,21 @@ impl Link {
     }
 
     /// Begins to send a request over the connection, which is ready.
-    pub(crate) fn start(&mut self, request: Arc<Request>, now: Instant) {
+    pub(crate) fn start(&mut self, request: Arc<Request>, compression: Compression, now: Instant) {
         self.redirects = 0;
+        self.has_moved = false;
+        self.compression = compression;
         self.transmit(request, now);
     }
 
     fn transmit(&mut self, request: Arc<Request>, now: Instant) {
-        let head = request.head(&self.target, &self.settings);
+        let compression = self.compression;
+        let head = request.head(&self.target, compression, &self.settings);
         if let State::Up {
             connection, since, ..
         } = &mut self.state
         {
-            let compressed = request.body(self.settings.compression).cloned();
-            connection.start(head, compressed, request, now);
+            connection.start(head, compression, request, now);
             *since = now;
         }
     }
@@ -206,12 +214,14 @@ impl Link {
     pub(crate) fn follow(
         &mut self,
         target: Arc<Target>,
+        is_permanent: bool,
         request: Arc<Request>,
         resolver: &Resolver,
         now: Instant,
         registry: &Registry,
     ) -> Option<Event> {
         self.target = target;
+        self.has_moved = is_permanent && (self.has_moved || self.redirects == 0);
         self.redirects += 1;
         self.carried = Some(request);
         self.open(resolver, now, registry)
@@ -226,11 +236,17 @@ impl Link {
         self.redirects
     }
 
+    /// Whether permanent redirects alone have led to its target.
+    pub(crate) fn has_moved(&self) -> bool {
+        self.has_moved
+    }
+
     /// Closes the connection and leads to the endpoint's own place again.
     pub(crate) fn close(&mut self, target: &Arc<Target>) {
         self.state = State::Down;
         self.carried = None;
         self.redirects = 0;
+        self.has_moved = false;
         self.target = Arc::clone(target);
     }
 

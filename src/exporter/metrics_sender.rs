@@ -86,12 +86,12 @@ impl MetricsSender {
     pub(crate) fn is_due(&self, now: Instant) -> bool {
         now >= self.next_at
             && !self.on_the_way
-            && !self.is_being_compressed()
+            && !self.is_being_compressed(now)
             && !self.last_are_made
     }
 
-    fn is_being_compressed(&self) -> bool {
-        let compression = self.endpoint.compression();
+    fn is_being_compressed(&self, now: Instant) -> bool {
+        let compression = self.endpoint.compression(now);
         (self.request.as_ref()).is_some_and(|request| !request.is_ready(compression))
     }
 
@@ -138,7 +138,7 @@ impl MetricsSender {
         let Some(request) = self.request.as_ref().filter(|_| !self.on_the_way) else {
             return false;
         };
-        let compression = self.endpoint.compression();
+        let compression = self.endpoint.compression(context.now);
         if !request.is_ready(compression) {
             if let Some(compressor) = context.compressor {
                 compressor.compress(request, compression);

@@ -49,7 +49,8 @@ pub(crate) fn unreadable(response: &Response) -> Option<String> {
     (!is_plain).then(|| format!("its body has the encoding {encoding:?}, which was not asked for"))
 }
 
-fn message(response: &Response) -> Option<String> {
+/// The message in the body of an error response.
+pub(crate) fn message(response: &Response) -> Option<String> {
     if unreadable(response).is_some() || response.body.is_empty() {
         return None;
     }

@@ -175,12 +175,17 @@ impl Request {
 
     /// What goes before its body when it is sent to `target`, which is the endpoint's own or one
     /// that it was redirected to.
-    pub(crate) fn head(&self, target: &Target, settings: &EndpointSettings) -> Bytes {
-        let (body_bytes, encoding) = match self.body(settings.compression) {
+    pub(crate) fn head(
+        &self,
+        target: &Target,
+        compression: Compression,
+        settings: &EndpointSettings,
+    ) -> Bytes {
+        let (body_bytes, encoding) = match self.body(compression) {
             None => (self.body_bytes, String::new()),
             Some(body) => (
                 body.len(),
-                format!("Content-Encoding: {}\r\n", settings.compression.name()),
+                format!("Content-Encoding: {}\r\n", compression.name()),
             ),
         };
         let version = env!("CARGO_PKG_VERSION");

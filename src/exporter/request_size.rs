@@ -46,6 +46,14 @@ impl RequestSize {
         self.max = (self.max + self.step).min(self.limit);
     }
 
+    /// What was found too large was not refused for its size.
+    pub(crate) fn forget_limit(&mut self) {
+        if self.limited_until.take().is_some() {
+            self.limit = self.most;
+            self.max = self.most;
+        }
+    }
+
     /// A request was not answered in time: half of its spans are tried next. Several that share a
     /// line are late together, and count once.
     pub(crate) fn too_slow(&mut self, request: &Request, envelope: &Envelope) -> usize {

@@ -683,11 +683,23 @@ mod tests {
             ("a header", format!("HTTP/1.1 200 OK\r\nA: {long}"), 2),
             ("empty lines", "\r\n".repeat(LENGTH / 2), 2),
             ("an extension", format!("{chunked}1;{long}"), 2),
-            ("extensions", format!("{chunked}1;{long}\r\nx\r\n2;{long}"), 2),
+            (
+                "extensions",
+                format!("{chunked}1;{long}\r\nx\r\n2;{long}"),
+                2,
+            ),
             ("a trailer", format!("{chunked}0\r\nA: {long}"), 2),
-            ("trailers", format!("{chunked}0\r\n{}", "a:\r\n".repeat(LENGTH / 4)), 2),
+            (
+                "trailers",
+                format!("{chunked}0\r\n{}", "a:\r\n".repeat(LENGTH / 4)),
+                2,
+            ),
             // Once a line, of which there are not many.
-            ("headers", format!("HTTP/1.1 200 OK\r\n{headers}A: {long}"), 3),
+            (
+                "headers",
+                format!("HTTP/1.1 200 OK\r\n{headers}A: {long}"),
+                3,
+            ),
         ] {
             let mut parser = ResponseParser::default();
             let work = work::of(|| {

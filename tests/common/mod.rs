@@ -6,6 +6,7 @@ pub mod agent;
 pub mod certificates;
 pub mod relay;
 pub mod script;
+pub mod tls_flood;
 pub mod tls_server;
 
 use std::net::SocketAddr;

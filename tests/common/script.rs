@@ -21,8 +21,8 @@ pub enum Step {
     ReadRequest,
     /// Answers every request with an empty 200.
     ServeWell,
-    /// The same, but a body of more than so many bytes is too large.
-    ServeUpTo(usize),
+    /// The same, but a body of more than so many bytes gets this response.
+    ServeUpTo(usize, Vec<u8>),
     /// Writes at once.
     Write(Vec<u8>),
     /// Writes in pieces of so many bytes, each in a segment of its own.
@@ -161,8 +161,8 @@ impl Connection<'_> {
                 Step::ReadHead => drop(self.read_head()?),
                 Step::Read(bytes) => self.read_until(|input| input.len() >= *bytes)?,
                 Step::ReadRequest => drop(self.read_request()?),
-                Step::ServeWell => self.serve(usize::MAX)?,
-                Step::ServeUpTo(bytes_max) => self.serve(*bytes_max)?,
+                Step::ServeWell => self.serve(usize::MAX, b"")?,
+                Step::ServeUpTo(bytes_max, refusal) => self.serve(*bytes_max, refusal)?,
                 Step::Write(bytes) => self.stream.write_all(bytes)?,
                 Step::Trickle(bytes, piece) => {
                     for piece in bytes.chunks(*piece) {
@@ -215,11 +215,13 @@ impl Connection<'_> {
         Ok(String::from_utf8_lossy(&self.input[..end]).into_owned())
     }
 
-    fn serve(&mut self, bytes_max: usize) -> io::Result<()> {
+    fn serve(&mut self, bytes_max: usize, refusal: &[u8]) -> io::Result<()> {
         loop {
-            let bytes = self.read_request()?;
-            let status = if bytes > bytes_max { 413 } else { 200 };
-            self.stream.write_all(&response(status, "", b""))?;
+            if self.read_request()? > bytes_max {
+                self.stream.write_all(refusal)?;
+            } else {
+                self.stream.write_all(&response(200, "", b""))?;
+            }
         }
     }
 

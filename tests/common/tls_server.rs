@@ -29,25 +29,7 @@ impl Server {
         clients: Option<&Issuer>,
         versions: &[&'static SupportedProtocolVersion],
     ) -> Self {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-            .with_protocol_versions(versions)
-            .unwrap();
-        let builder = match clients {
-            None => builder.with_no_client_auth(),
-            Some(issuer) => {
-                let mut roots = RootCertStore::empty();
-                roots.add(issuer.der().clone()).unwrap();
-                let roots = Arc::new(roots);
-                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
-                builder.with_client_cert_verifier(verifier.build().unwrap())
-            }
-        };
-        let certificate = CertificateDer::from_pem_slice(identity.certificate.as_bytes());
-        let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).unwrap();
-        let config = builder.with_single_cert(vec![certificate.unwrap()], key);
-        let config = Arc::new(config.unwrap());
-
+        let config = Arc::new(server_config(identity, clients, versions));
         let receiver = Receiver::start().unwrap();
         let to = receiver.address();
         let address = listen(move |stream| {
@@ -62,4 +44,30 @@ impl Server {
     pub fn url(&self, host: &str) -> String {
         format!("https://{host}:{}", self.port)
     }
+}
+
+/// Asks for client certificates of this authority, if there is one.
+pub fn server_config(
+    identity: &Identity,
+    clients: Option<&Issuer>,
+    versions: &[&'static SupportedProtocolVersion],
+) -> ServerConfig {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(versions)
+        .unwrap();
+    let builder = match clients {
+        None => builder.with_no_client_auth(),
+        Some(issuer) => {
+            let mut roots = RootCertStore::empty();
+            roots.add(issuer.der().clone()).unwrap();
+            let roots = Arc::new(roots);
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
+            builder.with_client_cert_verifier(verifier.build().unwrap())
+        }
+    };
+    let certificate = CertificateDer::from_pem_slice(identity.certificate.as_bytes());
+    let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).unwrap();
+    let config = builder.with_single_cert(vec![certificate.unwrap()], key);
+    config.unwrap()
 }
