@@ -27,4 +27,4 @@ mod models;
 pub(crate) use pool::{PAGE_BYTES, Pool};
 pub(crate) use ring::{Consumer, Producer, ring};
 pub(crate) use signal::{Signal, Wanted};
-pub(crate) use slab::{Batch, OVERHEAD_BYTES, SlabReader, SlabWriter};
+pub(crate) use slab::{Batch, OVERHEAD_BYTES, SLAB_WEIGHT, SlabReader, SlabWriter};

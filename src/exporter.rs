@@ -148,7 +148,6 @@ impl Exporter {
             let first_token = Token(WAKER.0 + 1 + routes.len());
             MetricsSender::new(metrics, first_token, Arc::clone(&waker))
         });
-        let (room, spans) = (shared.pool.room_per_slab(), shared.pool.spans_per_slab());
         Ok(Self {
             next_take: Instant::now() + settings.batch_timeout,
             settings,
@@ -157,7 +156,7 @@ impl Exporter {
             events: Events::with_capacity(EVENTS_MAX),
             commands,
             processor,
-            backlog: Backlog::new(room, spans),
+            backlog: Backlog::new(),
             destinations,
             compressor,
             reporter,
@@ -198,7 +197,7 @@ impl Exporter {
     fn turn(&mut self) -> ControlFlow<()> {
         let now = Instant::now();
         self.obey_commands();
-        self.processor.forget_gone();
+        self.backlog.note_unused(self.processor.forget_gone());
         self.take_batches(now);
         self.advance_destinations(now);
         self.share_last_error();
@@ -283,17 +282,27 @@ impl Exporter {
     /// Takes all that is committed.
     fn drain(&mut self) {
         let backlog = &mut self.backlog;
-        self.processor.drain(|batch| backlog.push(batch));
+        let unused = (self.processor).drain(|batch, weight| backlog.push(batch, weight));
+        backlog.note_unused(unused);
     }
 
     // ---- Making room ----
 
     fn shed(&mut self, now: Instant) {
+        if self.may_shed() && self.has_few_slabs() {
+            // Spans that no destination has room for now occupy slabs too.
+            self.drain();
+        }
         self.keep_together(now);
         if self.settings.overflow == Overflow::DropOldest && self.has_few_slabs() {
             self.drop_oldest(now);
         }
         self.release();
+    }
+
+    /// Whether spans can be dropped to make room for new ones.
+    fn may_shed(&self) -> bool {
+        self.settings.overflow == Overflow::DropOldest || self.destinations.len() > 1
     }
 
     /// A destination that is behind the foremost by more than half the buffer loses its oldest:
@@ -315,7 +324,6 @@ impl Exporter {
 
     /// Makes room by dropping the oldest, as the user has chosen.
     fn drop_oldest(&mut self, now: Instant) {
-        self.drain();
         // Somewhat more than asked for, so that it is not needed again at once.
         let enough = 2 * self.shared.few_slabs;
         while self.shared.pool.slabs_left() < enough {
@@ -507,17 +515,17 @@ impl Exporter {
         let ready = self.wants_batches(now);
         let wanted = if ready {
             Wanted::Batch
-        } else if self.settings.overflow == Overflow::DropOldest {
-            Wanted::FewSlabs
         } else {
-            // Nothing can be done about new spans before an endpoint is ready.
-            Wanted::Nothing
+            // Recorders that are gone may have left slabs that can be freed.
+            Wanted::FewSlabs
         };
         self.shared.signal.want(wanted);
         // After `want`: what was published before it is seen here, the rest makes a wake-up.
         let due = match wanted {
             Wanted::Batch => self.is_due(now),
-            Wanted::FewSlabs => self.has_few_slabs() && self.processor.has_sealed_slab(),
+            Wanted::FewSlabs => {
+                self.may_shed() && self.has_few_slabs() && self.processor.has_sealed_slab()
+            }
             Wanted::Nothing => false,
         };
         // What the endpoints have to say is heard in any case.
@@ -528,7 +536,7 @@ impl Exporter {
             self.next_deadline(now, ready)
         };
         self.poll(deadline.map(|at| at.saturating_duration_since(Instant::now())));
-        if self.shared.signal.want(Wanted::Nothing) && wanted != Wanted::Nothing {
+        if self.shared.signal.want(Wanted::Nothing) {
             self.stats.wake_ups += 1;
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crossbeam_channel::Receiver;
 use crossbeam_utils::CachePadded;
 
-use crate::buffer::{Batch, Consumer, SlabReader};
+use crate::buffer::{Batch, Consumer, SLAB_WEIGHT, SlabReader};
 use crate::counters::RecorderCounters;
 
 /// What the network thread gets of a new recorder.
@@ -31,7 +31,7 @@ impl Processor {
 
     /// Whether there is a recorder that could have spans.
     pub(crate) fn has_recorders(&mut self) -> bool {
-        self.forget_gone();
+        self.adopt();
         !self.lanes.is_empty()
     }
 
@@ -46,24 +46,28 @@ impl Processor {
         self.lanes.iter_mut().any(Lane::has_sealed_slab)
     }
 
-    /// Forgets recorders that are gone and left nothing, so that they do not add up while nothing
-    /// is drained.
-    pub(crate) fn forget_gone(&mut self) {
+    /// Lets go of slabs that were taken whole, and of recorders that are gone and left nothing, so
+    /// that neither adds up while nothing is drained. Returns what [`drain`](Self::drain) returns.
+    pub(crate) fn forget_gone(&mut self) -> u64 {
         self.adopt();
+        let mut unused = 0;
         self.lanes.retain_mut(|lane| {
             // Read first: if the recorder is gone now, what the ring gives is all there will be.
             let abandoned = lane.ring.is_abandoned();
             lane.pop_slabs();
+            unused += lane.forget_exhausted();
             !(abandoned && lane.slabs.is_empty())
         });
+        unused
     }
 
-    /// Takes all that is committed, of open slabs too.
-    pub(crate) fn drain(&mut self, mut deliver: impl FnMut(Batch)) {
+    /// Takes all that is committed, of open slabs too, each batch with its weight. Returns the
+    /// weight of what stays unused in the slabs that were sealed before they were full: the batches
+    /// taken from them occupy that too.
+    pub(crate) fn drain(&mut self, mut deliver: impl FnMut(Batch, u64)) -> u64 {
         self.adopt();
-        for lane in &mut self.lanes {
-            lane.drain(&mut deliver);
-        }
+        let lanes = self.lanes.iter_mut();
+        lanes.map(|lane| lane.drain(&mut deliver)).sum()
     }
 
     fn adopt(&mut self) {
@@ -101,18 +105,34 @@ impl Lane {
         self.slabs.front().is_some_and(SlabReader::is_sealed)
     }
 
-    fn drain(&mut self, deliver: &mut impl FnMut(Batch)) {
+    fn drain(&mut self, deliver: &mut impl FnMut(Batch, u64)) -> u64 {
         self.pop_slabs();
+        let mut unused = 0;
         while let Some(slab) = self.slabs.front_mut() {
+            let before = slab.weight_taken();
             if let Some(batch) = slab.take() {
                 self.counters.taken.add(batch.spans());
-                deliver(batch);
+                deliver(batch, slab.weight_taken() - before);
             }
             if !slab.is_exhausted() {
-                return;
+                break;
+            }
+            unused += self.forget_exhausted();
+        }
+        unused
+    }
+
+    /// Lets go of the first slabs if all of them was taken; returns the weight that stays unused.
+    fn forget_exhausted(&mut self) -> u64 {
+        let mut unused = 0;
+        while let Some(slab) = self.slabs.front().filter(|slab| slab.is_exhausted()) {
+            // No batch keeps a slab that had no spans.
+            if slab.weight_taken() > 0 {
+                unused += SLAB_WEIGHT.saturating_sub(slab.weight_taken());
             }
             self.slabs.pop_front();
         }
+        unused
     }
 
     fn pop_slabs(&mut self) {
@@ -153,19 +173,44 @@ mod tests {
         assert_eq!(processor.spans_waiting(), 3);
 
         let mut taken = Vec::new();
-        processor.drain(|batch| taken.extend_from_slice(&batch));
-        assert_eq!(taken, b"abc");
+        let unused = processor.drain(|batch, _| taken.extend_from_slice(&batch));
+        assert_eq!((&*taken, unused), (&b"abc"[..], 0));
         // The first was sealed and is free again, the second is open still.
         assert_eq!(pool.slabs_left(), 3);
 
         second.write(b"d");
         drop((second, producer));
         assert_eq!(pool.slabs_left(), 2);
+        assert_eq!(processor.forget_gone(), 0);
         assert!(processor.has_recorders());
-        processor.drain(|batch| taken.extend_from_slice(&batch));
+        processor.drain(|batch, _| taken.extend_from_slice(&batch));
         assert_eq!(taken, b"abcd");
         assert_eq!(counters.taken.get(), 4);
+        assert_eq!(processor.forget_gone(), 0);
         assert!(!processor.has_recorders());
         assert_eq!(pool.slabs_left(), 3);
+    }
+
+    #[test]
+    fn a_slab_that_was_taken_and_then_sealed_is_free_without_another_drain() {
+        let pool = Pool::new(1, 0, 4096, 4).unwrap();
+        let (recorders, arrivals) = unbounded();
+        let mut processor = Processor::new(arrivals);
+        let (mut producer, consumer) = ring(4);
+        let arrival = Arrival {
+            ring: consumer,
+            counters: Arc::default(),
+        };
+        recorders.send(arrival).unwrap();
+        let (mut writer, reader) = Pool::open(&pool, 0, 0).unwrap();
+        producer.push(reader).ok().unwrap();
+        writer.write(b"one");
+        let mut weights = Vec::new();
+        let unused = processor.drain(|_, weight| weights.push(weight));
+        assert_eq!((&*weights, unused), (&[SLAB_WEIGHT / 4][..], 0));
+        drop((writer, producer));
+        assert_eq!(pool.slabs_left(), 0);
+        assert_eq!(processor.forget_gone(), SLAB_WEIGHT / 4 * 3);
+        assert_eq!(pool.slabs_left(), 1);
     }
 }

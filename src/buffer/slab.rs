@@ -38,6 +38,9 @@ pub(crate) const HEADER_BYTES: usize = size_of::<Header>();
 /// What a slab has no room for spans in: its header, and what may be written to behind the last.
 pub(crate) const OVERHEAD_BYTES: usize = HEADER_BYTES + SPILL;
 
+/// The weight of a whole slab: the measure of what a batch takes of the buffer.
+pub(crate) const SLAB_WEIGHT: u64 = 1 << 20;
+
 impl Header {
     pub(super) fn new() -> Self {
         Self {
@@ -276,6 +279,15 @@ impl SlabReader {
     /// Whether nothing more will be written to it.
     pub(crate) fn is_sealed(&self) -> bool {
         self.committed().is_sealed()
+    }
+
+    /// The share of the slab that was taken, of [`SLAB_WEIGHT`]: a slab is full when it has no more
+    /// bytes, or when it has all the spans it can have.
+    pub(crate) fn weight_taken(&self) -> u64 {
+        let pool = &self.hold.pool;
+        let bytes = self.taken.bytes() as u64 * SLAB_WEIGHT / pool.room_per_slab() as u64;
+        let spans = u64::from(self.taken.spans()) * SLAB_WEIGHT;
+        bytes.max(spans / u64::from(pool.spans_per_slab()))
     }
 
     fn committed(&self) -> Committed {

@@ -13,7 +13,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::buffer::Batch;
+use crate::buffer::{Batch, SLAB_WEIGHT};
 use crate::exporter::request::Request;
 
 /// A batch's place among all that were ever taken.
@@ -21,16 +21,14 @@ pub(crate) type Number = u64;
 
 /// Bytes of compressed bodies that are kept for destinations that have not come so far.
 const COMPRESSED_BYTES_MAX: usize = 4 << 20;
-/// The share of a slab that is counted as 1.
-const SLAB: u64 = 1 << 20;
 
 pub(crate) struct Backlog {
     batches: VecDeque<Queued>,
     first: Number,
-    /// The weight of all batches that were ever taken.
+    /// The weight of all batches that were ever taken, and of what stays unused behind them.
     weight: u64,
-    room_per_slab: u64,
-    spans_per_slab: u64,
+    /// The bytes of all batches that were ever taken.
+    bytes: u64,
     /// Requests that were made of these batches and whose bodies are compressed: others that want
     /// the same find them here.
     shared: Vec<Arc<Request>>,
@@ -38,33 +36,36 @@ pub(crate) struct Backlog {
 
 struct Queued {
     batch: Batch,
-    /// The weight of all batches before it.
+    /// The weight and the bytes of all batches before it.
     weight: u64,
+    bytes: u64,
 }
 
 impl Backlog {
-    pub(crate) fn new(room_per_slab: usize, spans_per_slab: u32) -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             batches: VecDeque::new(),
             first: 0,
             weight: 0,
-            room_per_slab: room_per_slab as u64,
-            spans_per_slab: u64::from(spans_per_slab),
+            bytes: 0,
             shared: Vec::new(),
         }
     }
 
-    pub(crate) fn push(&mut self, batch: Batch) {
-        let weight = self.weight;
-        self.weight += self.share_of_slab(&batch);
-        self.batches.push_back(Queued { batch, weight });
+    pub(crate) fn push(&mut self, batch: Batch, weight: u64) {
+        let queued = Queued {
+            weight: self.weight,
+            bytes: self.bytes,
+            batch,
+        };
+        self.weight += weight;
+        self.bytes += queued.batch.len() as u64;
+        self.batches.push_back(queued);
     }
 
-    /// A slab is full when it has no more bytes or when it has all the spans it can have.
-    fn share_of_slab(&self, batch: &Batch) -> u64 {
-        let bytes = batch.len() as u64 * SLAB / self.room_per_slab;
-        let spans = batch.spans() * SLAB / self.spans_per_slab;
-        bytes.max(spans)
+    /// So much of slabs stays unused, and is kept from others by the batches that were pushed.
+    pub(crate) fn note_unused(&mut self, weight: u64) {
+        self.weight += weight;
     }
 
     /// The number that the next batch will have.
@@ -79,15 +80,21 @@ impl Backlog {
             .map(|queued| &queued.batch)
     }
 
-    /// How much the batches before this number took of the buffer: a measure of distance.
+    /// How much of the buffer the batches before this number occupy: a measure of distance.
     pub(crate) fn weight_before(&self, number: Number) -> u64 {
         let queued = self.batches.get(self.index(number));
         queued.map_or(self.weight, |queued| queued.weight)
     }
 
-    /// About how many bytes there are from this number on.
+    /// How much of the buffer the batches from this number on occupy.
+    pub(crate) fn weight_from(&self, number: Number) -> u64 {
+        self.weight - self.weight_before(number)
+    }
+
+    /// How many bytes there are from this number on.
     pub(crate) fn bytes_from(&self, number: Number) -> u64 {
-        (self.weight - self.weight_before(number)) * self.room_per_slab / SLAB
+        let queued = self.batches.get(self.index(number));
+        queued.map_or(0, |queued| self.bytes - queued.bytes)
     }
 
     /// How many batches from this number on take so much of the buffer together, one at least.
@@ -101,7 +108,7 @@ impl Backlog {
 
     /// A distance of so many slabs.
     pub(crate) fn weight_of(slabs: usize) -> u64 {
-        slabs as u64 * SLAB
+        slabs as u64 * SLAB_WEIGHT
     }
 
     /// Lets go of the batches before this number.
@@ -159,29 +166,39 @@ mod tests {
     #[test]
     fn numbers_last_and_weights_are_shares_of_slabs() {
         let pool = Pool::new(2, 0, 4096, 4).unwrap();
-        let mut backlog = Backlog::new(pool.room_per_slab(), 4);
+        let mut backlog = Backlog::new();
         let (mut writer, mut reader) = Pool::open(&pool, 0, 0).unwrap();
-        for span in [&b"one"[..], b"two"] {
+        for span in [&b"one"[..], b"four"] {
+            let before = reader.weight_taken();
             writer.write(span);
-            backlog.push(reader.take().unwrap());
+            let batch = reader.take().unwrap();
+            backlog.push(batch, reader.weight_taken() - before);
         }
         let (mut long, mut long_reader) = Pool::open(&pool, 0, 0).unwrap();
         long.commit(pool.room_per_slab());
-        backlog.push(long_reader.take().unwrap());
+        let batch = long_reader.take().unwrap();
+        backlog.push(batch, long_reader.weight_taken());
 
         assert_eq!((backlog.end(), backlog.from(1).count()), (3, 2));
-        assert_eq!(&**backlog.from(1).next().unwrap(), b"two");
+        assert_eq!(&**backlog.from(1).next().unwrap(), b"four");
         let weights = [0, 1, 2, 3].map(|number| backlog.weight_before(number));
         let slab = Backlog::weight_of(1);
         assert_eq!(weights, [0, slab / 4, slab / 2, slab / 2 + slab]);
+        let bytes = [0, 1, 2, 3].map(|number| backlog.bytes_from(number));
+        let long_bytes = pool.room_per_slab() as u64;
+        assert_eq!(bytes, [long_bytes + 7, long_bytes + 4, long_bytes, 0]);
 
         drop((writer, reader, long, long_reader));
         assert_eq!(pool.slabs_left(), 0);
+        backlog.note_unused(slab / 2);
         backlog.release(2);
         assert_eq!((backlog.end(), backlog.from(2).count()), (3, 1));
         assert_eq!((backlog.weight_before(2), pool.slabs_left()), (slab / 2, 1));
         backlog.release(3);
         assert_eq!((backlog.end(), pool.slabs_left()), (3, 2));
-        assert_eq!(backlog.weight_before(3), slab / 2 + slab);
+        assert_eq!(
+            (backlog.weight_before(3), backlog.bytes_from(3)),
+            (2 * slab, 0)
+        );
     }
 }

@@ -90,10 +90,8 @@ impl Destination {
     pub(crate) fn wants_batches(&self, backlog: &Backlog, now: Instant) -> bool {
         // What has been taken while a request is slow has to become much before the next connection
         // is worth its while.
-        let waiting = backlog.bytes_from(self.place);
         self.first_waiting().is_none()
-            && (self.endpoints.iter())
-                .any(|e| e.has_room(now) && waiting < e.request_bytes_max() as u64)
+            && (self.endpoints.iter()).any(|e| e.has_room(now) && !self.fills_request(e, backlog))
     }
 
     /// The first batch that is in no request yet.
@@ -297,10 +295,16 @@ impl Destination {
 
     /// So much waits, or so urgently, that a further connection is worth its while.
     fn has_much(&self, endpoint: usize, backlog: &Backlog) -> bool {
-        let waiting = backlog.bytes_from(self.place);
         self.is_urgent
-            || waiting >= self.endpoints[endpoint].request_bytes_max() as u64
             || self.first_waiting().is_some()
+            || self.fills_request(&self.endpoints[endpoint], backlog)
+    }
+
+    /// The batches that are in no request yet are enough for one, by their bytes or by what they
+    /// occupy of the buffer.
+    fn fills_request(&self, endpoint: &Endpoint, backlog: &Backlog) -> bool {
+        backlog.bytes_from(self.place) >= endpoint.request_bytes_max() as u64
+            || backlog.weight_from(self.place) >= self.request_share_max
     }
 
     /// The oldest that waits, as a request within the endpoint's limit, on its way; `None` as long
