@@ -10,6 +10,8 @@ mod connection;
 mod content_coding;
 mod destination;
 mod endpoint;
+#[cfg(all(test, not(loom)))]
+mod head_fuzz;
 mod link;
 mod location;
 mod losses;

@@ -2,6 +2,7 @@
 
 use http::Uri;
 use http::uri::PathAndQuery;
+use percent_encoding::{CONTROLS, utf8_percent_encode};
 
 use crate::config::display::without_secrets;
 use crate::error::Error;
@@ -76,7 +77,7 @@ impl Target {
             host: host.to_string(),
             port,
             authority: authority.to_string(),
-            path: path.to_string(),
+            path: visible(path),
         };
         target.write_url();
         Ok(target)
@@ -91,12 +92,9 @@ impl Target {
         if path.is_empty() {
             return Ok(());
         }
-        if !path.starts_with('/') || PathAndQuery::try_from(path).is_err() {
-            let path = without_secrets(path);
-            return Err(format!("cannot have the path {path:?}"));
-        }
+        let path = checked_path(path)?;
         let base = base.trim_end_matches('/');
-        let appended = if base.ends_with(path) { "" } else { path };
+        let appended = if base.ends_with(&path) { "" } else { &path };
         self.path = format!("{base}{appended}{query}");
         self.write_url();
         Ok(())
@@ -154,6 +152,31 @@ impl Target {
             && self.port == other.port
             && self.host.eq_ignore_ascii_case(&other.host)
     }
+}
+
+/// A path, perhaps with a query, as it is sent; the error says what is wrong with it.
+fn checked_path(path: &str) -> Result<String, String> {
+    let wrong = |why| {
+        let path = without_secrets(path);
+        Err(format!("cannot have the path {path:?}, which {why}"))
+    };
+    if !path.starts_with('/') {
+        return wrong("does not begin with a slash");
+    }
+    // The parser stops at one, and accepts anything after it.
+    if path.contains('#') {
+        return wrong("has a fragment");
+    }
+    match PathAndQuery::try_from(path) {
+        Ok(parsed) => Ok(visible(parsed.as_str())),
+        Err(_) => wrong("has characters that a URL cannot have: percent-encode them"),
+    }
+}
+
+/// Percent-encodes characters that a request line cannot have and that the parser accepts: those
+/// beyond ASCII.
+fn visible(path: &str) -> String {
+    utf8_percent_encode(path, CONTROLS).to_string()
 }
 
 /// Whether there is a user name or password before the host.
@@ -242,6 +265,28 @@ mod tests {
         }
         let error = Target::parse("http://h", "v1").unwrap_err().to_string();
         assert!(error.contains("path \"v1\""), "{error}");
+    }
+
+    #[test]
+    fn a_path_that_could_end_the_request_line_is_refused() {
+        for (path, reason) in [
+            ("/v1/traces#\r\nX-Injected: yes", "has a fragment"),
+            ("/v1/traces#", "has a fragment"),
+            ("/v1/traces\r\nX-Injected: yes", "percent-encode"),
+            ("/v1/traces HTTP/1.1", "percent-encode"),
+            ("/v1\0", "percent-encode"),
+        ] {
+            let error = Target::parse("http://h", path).unwrap_err().to_string();
+            assert!(error.contains(reason), "{path:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn characters_beyond_ascii_are_percent_encoded() {
+        let target = Target::parse("http://h/\u{e9}?q=\u{df}", "/v\u{fc}").unwrap();
+        assert_eq!(target.path, "/%C3%A9/v%C3%BC?q=%C3%9F");
+        let moved = target.redirect("/caf\u{e9}").unwrap();
+        assert_eq!(moved.path, "/caf%C3%A9");
     }
 
     #[test]

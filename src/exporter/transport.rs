@@ -15,6 +15,9 @@ use mio::{Interest, Registry, Token};
 
 use crate::config::{EndpointSettings, Target};
 
+#[cfg(all(test, not(loom), feature = "tls"))]
+pub(in crate::exporter) use self::tunnel::head as connect_head;
+
 /// A connection, perhaps still being established.
 pub(crate) struct Transport {
     socket: Socket,

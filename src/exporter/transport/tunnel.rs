@@ -8,6 +8,19 @@ use crate::config::{Proxy, Target};
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 const HEADERS_MAX: usize = 100;
 
+/// The request that opens a tunnel.
+pub(in crate::exporter) fn head(proxy: &Proxy, target: &Target) -> Vec<u8> {
+    let authority = target.host_and_port();
+    let authorization = proxy.authorization_line();
+    let head = format!(
+        "CONNECT {authority} HTTP/1.1\r\n\
+         Host: {authority}\r\n\
+         {authorization}\
+         \r\n"
+    );
+    head.into_bytes()
+}
+
 /// A tunnel that is being made.
 pub(super) struct Tunnel {
     request: Vec<u8>,
@@ -19,16 +32,8 @@ pub(super) struct Tunnel {
 
 impl Tunnel {
     pub(super) fn new(proxy: &Proxy, target: &Target) -> Self {
-        let authority = target.host_and_port();
-        let authorization = proxy.authorization_line();
-        let request = format!(
-            "CONNECT {authority} HTTP/1.1\r\n\
-             Host: {authority}\r\n\
-             {authorization}\
-             \r\n"
-        );
         Self {
-            request: request.into_bytes(),
+            request: head(proxy, target),
             sent: 0,
             answer: Vec::new(),
             answer_bytes: 0,
