@@ -278,11 +278,20 @@ pub(crate) struct EndpointSettings {
 }
 
 impl EndpointSettings {
-    /// A text of the server's without what was told it in confidence.
+    /// The beginning of a text that comes from outside, without what the server was told in
+    /// confidence.
     pub(crate) fn without_secrets(&self, text: &str) -> String {
-        (self.secrets.iter()).fold(text.to_string(), |text, secret| {
+        let looked_at = &text[..char_boundary(text, LOOKED_AT_BYTES_MAX)];
+        let mut clean = (self.secrets.iter()).fold(looked_at.to_string(), |text, secret| {
             text.replace(secret, "(not shown)")
-        })
+        });
+        if looked_at.len() < text.len() {
+            // It may end within a secret, of which a part is not recognised.
+            let longest = self.secrets.first().map_or(0, String::len);
+            let whole = char_boundary(&clean, clean.len().saturating_sub(longest));
+            clean.truncate(whole);
+        }
+        clean
     }
 
     /// Whether it can be asked over TLS.
@@ -292,6 +301,15 @@ impl EndpointSettings {
         #[cfg(not(feature = "tls"))]
         false
     }
+}
+
+/// Bytes of a text from outside in which secrets are looked for; the rest is left out.
+const LOOKED_AT_BYTES_MAX: usize = 16 * 1024;
+
+/// The last place up to `at` where a character begins, or the end of the text.
+fn char_boundary(text: &str, at: usize) -> usize {
+    let at = at.min(text.len());
+    (0..=at).rfind(|at| text.is_char_boundary(*at)).unwrap_or(0)
 }
 
 /// The values of headers, and their words: a server may quote either, and a proxy its own.

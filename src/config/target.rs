@@ -127,8 +127,8 @@ impl Target {
         if has_user(&url) {
             return Err("has a user name or password (not shown)".to_string());
         }
-        let target =
-            Self::of_url(&url).map_err(|why| format!("{:?} {why}", without_secrets(location)))?;
+        let target = Self::of_url(&url)
+            .map_err(|why| format!("{why}: \"{}\"", without_secrets(location)))?;
         if self.is_https && !target.is_https {
             return Err("leads from https to http".to_string());
         }

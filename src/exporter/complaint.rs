@@ -1,5 +1,6 @@
 //! The cause of an error response, as far as its status and message tell.
 
+use crate::config::EndpointSettings;
 use crate::exporter::reason;
 use crate::exporter::response::Response;
 
@@ -28,11 +29,11 @@ const TOO_LARGE: [&str; 5] = [
 const CODING: [&str; 4] = ["encoding", "compress", "gzip", "zstd"];
 
 impl Complaint {
-    pub(crate) fn of(response: &Response) -> Self {
+    pub(crate) fn of(response: &Response, settings: &EndpointSettings) -> Self {
         match response.status {
             413 => Self::TooLarge,
             415 => Self::Coding,
-            400 => Self::of_message(&reason::message(response).unwrap_or_default()),
+            400 => Self::of_message(&reason::message(response, settings).unwrap_or_default()),
             _ => Self::Other,
         }
     }

@@ -355,7 +355,7 @@ impl Endpoint {
             (self.location).moved_to(Arc::clone(link.target()), context.now);
         }
         self.stats.last_success_time = unix_nanos();
-        let partial = match reason::partial_success(response) {
+        let partial = match reason::partial_success(response, &self.settings) {
             Ok(partial) => partial,
             Err(why) => {
                 self.doubt(response.status, &why, context);
@@ -365,7 +365,7 @@ impl Endpoint {
         let rejected = partial.rejected;
         if rejected > 0 || !partial.message.is_empty() {
             self.stats.partial_successes += 1;
-            let message = reason::readable(&partial.message);
+            let message = reason::readable(&partial.message, &self.settings);
             let (kind, what) = match rejected {
                 0 => (NoticeKind::Warned, format!("taken, but: {message}")),
                 _ => (
@@ -400,7 +400,7 @@ impl Endpoint {
             compression,
             ..
         } = exchange;
-        let complaint = Complaint::of(response);
+        let complaint = Complaint::of(response, &self.settings);
         if complaint == Complaint::TooLarge && can_split(request, context.envelope) {
             return self.too_large(request, response, context);
         }
@@ -411,7 +411,7 @@ impl Endpoint {
             // The smallest request is refused with the same words, so size is not the reason.
             self.size.forget_limit();
         }
-        self.rejected(request, &reason::of_error(response), context)
+        self.rejected(request, &reason::of_error(response, &self.settings), context)
     }
 
     /// The spans are lost. If the request before was refused too, the next one waits: what is wrong
@@ -441,7 +441,7 @@ impl Endpoint {
         response: &Response,
         context: &mut Context<'_>,
     ) -> Outcome {
-        let what = reason::of_error(response);
+        let what = reason::of_error(response, &self.settings);
         let name = compression.name();
         let what = format!("{what}: sent again without {name}, as are all for ten minutes");
         self.note(NoticeKind::Warned, &what, context);
@@ -469,7 +469,7 @@ impl Endpoint {
             self.answers(context);
         }
         let bytes_max = (self.size).too_large(request, context.envelope, context.now);
-        let what = reason::of_error(response);
+        let what = reason::of_error(response, &self.settings);
         let what = format!(
             "{what}: {} bytes are sent as smaller requests",
             request.body_bytes
@@ -485,7 +485,10 @@ impl Endpoint {
         self.back_off(context.now);
         let until = asked.map(|asked| context.now + asked);
         self.throttled_until = self.throttled_until.max(until);
-        let what = format!("{}: to be sent again", reason::of_error(response));
+        let what = format!(
+            "{}: to be sent again",
+            reason::of_error(response, &self.settings)
+        );
         if asked.is_some() || response.status == 429 {
             self.enter(EndpointState::Throttled, Some(&what));
             self.note(NoticeKind::Throttled, &what, context);
@@ -513,6 +516,7 @@ impl Endpoint {
         let target = match self.redirect_target(index, location) {
             Ok(target) => Arc::new(target),
             Err(why) => {
+                let why = reason::readable(&why, &self.settings);
                 let what = format!("answered {status}, but its Location {why}");
                 let outcome = self.rejected(&request, &what, context);
                 self.close_after(index, &response, context.now);
@@ -551,6 +555,7 @@ impl Endpoint {
     }
 
     fn lost(&mut self, index: usize, loss: Loss, context: &mut Context<'_>, done: &mut Vec<Done>) {
+        let reason = reason::readable(&loss.reason, &self.settings);
         if loss.why == Why::Unreachable {
             // Where it has moved to may be gone: its own place knows.
             self.location.forget();
@@ -577,11 +582,11 @@ impl Endpoint {
         self.stats.unanswered += u64::from(loss.request.is_some());
         self.stats.failed_connects += u64::from(loss.why == Why::Unreachable);
         if loss.why == Why::Stale {
-            self.note_error(&loss.reason, context);
+            self.note_error(&reason, context);
         } else {
             self.back_off(context.now);
-            self.enter(EndpointState::BackingOff, Some(&loss.reason));
-            self.note(NoticeKind::BackingOff, &loss.reason, context);
+            self.enter(EndpointState::BackingOff, Some(&reason));
+            self.note(NoticeKind::BackingOff, &reason, context);
         }
         let error = match loss.why {
             Why::TimedOut => "timeout",
@@ -682,21 +687,21 @@ impl Endpoint {
     }
 
     fn enter(&mut self, state: EndpointState, reason: Option<&str>) -> bool {
-        let reason = reason.map(|reason| self.settings.without_secrets(reason));
+        let reason = reason.map(|reason| reason::whole(reason, &self.settings));
         self.stats.health.enter(state, reason)
     }
 
     /// Something went wrong that the user may want to know.
     fn note(&self, kind: NoticeKind, what: &str, context: &mut Context<'_>) {
         let url = Some(&*self.settings.target.url);
-        let what = self.settings.without_secrets(what);
+        let what = reason::whole(what, &self.settings);
         context.reporter.report(context.now, kind, url, &what);
         self.note_error(&what, context);
     }
 
     fn note_error(&self, what: &str, context: &mut Context<'_>) {
         let url = &self.settings.target.url;
-        let what = self.settings.without_secrets(what);
+        let what = reason::whole(what, &self.settings);
         context.stats.last_error = Some(format!("{url}: {what}"));
         context.stats.errors += 1;
     }

@@ -1,12 +1,18 @@
-//! What a response says in words, made fit for people and logs.
+//! Responses and errors in words, fit for people and logs.
+//!
+//! All text from outside that is shown passes [`readable`] here: bodies and headers of responses, names
+//! in certificates, errors of resolvers and proxies.
 
 use prost::Message;
 
+use crate::config::EndpointSettings;
 use crate::exporter::response::Response;
 use crate::otlp::PartialSuccess;
 
-/// What is kept of a server's message.
-const MESSAGE_CHARS_MAX: usize = 300;
+/// Characters shown of a text from outside.
+const TEXT_CHARS_MAX: usize = 300;
+/// Characters of a whole message, which consists of own words and such texts.
+const WHOLE_CHARS_MAX: usize = 1000;
 
 /// `google.rpc.Status`, which OTLP puts into the bodies of errors; its code is to be ignored.
 #[derive(Clone, PartialEq, Message)]
@@ -16,21 +22,25 @@ struct Status {
 }
 
 /// An error response in words: its status, and the message in its body if that can be read.
-pub(crate) fn of_error(response: &Response) -> String {
+pub(crate) fn of_error(response: &Response, settings: &EndpointSettings) -> String {
     let status = response.status;
-    match message(response) {
+    match message(response, settings) {
         Some(message) => format!("answered {status} ({message})"),
         None => format!("answered {status}"),
     }
 }
 
 /// What a success says of the spans; or why that cannot be read.
-pub(crate) fn partial_success(response: &Response) -> Result<PartialSuccess, String> {
-    if let Some(why) = unreadable(response) {
+pub(crate) fn partial_success(
+    response: &Response,
+    settings: &EndpointSettings,
+) -> Result<PartialSuccess, String> {
+    if let Some(why) = unreadable(response, settings) {
         return Err(why);
     }
     PartialSuccess::decode(&response.body).ok_or_else(|| {
-        let kind = response.content_type.as_deref().map(readable);
+        let kind = response.content_type.as_deref();
+        let kind = kind.map(|kind| readable(kind, settings));
         format!(
             "its body is no ExportTraceServiceResponse ({})",
             kind.as_deref().unwrap_or("without a Content-Type")
@@ -39,19 +49,21 @@ pub(crate) fn partial_success(response: &Response) -> Result<PartialSuccess, Str
 }
 
 /// Why the body of a response cannot be read; `None` if it can.
-pub(crate) fn unreadable(response: &Response) -> Option<String> {
+pub(crate) fn unreadable(response: &Response, settings: &EndpointSettings) -> Option<String> {
     if let Some(broken) = &response.broken {
         return Some(broken.to_string());
     }
     let encoding = response.content_encoding.as_deref()?;
     let is_plain = encoding.is_empty() || encoding.eq_ignore_ascii_case("identity");
-    let encoding = readable(encoding);
-    (!is_plain).then(|| format!("its body has the encoding {encoding:?}, which was not asked for"))
+    // Not with `{:?}`: escapes would make it several times as long.
+    let encoding = readable(encoding, settings);
+    (!is_plain)
+        .then(|| format!("its body has the encoding \"{encoding}\", which was not asked for"))
 }
 
 /// The message in the body of an error response.
-pub(crate) fn message(response: &Response) -> Option<String> {
-    if unreadable(response).is_some() || response.body.is_empty() {
+pub(crate) fn message(response: &Response, settings: &EndpointSettings) -> Option<String> {
+    if unreadable(response, settings).is_some() || response.body.is_empty() {
         return None;
     }
     let content_type = response.content_type.as_deref().unwrap_or_default();
@@ -60,19 +72,53 @@ pub(crate) fn message(response: &Response) -> Option<String> {
     } else {
         String::from_utf8(response.body.clone()).ok()?
     };
-    Some(readable(&message)).filter(|message| !message.is_empty())
+    Some(readable(&message, settings)).filter(|message| !message.is_empty())
 }
 
-/// The beginning of a text that comes from outside, on one line.
-pub(crate) fn readable(text: &str) -> String {
-    let text = text.trim().chars().take(MESSAGE_CHARS_MAX);
-    text.map(|c| if c.is_control() { ' ' } else { c }).collect()
+/// The beginning of a text that comes from outside: at most 300 characters on one line, without what
+/// the server was told in confidence.
+pub(crate) fn readable(text: &str, settings: &EndpointSettings) -> String {
+    beginning(text, TEXT_CHARS_MAX, settings)
+}
+
+/// A whole message about an endpoint, as [`readable`], but longer. Its parts are readable already;
+/// this bounds those that were forgotten.
+pub(crate) fn whole(text: &str, settings: &EndpointSettings) -> String {
+    beginning(text, WHOLE_CHARS_MAX, settings)
+}
+
+/// Secrets come out before the text is cut: a part of one would not be recognised.
+fn beginning(text: &str, chars_max: usize, settings: &EndpointSettings) -> String {
+    let text = settings.without_secrets(text.trim());
+    let visible = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    let mut shown: String = visible.take(chars_max).collect();
+    if shown.len() < text.len() {
+        shown.pop();
+        shown.push('…');
+    }
+    shown
 }
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::config::{Config, Settings};
     use crate::exporter::response::{ResponseError, ResponseParser};
+
+    fn settings() -> Arc<EndpointSettings> {
+        let settings = Settings::new(&Config::default()).unwrap();
+        Arc::clone(&settings.destinations[0].endpoints[0])
+    }
+
+    fn of_error(response: &Response) -> String {
+        super::of_error(response, &settings())
+    }
+
+    fn unreadable(response: &Response) -> Option<String> {
+        super::unreadable(response, &settings())
+    }
 
     fn response(headers: &str, body: &[u8]) -> Response {
         let length = body.len();

@@ -9,6 +9,8 @@ const BODY_BYTES_MAX: usize = 4 << 20;
 const HEADERS_MAX: usize = 100;
 /// The most digits of a chunk's size.
 const SIZE_DIGITS_MAX: usize = 16;
+/// Longest value of a header that is kept: URIs of 8,000 bytes are to be supported (RFC 9110, 4.1).
+const VALUE_BYTES_MAX: usize = 8 * 1024;
 /// Interim responses before a final one.
 const INTERIM_MAX: u32 = 100;
 /// Bytes of one response with all that stands around its body: interim responses, chunk sizes,
@@ -280,7 +282,8 @@ fn read_head(head: &httparse::Response<'_, '_>) -> Result<(Response, Framing), R
             if let Some((ends, coding)) = transfer_encoding(value) {
                 has_transfer_encoding = true;
                 framing = ends;
-                response.content_encoding = response.content_encoding.or(coding);
+                response.content_encoding =
+                    (response.content_encoding).or(coding.map(|coding| kept(&coding)));
             }
         } else if is("connection") {
             if has_token(value, "close") {
@@ -289,13 +292,13 @@ fn read_head(head: &httparse::Response<'_, '_>) -> Result<(Response, Framing), R
                 response.keep_alive = true;
             }
         } else if is("retry-after") {
-            response.retry_after = Some(value.to_string());
+            response.retry_after = Some(kept(value));
         } else if is("location") {
-            response.location = Some(value.to_string());
+            response.location = Some(kept(value));
         } else if is("content-type") {
-            response.content_type = Some(value.to_string());
+            response.content_type = Some(kept(value));
         } else if is("content-encoding") {
-            response.content_encoding = Some(value.to_string());
+            response.content_encoding = Some(kept(value));
         }
     }
     if status < 200 || matches!(status, 204 | 304) {
@@ -303,6 +306,14 @@ fn read_head(head: &httparse::Response<'_, '_>) -> Result<(Response, Framing), R
     }
     response.keep_alive &= framing != Framing::UntilClose;
     Ok((response, framing))
+}
+
+/// A header's value, unless it is too long to be of use. A part of it would be another value.
+fn kept(value: &str) -> String {
+    if value.len() > VALUE_BYTES_MAX {
+        return "(longer than 8 KiB)".to_string();
+    }
+    value.to_string()
 }
 
 /// Several lengths are fine only if they agree. One that is too long is found with the body, so

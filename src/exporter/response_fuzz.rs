@@ -11,6 +11,7 @@ use std::sync::OnceLock;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
+use crate::config::{Config, EndpointSettings, Settings};
 use crate::exporter::reason;
 use crate::exporter::response::{Response, ResponseError, ResponseParser};
 
@@ -24,6 +25,12 @@ fn corpus() -> &'static [Vec<u8>] {
         files.sort();
         files.iter().map(|file| fs::read(file).unwrap()).collect()
     })
+}
+
+fn settings() -> &'static EndpointSettings {
+    static SETTINGS: OnceLock<Settings> = OnceLock::new();
+    let settings = SETTINGS.get_or_init(|| Settings::new(&Config::default()).unwrap());
+    &settings.destinations[0].endpoints[0]
 }
 
 /// What is done to the bytes of a response.
@@ -132,8 +139,8 @@ proptest! {
         if let Ok(response) = whole {
             prop_assert!((200..1000).contains(&response.status));
             prop_assert!(response.body.len() <= bytes.len());
-            prop_assert!(reason::of_error(&response).len() < 1500);
-            prop_assert!(reason::unreadable(&response).is_none_or(|why| why.len() < 1500));
+            prop_assert!(reason::of_error(&response, settings()).len() < 1500);
+            prop_assert!(reason::unreadable(&response, settings()).is_none_or(|why| why.len() < 1500));
         }
     }
 }
