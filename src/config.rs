@@ -30,8 +30,8 @@ use self::resource::default_service_name;
 
 pub(crate) use self::destination::DestinationSettings;
 pub use self::destination::{Destination, Selection};
-pub(crate) use self::endpoint::EndpointSettings;
 pub use self::endpoint::{Compression, Endpoint, EndpointOptions, Redirects};
+pub(crate) use self::endpoint::{EndpointSettings, RESPONSE_BYTES_DEFAULT};
 pub use self::metrics::MetricsOptions;
 pub(crate) use self::metrics::MetricsSettings;
 pub(crate) use self::proxy::Proxy;
@@ -605,6 +605,10 @@ mod tests {
             (
                 "request_bytes_max is 5000",
                 error(|c| c.endpoint_options.request_bytes_max = 5000),
+            ),
+            (
+                "response_bytes_max is 67108865",
+                error(|c| c.endpoint_options.response_bytes_max = (64 << 20) + 1),
             ),
             ("recorders_max is 0", error(|c| c.recorders_max = 0)),
             ("batch_timeout_ms is 0", error(|c| c.batch_timeout_ms = 0)),

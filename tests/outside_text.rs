@@ -145,3 +145,24 @@ fn a_secret_at_the_cut_is_not_shown_in_part() {
         }
     }
 }
+
+#[test]
+fn a_response_beyond_response_bytes_max_counts_by_its_status() {
+    let receiver = Receiver::start().unwrap();
+    let message = "taken with a remark".to_string();
+    let length = 4 + message.len();
+    for (bytes_max, remark) in [
+        (length, &*message),
+        (length - 1, "longer than response_bytes_max"),
+    ] {
+        receiver.answer(Answer::partial_success(0, message.clone()));
+        let options = EndpointOptions {
+            response_bytes_max: bytes_max,
+            ..EndpointOptions::default()
+        };
+        let shown = shown(receiver.endpoint(), options);
+        assert!(shown[0].contains(remark), "{bytes_max}: {shown:?}");
+    }
+    assert_eq!(receiver.counts().spans, 2);
+    assert_eq!(receiver.counts().connections, 2);
+}

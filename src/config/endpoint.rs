@@ -169,6 +169,10 @@ pub struct EndpointOptions {
     /// In a small buffer it is less: a request takes at most a quarter of what can be on the way at a
     /// time, which is seven eighths of the buffer, or half of it for several destinations together.
     pub request_bytes_max: usize,
+    /// Largest body of a response in bytes. Default 4 MiB (OTLP's limit), at most 64 MiB. Of a longer
+    /// one the rest is not read and the connection is closed. Its status counts as usual, but the
+    /// message and the number of rejected spans in it stay unknown.
+    pub response_bytes_max: usize,
     /// Milliseconds to establish a connection: to resolve the name, connect to one of its
     /// addresses, get through the proxy, and agree on TLS. Default 5,000.
     pub connect_timeout_ms: u64,
@@ -201,6 +205,7 @@ impl Default for EndpointOptions {
             proxy: None,
             connections_max: 4,
             request_bytes_max: 1024 * 1024,
+            response_bytes_max: RESPONSE_BYTES_DEFAULT,
             connect_timeout_ms: 5000,
             request_timeout_ms: 10_000,
             idle_timeout_ms: 45_000,
@@ -223,6 +228,7 @@ impl fmt::Debug for EndpointOptions {
             proxy,
             connections_max,
             request_bytes_max,
+            response_bytes_max,
             connect_timeout_ms,
             request_timeout_ms,
             idle_timeout_ms,
@@ -240,6 +246,7 @@ impl fmt::Debug for EndpointOptions {
             .field("proxy", &proxy.as_deref().map(without_secrets))
             .field("connections_max", connections_max)
             .field("request_bytes_max", request_bytes_max)
+            .field("response_bytes_max", response_bytes_max)
             .field("connect_timeout_ms", connect_timeout_ms)
             .field("request_timeout_ms", request_timeout_ms)
             .field("idle_timeout_ms", idle_timeout_ms)
@@ -251,6 +258,8 @@ impl fmt::Debug for EndpointOptions {
 }
 
 const REQUEST_BYTES_LIMIT: usize = 64 << 20;
+pub(crate) const RESPONSE_BYTES_DEFAULT: usize = 4 << 20;
+const RESPONSE_BYTES_LIMIT: usize = 64 << 20;
 const CONNECTIONS_LIMIT: usize = 64;
 
 /// A checked [`Endpoint`].
@@ -269,6 +278,7 @@ pub(crate) struct EndpointSettings {
     pub(crate) proxy: Option<Proxy>,
     pub(crate) connections_max: usize,
     pub(crate) request_bytes_max: usize,
+    pub(crate) response_bytes_max: usize,
     pub(crate) connect_timeout: Duration,
     pub(crate) request_timeout: Duration,
     pub(crate) idle_timeout: Duration,
@@ -365,6 +375,12 @@ pub(super) fn check(
         1,
         CONNECTIONS_LIMIT,
     )?;
+    in_range(
+        "response_bytes_max",
+        options.response_bytes_max,
+        1,
+        RESPONSE_BYTES_LIMIT,
+    )?;
     let headers = header_lines(&options.headers)?;
     let proxy = options.proxy.as_deref().map(Proxy::parse).transpose()?;
     Ok(EndpointSettings {
@@ -381,6 +397,7 @@ pub(super) fn check(
         proxy,
         connections_max: options.connections_max,
         request_bytes_max: request_bytes_max(options, sharing, bytes)?,
+        response_bytes_max: options.response_bytes_max,
         connect_timeout: Duration::from_millis(options.connect_timeout_ms),
         request_timeout: Duration::from_millis(options.request_timeout_ms),
         idle_timeout: Duration::from_millis(options.idle_timeout_ms),

@@ -65,6 +65,14 @@ pub(crate) struct Exchange {
 }
 
 impl Connection {
+    /// A connection over which bodies of responses have at most so many bytes.
+    pub(crate) fn new(response_bytes_max: usize) -> Self {
+        Self {
+            parser: ResponseParser::new(response_bytes_max),
+            ..Self::default()
+        }
+    }
+
     /// Nothing is on the way.
     pub(crate) fn is_idle(&self) -> bool {
         self.outgoing.is_none()

@@ -352,7 +352,7 @@ impl Link {
         }
         self.state = State::Up {
             transport,
-            connection: Box::default(),
+            connection: Box::new(Connection::new(self.settings.response_bytes_max)),
             since: now,
         };
         if let Some(request) = self.carried.take() {

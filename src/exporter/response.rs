@@ -2,10 +2,10 @@
 
 use std::fmt;
 
+use crate::config::RESPONSE_BYTES_DEFAULT;
+
 /// Longest response head.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
-/// Longest response body: the limit that the OTLP specification recommends.
-const BODY_BYTES_MAX: usize = 4 << 20;
 const HEADERS_MAX: usize = 100;
 /// The most digits of a chunk's size.
 const SIZE_DIGITS_MAX: usize = 16;
@@ -13,9 +13,8 @@ const SIZE_DIGITS_MAX: usize = 16;
 const VALUE_BYTES_MAX: usize = 8 * 1024;
 /// Interim responses before a final one.
 const INTERIM_MAX: u32 = 100;
-/// Bytes of one response with all that stands around its body: interim responses, chunk sizes,
-/// trailers.
-const RESPONSE_BYTES_MAX: usize = 16 << 20;
+/// Bytes around the body of one response: interim responses, chunk sizes, trailers.
+const AROUND_BYTES_MAX: usize = 12 << 20;
 
 /// A final response.
 #[derive(Debug, PartialEq, Eq)]
@@ -63,8 +62,8 @@ impl fmt::Display for ResponseError {
             }
             Self::HeadTooLong => "the response head is longer than 64 KiB",
             Self::MalformedBody => "the response body is framed wrongly",
-            Self::BodyTooLong => "the response body is longer than 4 MiB",
-            Self::TooLong => "the response is longer than 16 MiB with all around its body, or has more than 100 interim ones",
+            Self::BodyTooLong => "the response body is longer than response_bytes_max",
+            Self::TooLong => "the response has more than 12 MiB around its body, or more than 100 interim ones before it",
             Self::Truncated => "the connection was closed before the response was complete",
             Self::Late => "the response was not complete in time",
             Self::Unexpected => "a response came that no request asked for",
@@ -73,8 +72,8 @@ impl fmt::Display for ResponseError {
 }
 
 /// Gathers one response after another from a connection's bytes.
-#[derive(Default)]
 pub(crate) struct ResponseParser {
+    body_bytes_max: usize,
     /// Received and not yet parsed.
     input: Vec<u8>,
     /// Bytes of an incomplete head that were searched for the end of a line.
@@ -110,7 +109,25 @@ impl Chunk {
     const TRAILER: Self = Self::Trailer { searched: 0 };
 }
 
+impl Default for ResponseParser {
+    fn default() -> Self {
+        Self::new(RESPONSE_BYTES_DEFAULT)
+    }
+}
+
 impl ResponseParser {
+    /// A parser of responses whose body has at most so many bytes.
+    pub(crate) fn new(body_bytes_max: usize) -> Self {
+        Self {
+            body_bytes_max,
+            input: Vec::new(),
+            searched: 0,
+            received: 0,
+            interim: 0,
+            current: None,
+        }
+    }
+
     /// No byte of a response has come.
     pub(crate) fn is_empty(&self) -> bool {
         self.input.is_empty() && self.current.is_none()
@@ -119,7 +136,7 @@ impl ResponseParser {
     /// Takes received bytes; gives the response when they complete it.
     pub(crate) fn receive(&mut self, bytes: &[u8]) -> Result<Option<Response>, ResponseError> {
         self.received += bytes.len();
-        if self.received > RESPONSE_BYTES_MAX {
+        if self.received > self.body_bytes_max + AROUND_BYTES_MAX {
             return Err(ResponseError::TooLong);
         }
         self.input.extend_from_slice(bytes);
@@ -225,10 +242,11 @@ impl ResponseParser {
         let Some((response, framing)) = &mut self.current else {
             return Ok(false);
         };
+        let bytes_max = self.body_bytes_max;
         let body = &mut response.body;
         let mut rest = &self.input[..];
         let complete = match framing {
-            Framing::Length { left } if body.len().saturating_add(*left) > BODY_BYTES_MAX => {
+            Framing::Length { left } if body.len().saturating_add(*left) > bytes_max => {
                 return Err(ResponseError::BodyTooLong);
             }
             Framing::Length { left } => {
@@ -240,9 +258,9 @@ impl ResponseParser {
                 rest = &[];
                 false
             }
-            Framing::Chunked(chunk) => parse_chunks(&mut rest, chunk, body)?,
+            Framing::Chunked(chunk) => parse_chunks(&mut rest, chunk, body, bytes_max)?,
         };
-        if body.len() > BODY_BYTES_MAX {
+        if body.len() > bytes_max {
             return Err(ResponseError::BodyTooLong);
         }
         let parsed = self.input.len() - rest.len();
@@ -358,6 +376,7 @@ fn parse_chunks(
     rest: &mut &[u8],
     chunk: &mut Chunk,
     body: &mut Vec<u8>,
+    bytes_max: usize,
 ) -> Result<bool, ResponseError> {
     loop {
         match chunk {
@@ -376,7 +395,7 @@ fn parse_chunks(
                     return Err(ResponseError::MalformedBody);
                 };
                 let left = usize::try_from(size).unwrap_or(usize::MAX);
-                if body.len().saturating_add(left) > BODY_BYTES_MAX {
+                if body.len().saturating_add(left) > bytes_max {
                     return Err(ResponseError::BodyTooLong);
                 }
                 *rest = &rest[line..];
@@ -650,6 +669,25 @@ mod tests {
         );
         let huge = "HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n";
         assert_eq!(parse(huge.as_bytes()), Err(ResponseError::BodyTooLong));
+    }
+
+    #[test]
+    fn a_body_has_at_most_the_configured_length() {
+        for (framing, end) in [
+            ("Content-Length: 10\r\n\r\n0123456789", true),
+            (
+                "Transfer-Encoding: chunked\r\n\r\na\r\n0123456789\r\n0\r\n\r\n",
+                true,
+            ),
+            ("\r\n0123456789", false),
+        ] {
+            let text = format!("HTTP/1.1 200 OK\r\n{framing}");
+            let mut parser = ResponseParser::new(10);
+            let response = parser.receive(text.as_bytes()).unwrap();
+            assert_eq!(response.is_some(), end, "{framing}");
+            let received = ResponseParser::new(9).receive(text.as_bytes());
+            assert_eq!(received, Err(ResponseError::BodyTooLong), "{framing}");
+        }
     }
 
     #[test]
