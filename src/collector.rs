@@ -1,5 +1,6 @@
 //! The front door: start, pin, hand out recorders, collect, flush, shut down.
 
+mod network;
 mod network_thread;
 mod pinned;
 
@@ -10,16 +11,14 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::unbounded;
 
 use crate::affinity;
-use crate::buffer::Signal;
 use crate::clock;
 use crate::config::{Config, Settings};
 use crate::error::Error;
 #[cfg(feature = "internals")]
 use crate::exporter::Command;
-use crate::exporter::{self, Exporter, Reporter};
+use crate::exporter::Reporter;
 use crate::health::Health;
 use crate::ledger::Ledger;
-use crate::processor::Processor;
 use crate::recorder::{Recorder, Recorders};
 use crate::refused::Refused;
 use crate::scope::{InstrumentationScope, Scope};
@@ -27,7 +26,7 @@ use crate::shared::Shared;
 use crate::span::Span;
 use crate::stats::{DestinationStats, Stats};
 
-use self::network_thread::NetworkThread;
+use self::network::Network;
 use self::pinned::PinnedWorkers;
 pub use self::pinned::{PinnedWorker, Pinning, Worker};
 
@@ -60,49 +59,26 @@ struct Inner {
     settings: Arc<Settings>,
     shared: Arc<Shared>,
     recorders: Arc<Recorders>,
-    network: NetworkThread,
+    network: Network,
     workers: PinnedWorkers,
 }
 
 impl Collector {
     /// Starts the pipeline: allocates and touches the buffer, starts the network thread and
-    /// pins it. The endpoint need not be up.
+    /// pins it. The endpoint need not be up. With [`Config::disabled`] it does none of this.
+    ///
+    /// Reports [`Config::warnings`].
     ///
     /// # Errors
     /// A value of `config` is not usable ([`Error::is_config`]), a core is not available
     /// ([`Error::is_core`]), or memory or the thread cannot be had ([`Error::is_resources`]).
     pub fn new(config: Config) -> Result<Self, Error> {
-        Self::start(Settings::new(&config)?)
-    }
-
-    fn start(settings: Settings) -> Result<Self, Error> {
-        let settings = Arc::new(settings);
+        let mut reporting = Reporter::new(config.on_notice.clone());
+        reporting.0.report_configuration(&config.warnings);
+        let settings = Arc::new(Settings::new(&config)?);
         clock::start();
-        let poll = exporter::poll()
-            .map_err(|error| Error::resources("no poll for sockets", Some(error)))?;
-        let waker = Arc::clone(&poll.1);
-        // Fails only if the network thread is gone, when there is nobody to wake.
-        let signal = Signal::new(move || drop(waker.wake()));
-        let shared = Arc::new(Shared::new(&settings, signal)?);
         let (arrivals, recorders) = unbounded();
-        let (commands, orders) = unbounded();
-        let (reporter, notices_told) = Reporter::new(settings.on_notice.clone());
-        let exporter = Exporter::new(
-            Arc::clone(&settings),
-            Arc::clone(&shared),
-            poll,
-            orders,
-            Processor::new(recorders),
-            reporter,
-        )
-        .map_err(|error| Error::resources("cannot start the compressing thread", Some(error)))?;
-        let network = NetworkThread::start(
-            exporter,
-            commands,
-            notices_told,
-            Arc::clone(&shared),
-            settings.network_core,
-        )?;
+        let (shared, network) = Network::start(&settings, recorders, reporting)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 recorders: Recorders::new(Arc::clone(&shared), arrivals, settings.leases),
@@ -293,7 +269,7 @@ impl Collector {
         self.inner.network.command(command);
     }
 
-    /// Bytes of memory that hold spans, all allocated at start.
+    /// Bytes of memory that hold spans, all allocated at start. 0 if the collector is disabled.
     #[must_use]
     pub fn buffer_bytes(&self) -> usize {
         self.inner.shared.pool.bytes()

@@ -1,6 +1,7 @@
 //! What a user can choose, and its validation into [`Settings`] the pipeline can rely on.
 
 mod destination;
+mod disabled;
 mod display;
 mod endpoint;
 mod env;
@@ -11,6 +12,7 @@ mod resource;
 mod target;
 mod tls;
 
+use std::path::PathBuf;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
@@ -66,8 +68,18 @@ pub struct Config {
     /// [`endpoint`](Self::endpoint) alone. At most 64; if there are any, `endpoint` and
     /// `endpoint_options` do not count, whether they come from code or from the environment.
     pub destinations: Vec<Destination>,
-    /// Spans are taken and thrown away: nothing is sent, and no connection is made. Default false.
+    /// Whether spans are accepted and thrown away. Default false. Contexts are still made and passed
+    /// on, by `sampler`; threads are still pinned.
+    ///
+    /// Nothing is sent, there is no buffer and no network thread, and `tail_sampling` holds nothing
+    /// back. So all other values are ignored or brought into their range instead of being checked: a
+    /// service in which tracing is disabled starts.
+    ///
+    /// Memory: 1 KiB for each of `open_spans_max` when a recorder is made.
     pub disabled: bool,
+    /// An OpenTelemetry configuration file. Default none. Such files cannot be read yet, so
+    /// [`Collector::new`](crate::Collector::new) fails if there is one.
+    pub config_file: Option<PathBuf>,
     /// The resource's `service.name`. Default `unknown_service:` and the executable's name.
     pub service_name: String,
     /// More attributes of the resource. Default none. Unless given here, `telemetry.sdk.*`,
@@ -140,6 +152,12 @@ pub struct Config {
     /// Milliseconds [`shutdown`](crate::Collector::shutdown) gives undelivered spans. Default
     /// 5,000; 0 drops what waits.
     pub shutdown_timeout_ms: u64,
+    /// What [`from_env`](Self::from_env) could not use, in words. Default none.
+    ///
+    /// [`Collector::new`](crate::Collector::new) passes each to `on_notice`
+    /// ([`NoticeKind::Misconfigured`](crate::NoticeKind::Misconfigured)) and to the `log` facade, and
+    /// if neither is set up, writes it to standard error. Clear it to have none reported.
+    pub warnings: Vec<String>,
 }
 
 impl Config {
@@ -175,13 +193,15 @@ impl Config {
     /// | `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES` | `service_name`, `resource_attributes`: `key=value,…`, percent-encoded |
     /// | `OTEL_TRACES_EXPORTER` | `disabled`, if it is `none` instead of `otlp` |
     /// | `OTEL_SDK_DISABLED` | `disabled`, and `sampler` to `AlwaysOff` |
-    /// | `OTEL_CONFIG_FILE` | all others are ignored; the file is not read |
+    /// | `OTEL_CONFIG_FILE` | `config_file`; all others are ignored |
     ///
     /// Those for traces beat those for all signals. An empty variable is one that is not set. What
-    /// cannot be used is ignored, with a warning by the `log` facade; but an endpoint that is no URL,
-    /// and for an `https` endpoint a file that cannot be read or a feature that is missing, are errors
-    /// of [`Collector::new`](crate::Collector::new): to send elsewhere, or without what was asked for,
-    /// would be worse. Where [`destinations`](Self::destinations) are set in code, what is said of the
+    /// cannot be used is ignored, and described in [`warnings`](Self::warnings); but an endpoint that
+    /// is no URL, and for an `https` endpoint a file that cannot be read or a feature that is missing,
+    /// are errors of [`Collector::new`](crate::Collector::new): to send elsewhere, or without what was
+    /// asked for, would be worse. So is `OTEL_CONFIG_FILE`, even where destinations are set in code:
+    /// the file stands for all other settings too. To start without it, unset the variable, or set
+    /// [`config_file`](Self::config_file) to `None` in code and configure the rest there. Where [`destinations`](Self::destinations) are set in code, what is said of the
     /// endpoint does not count. Defaults that the specification
     /// gives are not taken over where this library has others. `OTEL_PROPAGATORS`, `OTEL_LOG_LEVEL`,
     /// `OTEL_ENTITIES` and `OTEL_EXPORTER_OTLP_[TRACES_]INSECURE`, which is for gRPC, change nothing;
@@ -192,28 +212,24 @@ impl Config {
     pub fn from_env() -> Self {
         // One that is no text is not as if it were not set: what is wrong with it will be told.
         let lookup = |name: &str| Some(std::env::var_os(name)?.to_string_lossy().into_owned());
-        let (config, warnings) = Self::from_vars(lookup);
-        for warning in warnings {
-            log::warn!(target: "otlp_collector", "{warning}");
-        }
-        config
+        Self::from_vars(lookup)
     }
 
-    /// As [`from_env`](Self::from_env), with variables from elsewhere; gives the warnings too.
+    /// As [`from_env`](Self::from_env), with variables from elsewhere.
     ///
     /// ```
     /// use otlp_collector::Config;
     ///
-    /// let (config, warnings) = Config::from_vars(|name| match name {
+    /// let config = Config::from_vars(|name| match name {
     ///     "OTEL_SERVICE_NAME" => Some("checkout".to_string()),
     ///     "OTEL_BSP_SCHEDULE_DELAY" => Some("soon".to_string()),
     ///     _ => None,
     /// });
     /// assert_eq!(config.service_name, "checkout");
-    /// assert_eq!(warnings.len(), 1);
+    /// assert_eq!(config.warnings.len(), 1);
     /// ```
     #[must_use]
-    pub fn from_vars(lookup: impl Fn(&str) -> Option<String>) -> (Self, Vec<String>) {
+    pub fn from_vars(lookup: impl Fn(&str) -> Option<String>) -> Self {
         env::config(&lookup)
     }
 }
@@ -245,6 +261,7 @@ impl Default for Config {
             endpoint_options: EndpointOptions::default(),
             destinations: Vec::new(),
             disabled: false,
+            config_file: None,
             service_name: default_service_name(),
             resource_attributes: Vec::new(),
             resource_schema_url: String::new(),
@@ -265,6 +282,7 @@ impl Default for Config {
             worker_cores: Vec::new(),
             recorders_max: 1024,
             shutdown_timeout_ms: 5000,
+            warnings: Vec::new(),
         }
     }
 }
@@ -279,6 +297,8 @@ const SLABS_MIN: usize = 8;
 /// For so many slabs there is one more, since recorders that end leave theirs partly filled.
 const SLABS_PER_SPARE: usize = 32;
 
+const RECORDERS_LIMIT: usize = 1 << 20;
+const OPEN_SPANS_LIMIT: usize = 1 << 16;
 /// The most that ids, times, kind, flags, dropped counts and a status of an open span take.
 const SPAN_FIXED_BYTES_MAX: usize = 128;
 const OPEN_SPAN_BYTES_MIN: usize = 64;
@@ -287,6 +307,8 @@ const RECORDER_BYTES_MAX: usize = 1 << 30;
 
 /// A checked [`Config`].
 pub(crate) struct Settings {
+    /// Spans are thrown away: there is neither a buffer nor a network thread.
+    pub(crate) disabled: bool,
     /// Where spans go, each of them to all.
     pub(crate) destinations: Vec<DestinationSettings>,
     pub(crate) envelope: Envelope,
@@ -308,7 +330,6 @@ pub(crate) struct Settings {
     /// The smallest limit of a request over all endpoints.
     pub(crate) request_bytes_max: usize,
     pub(crate) metrics: Option<MetricsSettings>,
-    pub(crate) on_notice: Option<OnNotice>,
     pub(crate) overflow: Overflow,
     pub(crate) network_core: Option<usize>,
     pub(crate) worker_cores: Vec<usize>,
@@ -319,6 +340,10 @@ pub(crate) struct Settings {
 impl Settings {
     /// Checks every value; the error names the first one that cannot be used.
     pub(crate) fn new(config: &Config) -> Result<Self, Error> {
+        if config.disabled {
+            return Ok(Self::disabled(config));
+        }
+        check_file(config)?;
         check_sizes(config)?;
         check_times(config)?;
         check_limits(&config.span_limits)?;
@@ -331,7 +356,7 @@ impl Settings {
             .div_ceil(slab_bytes)
             .max(SLABS_MIN);
         let slabs = full_slabs + full_slabs.div_ceil(SLABS_PER_SPARE);
-        let envelope = envelope(config);
+        let envelope = envelope(resource::attributes(config), &config.resource_schema_url);
         let room_per_slab = slab_bytes - OVERHEAD_BYTES;
         let request_bytes_min =
             room_per_slab + envelope.resource_bytes_max() + envelope.scope_bytes_max(0);
@@ -342,12 +367,12 @@ impl Settings {
         };
         let destinations = destination::check(&destinations(config), &request_bytes)?;
         let metrics = (config.metrics.as_ref())
-            .filter(|_| !config.disabled)
             .map(|metrics| metrics::check(metrics, &request_bytes))
             .transpose()?;
         let endpoints = destinations.iter().flat_map(|d| &d.endpoints);
         let request_bytes_max = endpoints.map(|e| e.request_bytes_max).min();
         Ok(Self {
+            disabled: false,
             destinations,
             envelope,
             sampler: config.sampler.clone(),
@@ -367,7 +392,6 @@ impl Settings {
             spans_per_slab: config.buffer_capacity.div_ceil(full_slabs) as u32,
             request_bytes_max: request_bytes_max.unwrap_or(request_bytes_min),
             metrics,
-            on_notice: config.on_notice.clone(),
             overflow: config.overflow,
             network_core: config.network_core,
             worker_cores: config.worker_cores.clone(),
@@ -395,9 +419,6 @@ impl Settings {
 
 /// All destinations: those given, or the one endpoint.
 fn destinations(config: &Config) -> Vec<Destination> {
-    if config.disabled {
-        return Vec::new();
-    }
     if config.destinations.is_empty() {
         let endpoint = Endpoint {
             url: config.endpoint.clone(),
@@ -406,6 +427,16 @@ fn destinations(config: &Config) -> Vec<Destination> {
         return vec![endpoint.into()];
     }
     config.destinations.clone()
+}
+
+fn check_file(config: &Config) -> Result<(), Error> {
+    match &config.config_file {
+        None => Ok(()),
+        Some(file) => Err(Error::config(format!(
+            "config_file (OTEL_CONFIG_FILE) is {file:?}, and this library cannot read such files: \
+             unset the variable, or set config_file to None in code and configure the rest there"
+        ))),
+    }
 }
 
 fn check_sizes(config: &Config) -> Result<(), Error> {
@@ -425,8 +456,8 @@ fn check_sizes(config: &Config) -> Result<(), Error> {
         )));
     }
     in_range("slab_bytes", slab_bytes, PAGE_BYTES, SLAB_BYTES_MAX)?;
-    in_range("recorders_max", recorders_max, 1, 1 << 20)?;
-    in_range("open_spans_max", config.open_spans_max, 0, 1 << 16)?;
+    in_range("recorders_max", recorders_max, 1, RECORDERS_LIMIT)?;
+    in_range("open_spans_max", config.open_spans_max, 0, OPEN_SPANS_LIMIT)?;
     let open_span_bytes = config.open_span_bytes;
     in_range(
         "open_span_bytes",
@@ -541,13 +572,12 @@ fn leases() -> usize {
 }
 
 /// The resource, and the scope of spans that have no other.
-fn envelope(config: &Config) -> Envelope {
+fn envelope(resource: Vec<KeyValue>, schema_url: &str) -> Envelope {
     let own_scope = InstrumentationScope {
         version: env!("CARGO_PKG_VERSION").to_string(),
         ..InstrumentationScope::new(env!("CARGO_PKG_NAME"))
     };
-    let resource = resource::attributes(config);
-    Envelope::new(resource, &config.resource_schema_url, &own_scope)
+    Envelope::new(resource, schema_url, &own_scope)
 }
 
 #[cfg(all(test, not(loom)))]

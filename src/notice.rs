@@ -41,13 +41,18 @@ pub enum NoticeKind {
     Refused,
     /// The network thread has panicked and gone on.
     Panicked,
+    /// The environment has a value that could not be used: see
+    /// [`Config::warnings`](crate::Config::warnings). Each is reported, when the collector starts.
+    Misconfigured,
 }
 
 impl NoticeKind {
     pub(crate) fn level(self) -> log::Level {
         match self {
             Self::Recovered => log::Level::Info,
-            Self::BackingOff | Self::Throttled | Self::Warned => log::Level::Warn,
+            Self::BackingOff | Self::Throttled | Self::Warned | Self::Misconfigured => {
+                log::Level::Warn
+            }
             Self::Rejected | Self::Dropped | Self::Refused | Self::Panicked => log::Level::Error,
         }
     }

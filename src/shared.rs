@@ -138,8 +138,11 @@ fn pool(settings: &Settings) -> Result<sync::Arc<Pool>, Error> {
         spans_per_slab,
         ..
     } = *settings;
-    // Each scope is written to by one recorder to be lent.
-    let lanes = recorders_max + leases + SCOPES_MAX;
+    let lanes = match settings.disabled {
+        true => 0,
+        // Each scope is written to by one recorder to be lent.
+        false => recorders_max + leases + SCOPES_MAX,
+    };
     Pool::new(slabs, lanes, slab_bytes, spans_per_slab).ok_or_else(|| {
         Error::resources(
             format!(

@@ -48,7 +48,7 @@ unsafe impl Sync for Pool {}
 impl Pool {
     /// `shared` slabs, and one for each of up to `recorders_max` recorders, of `slab_bytes` bytes
     /// (a multiple of the page size), each for at most `spans_per_slab` spans. `None` if there
-    /// is no such memory.
+    /// is no such memory. With no slabs at all any number of recorders can join, and none can write.
     pub(crate) fn new(
         shared: usize,
         recorders_max: usize,
@@ -57,7 +57,7 @@ impl Pool {
     ) -> Option<Arc<Self>> {
         let slabs = shared + recorders_max;
         assert!(slab_bytes.is_multiple_of(PAGE_BYTES) && slab_bytes > OVERHEAD_BYTES);
-        assert!((1..u32::MAX as usize).contains(&slabs) && slab_bytes <= u32::MAX as usize);
+        assert!(slabs < u32::MAX as usize && slab_bytes <= u32::MAX as usize);
         // Aligned by hand: for an alignment beyond the usual one the system's allocator would
         // write the zeros itself, and so touch what recorders to come may never need.
         let bytes = slabs.checked_mul(slab_bytes)?.checked_add(PAGE_BYTES)?;
@@ -90,6 +90,9 @@ impl Pool {
     /// One more recorder (or scope of a recorder): brings a slab for it, if there never were so
     /// many; false if there are as many as there can be.
     pub(crate) fn join(&self) -> bool {
+        if self.is_empty() {
+            return true;
+        }
         let recorders = self.recorders.fetch_add(1, Ordering::Relaxed) + 1;
         if recorders > self.slabs - self.shared {
             self.leave();
@@ -103,6 +106,9 @@ impl Pool {
 
     /// One recorder less.
     pub(crate) fn leave(&self) {
+        if self.is_empty() {
+            return;
+        }
         self.recorders.fetch_sub(1, Ordering::Relaxed);
     }
 
@@ -124,6 +130,11 @@ impl Pool {
     pub(crate) fn slabs_left(&self) -> usize {
         self.shared
             .saturating_sub(self.sealed.load(Ordering::Relaxed)) as usize
+    }
+
+    /// There is no memory for spans: they are to be thrown away.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.slabs == 0
     }
 
     /// Bytes of spans that fit into one slab.

@@ -19,7 +19,7 @@ use crate::stats::NetworkStats;
 /// How long it is waited for an answer.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How long after its deadline the thread may take to end.
-const GRACE: Duration = Duration::from_millis(500);
+pub(super) const GRACE: Duration = Duration::from_millis(500);
 
 type LastStats = Result<NetworkStats, Box<NetworkStats>>;
 

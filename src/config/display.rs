@@ -39,13 +39,14 @@ impl fmt::Debug for Config {
 type Field<'a> = (&'static str, &'a dyn Debug);
 
 /// All fields but the endpoint's URL: what else is about endpoints, and the others.
-fn fields(config: &Config) -> ([Field<'_>; 2], [Field<'_>; 21]) {
+fn fields(config: &Config) -> ([Field<'_>; 2], [Field<'_>; 23]) {
     // In full, so that a new field is not forgotten.
     let Config {
         endpoint: _,
         endpoint_options,
         destinations,
         disabled,
+        config_file,
         service_name,
         resource_attributes,
         resource_schema_url,
@@ -66,13 +67,15 @@ fn fields(config: &Config) -> ([Field<'_>; 2], [Field<'_>; 21]) {
         worker_cores,
         recorders_max,
         shutdown_timeout_ms,
+        warnings,
     } = config;
     let endpoints: [Field<'_>; 2] = [
         ("endpoint_options", endpoint_options),
         ("destinations", destinations),
     ];
-    let others: [Field<'_>; 21] = [
+    let others: [Field<'_>; 23] = [
         ("disabled", disabled),
+        ("config_file", config_file),
         ("service_name", service_name),
         ("resource_attributes", resource_attributes),
         ("resource_schema_url", resource_schema_url),
@@ -93,6 +96,7 @@ fn fields(config: &Config) -> ([Field<'_>; 2], [Field<'_>; 21]) {
         ("worker_cores", worker_cores),
         ("recorders_max", recorders_max),
         ("shutdown_timeout_ms", shutdown_timeout_ms),
+        ("warnings", warnings),
     ];
     (endpoints, others)
 }

@@ -1,9 +1,10 @@
 //! A configuration from the `OTEL_*` variables of the OpenTelemetry specification.
 //!
-//! What cannot be used is told as a warning and left out, as the specification demands; it never
-//! keeps a service from starting.
+//! A value that cannot be used is left out with a warning, as the specification demands; it does not
+//! keep a service from starting. Exceptions are in the docs of [`Config::from_env`].
 
 use std::fmt::Display;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use percent_encoding::percent_decode_str;
@@ -19,16 +20,19 @@ struct Vars<'a> {
     warnings: Vec<String>,
 }
 
-/// The configuration, and what could not be used.
-pub(super) fn config(lookup: &dyn Fn(&str) -> Option<String>) -> (Config, Vec<String>) {
+/// The configuration, with warnings about values that could not be used.
+pub(super) fn config(lookup: &dyn Fn(&str) -> Option<String>) -> Config {
     let mut vars = Vars {
         lookup,
         warnings: Vec::new(),
     };
-    let mut config = Config::default();
-    if vars.text("OTEL_CONFIG_FILE").is_some() {
-        vars.warn("OTEL_CONFIG_FILE is set, so all other OTEL_ variables are ignored; this library does not read such files");
-        return (config, vars.warnings);
+    let mut config = Config {
+        config_file: vars.text("OTEL_CONFIG_FILE").map(PathBuf::from),
+        ..Config::default()
+    };
+    if config.config_file.is_some() {
+        // The specification: all other variables must be ignored.
+        return config;
     }
     read_exporter(&mut vars, &mut config);
     read_propagators(&mut vars);
@@ -38,7 +42,8 @@ pub(super) fn config(lookup: &dyn Fn(&str) -> Option<String>) -> (Config, Vec<St
     read_limits(&mut vars, &mut config);
     read_sampler(&mut vars, &mut config);
     read_resource(&mut vars, &mut config);
-    (config, vars.warnings)
+    config.warnings = vars.warnings;
+    config
 }
 
 // ---- What each part of the configuration is made of ----
@@ -412,7 +417,8 @@ mod tests {
             let found = vars.iter().find(|(other, _)| *other == name);
             found.map(|(_, value)| value.to_string())
         };
-        let (config, told) = config(&lookup);
+        let mut config = config(&lookup);
+        let told = std::mem::take(&mut config.warnings);
         assert_eq!(told.len(), warnings, "{told:?}");
         config
     }
@@ -655,6 +661,12 @@ mod tests {
             ("OTEL_CONFIG_FILE", "otel.yaml"),
             ("OTEL_SERVICE_NAME", "x"),
         ];
-        assert_eq!(read(&file, 1), Config::default());
+        let with_file = Config {
+            config_file: Some("otel.yaml".into()),
+            ..Config::default()
+        };
+        assert_eq!(read(&file, 0), with_file);
+        let empty = [("OTEL_CONFIG_FILE", " "), ("OTEL_SERVICE_NAME", "x")];
+        assert_eq!(read(&empty, 0).service_name, "x");
     }
 }

@@ -1,6 +1,7 @@
 //! Tells the user what happens rarely, without waiting for who listens.
 
 use std::collections::HashMap;
+use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -81,6 +82,23 @@ impl Reporter {
             last: message,
         };
         self.told.insert(key, told);
+    }
+
+    /// Reports what was wrong with the configuration: each text, since they come only once. They go to
+    /// standard error if they would reach no one otherwise.
+    pub(crate) fn report_configuration(&mut self, warnings: &[String]) {
+        for warning in warnings {
+            if self.on_notice.is_none() && log::max_level() == log::LevelFilter::Off {
+                // Not `eprintln!`, which panics if that is closed.
+                let _ = writeln!(io::stderr(), "{}: {warning}", env!("CARGO_PKG_NAME"));
+            }
+            self.tell(Notice {
+                kind: NoticeKind::Misconfigured,
+                endpoint: None,
+                message: warning.clone(),
+                suppressed: 0,
+            });
+        }
     }
 
     /// When something is to be told that was held back.

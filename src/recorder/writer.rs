@@ -151,6 +151,11 @@ impl Writer {
     #[cold]
     #[inline(never)]
     fn place_in_next_slab(&mut self, lane: usize, span: &impl EncodeSpan) -> Result<(), Refused> {
+        if self.shared.pool.is_empty() {
+            // The collector is disabled: the span is thrown away.
+            self.counters.accept();
+            return Ok(());
+        }
         self.next_slab(lane, span)?;
         if !self.append(lane, span) {
             // Cannot be: it was measured, and the slab is new.

@@ -1,0 +1,137 @@
+//! Delivery as the front door sees it: by a network thread, or by none in a disabled collector.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, unbounded};
+
+use crate::buffer::Signal;
+use crate::collector::network_thread::{GRACE, NetworkThread};
+use crate::config::Settings;
+use crate::error::Error;
+#[cfg(feature = "internals")]
+use crate::exporter::Command;
+use crate::exporter::{self, Exporter, Reporter};
+use crate::health::ThreadState;
+use crate::ledger::Ledger;
+use crate::processor::{Arrival, Processor};
+use crate::shared::Shared;
+use crate::stats::NetworkStats;
+
+pub(super) enum Network {
+    Thread(NetworkThread),
+    Disabled(Disabled),
+}
+
+impl Network {
+    /// Allocates the buffer and starts the network thread, unless the collector is disabled.
+    pub(super) fn start(
+        settings: &Arc<Settings>,
+        recorders: Receiver<Arrival>,
+        (reporter, notices_told): (Reporter, Receiver<()>),
+    ) -> Result<(Arc<Shared>, Self), Error> {
+        if settings.disabled {
+            let shared = Arc::new(Shared::new(settings, Signal::new(|| ()))?);
+            let network = Disabled {
+                shared: Arc::clone(&shared),
+                notices_told,
+            };
+            return Ok((shared, Self::Disabled(network)));
+        }
+        let poll = exporter::poll()
+            .map_err(|error| Error::resources("no poll for sockets", Some(error)))?;
+        let waker = Arc::clone(&poll.1);
+        // Fails only if the network thread is gone, when there is nobody to wake.
+        let signal = Signal::new(move || drop(waker.wake()));
+        let shared = Arc::new(Shared::new(settings, signal)?);
+        let (commands, orders) = unbounded();
+        let exporter = Exporter::new(
+            Arc::clone(settings),
+            Arc::clone(&shared),
+            poll,
+            orders,
+            Processor::new(recorders),
+            reporter,
+        )
+        .map_err(|error| Error::resources("cannot start the compressing thread", Some(error)))?;
+        let network = NetworkThread::start(
+            exporter,
+            commands,
+            notices_told,
+            Arc::clone(&shared),
+            settings.network_core,
+        )?;
+        Ok((shared, Self::Thread(network)))
+    }
+
+    #[cfg(feature = "internals")]
+    pub(super) fn command(&self, command: Command) {
+        match self {
+            Self::Thread(thread) => thread.command(command),
+            Self::Disabled(_) => {}
+        }
+    }
+
+    /// Waits until all that was accepted before has an outcome.
+    pub(super) fn flush(&self, deadline: Instant) -> Result<Ledger, Error> {
+        match self {
+            Self::Thread(thread) => thread.flush(deadline),
+            Self::Disabled(disabled) => disabled.flush(),
+        }
+    }
+
+    /// Ends it, and waits for that.
+    pub(super) fn shut_down(&self, deadline: Instant) -> Result<Ledger, Error> {
+        match self {
+            Self::Thread(thread) => thread.shut_down(deadline),
+            Self::Disabled(disabled) => Ok(disabled.shut_down()),
+        }
+    }
+
+    /// Its state, and its numbers as far as they are known.
+    pub(super) fn stats(&self) -> (ThreadState, NetworkStats) {
+        match self {
+            Self::Thread(thread) => thread.stats(),
+            Self::Disabled(disabled) => (disabled.state(), NetworkStats::default()),
+        }
+    }
+
+    /// Fails in a fork of the process that started the network thread.
+    pub(super) fn check_process(&self) -> Result<(), Error> {
+        match self {
+            Self::Thread(thread) => thread.check_process(),
+            Self::Disabled(_) => Ok(()),
+        }
+    }
+}
+
+/// Stands for the network thread of a disabled collector: all spans have an outcome at once.
+pub(super) struct Disabled {
+    shared: Arc<Shared>,
+    /// Disconnected when all notices about the configuration were passed on.
+    notices_told: Receiver<()>,
+}
+
+impl Disabled {
+    fn flush(&self) -> Result<Ledger, Error> {
+        let ledger = self.shared.counters.ledger();
+        match self.state() {
+            ThreadState::Ended => Err(Error::ended(ledger)),
+            _ => Ok(ledger),
+        }
+    }
+
+    fn shut_down(&self) -> Ledger {
+        self.shared.signal.close();
+        self.shared.counters.end();
+        let _ = self.notices_told.recv_timeout(GRACE);
+        self.shared.counters.ledger()
+    }
+
+    fn state(&self) -> ThreadState {
+        match self.shared.signal.is_closed() {
+            true => ThreadState::Ended,
+            false => ThreadState::Running,
+        }
+    }
+}
