@@ -27,6 +27,36 @@ pub(crate) fn check<'a>(wanted: impl Iterator<Item = &'a usize>) -> Result<(), E
     }
 }
 
+/// Pins the calling thread to a core, one of [`Collector::cores`](crate::Collector::cores), and reads
+/// back that it took effect. Threads that it starts from then on run on that core too, unless they
+/// are pinned elsewhere; so call [`Collector::new`](crate::Collector::new) before.
+///
+/// It needs no collector, so it works where tracing is disabled too.
+///
+/// # Errors
+/// This process may not use the core, or the operating system refused
+/// ([`Error::is_core`]).
+///
+/// ```
+/// use otlp_collector::{Collector, pin_current_thread};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let core = Collector::cores()[0];
+/// std::thread::spawn(move || {
+///     pin_current_thread(core)?;
+///     // … what is sensitive to latency …
+///     Ok::<_, otlp_collector::Error>(())
+/// })
+/// .join()
+/// .expect("the thread panicked")?;
+/// # Ok(())
+/// # }
+/// ```
+pub fn pin_current_thread(core: usize) -> Result<(), Error> {
+    check(std::iter::once(&core))?;
+    pin(core)
+}
+
 /// Pins the calling thread and reads back that it took effect.
 pub(crate) fn pin(core: usize) -> Result<(), Error> {
     let set = core_affinity::set_for_current(CoreId { id: core });

@@ -148,6 +148,7 @@ mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+pub use self::affinity::pin_current_thread;
 pub use self::attribute::{
     AnyValue, AnyValueRef, ArrayRef, Attributes, Key, KeyValue, KeyValueListRef, KeyValueRef, Name,
 };

@@ -5,7 +5,7 @@
 //!
 //! ```
 //! use otlp_collector::testing::{Answer, Receiver};
-//! use otlp_collector::{Collector, Config, Span};
+//! use otlp_collector::{Collector, Config};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let receiver = Receiver::start()?;
@@ -15,17 +15,25 @@
 //!     endpoint: receiver.endpoint(),
 //!     ..Config::default()
 //! })?;
-//! collector.collect(Span::new("GET /orders"))?;
+//! let recorder = collector.recorder()?;
+//! let mut request = recorder.start("GET /orders");
+//! request.attribute("http.response.status_code", 200);
+//! recorder.start_child(&request, "SELECT orders").end()?;
+//! request.end()?;
 //! collector.shutdown()?;
 //!
 //! assert_eq!(receiver.counts().requests, 2);
-//! assert_eq!(receiver.spans()[0].name, "GET /orders");
+//! let request = receiver.span("GET /orders");
+//! request.assert_root();
+//! assert_eq!(request.attribute("http.response.status_code"), Some(200.into()));
+//! receiver.span("SELECT orders").assert_child_of(&request);
 //! # Ok(())
 //! # }
 //! ```
 
 mod census;
 mod serve;
+mod spans;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -207,7 +215,24 @@ impl Receiver {
     /// # Errors
     /// No socket or thread could be had.
     pub fn start() -> io::Result<Self> {
-        Self::start_with(true)
+        Self::start_on(0)
+    }
+
+    /// Starts a receiver as [`start`](Self::start) does, on this port of 127.0.0.1: for a program whose
+    /// endpoint cannot be changed. 0 is any free port.
+    ///
+    /// # Errors
+    /// The port is in use, or no socket or thread could be had.
+    ///
+    /// ```no_run
+    /// use otlp_collector::testing::Receiver;
+    ///
+    /// let receiver = Receiver::start_on(4318)?;
+    /// assert_eq!(receiver.endpoint(), "http://127.0.0.1:4318");
+    /// # Ok::<_, std::io::Error>(())
+    /// ```
+    pub fn start_on(port: u16) -> io::Result<Self> {
+        Self::start_with(true, port)
     }
 
     /// Starts a receiver that checks and counts spans but keeps none, for any number of them.
@@ -215,11 +240,11 @@ impl Receiver {
     /// # Errors
     /// No socket or thread could be had.
     pub fn start_counting() -> io::Result<Self> {
-        Self::start_with(false)
+        Self::start_with(false, 0)
     }
 
-    fn start_with(keeps: bool) -> io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    fn start_with(keeps: bool, port: u16) -> io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
         let receiver = Self {
             address: listener.local_addr()?,
             state: Arc::new(State {
@@ -363,6 +388,16 @@ impl Receiver {
         let inner = self.state.inner.lock();
         let taken = inner.kept.iter().filter(|request| request.taken);
         taken.flat_map(ReceivedRequest::spans).cloned().collect()
+    }
+
+    /// The span with this name among [`spans`](Self::spans).
+    ///
+    /// # Panics
+    /// There is none, or several: the message lists the names that were received.
+    #[must_use]
+    #[track_caller]
+    pub fn span(&self, name: &str) -> proto::Span {
+        spans::only(self.spans().iter(), name).clone()
     }
 }
 

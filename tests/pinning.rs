@@ -2,7 +2,7 @@
 
 use core_affinity::CoreId;
 use otlp_collector::testing::Receiver;
-use otlp_collector::{Collector, Config, SpanRef};
+use otlp_collector::{Collector, Config, SpanRef, pin_current_thread};
 
 fn config(receiver: &Receiver) -> Config {
     Config {
@@ -142,4 +142,21 @@ fn a_thread_name_that_cannot_be_is_an_error() {
         .spawn_pinned(Collector::cores()[0], "a\0b", |_| ())
         .unwrap_err();
     assert!(error.to_string().contains("zero byte"));
+}
+
+#[test]
+fn a_thread_can_be_pinned_without_a_collector() {
+    let last = *Collector::cores().last().unwrap();
+    let cores = std::thread::spawn(move || {
+        pin_current_thread(last).unwrap();
+        // Again, now that it has only this one.
+        pin_current_thread(last).unwrap();
+        core_affinity::get_core_ids().unwrap()
+    });
+    assert_eq!(cores.join().unwrap(), [CoreId { id: last }]);
+    let missing = last + 1;
+    let error = pin_current_thread(missing).unwrap_err();
+    assert!(error.is_core());
+    let expected = format!("core {missing} cannot be pinned to: this process may use the cores");
+    assert!(error.to_string().starts_with(&expected), "{error}");
 }
