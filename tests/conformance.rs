@@ -66,13 +66,27 @@ const OTLP_HTTP: &[Clause] = &[
         &[
             (
                 "src/exporter/response.rs",
-                &["a_final_head_counts_whatever_becomes_of_the_body"],
+                &[
+                    "a_body_has_at_most_the_configured_length",
+                    "a_final_head_counts_whatever_becomes_of_the_body",
+                ],
+            ),
+            (
+                "tests/outside_text.rs",
+                &["a_response_beyond_response_bytes_max_counts_by_its_status"],
             ),
             (
                 "tests/faults.rs",
                 &["a_success_with_a_body_that_cannot_be_used_is_a_success_and_is_told"],
             ),
         ],
+    ),
+    (
+        "P: any AnyValue in attributes of spans, events, links, scopes and resources (since OTLP 1.9)",
+        &[(
+            "tests/any_value.rs",
+            &["every_value_is_accepted_wherever_there_are_attributes"],
+        )],
     ),
     (
         "P: 429, 502, 503 and 504 are retried, all other 4xx and 5xx MUST NOT be",
@@ -233,13 +247,23 @@ const ENVIRONMENT: &[Clause] = &[
     ),
     (
         "E: unknown values of an enumeration MUST be warned of and ignored",
-        &[(
-            "src/config/env.rs",
-            &[
-                "what_is_switched_off_or_unknown",
-                "samplers_by_name_and_ratio",
-            ],
-        )],
+        &[
+            (
+                "src/config/env.rs",
+                &[
+                    "what_is_switched_off_or_unknown",
+                    "samplers_by_name_and_ratio",
+                ],
+            ),
+            (
+                "tests/environment.rs",
+                &[
+                    "every_warning_is_a_notice",
+                    "warnings_are_logged_where_there_is_a_backend_for_it",
+                    "warnings_that_would_reach_no_one_are_on_standard_error",
+                ],
+            ),
+        ],
     ),
     (
         "K: a timeout of 0 is none",
@@ -247,7 +271,13 @@ const ENVIRONMENT: &[Clause] = &[
     ),
     (
         "E: with OTEL_CONFIG_FILE all others MUST be ignored",
-        &[("src/config/env.rs", &["what_is_switched_off_or_unknown"])],
+        &[
+            ("src/config/env.rs", &["what_is_switched_off_or_unknown"]),
+            (
+                "tests/environment.rs",
+                &["a_configuration_file_is_an_error_unless_the_code_takes_over"],
+            ),
+        ],
     ),
     (
         "X: a base gets v1/traces appended, the endpoint for traces is used as it is",

@@ -114,6 +114,15 @@ impl proto::Resource {
     }
 }
 
+/// Helpers for tests (feature `testing`).
+impl proto::InstrumentationScope {
+    /// Returns the value of the attribute with this key, if there is one.
+    #[must_use]
+    pub fn attribute(&self, key: &str) -> Option<AnyValue> {
+        value(&self.attributes, key)
+    }
+}
+
 fn value(attributes: &[proto::KeyValue], key: &str) -> Option<AnyValue> {
     let attribute = attributes.iter().find(|attribute| attribute.key == key)?;
     Some(decoded(attribute.value.as_ref()))
