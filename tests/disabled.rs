@@ -1,10 +1,10 @@
 //! A disabled collector costs next to nothing, starts whatever else is configured, and works.
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::fs;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Barrier, Mutex};
+use std::sync::Barrier;
 use std::time::Duration;
 
 use otlp_collector::{
@@ -15,21 +15,27 @@ use otlp_collector::{
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Counts the bytes that the process allocates, those that are freed again included.
+/// Counts the bytes that the current thread allocates, including those that it frees again.
 struct Counting;
 
-static BYTES: AtomicUsize = AtomicUsize::new(0);
+thread_local! {
+    static BYTES: Cell<usize> = const { Cell::new(0) };
+}
+
+fn allocated() -> usize {
+    BYTES.get()
+}
 
 // SAFETY: hands everything to the system's allocator; the counter itself allocates nothing.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        BYTES.fetch_add(layout.size(), Ordering::Relaxed);
+        BYTES.set(BYTES.get() + layout.size());
         // SAFETY: the caller's promise, passed on.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        BYTES.fetch_add(layout.size(), Ordering::Relaxed);
+        BYTES.set(BYTES.get() + layout.size());
         // SAFETY: the caller's promise, passed on.
         unsafe { System.alloc_zeroed(layout) }
     }
@@ -42,9 +48,6 @@ unsafe impl GlobalAlloc for Counting {
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
-
-/// One test at a time: what they count is the whole process's.
-static ALONE: Mutex<()> = Mutex::new(());
 
 fn disabled() -> Config {
     Config {
@@ -64,11 +67,10 @@ fn threads() -> HashSet<String> {
 
 #[test]
 fn a_disabled_collector_allocates_no_buffer_and_starts_no_thread() {
-    let _alone = ALONE.lock().unwrap_or_else(|e| e.into_inner());
-    let before = BYTES.load(Ordering::Relaxed);
+    let before = allocated();
     let collector = Collector::new(disabled()).unwrap();
     let recorder = collector.recorder().unwrap();
-    let bytes = BYTES.load(Ordering::Relaxed) - before;
+    let bytes = allocated() - before;
     // By default the buffer of one that is not has 26.5 MB.
     assert!(bytes < 200_000, "{bytes} bytes");
     assert_eq!(collector.buffer_bytes(), 0);
@@ -76,7 +78,7 @@ fn a_disabled_collector_allocates_no_buffer_and_starts_no_thread() {
         assert!(!threads().contains("otlp-network"), "{:?}", threads());
     }
 
-    let before = BYTES.load(Ordering::Relaxed);
+    let before = allocated();
     for number in 0..10_000 {
         let span = SpanRef::new([1; 16], recorder.span_id(), "thrown away");
         recorder.record(&span).unwrap();
@@ -84,7 +86,7 @@ fn a_disabled_collector_allocates_no_buffer_and_starts_no_thread() {
         open.attribute("number", number);
         open.end().unwrap();
     }
-    assert_eq!(BYTES.load(Ordering::Relaxed) - before, 0);
+    assert_eq!(allocated() - before, 0);
     assert_eq!(collector.buffer_bytes(), 0);
     let ledger = collector.shutdown().unwrap();
     assert_eq!((ledger.accepted, ledger.refused.total()), (20_000, 0));
@@ -94,7 +96,6 @@ fn a_disabled_collector_allocates_no_buffer_and_starts_no_thread() {
 /// Each value is an error in a collector that is not disabled.
 #[test]
 fn a_disabled_collector_starts_whatever_the_other_settings_are() {
-    let _alone = ALONE.lock().unwrap_or_else(|e| e.into_inner());
     let settings: Vec<fn(&mut Config)> = vec![
         |c| c.buffer_capacity = 0,
         |c| c.buffer_capacity = usize::MAX,
@@ -155,7 +156,6 @@ fn a_disabled_collector_starts_whatever_the_other_settings_are() {
 
 #[test]
 fn a_disabled_collector_does_all_that_another_does_but_send() {
-    let _alone = ALONE.lock().unwrap_or_else(|e| e.into_inner());
     let collector = Collector::new(disabled()).unwrap();
     let scope = InstrumentationScope {
         attributes: vec![KeyValue::new("much", "x".repeat(100_000))],
@@ -216,7 +216,6 @@ fn a_disabled_collector_does_all_that_another_does_but_send() {
 
 #[test]
 fn many_threads_can_throw_spans_away() {
-    let _alone = ALONE.lock().unwrap_or_else(|e| e.into_inner());
     let collector = Collector::new(Config {
         span_limits: SpanLimits::default(),
         recorders_max: 8,
