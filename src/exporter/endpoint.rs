@@ -411,7 +411,11 @@ impl Endpoint {
             // The smallest request is refused with the same words, so size is not the reason.
             self.size.forget_limit();
         }
-        self.rejected(request, &reason::of_error(response, &self.settings), context)
+        self.rejected(
+            request,
+            &reason::of_error(response, &self.settings),
+            context,
+        )
     }
 
     /// The spans are lost. If the request before was refused too, the next one waits: what is wrong

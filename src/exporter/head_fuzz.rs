@@ -6,7 +6,9 @@
 use proptest::prelude::*;
 
 use crate::attribute::KeyValue;
-use crate::config::{Config, EndpointOptions, EndpointSettings, MetricsOptions, Settings, Target};
+use crate::config::{
+    Compression, Config, EndpointOptions, EndpointSettings, MetricsOptions, Settings, Target,
+};
 use crate::exporter::request::Request;
 #[cfg(feature = "tls")]
 use crate::exporter::transport::connect_head;
@@ -135,7 +137,11 @@ fn is_visible(text: &str) -> bool {
 }
 
 fn check_request(target: &Target, settings: &EndpointSettings, options: &EndpointOptions) {
-    let head = Request::of_body(bytes::Bytes::from_static(b"body")).head(target, settings);
+    let head = Request::of_body(bytes::Bytes::from_static(b"body")).head(
+        target,
+        Compression::None,
+        settings,
+    );
     let (path, headers) = parse(&head, "POST");
     assert!(is_visible(path) && !path.contains('#'), "{path:?}");
     assert!(path.ends_with(&target.path), "{path:?}");
