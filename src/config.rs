@@ -55,7 +55,8 @@ pub use self::tls::TlsOptions;
 /// # drop(config);
 /// ```
 ///
-/// All values are checked by [`Collector::new`](crate::Collector::new). Neither `Debug` nor `Display`
+/// All values are checked by [`Collector::new`](crate::Collector::new), unless the collector is
+/// [`disabled`](Self::disabled). Neither `Debug` nor `Display`
 /// shows what may be a secret.
 #[derive(Clone, PartialEq)]
 pub struct Config {

@@ -130,7 +130,8 @@ impl Endpoint {
 #[derive(Clone, PartialEq)]
 pub struct EndpointOptions {
     /// What is appended to the path of the URL, unless that ends with it. Default `/v1/traces`;
-    /// empty to use the URL as it is.
+    /// empty to use the URL as it is. Characters beyond ASCII are percent-encoded; a fragment is an
+    /// error.
     pub path: String,
     /// More headers of every request. Default none. Those that HTTP or OTLP need are set by this
     /// library and refused here; a `User-Agent` is put before this library's own. They are not
