@@ -16,6 +16,7 @@ mod link;
 mod location;
 mod losses;
 mod metrics_sender;
+mod pace;
 mod reason;
 mod reporter;
 pub(crate) mod request;

@@ -13,6 +13,7 @@ use crate::exporter::connection::Exchange;
 use crate::exporter::content_coding::ContentCoding;
 use crate::exporter::link::{Event, Link, Loss, Why};
 use crate::exporter::location::Location;
+use crate::exporter::pace::Pace;
 use crate::exporter::reason;
 use crate::exporter::reporter::Reporter;
 use crate::exporter::request::Request;
@@ -104,6 +105,7 @@ pub(crate) struct Endpoint {
     /// Nor before this, since the endpoint itself has asked for it: whatever becomes of other
     /// requests does not shorten that.
     throttled_until: Option<Instant>,
+    pace: Pace,
     /// The last request took more than half of the time it had.
     is_slow: bool,
     random: RandomIds,
@@ -136,6 +138,7 @@ impl Endpoint {
             settings,
             retry_at: None,
             throttled_until: None,
+            pace: Pace::new(),
             is_slow: false,
             random: RandomIds::new(),
             has_doubted: false,
@@ -186,8 +189,7 @@ impl Endpoint {
     /// When it wants to be advanced even if nothing happens.
     pub(crate) fn deadline(&self, now: Instant) -> Option<Instant> {
         // Also when nothing is to be sent: from then on batches are wanted.
-        let waits = [self.retry_at, self.throttled_until].into_iter().flatten();
-        let wait = waits.max().filter(|at| now < *at);
+        let wait = self.waits_until().filter(|at| now < *at);
         let slow_at = self.slow_at().filter(|at| now < *at && !self.is_full());
         let stalled_at = self.stalled_at().filter(|at| now < *at);
         let links = self.links.iter().filter_map(|link| link.deadline(now));
@@ -235,6 +237,7 @@ impl Endpoint {
     /// Sends a request over a ready link.
     pub(crate) fn start(&mut self, index: usize, request: Arc<Request>, now: Instant) {
         let compression = self.compression(now);
+        self.pace.sent(request.body_bytes, now);
         self.links[index].start(request, compression, now);
     }
 
@@ -350,6 +353,7 @@ impl Endpoint {
         let (request, response) = (&exchange.request, &exchange.response);
         self.works(context);
         self.coding.accepted(exchange.compression);
+        self.pace.accepted(request.body_bytes, context.now);
         let link = &self.links[index];
         if link.has_moved() {
             (self.location).moved_to(Arc::clone(link.target()), context.now);
@@ -489,6 +493,9 @@ impl Endpoint {
         self.back_off(context.now);
         let until = asked.map(|asked| context.now + asked);
         self.throttled_until = self.throttled_until.max(until);
+        if response.status == 429 {
+            self.pace.throttled(context.now);
+        }
         let what = format!(
             "{}: to be sent again",
             reason::of_error(response, &self.settings)
@@ -652,9 +659,12 @@ impl Endpoint {
     }
 
     pub(crate) fn is_backing_off(&self, now: Instant) -> bool {
-        self.retry_at
-            .max(self.throttled_until)
-            .is_some_and(|at| now < at)
+        self.waits_until().is_some_and(|at| now < at)
+    }
+
+    fn waits_until(&self) -> Option<Instant> {
+        let asked = self.throttled_until.max(self.pace.next_at());
+        self.retry_at.max(asked)
     }
 
     /// Nothing is on the way, or only what takes its time. After a failure one request has to come
