@@ -14,9 +14,9 @@ const BUFFER_BYTES: usize = 128 * 1024;
 /// Reads of the socket in one call. A server can send session tickets, which carry no data, for
 /// ever: the network thread comes back to it after it has served the others.
 const FILLS_MAX: u32 = 4;
-/// Bytes received since the last data. Session tickets and key updates take a few hundred, the
-/// largest record 16 KiB.
-const BYTES_WITHOUT_DATA_MAX: usize = 64 * 1024;
+/// Bytes received since the last data. A handshake with a long certificate chain takes some ten KiB,
+/// session tickets and key updates a few hundred bytes, the largest record 16 KiB.
+const BYTES_WITHOUT_DATA_MAX: usize = 128 * 1024;
 
 pub(super) struct Session {
     connection: ClientConnection,
@@ -101,12 +101,6 @@ impl Session {
             if !self.fill(socket)? {
                 return Ok(None);
             }
-            if self.bytes_without_data > BYTES_WITHOUT_DATA_MAX {
-                return Err(io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    "the server sent more than 64 KiB of TLS records without data",
-                ));
-            }
         }
         // The socket is still readable, so the link asks again in the next turn.
         Ok(None)
@@ -121,6 +115,12 @@ impl Session {
             )),
             Ok(bytes) => {
                 self.bytes_without_data += bytes;
+                if self.bytes_without_data > BYTES_WITHOUT_DATA_MAX {
+                    return Err(io::Error::new(
+                        io::ErrorKind::InvalidData,
+                        "the server sent more than 128 KiB of TLS records without data",
+                    ));
+                }
                 self.process(socket).map(|()| true)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
