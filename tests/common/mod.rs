@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test uses its own part of it")]
 
 pub mod agent;
+pub mod any_script;
 pub mod certificates;
 pub mod relay;
 pub mod script;

@@ -56,11 +56,15 @@ pub struct ScriptedServer {
 struct State {
     /// For the connections to come; then all are served well.
     scripts: Mutex<VecDeque<Script>>,
+    /// Makes the scripts for the connections after those, instead.
+    endless: Mutex<Option<MakeScript>>,
     seen: Mutex<Seen>,
     open: Mutex<Vec<Arc<TcpStream>>>,
     ended: Mutex<bool>,
     ending: Condvar,
 }
+
+type MakeScript = Box<dyn FnMut() -> Script + Send>;
 
 /// What a server has seen so far.
 #[derive(Clone, Debug, Default)]
@@ -75,6 +79,13 @@ pub struct Seen {
 impl ScriptedServer {
     pub fn start(scripts: impl IntoIterator<Item = Script>) -> Self {
         Self::start_on(TcpListener::bind("127.0.0.1:0").unwrap(), scripts)
+    }
+
+    /// A server that never runs out of scripts: each connection gets a new one.
+    pub fn start_endless(make: impl FnMut() -> Script + Send + 'static) -> Self {
+        let server = Self::start([]);
+        *server.state.endless.lock().unwrap() = Some(Box::new(make));
+        server
     }
 
     pub fn start_on(listener: TcpListener, scripts: impl IntoIterator<Item = Script>) -> Self {
@@ -106,6 +117,16 @@ impl ScriptedServer {
     }
 }
 
+impl State {
+    fn next_script(&self) -> Script {
+        if let Some(script) = self.scripts.lock().unwrap().pop_front() {
+            return script;
+        }
+        let mut endless = self.endless.lock().unwrap();
+        (endless.as_mut()).map_or_else(|| vec![Step::ServeWell], |make| make())
+    }
+}
+
 impl Drop for ScriptedServer {
     fn drop(&mut self) {
         *self.state.ended.lock().unwrap() = true;
@@ -130,7 +151,7 @@ fn accept(listener: &TcpListener, state: &Arc<State>) {
         state.seen.lock().unwrap().connections += 1;
         let stream = Arc::new(stream);
         state.open.lock().unwrap().push(Arc::clone(&stream));
-        let script = state.scripts.lock().unwrap().pop_front();
+        let script = state.next_script();
         let state = Arc::clone(state);
         thread::spawn(move || {
             let mut connection = Connection {
@@ -139,7 +160,7 @@ fn accept(listener: &TcpListener, state: &Arc<State>) {
                 state: &state,
             };
             // An error is the other side's end of it.
-            let _ = connection.follow(&script.unwrap_or(vec![Step::ServeWell]));
+            let _ = connection.follow(&script);
             // Closed only if nobody else has it open.
             let mut open = state.open.lock().unwrap();
             open.retain(|other| !Arc::ptr_eq(other, &stream));
