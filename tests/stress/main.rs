@@ -1,7 +1,7 @@
 //! Every kind of span, from threads that come and go, to destinations that do anything: the ledger
 //! closes at any moment, each span is in exactly one count at the end, and nothing hangs.
 //!
-//! The work is fixed, not the time. `STRESS_ROUNDS` sets the number of rounds, `STRESS_ACTIONS` what
+//! The work is fixed, not the time. `STRESS_ROUNDS` sets the number of rounds, `STRESS_ACTIONS` the amount of work that
 //! each thread does in one, `STRESS_SEED` the seed of the first round; each further round has the
 //! next seed. A failure prints the seed of its round. `STRESS_PATIENCE` sets the seconds after which
 //! a thread that does not proceed aborts the process.
