@@ -1,10 +1,10 @@
 //! Every kind of span, from threads that come and go, to destinations that do anything: the ledger
 //! closes at any moment, each span is in exactly one count at the end, and nothing hangs.
 //!
-//! The work is fixed, not the time. `STRESS_ROUNDS` sets the number of rounds, `STRESS_ACTIONS` the amount of work that
-//! each thread does in one, `STRESS_SEED` the seed of the first round; each further round has the
-//! next seed. A failure prints the seed of its round. `STRESS_PATIENCE` sets the seconds after which
-//! a thread that does not proceed aborts the process.
+//! The work is fixed, not the time. `STRESS_ROUNDS` sets the number of rounds, `STRESS_ACTIONS` the
+//! amount of work of each thread in a round, and `STRESS_SEED` the seed of the first round; each
+//! further round has the next seed. A failure prints the seed of its round. A thread that stays in
+//! one phase for more than `STRESS_PATIENCE` seconds aborts the process.
 
 #[path = "../common/mod.rs"]
 mod common;
