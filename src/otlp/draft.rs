@@ -183,11 +183,17 @@ impl Said {
         count_dropped(!added, &mut self.dropped.events);
     }
 
-    /// An event `exception` with the error's message, as much of it as has room.
+    /// An event `exception` with the error's message, as much of it as has room, and its type.
     #[cold]
-    pub(crate) fn exception(&mut self, error: &dyn fmt::Display, time: u64, limits: &SpanLimits) {
+    pub(crate) fn exception(
+        &mut self,
+        error: &dyn fmt::Display,
+        type_name: &str,
+        time: u64,
+        limits: &SpanLimits,
+    ) {
         let scratch = self.scratch.as_deref_mut();
-        let added = scratch.is_some_and(|page| page.add_exception(error, time, limits));
+        let added = scratch.is_some_and(|page| page.add_exception(error, type_name, time, limits));
         count_dropped(!added, &mut self.dropped.events);
     }
 
@@ -631,17 +637,35 @@ mod tests {
         assert_eq!(decode(&draft).name, "ü".repeat(16));
         draft
             .said
-            .exception(&"ß".repeat(500), 7, &SpanLimits::default());
+            .exception(&"ß".repeat(500), "error::Type", 7, &SpanLimits::default());
         let span = decode(&draft);
         assert_eq!((span.events.len(), span.dropped_events_count), (0, 1));
         let mut draft = self::draft(400, "", "name");
         draft
             .said
-            .exception(&"ß".repeat(500), 7, &SpanLimits::default());
+            .exception(&"ß".repeat(500), "error::Type", 7, &SpanLimits::default());
         let span = decode(&draft);
         assert_eq!(
             (&*span.events[0].name, span.dropped_events_count),
             ("exception", 0)
         );
+    }
+    #[test]
+    fn an_exception_keeps_its_message_if_there_is_no_room_for_its_type() {
+        let keys = |draft: &Draft| -> Vec<String> {
+            let event = decode(draft).events.remove(0);
+            let attributes = event.attributes.into_iter();
+            attributes.map(|attribute| attribute.key).collect()
+        };
+        let limits = SpanLimits::default();
+        for (bytes, expected) in [
+            (400, &["exception.message", "exception.type"][..]),
+            (160, &["exception.message"]),
+        ] {
+            let mut draft = draft(bytes, "", "name");
+            let error = "x".repeat(1000);
+            draft.said.exception(&error, "a::type::Name", 7, &limits);
+            assert_eq!(keys(&draft), expected, "{bytes}");
+        }
     }
 }

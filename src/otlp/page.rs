@@ -16,6 +16,9 @@ use crate::span::{AsEvent, AsLink, EventRef, LinkRef, StatusRef};
 /// there is one, the name, then attributes, events, links and a described status as they came.
 pub(crate) struct Scratch(Box<Page>);
 
+/// Bytes that the attribute `exception.type` takes besides its value.
+const TYPE_KEY_AND_HEADERS: usize = 32;
+
 /// Behind one pointer, so that a span is small enough to be moved about.
 pub(crate) struct Page {
     len: usize,
@@ -284,22 +287,34 @@ impl Page {
         added
     }
 
-    /// An event `exception` with the error's message, as much of it as has room.
+    /// An event `exception` with the error's message, as much of it as has room, and its type, if
+    /// that takes less than a quarter of the room.
     #[cold]
     pub(super) fn add_exception(
         &mut self,
         error: &dyn fmt::Display,
+        type_name: &str,
         time: u64,
         limits: &SpanLimits,
     ) -> bool {
         if self.events == limits.event_count {
             return false;
         }
+        let has_type = type_name.len() + TYPE_KEY_AND_HEADERS < self.room() / 4;
+        let type_bytes = if has_type {
+            type_name.len() + TYPE_KEY_AND_HEADERS
+        } else {
+            0
+        };
         let time_and_names_and_headers = 64;
-        let added = self.format(error, time_and_names_and_headers, |fields, message| {
-            let attributes = [KeyValueRef::new(crate::key!("exception.message"), message)];
+        let with_it = time_and_names_and_headers + type_bytes;
+        let added = self.format(error, with_it, |fields, message| {
+            let attributes = [
+                KeyValueRef::new(crate::key!("exception.message"), message),
+                KeyValueRef::new(crate::key!("exception.type"), type_name),
+            ];
             let event = EventRef {
-                attributes: &attributes,
+                attributes: &attributes[..1 + usize::from(has_type)],
                 ..EventRef::new("exception", time)
             };
             fields.append(|out| encode::encode_event(&event.as_event(), limits, out))

@@ -306,14 +306,24 @@ macro_rules! say {
                 self
             }
 
-            /// Adds the event `exception` with the error's message, as OpenTelemetry's
-            /// conventions have it: any error, or what else can be displayed. The status is another
-            /// matter: [`set_status`](Self::set_status).
-            pub fn record_error(&mut self, error: &impl std::fmt::Display) -> &mut Self {
+            /// Adds the event `exception` with `exception.message` and `exception.type`, as
+            /// OpenTelemetry's conventions have it: for any error, or anything else that can be
+            /// displayed. Does not set the status: see [`set_status`](Self::set_status).
+            ///
+            /// The type is the static one, as [`std::any::type_name`] spells it:
+            /// `std::io::error::Error`, `dyn core::error::Error` or
+            /// `alloc::boxed::Box<dyn core::error::Error>` where only that is known, and `str` for
+            /// a text. So pass the concrete error where there is one. The message is cut to half
+            /// of the room that is left; the type is omitted if it takes more than a quarter.
+            pub fn record_error<E>(&mut self, error: &E) -> &mut Self
+            where
+                E: std::fmt::Display + ?Sized,
+            {
                 if self.is_recording {
                     let now = crate::clock::unix_nanos();
                     let limits = self.recorder.limits();
-                    self.draft.said.exception(error, now, limits);
+                    let type_name = std::any::type_name::<E>();
+                    self.draft.said.exception(&error, type_name, now, limits);
                 }
                 self
             }
