@@ -251,6 +251,7 @@ impl Collector {
         Health {
             network_thread,
             panics: stats.panics,
+            refused_recently: stats.refused_recently,
             destinations: destinations.collect(),
         }
     }
@@ -261,7 +262,7 @@ impl Collector {
     pub fn stats(&self) -> Stats {
         let (_, network) = self.inner.network.stats();
         let account = self.inner.shared.counters.account();
-        Stats::new(account, network, self.inner.settings.buffer_capacity)
+        Stats::new(account, network, self.inner.shared.buffer_use())
     }
 
     #[cfg(feature = "internals")]

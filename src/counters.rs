@@ -309,10 +309,10 @@ impl Counters {
         })
     }
 
-    /// Spans refused so far, unless somebody else is at the counters right now.
-    pub(crate) fn refused_now(&self) -> Option<RefusedSpans> {
-        let recorders = self.recorders.try_lock()?;
-        Some(recorders.intake().refused)
+    /// Spans refused and spans without memory so far, unless another thread holds the counters now.
+    pub(crate) fn lost_now(&self) -> Option<(RefusedSpans, u64)> {
+        let intake = self.recorders.try_lock()?.intake();
+        Some((intake.refused, intake.without_memory))
     }
 }
 

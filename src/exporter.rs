@@ -12,10 +12,12 @@ mod destination;
 mod endpoint;
 #[cfg(all(test, not(loom)))]
 mod head_fuzz;
+mod incident;
 mod link;
 mod location;
 mod losses;
 mod metrics_sender;
+mod operation;
 mod pace;
 mod reason;
 mod reporter;
@@ -43,14 +45,16 @@ use crate::config::{Compression, Overflow, Settings};
 use crate::notice::NoticeKind;
 use crate::processor::Processor;
 use crate::shared::Shared;
-use crate::stats::{NetworkStats, Stats};
+use crate::stats::{DestinationStats, NetworkStats, Stats};
 
 use self::backlog::{Backlog, Number};
 use self::compress::Compressor;
 use self::destination::Destination;
 use self::endpoint::{Context, Endpoint};
-use self::losses::Losses;
+use self::incident::Cause;
+use self::losses::{Losses, Lost};
 use self::metrics_sender::MetricsSender;
+use self::reporter::Report;
 pub(crate) use self::reporter::Reporter;
 
 /// The waker's token; links have those after it.
@@ -151,6 +155,7 @@ impl Exporter {
             let first_token = Token(WAKER.0 + 1 + routes.len());
             MetricsSender::new(metrics, first_token, Arc::clone(&waker))
         });
+        let open_spans_max = settings.open_spans_max;
         Ok(Self {
             next_take: Instant::now() + settings.batch_timeout,
             settings,
@@ -163,7 +168,7 @@ impl Exporter {
             destinations,
             compressor,
             reporter,
-            losses: Losses::default(),
+            losses: Losses::new(open_spans_max),
             metrics,
             metrics_stats: NetworkStats::default(),
             routes,
@@ -223,8 +228,10 @@ impl Exporter {
     fn recover(&mut self) {
         let now = Instant::now();
         self.stats.panics += 1;
-        let message = "the network thread panicked and goes on; please report it";
-        (self.reporter).report(now, NoticeKind::Panicked, None, message);
+        self.report_panic(
+            now,
+            "the network thread panicked and goes on; please report it",
+        );
         for destination in &mut self.destinations {
             destination.recover(now);
         }
@@ -347,8 +354,22 @@ impl Exporter {
     }
 
     fn tell_losses(&mut self, now: Instant) {
-        let refused = self.shared.counters.refused_now();
-        (self.losses).tell(now, refused, &self.destinations, &mut self.reporter);
+        let lost = self.lost();
+        self.losses.look(now, lost, &mut self.reporter);
+    }
+
+    /// Spans lost so far. Those that recorders count are at times those of the last look.
+    fn lost(&self) -> Lost {
+        let counted = self.shared.counters.lost_now();
+        let (refused, without_memory) = counted.unwrap_or_else(|| {
+            let latest = self.losses.latest();
+            (latest.refused, latest.without_memory)
+        });
+        Lost {
+            refused,
+            without_memory,
+            destinations: self.destinations.iter().map(Destination::lost).collect(),
+        }
     }
 
     // ---- Destinations ----
@@ -412,8 +433,8 @@ impl Exporter {
     /// All numbers, unless somebody else is at the counters right now.
     fn stats(&self) -> Option<Stats> {
         let account = self.shared.counters.try_account()?;
-        let capacity = self.settings.buffer_capacity;
-        Some(Stats::new(account, self.snapshot(), capacity))
+        let buffer = self.shared.buffer_use();
+        Some(Stats::new(account, self.snapshot(), buffer))
     }
 
     // ---- Flush and shutdown ----
@@ -484,15 +505,29 @@ impl Exporter {
     fn wind_up(&mut self) {
         let now = Instant::now();
         self.give_up(now);
-        self.tell_losses(now);
+        self.reporter.lift_limits();
+        let lost = self.lost();
+        self.losses.finish(now, lost, &mut self.reporter);
         self.reporter.finish(now);
     }
 
     fn fail(&mut self) {
         self.stats.panics += 1;
         let message = "the network thread has only panicked of late and ends; please report it";
-        (self.reporter).report(Instant::now(), NoticeKind::Panicked, None, message);
+        self.report_panic(Instant::now(), message);
         self.wind_up();
+    }
+
+    fn report_panic(&mut self, now: Instant, message: &str) {
+        let report = Report {
+            kind: NoticeKind::Panicked,
+            cause: Cause::Other,
+            endpoint: None,
+            message,
+            spans: 0,
+            since: now,
+        };
+        self.reporter.report(now, &report);
     }
 
     fn give_up(&mut self, now: Instant) {
@@ -504,8 +539,16 @@ impl Exporter {
     }
 
     fn snapshot(&self) -> NetworkStats {
+        let now = Instant::now();
+        let (refused_recently, lost_recently) = self.losses.recent(now, &self.lost());
+        let destinations = self.destinations.iter().zip(lost_recently);
+        let destinations = destinations.map(|(destination, recently)| DestinationStats {
+            recently,
+            ..destination.stats(&self.backlog, now)
+        });
         NetworkStats {
-            destinations: self.destinations.iter().map(Destination::stats).collect(),
+            refused_recently,
+            destinations: destinations.collect(),
             ..self.stats.clone()
         }
     }
@@ -550,7 +593,8 @@ impl Exporter {
         (self.destinations.iter().filter_map(|d| d.deadline(now)))
             .chain(metrics)
             .chain(takes.then_some(self.next_take))
-            .chain(self.reporter.deadline())
+            .chain(self.reporter.deadline(now))
+            .chain(self.losses.deadline(ready))
             .chain(self.stop.map(|stop| {
                 // Spans are given up once.
                 if now < stop.spans_until {

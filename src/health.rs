@@ -1,7 +1,13 @@
 //! How delivery is doing: see [`Collector::health`](crate::Collector::health).
 
 use std::fmt;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
+
+use crate::ledger::{DroppedSpans, RefusedSpans};
+use crate::notice::{bounded_text, reasons, seconds, span_count};
+
+/// Longest reason.
+const REASON_CHARS_MAX: usize = 1000;
 
 /// How delivery is doing, and since when and why.
 ///
@@ -23,6 +29,9 @@ pub struct Health {
     pub network_thread: ThreadState,
     /// Times the network thread panicked and went on.
     pub panics: u64,
+    /// Spans that recording refused in the last ten seconds. Counted once a second, so that the
+    /// period is up to a second longer.
+    pub refused_recently: RefusedSpans,
     /// Of each destination.
     pub destinations: Vec<DestinationHealth>,
 }
@@ -50,6 +59,14 @@ pub struct DestinationHealth {
     pub destination: String,
     /// Of each endpoint.
     pub endpoints: Vec<EndpointHealth>,
+    /// Time since the end of the oldest span that the network thread has taken and that has no
+    /// outcome; `None` if there is none.
+    pub oldest_span_age: Option<Duration>,
+    /// Spans given up in the last ten seconds, counted as
+    /// [`refused_recently`](Health::refused_recently).
+    pub dropped_recently: DroppedSpans,
+    /// Spans that endpoints rejected in the last ten seconds.
+    pub rejected_recently: u64,
 }
 
 /// How one endpoint is doing.
@@ -62,17 +79,25 @@ pub struct EndpointHealth {
     pub state: EndpointState,
     /// Since when.
     pub since: SystemTime,
-    /// Why, in words: what went wrong last.
+    /// Reason in words: the last failure. At most 1,000 characters.
     pub reason: Option<String>,
+    /// Time since the oldest request without a response was begun; `None` if there is none.
+    pub oldest_request_age: Option<Duration>,
+    /// Time of the next attempt, while the endpoint backs off or is throttled.
+    pub retry_at: Option<SystemTime>,
 }
 
 /// How one endpoint is doing, as its last request has shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum EndpointState {
     /// It was sent nothing so far.
     Unused,
     /// It takes what it is sent.
     Connected,
+    /// It was connected or unused, and for a second nothing has come from it although a
+    /// response, or a first connection, is waited for.
+    Stalled,
     /// It cannot be reached, does not answer, or answers that it cannot for now (502, 503, 504). It
     /// is tried again.
     BackingOff,
@@ -82,22 +107,48 @@ pub enum EndpointState {
     Failing,
 }
 
+impl EndpointState {
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Unused,
+        Self::Connected,
+        Self::Stalled,
+        Self::BackingOff,
+        Self::Throttled,
+        Self::Failing,
+    ];
+
+    /// Returns whether spans can be expected to be delivered: connected, or unused so far.
+    #[must_use]
+    pub fn works(self) -> bool {
+        matches!(self, Self::Unused | Self::Connected)
+    }
+}
+
 impl Health {
-    /// The network thread runs, and every destination has an endpoint that works or was not used so
-    /// far.
+    /// Returns whether all of this holds:
+    ///
+    /// * the network thread runs;
+    /// * every destination has an endpoint that is connected or was not used so far;
+    /// * in the last ten seconds no span was refused, for whatever reason, dropped or rejected.
+    ///
+    /// So it stays false for ten seconds after the last loss.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
         self.network_thread == ThreadState::Running
+            && self.refused_recently.total() == 0
             && self.destinations.iter().all(DestinationHealth::is_healthy)
     }
 }
 
 impl DestinationHealth {
-    /// It has an endpoint that works or was not used so far.
+    /// Returns whether it has an endpoint that is connected or was not used so far, and no span was
+    /// dropped or rejected in the last ten seconds.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
-        let works = |state| matches!(state, EndpointState::Unused | EndpointState::Connected);
-        self.endpoints.iter().any(|endpoint| works(endpoint.state))
+        let mut states = self.endpoints.iter().map(|endpoint| endpoint.state);
+        states.any(EndpointState::works)
+            && self.dropped_recently.total() == 0
+            && self.rejected_recently == 0
     }
 }
 
@@ -108,6 +159,18 @@ impl EndpointHealth {
             state: EndpointState::Unused,
             since: SystemTime::now(),
             reason: None,
+            oldest_request_age: None,
+            retry_at: None,
+        }
+    }
+
+    /// Nothing has come from an endpoint for a while: that is its state, if it works otherwise.
+    pub(crate) fn stall(&mut self, silence: Duration, reason: String) {
+        if self.state.works() {
+            let now = SystemTime::now();
+            self.state = EndpointState::Stalled;
+            self.since = now.checked_sub(silence).unwrap_or(now);
+            self.reason = Some(reason);
         }
     }
 
@@ -118,7 +181,7 @@ impl EndpointHealth {
             self.since = SystemTime::now();
         }
         self.state = state;
-        self.reason = reason;
+        self.reason = reason.map(|reason| bounded_text(&reason, REASON_CHARS_MAX));
         is_new
     }
 }
@@ -128,6 +191,7 @@ impl fmt::Display for EndpointState {
         f.write_str(match self {
             Self::Unused => "unused",
             Self::Connected => "connected",
+            Self::Stalled => "stalled",
             Self::BackingOff => "backing off",
             Self::Throttled => "throttled",
             Self::Failing => "failing",
@@ -147,27 +211,79 @@ impl fmt::Display for ThreadState {
     }
 }
 
+/// One line for the network thread and refused spans, and one for each endpoint; for a destination
+/// of several endpoints one more.
 impl fmt::Display for Health {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            network_thread,
-            panics,
-            destinations,
-        } = self;
-        write!(f, "network thread {network_thread}, {panics} panics")?;
-        for endpoint in destinations.iter().flat_map(|d| &d.endpoints) {
-            write!(f, "; {endpoint}")?;
+        let verdict = if self.is_healthy() {
+            "healthy"
+        } else {
+            "UNHEALTHY"
+        };
+        write!(f, "{verdict}: network thread {}", self.network_thread)?;
+        match self.panics {
+            0 => {}
+            panics => write!(f, ", {panics} panics")?,
         }
-        Ok(())
+        let refused = self.refused_recently;
+        write_recent(f, "refused", refused.total(), &refused.by_reason())?;
+        let mut destinations = self.destinations.iter();
+        destinations.try_for_each(|destination| write!(f, "\n{destination}"))
+    }
+}
+
+/// One line for each endpoint; if there are several, one more for all together.
+impl fmt::Display for DestinationHealth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines = self.endpoints.iter().map(ToString::to_string);
+        f.write_str(&lines.collect::<Vec<_>>().join("\n"))?;
+        if self.endpoints.len() != 1 {
+            write!(f, "\n{}: together", self.destination)?;
+        }
+        if let Some(age) = self.oldest_span_age {
+            write!(f, ", oldest span without outcome {} old", seconds(age))?;
+        }
+        let dropped = self.dropped_recently;
+        write_recent(f, "dropped", dropped.total(), &dropped.by_reason())?;
+        write_recent(f, "rejected", self.rejected_recently, &[])
+    }
+}
+
+fn write_recent(
+    f: &mut fmt::Formatter<'_>,
+    what: &str,
+    spans: u64,
+    by_reason: &[(&str, u64)],
+) -> fmt::Result {
+    if spans == 0 {
+        return Ok(());
+    }
+    write!(f, ", {what} {} in the last 10 s", span_count(spans))?;
+    match reasons(by_reason) {
+        reasons if reasons.is_empty() => Ok(()),
+        reasons => write!(f, " ({reasons})"),
     }
 }
 
 impl fmt::Display for EndpointHealth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = self.since.elapsed().unwrap_or_default().as_secs();
-        write!(f, "{}: {} for {seconds} s", self.endpoint, self.state)?;
-        match &self.reason {
-            Some(reason) => write!(f, " ({reason})"),
+        let lasted = self.since.elapsed().unwrap_or_default();
+        write!(
+            f,
+            "{}: {} for {}",
+            self.endpoint,
+            self.state,
+            seconds(lasted)
+        )?;
+        if let Some(reason) = &self.reason {
+            write!(f, " ({reason})")?;
+        }
+        if let Some(at) = self.retry_at {
+            let wait = at.duration_since(SystemTime::now()).unwrap_or_default();
+            write!(f, ", next attempt in {}", seconds(wait))?;
+        }
+        match self.oldest_request_age {
+            Some(age) => write!(f, ", oldest request unanswered for {}", seconds(age)),
             None => Ok(()),
         }
     }

@@ -101,6 +101,17 @@ impl RefusedSpans {
     pub fn total(&self) -> u64 {
         self.buffer_full + self.too_large + self.invalid_id + self.unknown_scope + self.shut_down
     }
+
+    /// All counts with their reasons in words.
+    pub(crate) fn by_reason(&self) -> Vec<(&'static str, u64)> {
+        vec![
+            ("buffer full", self.buffer_full),
+            ("too large", self.too_large),
+            ("invalid id", self.invalid_id),
+            ("unknown scope", self.unknown_scope),
+            ("shut down", self.shut_down),
+        ]
+    }
 }
 
 impl fmt::Display for RefusedSpans {
@@ -223,6 +234,15 @@ impl DroppedSpans {
     #[must_use]
     pub fn total(&self) -> u64 {
         self.overflow + self.retries + self.shut_down
+    }
+
+    /// All counts with their reasons in words.
+    pub(crate) fn by_reason(&self) -> Vec<(&'static str, u64)> {
+        vec![
+            ("overflow", self.overflow),
+            ("retries", self.retries),
+            ("shut down", self.shut_down),
+        ]
     }
 }
 

@@ -2,11 +2,16 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Something that happened to delivery.
 ///
-/// Of each kind there is at most one for an endpoint in ten seconds; those in between are counted in
-/// the next one.
+/// The same is reported at most every ten seconds; notices in between are counted in the next one.
+/// A new cause, for example another status, and a recovery are reported at once and in order. Limit,
+/// also for an endpoint that flaps: for each endpoint or destination and kind, a burst of six and
+/// then one every ten seconds; [`Recovered`](NoticeKind::Recovered),
+/// [`BackingOff`](NoticeKind::BackingOff), [`Throttled`](NoticeKind::Throttled) and
+/// [`Stalled`](NoticeKind::Stalled) count as one kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Notice {
@@ -14,9 +19,13 @@ pub struct Notice {
     pub kind: NoticeKind,
     /// The endpoint or destination it is about, if it is about one.
     pub endpoint: Option<String>,
-    /// What happened, in words.
+    /// Description in words, at most 1,000 characters. Text that a server sent is at most 300 of
+    /// them.
     pub message: String,
-    /// Notices of the same kind, about the same, that were not told since the last one.
+    /// Spans that it is about: refused, dropped, rejected or without memory since the last notice
+    /// that was delivered; in [`LossesEnded`](NoticeKind::LossesEnded) all of them. 0 for other kinds.
+    pub spans: u64,
+    /// Notices of the same kind about the same endpoint that were suppressed since the last one.
     pub suppressed: u64,
 }
 
@@ -24,8 +33,12 @@ pub struct Notice {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NoticeKind {
-    /// An endpoint works again.
+    /// An endpoint works again. The message has the length of the incident and counts what went
+    /// wrong.
     Recovered,
+    /// An endpoint has not answered for half of the
+    /// [`request_timeout_ms`](crate::EndpointOptions::request_timeout_ms), at least a second.
+    Stalled,
     /// An endpoint cannot be reached, or cannot answer for now.
     BackingOff,
     /// An endpoint has asked to be left alone for a while.
@@ -39,6 +52,12 @@ pub enum NoticeKind {
     Dropped,
     /// Recording has refused spans.
     Refused,
+    /// No span was refused, or dropped, for three seconds after some were. The message has
+    /// the time from the first to the last and counts them by reason.
+    LossesEnded,
+    /// Spans were recorded without memory for their data: see
+    /// [`Stats::spans_without_memory`](crate::Stats::spans_without_memory).
+    WithoutMemory,
     /// The network thread has panicked and gone on.
     Panicked,
     /// The environment has a value that could not be used: see
@@ -50,9 +69,13 @@ impl NoticeKind {
     pub(crate) fn level(self) -> log::Level {
         match self {
             Self::Recovered => log::Level::Info,
-            Self::BackingOff | Self::Throttled | Self::Warned | Self::Misconfigured => {
-                log::Level::Warn
-            }
+            Self::BackingOff
+            | Self::Throttled
+            | Self::Stalled
+            | Self::Warned
+            | Self::LossesEnded
+            | Self::WithoutMemory
+            | Self::Misconfigured => log::Level::Warn,
             Self::Rejected | Self::Dropped | Self::Refused | Self::Panicked => log::Level::Error,
         }
     }
@@ -66,8 +89,35 @@ impl fmt::Display for Notice {
         f.write_str(&self.message)?;
         match self.suppressed {
             0 => Ok(()),
-            more => write!(f, " (and {more} more like it before)"),
+            1 => f.write_str(" (and 1 more notice before it)"),
+            more => write!(f, " (and {more} more notices before it)"),
         }
+    }
+}
+
+pub(crate) fn seconds(duration: Duration) -> String {
+    format!("{:.1} s", duration.as_secs_f64())
+}
+
+pub(crate) fn span_count(spans: u64) -> String {
+    match spans {
+        1 => "1 span".to_string(),
+        spans => format!("{spans} spans"),
+    }
+}
+
+/// The reasons that occurred, with their counts.
+pub(crate) fn reasons(counts: &[(&str, u64)]) -> String {
+    let occurred = counts.iter().filter(|(_, count)| *count > 0);
+    let texts = occurred.map(|(reason, count)| format!("{reason} {count}"));
+    texts.collect::<Vec<_>>().join(", ")
+}
+
+/// The text, or its beginning.
+pub(crate) fn bounded_text(text: &str, chars_max: usize) -> String {
+    match text.char_indices().nth(chars_max) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_string(),
     }
 }
 

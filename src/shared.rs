@@ -14,6 +14,7 @@ use crate::limits::SpanLimits;
 use crate::otlp::{SCOPES_MAX, Scopes};
 use crate::refused::Refused;
 use crate::sampler::{Sampler, TailSampling};
+use crate::stats::BufferUse;
 use crate::sync;
 
 pub(crate) struct Shared {
@@ -30,6 +31,7 @@ pub(crate) struct Shared {
     pub(crate) slabs: usize,
     /// With fewer slabs left than this the network thread is called.
     pub(crate) few_slabs: usize,
+    buffer_capacity: u64,
     /// Of a connection or a response, in words.
     pub(crate) last_error: Mutex<Option<String>>,
 }
@@ -119,7 +121,16 @@ impl Shared {
             own_lanes: Quota::new(settings.recorders_max),
             slabs: settings.slabs,
             few_slabs: (settings.slabs / 8).max(1),
+            buffer_capacity: settings.buffer_capacity,
         })
+    }
+
+    pub(crate) fn buffer_use(&self) -> BufferUse {
+        BufferUse {
+            capacity: self.buffer_capacity,
+            slabs: self.slabs as u64,
+            slabs_used: (self.slabs - self.pool.slabs_left()) as u64,
+        }
     }
 
     /// Counts a span for which there is no recorder.

@@ -1,12 +1,16 @@
 //! What the pipeline did so far, as a snapshot.
 
+mod buckets;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
+pub(crate) use self::buckets::Buckets;
+
 use crate::health::{DestinationHealth, EndpointHealth};
-use crate::ledger::{DestinationLedger, DroppedSpans, Ledger};
+use crate::ledger::{DestinationLedger, DroppedSpans, Ledger, RefusedSpans};
 
 /// What the pipeline did so far: see [`Collector::stats`](crate::Collector::stats).
 #[derive(Clone, Debug)]
@@ -21,13 +25,35 @@ pub struct Stats {
     pub spans_without_memory: u64,
     /// Spans that the buffer holds: see [`Config::buffer_capacity`](crate::Config::buffer_capacity).
     pub buffer_capacity: u64,
+    /// Slabs of the buffer. While all of them are used, spans are refused as
+    /// [`BufferFull`](crate::Refused::BufferFull).
+    pub buffer_slabs: u64,
+    /// Slabs in use: filled with spans of which at least one waits, at any destination, for its
+    /// request to be made, sent or answered, or to be sent again. Excludes the slab that each
+    /// recorder is filling, which is not part of the buffer.
+    pub buffer_slabs_used: u64,
     pub(crate) open_spans: OpenSpanCounts,
     /// Of each destination.
     pub(crate) exports: Vec<ExportCounts>,
 }
 
+/// How much of the buffer is used.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct BufferUse {
+    pub(crate) capacity: u64,
+    pub(crate) slabs: u64,
+    pub(crate) slabs_used: u64,
+}
+
 impl Stats {
-    pub(crate) fn new(account: Account, network: NetworkStats, buffer_capacity: u64) -> Self {
+    /// Share of the buffer in use, from 0 to 1: [`buffer_slabs_used`](Self::buffer_slabs_used) of
+    /// [`buffer_slabs`](Self::buffer_slabs).
+    #[must_use]
+    pub fn buffer_utilization(&self) -> f64 {
+        self.buffer_slabs_used as f64 / self.buffer_slabs.max(1) as f64
+    }
+
+    pub(crate) fn new(account: Account, network: NetworkStats, buffer: BufferUse) -> Self {
         let Account {
             ledger,
             exports,
@@ -38,7 +64,9 @@ impl Stats {
             ledger,
             network,
             spans_without_memory,
-            buffer_capacity,
+            buffer_capacity: buffer.capacity,
+            buffer_slabs: buffer.slabs,
+            buffer_slabs_used: buffer.slabs_used,
             open_spans,
             exports,
         }
@@ -122,11 +150,22 @@ pub struct NetworkStats {
     pub last_error: Option<String>,
     /// How many there were.
     pub(crate) errors: u64,
+    pub(crate) refused_recently: RefusedSpans,
     /// Of each destination.
     pub destinations: Vec<DestinationStats>,
     /// From a span's end to its acknowledgement, in microseconds, at most an hour. Of each request
     /// the spans of one batch are counted, of another in turn; spans without an end time are not.
+    /// Covers the collector's lifetime; the metric `otlp_collector.delivery.duration` has the same in
+    /// buckets, from which quantiles of any period can be computed.
     pub delivery_us: Histogram<u64>,
+    pub(crate) delivery: Buckets,
+}
+
+impl NetworkStats {
+    pub(crate) fn add_delivery(&mut self, us: u64) {
+        self.delivery_us.saturating_record(us);
+        self.delivery.add(us);
+    }
 }
 
 impl Default for NetworkStats {
@@ -142,8 +181,10 @@ impl Default for NetworkStats {
             panics: 0,
             last_error: None,
             errors: 0,
+            refused_recently: RefusedSpans::default(),
             destinations: Vec::new(),
             delivery_us: microseconds_histogram(),
+            delivery: Buckets::default(),
         }
     }
 }
@@ -156,17 +197,50 @@ pub struct DestinationStats {
     pub destination: String,
     /// Of each endpoint.
     pub endpoints: Vec<EndpointStats>,
-    /// From the first attempt to the outcome.
-    pub(crate) exports: BTreeMap<Export, Durations>,
+    /// Requests that were put back to be sent again.
+    pub retries: u64,
+    pub(crate) exports: Exports,
+    pub(crate) recently: LostRecently,
+    pub(crate) oldest_span_age: Option<Duration>,
+}
+
+/// Spans that one destination lost in the last ten seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LostRecently {
+    pub(crate) dropped: DroppedSpans,
+    pub(crate) rejected: u64,
 }
 
 /// How an export ended: by its last attempt.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Export {
     pub(crate) endpoint: usize,
     pub(crate) status: Option<u16>,
     /// Why it was no full success.
     pub(crate) error: Option<&'static str>,
+}
+
+impl Export {
+    /// The status, unless the export was a full success or has another reason.
+    pub(crate) fn failure_status(&self) -> Option<u16> {
+        let status = self.status.filter(|status| !(200..300).contains(status));
+        status.filter(|_| self.error.is_none())
+    }
+
+    pub(crate) fn has_failed(&self) -> bool {
+        self.error.is_some() || self.failure_status().is_some()
+    }
+}
+
+/// Export operations by how they ended.
+pub(crate) type Exports = BTreeMap<Export, ExportTotals>;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ExportTotals {
+    /// From the first attempt to the outcome.
+    pub(crate) durations: Buckets,
+    /// Spans that were not delivered for this reason.
+    pub(crate) failed_spans: u64,
 }
 
 impl DestinationStats {
@@ -175,6 +249,9 @@ impl DestinationStats {
         DestinationHealth {
             destination: self.destination,
             endpoints: endpoints.map(|endpoint| endpoint.health).collect(),
+            oldest_span_age: self.oldest_span_age,
+            dropped_recently: self.recently.dropped,
+            rejected_recently: self.recently.rejected,
         }
     }
 }
@@ -189,7 +266,8 @@ pub struct EndpointStats {
     pub server_port: u16,
     /// How it is doing.
     pub health: EndpointHealth,
-    /// Responses by status, from the first byte of the request to the end of the response.
+    /// Responses by status, from the first byte of the request to the end of the response. Beyond 32
+    /// different ones, further statuses are counted as the first of their class, as 500.
     pub responses: BTreeMap<u16, Durations>,
     /// Requests that got no response: the connection was broken or the time was over.
     pub unanswered: u64,
@@ -231,8 +309,34 @@ impl Durations {
             self.min_us.min(us)
         };
         self.max_us = self.max_us.max(us);
-        self.sum_us += us;
+        self.sum_us = self.sum_us.saturating_add(us);
         self.count += 1;
+    }
+
+    fn merge(&mut self, other: &Self) {
+        if other.count == 0 {
+            return;
+        }
+        self.min_us = match self.count {
+            0 => other.min_us,
+            _ => self.min_us.min(other.min_us),
+        };
+        self.max_us = self.max_us.max(other.max_us);
+        self.sum_us = self.sum_us.saturating_add(other.sum_us);
+        self.count += other.count;
+    }
+}
+
+/// Different statuses that are counted separately.
+const STATUSES_MAX: usize = 32;
+
+/// The status to count a response under, so that a server that invents statuses takes no more
+/// memory and makes no more time series: the status itself while there are few, then its class.
+pub(crate) fn bounded_status(status: u16, is_known: bool, known: usize) -> u16 {
+    if is_known || known < STATUSES_MAX {
+        status
+    } else {
+        status / 100 * 100
     }
 }
 
@@ -242,6 +346,13 @@ pub(crate) fn micros(duration: Duration) -> u64 {
 }
 
 impl EndpointStats {
+    pub(crate) fn add_response(&mut self, status: u16, us: u64) {
+        self.duration_us.saturating_record(us);
+        let is_known = self.responses.contains_key(&status);
+        let status = bounded_status(status, is_known, self.responses.len());
+        self.responses.entry(status).or_default().add(us);
+    }
+
     pub(crate) fn new(endpoint: String, server_address: String, server_port: u16) -> Self {
         Self {
             server_address,

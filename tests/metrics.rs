@@ -1,6 +1,7 @@
 //! The pipeline's own numbers, as OTLP, for Prometheus and for people.
 
 mod common;
+mod exposition;
 
 use std::collections::BTreeMap;
 use std::thread;
@@ -19,6 +20,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// left out.
 fn values(request: &proto::ExportMetricsServiceRequest) -> BTreeMap<String, f64> {
     let mut values = BTreeMap::new();
+    let mut insert = |metric: &proto::Metric, attributes: &[proto::KeyValue], value: f64| {
+        let key = key(&metric.name, attributes);
+        assert!(
+            values.insert(key.clone(), value).is_none(),
+            "{key} occurs twice"
+        );
+    };
     let scopes = request
         .resource_metrics
         .iter()
@@ -26,26 +34,41 @@ fn values(request: &proto::ExportMetricsServiceRequest) -> BTreeMap<String, f64>
     for metric in scopes.flat_map(|scope| &scope.metrics) {
         match metric.data.as_ref().unwrap() {
             metric::Data::Sum(sum) => {
-                assert_eq!(metric.unit, "{span}");
                 for point in &sum.data_points {
-                    assert!(point.time_unix_nano >= point.start_time_unix_nano);
-                    let Some(number_data_point::Value::AsInt(value)) = point.value else {
-                        panic!("an integer expected");
-                    };
-                    values.insert(key(&metric.name, &point.attributes), value as f64);
+                    insert(metric, &point.attributes, number(point));
+                }
+            }
+            metric::Data::Gauge(gauge) => {
+                for point in &gauge.data_points {
+                    insert(metric, &point.attributes, number(point));
                 }
             }
             metric::Data::Histogram(histogram) => {
                 assert_eq!(metric.unit, "s");
                 for point in &histogram.data_points {
-                    assert_eq!(point.bucket_counts, [point.count]);
-                    assert!(point.min <= point.max && point.max <= point.sum);
-                    values.insert(key(&metric.name, &point.attributes), point.count as f64);
+                    check_buckets(point);
+                    insert(metric, &point.attributes, point.count as f64);
                 }
             }
         }
     }
     values
+}
+
+fn number(point: &proto::NumberDataPoint) -> f64 {
+    assert!(point.time_unix_nano >= point.start_time_unix_nano);
+    match point.value.unwrap() {
+        number_data_point::Value::AsInt(value) => value as f64,
+        number_data_point::Value::AsDouble(value) => value,
+    }
+}
+
+fn check_buckets(point: &proto::HistogramDataPoint) {
+    assert_eq!(point.bucket_counts.len(), point.explicit_bounds.len() + 1);
+    assert!(point.explicit_bounds.is_sorted());
+    assert_eq!(point.bucket_counts.iter().sum::<u64>(), point.count);
+    assert!(point.min <= point.max && point.max <= point.sum);
+    assert_eq!(point.min.is_some(), point.count > 0);
 }
 
 fn key(name: &str, attributes: &[proto::KeyValue]) -> String {
@@ -56,8 +79,17 @@ fn key(name: &str, attributes: &[proto::KeyValue]) -> String {
             other => panic!("{other:?}"),
         };
         let short = attribute.key.rsplit('.').next()?;
-        let is_told = ["origin", "sampling_result", "type", "status_code", "name"].contains(&short);
-        (is_told && !attribute.key.ends_with("component.type")).then(|| format!("{short}={value}"))
+        let is_shown = [
+            "origin",
+            "sampling_result",
+            "type",
+            "status_code",
+            "name",
+            "reason",
+            "state",
+        ];
+        (is_shown.contains(&short) && !attribute.key.ends_with("component.type"))
+            .then(|| format!("{short}={value}"))
     });
     let name = name.trim_start_matches("otel.sdk.");
     format!("{name}{{{}}}", attributes.collect::<Vec<_>>().join(","))
@@ -153,8 +185,13 @@ fn metrics_are_sent_and_true() {
         ),
         (format!("exporter.span.exported{{{second}}}"), 0.0),
         (
-            format!("exporter.span.exported{{{second},type=rejected}}"),
+            // The cause of the final attempt.
+            format!("exporter.span.exported{{{second},type=400}}"),
             5.0,
+        ),
+        (
+            format!("exporter.span.exported{{{second},type=rejected}}"),
+            0.0,
         ),
         (
             // No full success.
@@ -165,6 +202,38 @@ fn metrics_are_sent_and_true() {
             format!("exporter.operation.duration{{{second},status_code=400,type=400}}"),
             1.0,
         ),
+        ("otlp_collector.spans.accepted{}".to_string(), 5.0),
+        (
+            "otlp_collector.spans.refused{reason=too_large}".to_string(),
+            1.0,
+        ),
+        (
+            format!("otlp_collector.endpoint.status{{{first},state=connected}}"),
+            1.0,
+        ),
+        (
+            format!("otlp_collector.endpoint.status{{{first},state=failing}}"),
+            0.0,
+        ),
+        (
+            format!("otlp_collector.endpoint.status{{{second},state=failing}}"),
+            1.0,
+        ),
+        (
+            format!("otlp_collector.endpoint.responses{{{first},status_code=200}}"),
+            1.0,
+        ),
+        (
+            format!("otlp_collector.endpoint.connections{{{second}}}"),
+            1.0,
+        ),
+        (
+            format!("otlp_collector.endpoint.last_success.timestamp{{{second}}}"),
+            0.0,
+        ),
+        ("otlp_collector.buffer.utilization{}".to_string(), 0.0),
+        ("otlp_collector.network_thread.panics{}".to_string(), 0.0),
+        ("otlp_collector.delivery.duration{}".to_string(), 5.0),
     ] {
         assert_eq!(values.get(&key), Some(&value), "{key}: {values:#?}");
     }
@@ -237,12 +306,22 @@ fn spans_that_are_not_exported_have_their_reasons() {
     let page = collector.stats().to_prometheus();
     let processed = "otel_sdk_processor_span_processed_total";
     assert_eq!(count(&page, processed, "queue_full"), 7);
-    assert_eq!(count(&page, processed, "already_shutdown"), accepted + 3);
+    // They came before the shutdown.
+    assert_eq!(count(&page, processed, "shutdown_timeout"), accepted);
+    assert_eq!(count(&page, processed, "already_shutdown"), 3);
     // None of them was ever sent.
     let exported = "otel_sdk_exporter_span_exported_total";
-    for error in ["already_shutdown", "rejected", "queue_full"] {
+    for error in ["rejected", "timeout", "connection_lost"] {
         assert_eq!(count(&page, exported, error), 0, "{error}");
     }
+    let dropped = "otlp_collector_spans_dropped_total";
+    let dropped = page
+        .lines()
+        .find(|line| line.starts_with(dropped) && line.contains("shut_down"));
+    assert!(
+        dropped.unwrap().ends_with(&format!(" {accepted}")),
+        "{page}"
+    );
 }
 
 /// The value of a metric with this `error.type`, or without one if that is empty.
@@ -306,7 +385,15 @@ fn a_request_is_one_export_whatever_its_attempts() {
     let page = collector.stats().to_prometheus();
     assert_eq!(count(&page, processed, ""), 2);
     assert_eq!(count(&page, in_flight, ""), 0);
-    assert_eq!(count(&page, exported, "already_shutdown"), 1);
+    // The receiver is gone: whatever became of the last attempt, it is the reason.
+    let failed = ["503", "connection_lost", "aborted"].map(|error| {
+        let lines = page.lines().filter(|line| line.starts_with(exported));
+        let line = lines
+            .into_iter()
+            .find(|line| line.contains(&format!("\"{error}\"")));
+        line.map_or(0, |line| line.rsplit_once(' ').unwrap().1.parse().unwrap())
+    });
+    assert_eq!(failed.iter().sum::<u64>(), 1, "{page}");
     let ends = page.lines().filter(|line| line.starts_with(operations));
     assert_eq!(ends.count(), 2, "{page}");
 }
@@ -356,7 +443,7 @@ fn the_last_metrics_tell_of_what_the_shutdown_has_given_up() {
     let last = receiver.metrics().last().map(values).unwrap();
     let exported = "exporter.span.exported{name=otlp_http_span_exporter/0}";
     assert_eq!(last[exported], 100.0, "{last:#?}");
-    let lost = "processor.span.processed{name=batching_span_processor/1,type=already_shutdown}";
+    let lost = "processor.span.processed{name=batching_span_processor/1,type=shutdown_timeout}";
     assert_eq!(last[lost], 100.0, "{last:#?}");
 }
 
@@ -509,15 +596,14 @@ fn prometheus_and_people_can_read_them() {
             "otel_sdk_exporter_operation_duration_seconds_count{{{exporter},\
              http_response_status_code=\"200\"}} 1"
         ),
-        "otlp_collector_delivery_seconds_count 7".to_string(),
+        "# TYPE otlp_collector_delivery_duration_seconds histogram".to_string(),
+        "otlp_collector_delivery_duration_seconds_count 7".to_string(),
+        "otlp_collector_delivery_duration_seconds_bucket{le=\"+Inf\"} 7".to_string(),
+        "otlp_collector_buffer_utilization_ratio 0".to_string(),
     ] {
         assert!(page.lines().any(|other| other == line), "{line}: {page}");
     }
-    // Each line is a comment, or a name, perhaps labels, and a number.
-    for line in page.lines().filter(|line| !line.starts_with("# ")) {
-        let (_, value) = line.rsplit_once(' ').unwrap();
-        assert!(value.parse::<f64>().is_ok(), "{line}");
-    }
+    exposition::check(&page);
 
     let report = stats.to_string();
     for part in [

@@ -1,19 +1,21 @@
 //! One destination: its place in the backlog, its requests without outcome, its side of the
 //! ledger, and the choice among its endpoints.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::buffer::Batch;
 use crate::clock::unix_nanos;
 use crate::config::{Compression, Selection};
 use crate::counters::DestinationCounters;
 use crate::exporter::backlog::{Backlog, Number};
 use crate::exporter::endpoint::{Attempt, Context, Done, Endpoint, Offer, Outcome};
+use crate::exporter::losses::LostAt;
+use crate::exporter::operation::{OperationId, Operations};
 use crate::exporter::request::Request;
-use crate::ledger::DroppedSpans;
 use crate::otlp::{Fields, span_end_time};
-use crate::stats::{DestinationStats, Durations, Export, NetworkStats, micros};
+use crate::stats::{DestinationStats, Export, LostRecently, NetworkStats};
 
 pub(crate) struct Destination {
     endpoints: Vec<Endpoint>,
@@ -21,8 +23,9 @@ pub(crate) struct Destination {
     /// The endpoint whose turn it is.
     next: usize,
     counters: Arc<DestinationCounters>,
-    /// How long requests took from their first attempt to their outcome.
-    exports: BTreeMap<Export, Durations>,
+    operations: Operations,
+    /// Requests that were put back to be sent again.
+    retries: u64,
     /// How much of the buffer can be on the way: what is cannot be dropped for the others' sake.
     share_max: u64,
     /// How much of it one request can take, so that some that hang leave room for others.
@@ -52,9 +55,10 @@ struct Pending {
     /// How much of the buffer it takes, in the same measure.
     share: u64,
     on_the_way: bool,
-    /// When it was first given to an endpoint.
-    begun: Option<Instant>,
-    /// How the last attempt has ended, and at which endpoint.
+    /// The export operation, from the first attempt on.
+    begun: Option<OperationId>,
+    /// How the last attempt ended, and at which endpoint; `None` while there is none or it has not
+    /// ended.
     last: Option<(usize, Attempt)>,
     failing_since: Option<Instant>,
 }
@@ -72,7 +76,8 @@ impl Destination {
             selection,
             next: 0,
             counters,
-            exports: BTreeMap::new(),
+            operations: Operations::default(),
+            retries: 0,
             share_max,
             request_share_max: share_max / requests,
             place: 0,
@@ -129,22 +134,34 @@ impl Destination {
         self.place < backlog.end() || self.first_waiting().is_some()
     }
 
-    pub(crate) fn stats(&self) -> DestinationStats {
+    pub(crate) fn stats(&self, backlog: &Backlog, now: Instant) -> DestinationStats {
         let endpoints = self.endpoints.iter();
         DestinationStats {
             destination: self.counters.destination.clone(),
-            endpoints: endpoints.map(|endpoint| endpoint.stats().clone()).collect(),
-            exports: self.exports.clone(),
+            endpoints: endpoints.map(|endpoint| endpoint.stats(now)).collect(),
+            retries: self.retries,
+            exports: self.operations.ended().clone(),
+            recently: LostRecently::default(),
+            oldest_span_age: self.oldest_span_age(backlog),
         }
     }
 
-    /// Spans given up so far.
-    pub(crate) fn dropped(&self) -> DroppedSpans {
-        self.counters.dropped()
+    /// Time since the end of the oldest span without outcome, if the network thread has taken it.
+    fn oldest_span_age(&self, backlog: &Backlog) -> Option<Duration> {
+        let pending = self.requests.front();
+        let batch = pending.and_then(|pending| pending.request.batches.first());
+        let batch = batch.or_else(|| backlog.from(self.place).next())?;
+        let ended = end_times(batch).next()?;
+        Some(Duration::from_nanos(unix_nanos().saturating_sub(ended)))
     }
 
-    pub(crate) fn name(&self) -> &str {
-        &self.counters.destination
+    /// Spans lost so far.
+    pub(crate) fn lost(&self) -> LostAt {
+        LostAt {
+            destination: self.counters.destination.clone(),
+            dropped: self.counters.dropped(),
+            rejected: self.counters.rejected.get(),
+        }
     }
 
     // ---- What the network thread does to it ----
@@ -169,7 +186,7 @@ impl Destination {
                 Some(_) => counters.begun_dropped_overflow.add(spans),
                 None => counters.waiting_dropped_overflow.add(spans),
             }
-            self.note_export(&pending, now);
+            self.note_export(&pending, spans, now);
         } else if let Some(batch) = backlog.from(self.place).next() {
             self.place += 1;
             counters.waiting_dropped_overflow.add(batch.spans());
@@ -192,7 +209,7 @@ impl Destination {
                 Some(_) => begun += pending.request.spans,
                 None => waiting += pending.request.spans,
             }
-            self.note_export(&pending, now);
+            self.note_export(&pending, pending.request.spans, now);
         }
         self.count_on_the_way();
         self.counters.begun_dropped_shut_down.add(begun);
@@ -332,8 +349,9 @@ impl Destination {
         let request = Arc::clone(request);
         let pending = &mut self.requests[oldest];
         pending.on_the_way = true;
+        pending.last = None;
         if pending.begun.is_none() {
-            pending.begun = Some(context.now);
+            pending.begun = Some(self.operations.begin(context.now));
             self.counters.begun.add(request.spans);
         }
         self.count_on_the_way();
@@ -411,6 +429,9 @@ impl Destination {
         if parts.len() == 1 {
             return;
         }
+        if let Some(operation) = begun {
+            self.operations.split(operation, parts.len());
+        }
         self.requests.remove(index);
         for (offset, request) in parts.into_iter().enumerate() {
             let pending = Pending {
@@ -439,23 +460,23 @@ impl Destination {
         match done.outcome {
             Outcome::Accepted { rejected } => {
                 record_success(&done.request, context.stats);
-                self.end(index, context.now);
+                self.end(index, rejected, context.now);
                 self.counters.rejected.add(rejected);
                 self.counters.delivered.add(spans - rejected);
             }
             Outcome::Rejected => {
-                self.end(index, context.now);
+                self.end(index, spans, context.now);
                 self.counters.rejected.add(spans);
             }
             Outcome::Failed | Outcome::TooSlow { .. }
                 if self.is_hopeless(index, done, context.now) =>
             {
-                self.end(index, context.now);
+                self.end(index, spans, context.now);
                 self.counters.dropped_retries.add(spans);
             }
-            Outcome::Again | Outcome::Failed => self.put_back(index, context),
+            Outcome::Again | Outcome::Failed => self.put_back(index, endpoint, context),
             Outcome::TooSlow { bytes_max } | Outcome::TooLarge { bytes_max } => {
-                self.put_back(index, context);
+                self.put_back(index, endpoint, context);
                 self.split(index, bytes_max, context);
             }
         }
@@ -468,21 +489,23 @@ impl Destination {
     }
 
     /// The request has an outcome, which is counted afterwards: the ledger must not count a span
-    /// twice.
-    fn end(&mut self, index: usize, now: Instant) {
+    /// twice. So many of its spans were not delivered.
+    fn end(&mut self, index: usize, failed_spans: u64, now: Instant) {
         if let Some(pending) = self.requests.remove(index) {
-            self.note_export(&pending, now);
+            self.note_export(&pending, failed_spans, now);
         }
         self.count_on_the_way();
     }
 
-    /// Notes how long it took, from its first attempt on, and how the last has ended.
-    fn note_export(&mut self, pending: &Pending, now: Instant) {
+    /// Notes how the request's last attempt ended. One that has not ended is aborted.
+    fn note_export(&mut self, pending: &Pending, failed_spans: u64, now: Instant) {
         const ABORTED: Attempt = Attempt {
             status: None,
             error: Some("aborted"),
         };
-        let Some(begun) = pending.begun else { return };
+        let Some(operation) = pending.begun else {
+            return;
+        };
         let (endpoint, attempt) = pending.last.unwrap_or((0, ABORTED));
         let Attempt { status, error } = attempt;
         let export = Export {
@@ -490,13 +513,16 @@ impl Destination {
             status,
             error,
         };
-        let took = now.saturating_duration_since(begun);
-        self.exports.entry(export).or_default().add(micros(took));
+        (self.operations).end_part(operation, export, failed_spans, now);
     }
 
-    fn put_back(&mut self, index: usize, context: &mut Context<'_>) {
+    fn put_back(&mut self, index: usize, endpoint: usize, context: &mut Context<'_>) {
         context.stats.retries += 1;
-        self.requests[index].on_the_way = false;
+        self.retries += 1;
+        let pending = &mut self.requests[index];
+        pending.on_the_way = false;
+        let url = self.endpoints[endpoint].url();
+        (context.reporter).note_retry(url, pending.request.spans);
         self.count_on_the_way();
     }
 
@@ -535,11 +561,14 @@ fn record_success(request: &Request, stats: &mut NetworkStats) {
     let Some(turn) = stats.requests.checked_rem(batches) else {
         return;
     };
-    for span in Fields::new(&request.batches[turn as usize]).map_while(Result::ok) {
-        let end_time = span.bytes().map_or(0, span_end_time);
-        if end_time > 0 {
-            let us = now.saturating_sub(end_time) / 1000;
-            stats.delivery_us.saturating_record(us);
-        }
+    for end_time in end_times(&request.batches[turn as usize]) {
+        stats.add_delivery(now.saturating_sub(end_time) / 1000);
     }
+}
+
+/// When the spans ended, without those that have no end time.
+fn end_times(batch: &Batch) -> impl Iterator<Item = u64> {
+    let spans = Fields::new(batch).map_while(Result::ok);
+    let end_times = spans.map(|span| span.bytes().map_or(0, span_end_time));
+    end_times.filter(|end_time| *end_time > 0)
 }

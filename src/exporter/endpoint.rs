@@ -11,11 +11,12 @@ use crate::exporter::complaint::Complaint;
 use crate::exporter::compress::Compressor;
 use crate::exporter::connection::Exchange;
 use crate::exporter::content_coding::ContentCoding;
+use crate::exporter::incident::Cause;
 use crate::exporter::link::{Event, Link, Loss, Why};
 use crate::exporter::location::Location;
 use crate::exporter::pace::Pace;
 use crate::exporter::reason;
-use crate::exporter::reporter::Reporter;
+use crate::exporter::reporter::{Report, Reporter};
 use crate::exporter::request::Request;
 use crate::exporter::request_size::{RequestSize, can_split};
 use crate::exporter::resolve::Resolver;
@@ -23,7 +24,7 @@ use crate::exporter::response::Response;
 use crate::exporter::retry::{self, Backoff};
 use crate::health::EndpointState;
 use crate::id::RandomIds;
-use crate::notice::NoticeKind;
+use crate::notice::{NoticeKind, seconds, span_count};
 use crate::otlp::{Envelope, PartialSuccess};
 use crate::stats::{EndpointStats, NetworkStats, micros};
 
@@ -111,6 +112,9 @@ pub(crate) struct Endpoint {
     random: RandomIds,
     /// That its successes cannot be read was told.
     has_doubted: bool,
+    last_answer: Option<Instant>,
+    /// The present silence was reported.
+    silence_is_reported: bool,
     stats: EndpointStats,
 }
 
@@ -142,6 +146,8 @@ impl Endpoint {
             is_slow: false,
             random: RandomIds::new(),
             has_doubted: false,
+            last_answer: None,
+            silence_is_reported: false,
             stats,
         }
     }
@@ -152,8 +158,24 @@ impl Endpoint {
         self.links.len()
     }
 
-    pub(crate) fn stats(&self) -> &EndpointStats {
-        &self.stats
+    pub(crate) fn url(&self) -> &str {
+        &self.settings.target.url
+    }
+
+    /// Its numbers, with its health as of now.
+    pub(crate) fn stats(&self, now: Instant) -> EndpointStats {
+        let mut stats = self.stats.clone();
+        let oldest = self.links.iter().filter_map(Link::busy_since).min();
+        let age = |since| now.saturating_duration_since(since);
+        stats.health.oldest_request_age = oldest.map(age);
+        let pause = self.retry_at.max(self.throttled_until);
+        let pause = pause.map(|at| at.saturating_duration_since(now));
+        let pause = pause.filter(|pause| !pause.is_zero());
+        stats.health.retry_at = pause.map(|pause| SystemTime::now() + pause);
+        if let Some(silence) = self.silence(now).filter(|silence| *silence >= STALLED) {
+            stats.health.stall(silence, self.silence_in_words(silence));
+        }
+        stats
     }
 
     /// The compression of the next request.
@@ -193,7 +215,10 @@ impl Endpoint {
         let slow_at = self.slow_at().filter(|at| now < *at && !self.is_full());
         let stalled_at = self.stalled_at().filter(|at| now < *at);
         let links = self.links.iter().filter_map(|link| link.deadline(now));
-        links.chain(wait).chain(slow_at).chain(stalled_at).min()
+        let silence = self.silence_report_at().filter(|at| now < *at);
+        (links.chain(wait).chain(slow_at).chain(stalled_at))
+            .chain(silence)
+            .min()
     }
 
     // ---- What its destination does to it ----
@@ -272,6 +297,7 @@ impl Endpoint {
                 self.happened(index, event, context, done);
             }
         }
+        self.report_silence(context);
     }
 
     // ---- What happened ----
@@ -336,12 +362,8 @@ impl Endpoint {
         let duration = context.now.saturating_duration_since(exchange.started);
         self.is_slow = duration > self.settings.request_timeout / 2;
         let us = micros(duration);
-        self.stats.duration_us.saturating_record(us);
-        let responses = &mut self.stats.responses;
-        responses
-            .entry(exchange.response.status)
-            .or_default()
-            .add(us);
+        self.stats.add_response(exchange.response.status, us);
+        self.last_answer = Some(context.now);
     }
 
     fn accepted(
@@ -370,14 +392,18 @@ impl Endpoint {
         if rejected > 0 || !partial.message.is_empty() {
             self.stats.partial_successes += 1;
             let message = reason::readable(&partial.message, &self.settings);
-            let (kind, what) = match rejected {
-                0 => (NoticeKind::Warned, format!("taken, but: {message}")),
-                _ => (
-                    NoticeKind::Rejected,
-                    format!("partial success, {rejected} spans rejected: {message}"),
-                ),
-            };
-            self.note(kind, &what, context);
+            let cause = Cause::Status(response.status);
+            if rejected == 0 {
+                let what = format!("taken, but: {message}");
+                self.note(NoticeKind::Warned, cause, &what, context);
+            } else {
+                self.note_rejected(
+                    cause,
+                    &format!("partial success ({message})"),
+                    rejected,
+                    context,
+                );
+            }
         }
         Outcome::Accepted {
             rejected: partial.rejected.min(request.spans),
@@ -392,7 +418,8 @@ impl Endpoint {
         if std::mem::replace(&mut self.has_doubted, true) {
             self.note_error(&what, context);
         } else {
-            self.note(NoticeKind::Warned, &what, context);
+            let cause = Cause::Status(status);
+            self.note(NoticeKind::Warned, cause, &what, context);
         }
     }
 
@@ -417,6 +444,7 @@ impl Endpoint {
         }
         self.rejected(
             request,
+            response.status,
             &reason::of_error(response, &self.settings),
             context,
         )
@@ -424,11 +452,13 @@ impl Endpoint {
 
     /// The spans are lost. If the request before was refused too, the next one waits: what is wrong
     /// may be mended before all spans are lost, and refusals never become a storm.
-    fn rejected(&mut self, request: &Request, what: &str, context: &mut Context<'_>) -> Outcome {
-        let what = match request.spans {
-            0 => format!("{what}: metrics rejected"),
-            spans => format!("{what}: {spans} spans rejected"),
-        };
+    fn rejected(
+        &mut self,
+        request: &Request,
+        status: u16,
+        what: &str,
+        context: &mut Context<'_>,
+    ) -> Outcome {
         self.rejections = self.rejections.saturating_add(1);
         if self.rejections > 1 {
             self.back_off(context.now);
@@ -436,8 +466,15 @@ impl Endpoint {
             self.backoff.reset();
             self.retry_at = None;
         }
-        self.enter(EndpointState::Failing, Some(&what));
-        self.note(NoticeKind::Rejected, &what, context);
+        self.enter(EndpointState::Failing, Some(what));
+        let cause = Cause::Status(status);
+        match request.spans {
+            0 => {
+                let what = format!("{what}: metrics rejected");
+                self.note(NoticeKind::Rejected, cause, &what, context);
+            }
+            spans => self.note_rejected(cause, what, spans, context),
+        }
         Outcome::Rejected
     }
 
@@ -452,7 +489,8 @@ impl Endpoint {
         let what = reason::of_error(response, &self.settings);
         let name = compression.name();
         let what = format!("{what}: sent again without {name}, as are all for ten minutes");
-        self.note(NoticeKind::Warned, &what, context);
+        let cause = Cause::Status(response.status);
+        self.note(NoticeKind::Warned, cause, &what, context);
         Outcome::Again
     }
 
@@ -461,7 +499,7 @@ impl Endpoint {
         let what = "the proxy answered 407: it wants another user or password";
         self.back_off(context.now);
         self.enter(EndpointState::BackingOff, Some(what));
-        self.note(NoticeKind::BackingOff, what, context);
+        self.note(NoticeKind::BackingOff, Cause::Status(407), what, context);
         Outcome::Failed
     }
 
@@ -500,12 +538,13 @@ impl Endpoint {
             "{}: to be sent again",
             reason::of_error(response, &self.settings)
         );
+        let cause = Cause::Status(response.status);
         if asked.is_some() || response.status == 429 {
             self.enter(EndpointState::Throttled, Some(&what));
-            self.note(NoticeKind::Throttled, &what, context);
+            self.note(NoticeKind::Throttled, cause, &what, context);
         } else {
             self.enter(EndpointState::BackingOff, Some(&what));
-            self.note(NoticeKind::BackingOff, &what, context);
+            self.note(NoticeKind::BackingOff, cause, &what, context);
         }
         Outcome::Failed
     }
@@ -529,7 +568,7 @@ impl Endpoint {
             Err(why) => {
                 let why = reason::readable(&why, &self.settings);
                 let what = format!("answered {status}, but its Location {why}");
-                let outcome = self.rejected(&request, &what, context);
+                let outcome = self.rejected(&request, status, &what, context);
                 self.close_after(index, &response, context.now);
                 done.push(self.answered_with(request, outcome, status));
                 return;
@@ -597,7 +636,11 @@ impl Endpoint {
         } else {
             self.back_off(context.now);
             self.enter(EndpointState::BackingOff, Some(&reason));
-            self.note(NoticeKind::BackingOff, &reason, context);
+            let cause = match loss.why {
+                Why::Unreachable => Cause::NoConnection,
+                Why::TimedOut | Why::Stale | Why::Broken => Cause::NoResponse,
+            };
+            self.note(NoticeKind::BackingOff, cause, &reason, context);
         }
         let error = match loss.why {
             Why::TimedOut => "timeout",
@@ -643,9 +686,16 @@ impl Endpoint {
     /// It has answered, and can be sent the next request at once.
     fn answers(&mut self, context: &mut Context<'_>) {
         let before = self.stats.health.state;
-        if self.enter(EndpointState::Connected, None) && before != EndpointState::Unused {
-            let url = Some(&*self.settings.target.url);
-            (context.reporter).report(context.now, NoticeKind::Recovered, url, "works again");
+        let is_new = self.enter(EndpointState::Connected, None) && before != EndpointState::Unused;
+        let was_silent = std::mem::take(&mut self.silence_is_reported);
+        if is_new || was_silent {
+            self.report(
+                NoticeKind::Recovered,
+                Cause::Other,
+                "works again",
+                0,
+                context,
+            );
         }
         self.backoff.reset();
         self.retry_at = None;
@@ -706,11 +756,91 @@ impl Endpoint {
     }
 
     /// Something went wrong that the user may want to know.
-    fn note(&self, kind: NoticeKind, what: &str, context: &mut Context<'_>) {
-        let url = Some(&*self.settings.target.url);
-        let what = reason::whole(what, &self.settings);
-        context.reporter.report(context.now, kind, url, &what);
+    fn note(&self, kind: NoticeKind, cause: Cause, what: &str, context: &mut Context<'_>) {
+        self.report(kind, cause, what, 0, context);
+        self.note_error(what, context);
+    }
+
+    /// The endpoint rejected spans.
+    fn note_rejected(&self, cause: Cause, what: &str, spans: u64, context: &mut Context<'_>) {
+        self.report(NoticeKind::Rejected, cause, what, spans, context);
+        let what = format!("{what}: {} rejected", span_count(spans));
         self.note_error(&what, context);
+    }
+
+    fn report(
+        &self,
+        kind: NoticeKind,
+        cause: Cause,
+        what: &str,
+        spans: u64,
+        context: &mut Context<'_>,
+    ) {
+        let now = context.now;
+        let report = Report {
+            kind,
+            cause,
+            endpoint: Some(self.url()),
+            message: &reason::whole(what, &self.settings),
+            spans,
+            since: self.silent_since().unwrap_or(now),
+        };
+        context.reporter.report(now, &report);
+    }
+
+    // ---- Silence ----
+
+    /// Since when nothing comes from it although something is expected: a response, or, while there
+    /// is no connection, one.
+    fn silent_since(&self) -> Option<Instant> {
+        let opening = || {
+            let has_none = self
+                .links
+                .iter()
+                .all(|link| link.is_opening() || link.is_down());
+            let since = self.links.iter().filter_map(Link::opening_since).min();
+            since.filter(|_| has_none)
+        };
+        let busy = self.links.iter().filter_map(Link::busy_since).min();
+        // As long as others are answered it is the request that is slow, not the endpoint.
+        busy.or_else(opening)
+            .max(self.last_answer.filter(|_| busy.is_some()))
+    }
+
+    fn silence(&self, now: Instant) -> Option<Duration> {
+        self.silent_since()
+            .map(|since| now.saturating_duration_since(since))
+    }
+
+    fn silence_in_words(&self, silence: Duration) -> String {
+        let what = if self.is_busy() {
+            "response"
+        } else {
+            "connection"
+        };
+        format!("no {what} for {}", seconds(silence))
+    }
+
+    /// When its silence is reported. Until then a service that is merely slow may answer.
+    fn silence_report_at(&self) -> Option<Instant> {
+        let patience = STALLED.max(self.settings.request_timeout / 2);
+        self.silent_since()
+            .filter(|_| !self.silence_is_reported)
+            .map(|since| since + patience)
+    }
+
+    /// Reports the silence of an endpoint that otherwise works.
+    fn report_silence(&mut self, context: &mut Context<'_>) {
+        let is_due = self.silence_report_at().is_some_and(|at| at <= context.now);
+        if !is_due {
+            return;
+        }
+        self.silence_is_reported = true;
+        if self.stats.health.state.works() {
+            let silence = self.silence(context.now).unwrap_or_default();
+            let what = self.silence_in_words(silence);
+            self.note(NoticeKind::Stalled, Cause::Silence, &what, context);
+        }
     }
 
     fn note_error(&self, what: &str, context: &mut Context<'_>) {

@@ -153,6 +153,16 @@ impl Link {
         }
     }
 
+    /// Since when a connection is being established, if one is.
+    pub(crate) fn opening_since(&self) -> Option<Instant> {
+        match &self.state {
+            State::Resolving { deadline, .. } | State::Connecting { deadline, .. } => {
+                deadline.checked_sub(self.settings.connect_timeout)
+            }
+            _ => None,
+        }
+    }
+
     fn time_for(&self, connection: &Connection) -> Duration {
         if connection.is_idle() {
             self.settings.idle_timeout

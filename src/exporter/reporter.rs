@@ -8,12 +8,17 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use crate::notice::{Notice, NoticeKind, OnNotice};
+use crate::exporter::incident::{Cause, Incident};
+use crate::notice::{Notice, NoticeKind, OnNotice, bounded_text, span_count};
 
-/// Of a kind of notice there is one for each endpoint in this time.
+/// The same is reported again after this long at the earliest.
 const INTERVAL: Duration = Duration::from_secs(10);
+/// Notices of one stream that can follow each other at once; one more for each interval.
+const BURST: u32 = 6;
 /// Notices that wait for who listens.
 const WAITING_MAX: usize = 1024;
+/// Longest message.
+const MESSAGE_CHARS_MAX: usize = 1000;
 
 pub(crate) struct Reporter {
     on_notice: Option<OnNotice>,
@@ -21,17 +26,99 @@ pub(crate) struct Reporter {
     ended: Sender<()>,
     /// To the thread that tells, once there was something to be told.
     teller: Option<Sender<Notice>>,
-    told: HashMap<Key, Told>,
+    /// In the order of their first events; few, so that a search is cheap.
+    streams: Vec<(Key, Stream)>,
+    incidents: HashMap<String, Incident>,
+    /// The end is near: everything is told now.
+    is_ending: bool,
 }
 
-/// The endpoint or destination, if it is about one, and the kind.
+/// An event that may become a notice.
+pub(crate) struct Report<'a> {
+    pub(crate) kind: NoticeKind,
+    pub(crate) cause: Cause,
+    /// The endpoint's URL, if it is about one.
+    pub(crate) endpoint: Option<&'a str>,
+    pub(crate) message: &'a str,
+    /// Spans that were rejected.
+    pub(crate) spans: u64,
+    /// Begin of an incident that this event opens.
+    pub(crate) since: Instant,
+}
+
+/// Notices whose rate is limited together: their subject and kind, with [`BackingOff`] for all
+/// states of an endpoint.
+///
+/// [`BackingOff`]: NoticeKind::BackingOff
 type Key = (Option<String>, NoticeKind);
 
-/// When a notice was told last, and what was not since: how many, and the last of them.
-struct Told {
-    at: Instant,
-    suppressed: u64,
-    last: String,
+fn stream_of(kind: NoticeKind) -> NoticeKind {
+    match kind {
+        NoticeKind::Recovered | NoticeKind::Throttled | NoticeKind::Stalled => {
+            NoticeKind::BackingOff
+        }
+        kind => kind,
+    }
+}
+
+/// The notices of one subject and kind.
+struct Stream {
+    /// Begin of the limit's current interval, and notices left in it.
+    refilled_at: Instant,
+    left: u32,
+    last: Option<Last>,
+    held: Option<Held>,
+}
+
+/// The event that was reported last, delivered or not.
+struct Last {
+    kind: NoticeKind,
+    cause: Cause,
+    delivered_at: Instant,
+}
+
+/// The latest notice that was not delivered, and how many there are.
+struct Held {
+    kind: NoticeKind,
+    message: String,
+    spans: u64,
+    count: u64,
+}
+
+impl Stream {
+    fn new(now: Instant) -> Self {
+        Self {
+            refilled_at: now,
+            left: BURST,
+            last: None,
+            held: None,
+        }
+    }
+
+    fn refill(&mut self, now: Instant) {
+        let passed = now.saturating_duration_since(self.refilled_at);
+        let more = u32::try_from(passed.as_nanos() / INTERVAL.as_nanos()).unwrap_or(BURST);
+        self.left = self.left.saturating_add(more).min(BURST);
+        self.refilled_at += INTERVAL * more;
+    }
+
+    /// When the next notice can be delivered; `None` for now.
+    fn blocked_until(&self, now: Instant, is_news: bool) -> Option<Instant> {
+        let refilled = (self.left == 0).then_some(self.refilled_at + INTERVAL);
+        let last = self.last.as_ref().filter(|_| !is_news);
+        let repeated = last.map(|last| last.delivered_at + INTERVAL);
+        refilled.max(repeated).filter(|at| now < *at)
+    }
+
+    fn is_news(&self, kind: NoticeKind, cause: Cause) -> bool {
+        (self.last.as_ref()).is_none_or(|last| (last.kind, last.cause) != (kind, cause))
+    }
+
+    /// When the held notice is due.
+    fn deadline(&self, now: Instant) -> Option<Instant> {
+        self.held.as_ref()?;
+        Some(self.blocked_until(now, false).unwrap_or(now))
+    }
 }
 
 impl Reporter {
@@ -42,46 +129,171 @@ impl Reporter {
             on_notice,
             ended,
             teller: None,
-            told: HashMap::new(),
+            streams: Vec::new(),
+            incidents: HashMap::new(),
+            is_ending: false,
         };
         (reporter, end)
     }
 
-    pub(crate) fn report(
-        &mut self,
-        now: Instant,
-        kind: NoticeKind,
-        endpoint: Option<&str>,
-        message: &str,
-    ) {
-        let key = (endpoint.map(str::to_string), kind);
-        match self.told.get_mut(&key) {
-            Some(told) if now.saturating_duration_since(told.at) < INTERVAL => {
-                told.suppressed += 1;
-                told.last = message.to_string();
-            }
-            told => {
-                let suppressed = told.map_or(0, |told| told.suppressed);
-                self.tell_now(now, key, message.to_string(), suppressed);
-            }
+    /// Delivers the event, or holds it back if the same was delivered a moment ago or the limit is
+    /// reached.
+    pub(crate) fn report(&mut self, now: Instant, report: &Report<'_>) {
+        let Report {
+            kind,
+            cause,
+            endpoint,
+            message,
+            spans,
+            ..
+        } = *report;
+        self.note_incident(now, report);
+        let key = (endpoint.map(str::to_string), stream_of(kind));
+        if kind == NoticeKind::Recovered {
+            self.deliver_rejections_of(endpoint, now);
+        }
+        let stream = self.stream(&key, now);
+        let is_news = stream.is_news(kind, cause);
+        let held = stream.held.take();
+        let count = held.as_ref().map_or(0, |held| held.count);
+        let earlier = held.map_or(0, |held| held.spans);
+        let is_blocked = stream.blocked_until(now, is_news).is_some();
+        let delivered_at = stream.last.as_ref().map_or(now, |last| last.delivered_at);
+        stream.last = Some(Last {
+            kind,
+            cause,
+            delivered_at,
+        });
+        stream.held = Some(Held {
+            kind,
+            message: message.to_string(),
+            spans: earlier + spans,
+            count: count + 1,
+        });
+        if !is_blocked || self.is_ending {
+            self.deliver_held(&key, now);
         }
     }
 
-    fn tell_now(&mut self, now: Instant, key: Key, message: String, suppressed: u64) {
-        let (endpoint, kind) = key.clone();
-        let notice = Notice {
+    /// Delivers a notice about losses that the caller counts; false if the limit does not allow it
+    /// now. Nothing is held back: the caller comes again with what it has counted until then.
+    pub(crate) fn offer(
+        &mut self,
+        now: Instant,
+        kind: NoticeKind,
+        destination: Option<&str>,
+        is_news: bool,
+        (spans, message): (u64, String),
+    ) -> bool {
+        let key = (destination.map(str::to_string), stream_of(kind));
+        let is_ending = self.is_ending;
+        let stream = self.stream(&key, now);
+        if stream.blocked_until(now, is_news).is_some() && !is_ending {
+            return false;
+        }
+        stream.last.get_or_insert(Last {
             kind,
-            endpoint,
-            message: message.clone(),
-            suppressed,
+            cause: Cause::Other,
+            delivered_at: now,
+        });
+        stream.held = Some(Held {
+            kind,
+            message,
+            spans,
+            count: 1,
+        });
+        let is_delivered = self.deliver_held(&key, now);
+        self.stream(&key, now).held = None;
+        is_delivered
+    }
+
+    /// A request was put back to be sent again to this endpoint.
+    pub(crate) fn note_retry(&mut self, endpoint: &str, spans: u64) {
+        if let Some(incident) = self.incidents.get_mut(endpoint) {
+            incident.add_retry(spans);
+        }
+    }
+
+    fn note_incident(&mut self, now: Instant, report: &Report<'_>) {
+        let Some(endpoint) = report.endpoint else {
+            return;
         };
-        let suppressed = if self.tell(notice) { 0 } else { suppressed + 1 };
-        let told = Told {
-            at: now,
-            suppressed,
-            last: message,
+        let opens = match report.kind {
+            NoticeKind::BackingOff | NoticeKind::Throttled | NoticeKind::Stalled => true,
+            // A partial success is no incident of its own.
+            NoticeKind::Rejected => !matches!(report.cause, Cause::Status(200..=299)),
+            _ => false,
         };
-        self.told.insert(key, told);
+        if opens && !self.incidents.contains_key(endpoint) {
+            let incident = Incident::new(report.since);
+            self.incidents.insert(endpoint.to_string(), incident);
+        }
+        let Some(incident) = self.incidents.get_mut(endpoint) else {
+            return;
+        };
+        match report.kind {
+            NoticeKind::Recovered => incident.end(now),
+            NoticeKind::Warned => {}
+            _ => incident.add(report.cause, report.spans),
+        }
+    }
+
+    fn stream(&mut self, key: &Key, now: Instant) -> &mut Stream {
+        let found = self.streams.iter().position(|(other, _)| other == key);
+        let index = found.unwrap_or_else(|| {
+            self.streams.push((key.clone(), Stream::new(now)));
+            self.streams.len() - 1
+        });
+        let (_, stream) = &mut self.streams[index];
+        stream.refill(now);
+        stream
+    }
+
+    /// Delivers rejections before the end of the incident that they are part of.
+    fn deliver_rejections_of(&mut self, endpoint: Option<&str>, now: Instant) {
+        let key = (endpoint.map(str::to_string), NoticeKind::Rejected);
+        if self.stream(&key, now).left > 0 {
+            self.deliver_held(&key, now);
+        }
+    }
+
+    /// Delivers a stream's held notice; false if no one can receive it now.
+    fn deliver_held(&mut self, key: &Key, now: Instant) -> bool {
+        let Some(held) = self.stream(key, now).held.take() else {
+            return false;
+        };
+        let is_delivered = self.tell(Notice {
+            kind: held.kind,
+            endpoint: key.0.clone(),
+            message: self.message(key, &held),
+            spans: held.spans,
+            suppressed: held.count - 1,
+        });
+        if is_delivered
+            && held.kind == NoticeKind::Recovered
+            && let Some(endpoint) = &key.0
+        {
+            self.incidents.remove(endpoint);
+        }
+        let stream = self.stream(key, now);
+        if let Some(last) = &mut stream.last {
+            last.delivered_at = now;
+        }
+        stream.left = stream.left.saturating_sub(1);
+        stream.held = (!is_delivered).then_some(held);
+        is_delivered
+    }
+
+    fn message(&self, (endpoint, _): &Key, held: &Held) -> String {
+        let incident = endpoint.as_ref().and_then(|url| self.incidents.get(url));
+        let message = match (held.kind, incident) {
+            (NoticeKind::Recovered, Some(incident)) => incident.to_string(),
+            (NoticeKind::Rejected, _) if held.spans > 0 => {
+                format!("{}: {} rejected", held.message, span_count(held.spans))
+            }
+            _ => held.message.clone(),
+        };
+        bounded_text(&message, MESSAGE_CHARS_MAX)
     }
 
     /// Reports what was wrong with the configuration: each text, since they come only once. They go to
@@ -96,38 +308,44 @@ impl Reporter {
                 kind: NoticeKind::Misconfigured,
                 endpoint: None,
                 message: warning.clone(),
+                spans: 0,
                 suppressed: 0,
             });
         }
     }
 
     /// When something is to be told that was held back.
-    pub(crate) fn deadline(&self) -> Option<Instant> {
-        let held_back = self.told.values().filter(|told| told.suppressed > 0);
-        held_back.map(|told| told.at + INTERVAL).min()
+    pub(crate) fn deadline(&self, now: Instant) -> Option<Instant> {
+        let streams = self.streams.iter();
+        streams.filter_map(|(_, stream)| stream.deadline(now)).min()
     }
 
     /// Tells what was held back long enough: it may have been the last of its kind.
     pub(crate) fn tell_held_back(&mut self, now: Instant) {
-        if self.deadline().is_some_and(|at| at <= now) {
-            self.tell_all(now, INTERVAL);
+        if self.deadline(now).is_some_and(|at| at <= now) {
+            (self.streams.iter_mut()).for_each(|(_, stream)| stream.refill(now));
+            self.tell_all(
+                |stream| stream.deadline(now).is_some_and(|at| at <= now),
+                now,
+            );
         }
+    }
+
+    /// From now on nothing is held back: there is no later.
+    pub(crate) fn lift_limits(&mut self) {
+        self.is_ending = true;
     }
 
     /// Tells all that was held back.
     pub(crate) fn finish(&mut self, now: Instant) {
-        self.tell_all(now, Duration::ZERO);
+        self.tell_all(|stream| stream.held.is_some(), now);
     }
 
-    fn tell_all(&mut self, now: Instant, held_for: Duration) {
-        let is_due =
-            |told: &Told| told.suppressed > 0 && now.saturating_duration_since(told.at) >= held_for;
-        let due = self.told.iter().filter(|(_, told)| is_due(told));
-        let due: Vec<_> = due
-            .map(|(key, told)| (key.clone(), told.last.clone(), told.suppressed - 1))
-            .collect();
-        for (key, message, suppressed) in due {
-            self.tell_now(now, key, message, suppressed);
+    fn tell_all(&mut self, is_due: impl Fn(&Stream) -> bool, now: Instant) {
+        let due = self.streams.iter().filter(|(_, stream)| is_due(stream));
+        let due: Vec<_> = due.map(|(key, _)| key.clone()).collect();
+        for key in due {
+            self.deliver_held(&key, now);
         }
     }
 
@@ -169,51 +387,201 @@ fn tell(notice: &Notice, on_notice: Option<&OnNotice>) {
 mod tests {
     use super::*;
 
+    /// A reporter with simulated time, and what it delivers.
+    struct Simulation {
+        reporter: Reporter,
+        end: Receiver<()>,
+        delivered: Receiver<Notice>,
+        start: Instant,
+    }
+
+    impl Simulation {
+        fn new() -> Self {
+            let (deliver, delivered) = crossbeam_channel::unbounded();
+            let on_notice = OnNotice::new(move |notice| {
+                deliver.send(notice.clone()).unwrap();
+                assert_ne!(notice.kind, NoticeKind::Panicked, "a callback that panics");
+            });
+            let (reporter, end) = Reporter::new(Some(on_notice));
+            Self {
+                reporter,
+                end,
+                delivered,
+                start: Instant::now(),
+            }
+        }
+
+        fn at(&self, ms: u64) -> Instant {
+            self.start + Duration::from_millis(ms)
+        }
+
+        fn report(&mut self, ms: u64, kind: NoticeKind, cause: Cause, endpoint: Option<&str>) {
+            self.report_spans(ms, kind, cause, endpoint, 0);
+        }
+
+        fn report_spans(
+            &mut self,
+            ms: u64,
+            kind: NoticeKind,
+            cause: Cause,
+            endpoint: Option<&str>,
+            spans: u64,
+        ) {
+            let now = self.at(ms);
+            let message = match cause {
+                Cause::Status(status) => format!("answered {status}"),
+                _ => "what happened".to_string(),
+            };
+            let report = Report {
+                kind,
+                cause,
+                endpoint,
+                message: &message,
+                spans,
+                since: now,
+            };
+            self.reporter.report(now, &report);
+        }
+
+        fn tick(&mut self, ms: u64) {
+            self.reporter.tell_held_back(self.at(ms));
+        }
+
+        /// All notices, after the end.
+        fn finish(mut self, ms: u64) -> Vec<String> {
+            let now = self.at(ms);
+            self.reporter.lift_limits();
+            self.reporter.finish(now);
+            drop(self.reporter);
+            assert!(self.end.recv().is_err());
+            let delivered = self.delivered.iter();
+            delivered.map(|notice| notice.to_string()).collect()
+        }
+    }
+
+    const DOWN: NoticeKind = NoticeKind::BackingOff;
+
     #[test]
-    fn one_of_each_kind_in_a_while_and_the_rest_counted() {
-        let (told, tellings) = crossbeam_channel::unbounded();
-        let on_notice = OnNotice::new(move |notice| {
-            told.send(notice.clone()).unwrap();
-            assert_ne!(notice.kind, NoticeKind::Panicked, "a callback that panics");
-        });
-        let (mut reporter, end) = Reporter::new(Some(on_notice));
-        let start = Instant::now();
-        let mut report = |ms, kind, endpoint| {
-            let now = start + Duration::from_millis(ms);
-            reporter.report(now, kind, endpoint, "what happened");
-        };
-        report(0, NoticeKind::Panicked, None);
+    fn the_same_is_reported_once_in_a_while_and_the_rest_counted() {
+        let mut simulation = Simulation::new();
+        simulation.report(0, NoticeKind::Panicked, Cause::Other, None);
         for ms in 0..5 {
-            report(ms, NoticeKind::BackingOff, Some("a"));
+            simulation.report(ms, DOWN, Cause::NoConnection, Some("a"));
         }
-        report(5, NoticeKind::BackingOff, Some("b"));
-        report(6, NoticeKind::Recovered, Some("a"));
-        report(10_000, NoticeKind::BackingOff, Some("a"));
+        simulation.report(5, DOWN, Cause::NoConnection, Some("b"));
+        simulation.report(10_000, DOWN, Cause::NoConnection, Some("a"));
         for ms in [10_001, 10_002, 10_003] {
-            report(ms, NoticeKind::BackingOff, Some("a"));
+            simulation.report(ms, DOWN, Cause::NoConnection, Some("a"));
         }
-        // Nothing comes after these: they are told in time, and at the end.
-        assert_eq!(reporter.deadline(), Some(start + Duration::from_secs(20)));
-        reporter.tell_held_back(start + Duration::from_millis(19_999));
-        reporter.tell_held_back(start + Duration::from_secs(20));
-        assert_eq!(reporter.deadline(), None);
-        let now = start + Duration::from_secs(21);
-        reporter.report(now, NoticeKind::BackingOff, Some("a"), "the last");
-        reporter.finish(now);
-        drop(reporter);
-        assert!(end.recv().is_err());
-        let told: Vec<_> = tellings.iter().map(|notice| notice.to_string()).collect();
+        // Nothing comes after these: they are delivered in time, and at the end.
+        let now = simulation.at(10_003);
         assert_eq!(
-            told,
+            simulation.reporter.deadline(now),
+            Some(simulation.at(20_000))
+        );
+        simulation.tick(19_999);
+        simulation.tick(20_000);
+        assert_eq!(simulation.reporter.deadline(simulation.at(20_000)), None);
+        simulation.report(21_000, DOWN, Cause::NoConnection, Some("a"));
+        assert_eq!(
+            simulation.finish(21_000),
             [
                 "what happened",
                 "a: what happened",
                 "b: what happened",
+                "a: what happened (and 4 more notices before it)",
+                "a: what happened (and 2 more notices before it)",
                 "a: what happened",
-                "a: what happened (and 4 more like it before)",
-                "a: what happened (and 2 more like it before)",
-                "a: the last",
             ]
         );
+    }
+
+    /// The incident of a backend that answered 503, then 429, then 503 again.
+    #[test]
+    fn a_new_cause_and_a_recovery_are_reported_at_once_and_in_order() {
+        let mut simulation = Simulation::new();
+        let endpoint = Some("a");
+        simulation.report(0, DOWN, Cause::NoResponse, endpoint);
+        for ms in [3_000, 3_100, 3_200] {
+            simulation.report(ms, DOWN, Cause::Status(503), endpoint);
+        }
+        simulation.report(4_000, NoticeKind::Throttled, Cause::Status(429), endpoint);
+        simulation.reporter.note_retry("a", 500);
+        simulation.report(5_000, NoticeKind::Recovered, Cause::Other, endpoint);
+        let in_time: Vec<_> = (0..4)
+            .map(|_| simulation.delivered.recv().unwrap())
+            .collect();
+        let in_time: Vec<_> = in_time.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            in_time,
+            [
+                "a: what happened",
+                "a: answered 503",
+                "a: answered 429 (and 2 more notices before it)",
+                "a: works again after 5.0 s; requests without a response: 1, responses 503: 3, \
+                 responses 429: 1, requests sent again: 1 (500 spans)",
+            ]
+        );
+        // No stale notice of before the recovery.
+        assert_eq!(simulation.finish(60_000), [""; 0]);
+    }
+
+    #[test]
+    fn an_endpoint_that_flaps_causes_six_notices_and_one_more_every_ten_seconds() {
+        let mut simulation = Simulation::new();
+        let mut delivered = 0;
+        for step in 0..6_000 {
+            let ms = step * 100;
+            match step % 2 {
+                0 => simulation.report(ms, DOWN, Cause::Status(503), Some("a")),
+                _ => simulation.report(ms, NoticeKind::Recovered, Cause::Other, Some("a")),
+            }
+            simulation.tick(ms);
+            delivered = BURST as u64 + ms / 10_000;
+        }
+        let notices = simulation.finish(600_000);
+        // One at the end.
+        assert_eq!(notices.len() as u64, delivered + 1, "{notices:#?}");
+        // The last recovery counts what was not reported since the one before it.
+        let recovered = notices
+            .iter()
+            .rfind(|notice| notice.contains("works again"))
+            .unwrap();
+        assert!(recovered.contains("interruptions"), "{recovered}");
+    }
+
+    #[test]
+    fn rejected_spans_add_up_and_are_reported_before_the_recovery() {
+        let mut simulation = Simulation::new();
+        let rejected = NoticeKind::Rejected;
+        for ms in [0, 100, 200, 300] {
+            simulation.report_spans(ms, rejected, Cause::Status(400), Some("a"), 25);
+        }
+        simulation.report(400, NoticeKind::Recovered, Cause::Other, Some("a"));
+        assert_eq!(
+            simulation.finish(400),
+            [
+                "a: answered 400: 25 spans rejected",
+                "a: answered 400: 75 spans rejected (and 2 more notices before it)",
+                "a: works again after 0.4 s; responses 400: 4, spans rejected: 100",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_message_is_bounded_whatever_its_source() {
+        let mut simulation = Simulation::new();
+        let now = simulation.start;
+        let report = Report {
+            kind: NoticeKind::Warned,
+            cause: Cause::Other,
+            endpoint: None,
+            message: &"ä".repeat(60_000),
+            spans: 0,
+            since: now,
+        };
+        simulation.reporter.report(now, &report);
+        let notices = simulation.finish(0);
+        assert_eq!(notices[0].chars().count(), MESSAGE_CHARS_MAX + 1);
     }
 }

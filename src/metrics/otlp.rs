@@ -1,9 +1,9 @@
 //! As OTLP.
 
-use super::{Attribute, Data, Metric, Point, Seconds, Value, metrics};
+use super::{Attribute, Data, Metric, Point, Value, metrics};
 use crate::attribute::{AnyValue, KeyValue};
 use crate::otlp::proto;
-use crate::stats::Stats;
+use crate::stats::{Buckets, Stats};
 
 /// The metrics as one `ScopeMetrics` without its scope: the elements of its field `metrics`.
 pub(crate) fn elements(stats: &Stats, start_time: u64, now: u64) -> proto::ScopeMetrics {
@@ -18,10 +18,12 @@ pub(crate) fn elements(stats: &Stats, start_time: u64, now: u64) -> proto::Scope
 
 fn encode(metric: Metric, start_time: u64, now: u64) -> proto::Metric {
     use proto::AggregationTemporality::Cumulative;
+    use proto::number_data_point::Value::{AsDouble, AsInt};
+    let integer = |value| AsInt(i64::try_from(value).unwrap_or(i64::MAX));
     let sum = |points: Vec<Point<u64>>, is_monotonic| {
         let points = points
             .into_iter()
-            .map(|point| number(point, start_time, now));
+            .map(|point| number(point, integer, start_time, now));
         proto::metric::Data::Sum(proto::Sum {
             data_points: points.collect(),
             aggregation_temporality: Cumulative.into(),
@@ -31,10 +33,18 @@ fn encode(metric: Metric, start_time: u64, now: u64) -> proto::Metric {
     let data = match metric.data {
         Data::Counter(points) => sum(points, true),
         Data::UpDownCounter(points) => sum(points, false),
+        Data::Gauge(points) => {
+            let points = points
+                .into_iter()
+                .map(|point| number(point, AsDouble, start_time, now));
+            proto::metric::Data::Gauge(proto::Gauge {
+                data_points: points.collect(),
+            })
+        }
         Data::Histogram(points) => {
             let points = points
                 .into_iter()
-                .map(|point| bucket(point, start_time, now));
+                .map(|point| histogram(point, start_time, now));
             proto::metric::Data::Histogram(proto::Histogram {
                 data_points: points.collect(),
                 aggregation_temporality: Cumulative.into(),
@@ -49,33 +59,35 @@ fn encode(metric: Metric, start_time: u64, now: u64) -> proto::Metric {
     }
 }
 
-fn number(point: Point<u64>, start_time: u64, now: u64) -> proto::NumberDataPoint {
-    let value = i64::try_from(point.value).unwrap_or(i64::MAX);
+fn number<T>(
+    point: Point<T>,
+    value: impl FnOnce(T) -> proto::number_data_point::Value,
+    start_time: u64,
+    now: u64,
+) -> proto::NumberDataPoint {
     proto::NumberDataPoint {
         attributes: attributes(point.attributes),
         start_time_unix_nano: start_time,
         time_unix_nano: now,
-        value: Some(proto::number_data_point::Value::AsInt(value)),
+        value: Some(value(point.value)),
     }
 }
 
-fn bucket(point: Point<Seconds>, start_time: u64, now: u64) -> proto::HistogramDataPoint {
-    let Seconds {
-        count,
-        sum,
-        min,
-        max,
-    } = point.value;
+fn histogram(point: Point<Buckets>, start_time: u64, now: u64) -> proto::HistogramDataPoint {
+    let buckets = &point.value;
+    let durations = &buckets.durations;
+    let seconds = |us: u64| us as f64 / 1e6;
+    let is_empty = durations.count == 0;
     proto::HistogramDataPoint {
         attributes: attributes(point.attributes),
         start_time_unix_nano: start_time,
         time_unix_nano: now,
-        count,
-        sum: Some(sum),
-        bucket_counts: vec![count],
-        explicit_bounds: Vec::new(),
-        min: Some(min),
-        max: Some(max),
+        count: durations.count,
+        sum: Some(seconds(durations.sum_us)),
+        bucket_counts: buckets.counts().to_vec(),
+        explicit_bounds: Buckets::bounds().collect(),
+        min: (!is_empty).then_some(seconds(durations.min_us)),
+        max: (!is_empty).then_some(seconds(durations.max_us)),
     }
 }
 

@@ -3,11 +3,23 @@
 use std::fmt::Write;
 
 use super::{Attribute, Data, Metric, Point, metrics};
-use crate::stats::Stats;
+use crate::stats::{Buckets, Stats};
 
 impl Stats {
-    /// All metrics of the semantic conventions as text for Prometheus, and the time from a span's end
-    /// to its acknowledgement, `otlp_collector_delivery_seconds`.
+    /// All metrics as text for Prometheus: those of the semantic conventions, `otel_sdk_*`, and
+    /// this library's own, `otlp_collector_*`.
+    ///
+    /// The latter have the state of each endpoint (`otlp_collector_endpoint_status`), its responses,
+    /// failures and last success, refused and dropped spans by reason, and the time from a
+    /// span's end to its acknowledgement. Nothing arrives, or spans are lost, when
+    ///
+    /// ```text
+    /// otlp_collector_endpoint_status{otlp_collector_endpoint_state="connected"} == 0
+    /// rate(otlp_collector_spans_refused_total[1m]) > 0
+    /// rate(otlp_collector_spans_dropped_total[1m]) > 0
+    /// rate(otel_sdk_exporter_span_exported_total{error_type!=""}[1m]) > 0
+    /// otlp_collector_buffer_utilization_ratio > 0.8
+    /// ```
     ///
     /// ```
     /// # use otlp_collector::{Collector, Config};
@@ -24,60 +36,63 @@ impl Stats {
         for metric in metrics(self) {
             write_metric(&mut page, &metric);
         }
-        write_delivery(&mut page, self);
         page
     }
 }
 
 fn write_metric(page: &mut String, metric: &Metric) {
-    let name = metric.name.replace('.', "_");
+    let name = name(metric);
     match &metric.data {
         Data::Counter(points) => {
             let name = format!("{name}_total");
             write_head(page, &name, "counter", metric.description);
-            points
-                .iter()
-                .for_each(|point| write_point(page, &name, point));
+            write_points(page, &name, points);
         }
         Data::UpDownCounter(points) => {
             write_head(page, &name, "gauge", metric.description);
-            points
-                .iter()
-                .for_each(|point| write_point(page, &name, point));
+            write_points(page, &name, points);
+        }
+        Data::Gauge(points) => {
+            write_head(page, &name, "gauge", metric.description);
+            write_points(page, &name, points);
         }
         Data::Histogram(points) => {
-            let name = format!("{name}_seconds");
             write_head(page, &name, "histogram", metric.description);
             for point in points {
-                let labels = labels(&point.attributes);
-                let (count, sum) = (point.value.count, point.value.sum);
-                write_line(
-                    page,
-                    &format!("{name}_bucket"),
-                    &format!("{labels},le=\"+Inf\""),
-                    count,
-                );
-                write_line(page, &format!("{name}_sum"), &labels, sum);
-                write_line(page, &format!("{name}_count"), &labels, count);
+                write_histogram(page, &name, &labels(&point.attributes), &point.value);
             }
         }
     }
 }
 
-fn write_delivery(page: &mut String, stats: &Stats) {
-    const NAME: &str = "otlp_collector_delivery_seconds";
-    let histogram = &stats.network.delivery_us;
-    write_head(
-        page,
-        NAME,
-        "summary",
-        "From a span's end to its acknowledgement, of one batch of each request.",
-    );
-    for quantile in [0.5, 0.9, 0.99, 0.999] {
-        let seconds = histogram.value_at_quantile(quantile) as f64 / 1e6;
-        write_line(page, NAME, &format!("quantile=\"{quantile}\""), seconds);
+/// The name with its unit. Units in braces have no suffix.
+fn name(metric: &Metric) -> String {
+    let name = metric.name.replace('.', "_");
+    match metric.unit {
+        "s" => format!("{name}_seconds"),
+        "1" => format!("{name}_ratio"),
+        _ => name,
     }
-    write_line(page, &format!("{NAME}_count"), "", histogram.len());
+}
+
+fn write_histogram(page: &mut String, name: &str, labels: &str, buckets: &Buckets) {
+    let bounds = Buckets::bounds().map(|bound| bound.to_string());
+    let bounds = bounds.chain(std::iter::once("+Inf".to_string()));
+    let separator = if labels.is_empty() { "" } else { "," };
+    let mut cumulative = 0;
+    for (bound, count) in bounds.zip(buckets.counts()) {
+        cumulative += count;
+        let labels = format!("{labels}{separator}le=\"{bound}\"");
+        write_line(page, &format!("{name}_bucket"), &labels, cumulative);
+    }
+    let sum = buckets.durations.sum_us as f64 / 1e6;
+    write_line(page, &format!("{name}_sum"), labels, sum);
+    write_line(
+        page,
+        &format!("{name}_count"),
+        labels,
+        buckets.durations.count,
+    );
 }
 
 fn write_head(page: &mut String, name: &str, kind: &str, description: &str) {
@@ -86,8 +101,10 @@ fn write_head(page: &mut String, name: &str, kind: &str, description: &str) {
     let _ = writeln!(page, "# TYPE {name} {kind}");
 }
 
-fn write_point(page: &mut String, name: &str, point: &Point<u64>) {
-    write_line(page, name, &labels(&point.attributes), point.value);
+fn write_points(page: &mut String, name: &str, points: &[Point<impl std::fmt::Display>]) {
+    for point in points {
+        write_line(page, name, &labels(&point.attributes), &point.value);
+    }
 }
 
 fn write_line(page: &mut String, name: &str, labels: &str, value: impl std::fmt::Display) {

@@ -4,6 +4,7 @@ use std::fmt;
 
 use hdrhistogram::Histogram;
 
+use crate::notice::reasons;
 use crate::stats::{EndpointStats, Stats};
 
 /// Some lines for each part of the pipeline.
@@ -11,8 +12,28 @@ impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ledger = &self.ledger;
         writeln!(f, "accepted      {} spans", ledger.accepted)?;
-        writeln!(f, "refused       {}", ledger.refused.total())?;
+        write_spans(
+            f,
+            "refused",
+            ledger.refused.total(),
+            &ledger.refused.by_reason(),
+        )?;
         writeln!(f, "sampled out   {}", ledger.sampled_out.total())?;
+        match self.spans_without_memory {
+            0 => {}
+            spans => writeln!(
+                f,
+                "bare          {spans}: more than open_spans_max were open; they have neither \
+                 attributes nor events nor links"
+            )?,
+        }
+        writeln!(
+            f,
+            "buffer        {:.0} % used ({} of {} slabs)",
+            self.buffer_utilization() * 100.0,
+            self.buffer_slabs_used,
+            self.buffer_slabs
+        )?;
         let network = &self.network;
         writeln!(
             f,
@@ -26,11 +47,11 @@ impl fmt::Display for Stats {
             writeln!(f, "{}", ledger.destination)?;
             writeln!(f, "  delivered   {}", ledger.delivered)?;
             writeln!(f, "  rejected    {}", ledger.rejected)?;
-            writeln!(
+            write_spans(
                 f,
-                "  dropped     {} ({})",
+                "  dropped",
                 ledger.dropped.total(),
-                ledger.dropped
+                &ledger.dropped.by_reason(),
             )?;
             writeln!(f, "  in flight   {}", ledger.in_flight)?;
             writeln!(f, "  buffered    {}", ledger.buffered)?;
@@ -39,6 +60,18 @@ impl fmt::Display for Stats {
             }
         }
         Ok(())
+    }
+}
+
+fn write_spans(
+    f: &mut fmt::Formatter<'_>,
+    what: &str,
+    spans: u64,
+    by_reason: &[(&str, u64)],
+) -> fmt::Result {
+    match reasons(by_reason) {
+        reasons if reasons.is_empty() => writeln!(f, "{what:<13} {spans}"),
+        reasons => writeln!(f, "{what:<13} {spans} ({reasons})"),
     }
 }
 

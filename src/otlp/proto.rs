@@ -287,18 +287,25 @@ pub struct Metric {
     pub description: ::prost::alloc::string::String,
     #[prost(string, tag = "3")]
     pub unit: ::prost::alloc::string::String,
-    #[prost(oneof = "metric::Data", tags = "7, 9")]
+    #[prost(oneof = "metric::Data", tags = "5, 7, 9")]
     pub data: ::core::option::Option<metric::Data>,
 }
 /// Nested message and enum types in `Metric`.
 pub mod metric {
     #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Data {
+        #[prost(message, tag = "5")]
+        Gauge(super::Gauge),
         #[prost(message, tag = "7")]
         Sum(super::Sum),
         #[prost(message, tag = "9")]
         Histogram(super::Histogram),
     }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Gauge {
+    #[prost(message, repeated, tag = "1")]
+    pub data_points: ::prost::alloc::vec::Vec<NumberDataPoint>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Sum {

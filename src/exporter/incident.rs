@@ -1,0 +1,143 @@
+//! An endpoint's incident: from its first failure to the recovery that is reported.
+
+use std::fmt;
+use std::time::Instant;
+
+use crate::notice::{seconds, span_count};
+
+/// Different causes that are counted separately.
+const CAUSES_MAX: usize = 16;
+
+/// Why an endpoint did not work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// A response with this status.
+    Status(u16),
+    /// The connection broke, or the time for the response was over.
+    NoResponse,
+    /// No connection could be made.
+    NoConnection,
+    /// A request has waited for its response for a while.
+    Silence,
+    /// None that has to be told from others.
+    Other,
+}
+
+pub(crate) struct Incident {
+    began: Instant,
+    /// When it ended last, and how often.
+    ended: Instant,
+    ends: u64,
+    causes: Vec<(Cause, u64)>,
+    rejected: u64,
+    retries: u64,
+    retried_spans: u64,
+}
+
+impl Incident {
+    pub(crate) fn new(began: Instant) -> Self {
+        Self {
+            began,
+            ended: began,
+            ends: 0,
+            causes: Vec::new(),
+            rejected: 0,
+            retries: 0,
+            retried_spans: 0,
+        }
+    }
+
+    pub(crate) fn add(&mut self, cause: Cause, rejected_spans: u64) {
+        self.rejected += rejected_spans;
+        if let Some((_, count)) = self.causes.iter_mut().find(|(other, _)| *other == cause) {
+            *count += 1;
+        } else if self.causes.len() < CAUSES_MAX {
+            self.causes.push((cause, 1));
+        } else if let Some((last, count)) = self.causes.last_mut() {
+            *last = Cause::Other;
+            *count += 1;
+        }
+    }
+
+    pub(crate) fn add_retry(&mut self, spans: u64) {
+        self.retries += 1;
+        self.retried_spans += spans;
+    }
+
+    pub(crate) fn end(&mut self, now: Instant) {
+        self.ended = now;
+        self.ends += 1;
+    }
+}
+
+/// For people, after it ended.
+impl fmt::Display for Incident {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lasted = seconds(self.ended.saturating_duration_since(self.began));
+        match self.ends {
+            0 | 1 => write!(f, "works again after {lasted}")?,
+            ends => write!(f, "works again after {ends} interruptions in {lasted}")?,
+        }
+        let causes = self.causes.iter().filter_map(|(cause, count)| {
+            let what = match cause {
+                Cause::Status(status) => format!("responses {status}"),
+                Cause::NoResponse => "requests without a response".to_string(),
+                Cause::NoConnection => "failed connects".to_string(),
+                Cause::Other => "other failures".to_string(),
+                Cause::Silence => return None,
+            };
+            Some(format!("{what}: {count}"))
+        });
+        let rejected = (self.rejected > 0).then(|| format!("spans rejected: {}", self.rejected));
+        let retried = (self.retries > 0).then(|| {
+            let spans = self.retried_spans;
+            format!(
+                "requests sent again: {} ({})",
+                self.retries,
+                span_count(spans)
+            )
+        });
+        let facts: Vec<_> = causes.chain(rejected).chain(retried).collect();
+        match facts.is_empty() {
+            true => Ok(()),
+            false => write!(f, "; {}", facts.join(", ")),
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_summary_counts_by_cause_and_omits_what_did_not_happen() {
+        let start = Instant::now();
+        let mut incident = Incident::new(start);
+        incident.add(Cause::Silence, 0);
+        incident.end(start + Duration::from_millis(1500));
+        assert_eq!(incident.to_string(), "works again after 1.5 s");
+        incident.add(Cause::Status(503), 0);
+        incident.add(Cause::Status(503), 0);
+        incident.add(Cause::Status(400), 12);
+        incident.add(Cause::NoConnection, 0);
+        incident.add_retry(1);
+        incident.add_retry(99);
+        incident.end(start + Duration::from_secs(60));
+        assert_eq!(
+            incident.to_string(),
+            "works again after 2 interruptions in 60.0 s; responses 503: 2, responses 400: 1, \
+             failed connects: 1, spans rejected: 12, requests sent again: 2 (100 spans)"
+        );
+    }
+
+    #[test]
+    fn causes_without_number_take_bounded_memory_and_are_all_counted() {
+        let mut incident = Incident::new(Instant::now());
+        (400..600).for_each(|status| incident.add(Cause::Status(status), 0));
+        assert_eq!(incident.causes.len(), CAUSES_MAX);
+        let counts = incident.causes.iter().map(|(_, count)| count);
+        assert_eq!(counts.sum::<u64>(), 200);
+    }
+}
