@@ -8,6 +8,8 @@ use crate::notice::{bounded_text, reasons, seconds, span_count};
 
 /// Longest reason.
 const REASON_CHARS_MAX: usize = 1000;
+/// Age of a request that is not worth a word.
+const SHORT: Duration = Duration::from_millis(100);
 
 /// How delivery is doing, and since when and why.
 ///
@@ -282,9 +284,87 @@ impl fmt::Display for EndpointHealth {
             let wait = at.duration_since(SystemTime::now()).unwrap_or_default();
             write!(f, ", next attempt in {}", seconds(wait))?;
         }
-        match self.oldest_request_age {
+        // Shorter ones are the rule, and that of a stalled endpoint is its reason.
+        let is_said = |age: &Duration| {
+            *age < SHORT || (self.state == EndpointState::Stalled && *age < lasted + SHORT)
+        };
+        match self.oldest_request_age.filter(|age| !is_said(age)) {
             Some(age) => write!(f, ", oldest request unanswered for {}", seconds(age)),
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn destination(endpoints: &[&str]) -> DestinationHealth {
+        let endpoints = endpoints.iter().map(ToString::to_string);
+        DestinationHealth {
+            destination: "a,b".to_string(),
+            endpoints: endpoints.map(EndpointHealth::new).collect(),
+            oldest_span_age: Some(Duration::from_millis(1500)),
+            dropped_recently: DroppedSpans {
+                overflow: 3,
+                ..DroppedSpans::default()
+            },
+            rejected_recently: 1,
+        }
+    }
+
+    #[test]
+    fn each_endpoint_has_one_line_and_a_group_one_more() {
+        let mut health = Health {
+            network_thread: ThreadState::Running,
+            panics: 2,
+            refused_recently: RefusedSpans::default(),
+            destinations: vec![destination(&["a"])],
+        };
+        let endpoint = &mut health.destinations[0].endpoints[0];
+        endpoint.enter(EndpointState::BackingOff, Some("answered 503".to_string()));
+        endpoint.oldest_request_age = Some(Duration::from_secs(4));
+        assert_eq!(
+            health.to_string(),
+            "UNHEALTHY: network thread running, 2 panics\n\
+             a: backing off for 0.0 s (answered 503), oldest request unanswered for 4.0 s, \
+             oldest span without outcome 1.5 s old, dropped 3 spans in the last 10 s \
+             (overflow 3), rejected 1 span in the last 10 s"
+        );
+        health.destinations = vec![destination(&["a", "b"])];
+        assert_eq!(
+            health.to_string().lines().skip(1).collect::<Vec<_>>(),
+            [
+                "a: unused for 0.0 s",
+                "b: unused for 0.0 s",
+                "a,b: together, oldest span without outcome 1.5 s old, dropped 3 spans in the \
+                 last 10 s (overflow 3), rejected 1 span in the last 10 s",
+            ]
+        );
+    }
+
+    #[test]
+    fn only_an_endpoint_that_seems_to_work_can_stall() {
+        let (silence, reason) = (Duration::from_secs(3), "no response for 3.0 s");
+        for (state, stalled) in [
+            (EndpointState::Unused, true),
+            (EndpointState::Connected, true),
+            (EndpointState::BackingOff, false),
+            (EndpointState::Throttled, false),
+            (EndpointState::Failing, false),
+        ] {
+            let mut health = EndpointHealth::new("a".to_string());
+            health.enter(state, None);
+            health.stall(silence, reason.to_string());
+            assert_eq!(health.state == EndpointState::Stalled, stalled, "{state}");
+        }
+    }
+
+    #[test]
+    fn a_reason_is_bounded_whatever_its_source() {
+        let mut health = EndpointHealth::new("a".to_string());
+        health.enter(EndpointState::Failing, Some("x".repeat(60_000)));
+        let reason = health.reason.unwrap();
+        assert_eq!(reason.chars().count(), REASON_CHARS_MAX + 1);
     }
 }

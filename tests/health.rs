@@ -46,7 +46,11 @@ fn endpoint(collector: &Collector) -> EndpointHealth {
         endpoint.state,
         EndpointState::Unused | EndpointState::Connected
     );
-    assert_eq!(health.is_healthy(), works, "{health}");
+    let destination = &health.destinations[0];
+    let nothing_lost = health.refused_recently.total() == 0
+        && destination.dropped_recently.total() == 0
+        && destination.rejected_recently == 0;
+    assert_eq!(health.is_healthy(), works && nothing_lost, "{health}");
     endpoint
 }
 
@@ -89,7 +93,15 @@ fn an_endpoint_that_goes_and_comes_back() {
     receiver.reopen().unwrap();
     collector.flush(PATIENCE).unwrap();
     assert_eq!(endpoint(&collector).state, EndpointState::Connected);
-    assert_eq!(next(&notices).0, NoticeKind::Recovered);
+    // Until then there are as many as there are causes: a broken connection, a refused one.
+    let message = loop {
+        match next(&notices) {
+            (NoticeKind::Recovered, message) => break message,
+            (kind, message) => assert_eq!(kind, NoticeKind::BackingOff, "{message}"),
+        }
+    };
+    assert!(message.contains("works again after "), "{message}");
+    assert!(message.contains("failed connects: "), "{message}");
 }
 
 #[test]
@@ -102,6 +114,15 @@ fn an_endpoint_that_asks_to_be_left_alone() {
     let throttled = wait_for(&collector, EndpointState::Throttled);
     let reason = throttled.reason.unwrap();
     assert!(reason.contains("503"), "{reason}");
+    let wait = throttled
+        .retry_at
+        .unwrap()
+        .duration_since(SystemTime::now());
+    // No more than ten minutes.
+    let minutes = wait.unwrap().as_secs() / 60;
+    assert!((8..=10).contains(&minutes), "{minutes}");
+    let text = collector.health().to_string();
+    assert!(text.contains(", next attempt in "), "{text}");
     assert_eq!(next(&notices).0, NoticeKind::Throttled);
 }
 
@@ -127,6 +148,165 @@ fn an_endpoint_that_refuses_what_it_is_sent() {
     let endpoint = &stats.endpoints[0];
     assert_eq!(endpoint.responses[&401].count, 1);
     assert_eq!(endpoint.duration_us.len(), 1);
+}
+
+/// A collector whose requests may hang for ever.
+fn patient_collector(receiver: &Receiver) -> (Collector, mpsc::Receiver<Notice>) {
+    let (told, notices) = mpsc::channel();
+    let collector = Collector::new(Config {
+        endpoint: receiver.endpoint(),
+        endpoint_options: EndpointOptions {
+            request_timeout_ms: 3_600_000,
+            ..EndpointOptions::default()
+        },
+        buffer_capacity: 1000,
+        batch_size: 1,
+        batch_timeout_ms: 1,
+        shutdown_timeout_ms: 10,
+        on_notice: Some(OnNotice::new(move |notice| drop(told.send(notice.clone())))),
+        ..Config::default()
+    });
+    (collector.unwrap(), notices)
+}
+
+#[test]
+fn an_endpoint_that_accepts_and_never_answers_is_stalled() {
+    let receiver = Receiver::start().unwrap();
+    let (collector, _notices) = patient_collector(&receiver);
+    collect(&collector);
+    collector.flush(PATIENCE).unwrap();
+    let idle = endpoint(&collector);
+    assert_eq!((idle.oldest_request_age, idle.retry_at), (None, None));
+    assert_eq!(collector.health().destinations[0].oldest_span_age, None);
+
+    receiver.pause();
+    collect(&collector);
+    let stalled = wait_for(&collector, EndpointState::Stalled);
+    let second = Duration::from_secs(1);
+    assert!(stalled.oldest_request_age.unwrap() >= second);
+    let reason = stalled.reason.unwrap();
+    assert!(reason.starts_with("no response for "), "{reason}");
+    assert!(stalled.since <= SystemTime::now() - second);
+    let health = collector.health();
+    assert!(health.destinations[0].oldest_span_age.unwrap() >= second);
+    let text = health.to_string();
+    for part in [
+        "UNHEALTHY: network thread running\n",
+        ": stalled for ",
+        "oldest span without outcome ",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let page = collector.stats().to_prometheus();
+    let state = |state: &str| {
+        let label = format!("otlp_collector_endpoint_state=\"{state}\"}} 1");
+        page.lines().any(|line| line.ends_with(&label))
+    };
+    assert!(state("stalled") && !state("connected"), "{page}");
+
+    receiver.resume();
+    collector.flush(PATIENCE).unwrap();
+    assert_eq!(endpoint(&collector).state, EndpointState::Connected);
+    assert!(collector.health().is_healthy());
+}
+
+#[test]
+fn while_spans_are_refused_health_says_so_and_the_buffer_is_full() {
+    let receiver = Receiver::start().unwrap();
+    receiver.pause();
+    let (collector, notices) = patient_collector(&receiver);
+    let recorder = collector.recorder().unwrap();
+    let record = || recorder.start("span").end();
+    while record().is_ok() {}
+    let health = collector.health();
+    assert_eq!(health.refused_recently.buffer_full, 1);
+    assert!(!health.is_healthy());
+    let text = health.to_string();
+    let part = "refused 1 span in the last 10 s (buffer full 1)";
+    assert!(text.contains(part), "{text}");
+    let stats = collector.stats();
+    assert_eq!(stats.buffer_utilization(), 1.0);
+    let page = stats.to_prometheus();
+    let line = "otlp_collector_buffer_utilization_ratio 1";
+    assert!(page.lines().any(|other| other == line), "{page}");
+    // Also while the network thread has nothing to do but wait for the response.
+    loop {
+        let notice = notices.recv_timeout(PATIENCE).unwrap();
+        if notice.kind == NoticeKind::Refused {
+            return assert_eq!(notice.spans, 1, "{notice}");
+        }
+    }
+}
+
+#[test]
+fn rejected_spans_are_unhealthy_though_the_endpoint_works() {
+    let receiver = Receiver::start().unwrap();
+    let (collector, notices) = collector(&receiver);
+    receiver.answer_next([Answer::partial_success(1, "no name")]);
+    collect(&collector);
+    collector.flush(PATIENCE).unwrap();
+    let health = collector.health();
+    let destination = &health.destinations[0];
+    assert_eq!(destination.endpoints[0].state, EndpointState::Connected);
+    assert_eq!(destination.rejected_recently, 1);
+    assert!(!health.is_healthy(), "{health}");
+    let (kind, message) = next(&notices);
+    assert_eq!(kind, NoticeKind::Rejected);
+    let part = "partial success (no name): 1 span rejected";
+    assert!(message.ends_with(part), "{message}");
+}
+
+#[test]
+fn statuses_are_reported_in_their_order_and_the_recovery_counts_them() {
+    let receiver = Receiver::start().unwrap();
+    let (collector, notices) = collector(&receiver);
+    let [unavailable, throttled] = [503, 429].map(Answer::status);
+    receiver.answer_next([
+        unavailable.clone(),
+        unavailable.clone(),
+        throttled,
+        unavailable,
+    ]);
+    collect(&collector);
+    collector.flush(PATIENCE).unwrap();
+    let told: Vec<_> = (0..4).map(|_| next(&notices)).collect();
+    let kinds: Vec<_> = told.iter().map(|(kind, _)| *kind).collect();
+    use NoticeKind::{BackingOff, Recovered, Throttled};
+    assert_eq!(kinds, [BackingOff, Throttled, BackingOff, Recovered]);
+    let recovered = &told[3].1;
+    let part = "responses 503: 3, responses 429: 1, requests sent again: 4 (4 spans)";
+    assert!(recovered.ends_with(part), "{recovered}");
+}
+
+#[test]
+fn spans_without_memory_are_in_a_notice_a_metric_and_the_report() {
+    let receiver = Receiver::start().unwrap();
+    let (told, notices) = mpsc::channel();
+    let collector = Collector::new(Config {
+        endpoint: receiver.endpoint(),
+        open_spans_max: 2,
+        batch_timeout_ms: 1,
+        on_notice: Some(OnNotice::new(move |notice| drop(told.send(notice.clone())))),
+        ..Config::default()
+    })
+    .unwrap();
+    let recorder = collector.recorder().unwrap();
+    let spans: Vec<_> = (0..5).map(|_| recorder.start("span")).collect();
+    drop(spans);
+    let mut spans = 0;
+    while spans < 3 {
+        let notice = notices.recv_timeout(PATIENCE).unwrap();
+        assert_eq!(notice.kind, NoticeKind::WithoutMemory);
+        assert!(notice.message.contains("more than 2 were open"), "{notice}");
+        spans += notice.spans;
+    }
+    let stats = collector.stats();
+    let page = stats.to_prometheus();
+    let line = "otlp_collector_spans_without_memory_total 3";
+    assert!(page.lines().any(|other| other == line), "{page}");
+    let report = stats.to_string();
+    let line = "bare          3: more than open_spans_max were open";
+    assert!(report.contains(line), "{report}");
 }
 
 #[test]

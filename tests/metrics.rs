@@ -11,7 +11,7 @@ use otlp_collector::testing::proto::{self, any_value, metric, number_data_point}
 use otlp_collector::testing::{Answer, Receiver};
 use otlp_collector::{
     Collector, Compression, Config, Destination, Endpoint, EndpointOptions, KeepIf, MetricsOptions,
-    NoticeKind, OnNotice, Sampler, Span, SpanContext, TailSampling,
+    NoticeKind, OnNotice, Sampler, Selection, Span, SpanContext, TailSampling,
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -396,6 +396,112 @@ fn a_request_is_one_export_whatever_its_attempts() {
     assert_eq!(failed.iter().sum::<u64>(), 1, "{page}");
     let ends = page.lines().filter(|line| line.starts_with(operations));
     assert_eq!(ends.count(), 2, "{page}");
+}
+
+#[test]
+fn a_request_that_was_split_is_one_export() {
+    let receiver = Receiver::start().unwrap();
+    receiver.answer_next([Answer::status(413)]);
+    let collector = Collector::new(Config {
+        endpoint: receiver.endpoint(),
+        batch_timeout_ms: 3_600_000,
+        ..Config::default()
+    })
+    .unwrap();
+    for _ in 0..100 {
+        collector.collect(Span::new("x".repeat(100))).unwrap();
+    }
+    collector.flush(PATIENCE).unwrap();
+    let requests = receiver.counts().requests;
+    assert!(requests > 2, "{requests}");
+    let page = collector.stats().to_prometheus();
+    let operations = "otel_sdk_exporter_operation_duration_seconds_count";
+    assert_eq!(count(&page, operations, ""), 1);
+    assert_eq!(
+        count(&page, "otel_sdk_exporter_span_exported_total", ""),
+        100
+    );
+}
+
+#[test]
+fn what_was_processed_does_not_depend_on_what_came_of_it() {
+    for answer in [
+        Answer::ok(),
+        Answer::status(400),
+        Answer::partial_success(10, "all"),
+    ] {
+        let receiver = Receiver::start().unwrap();
+        receiver.answer(answer);
+        let collector = Collector::new(Config {
+            endpoint: receiver.endpoint(),
+            ..Config::default()
+        })
+        .unwrap();
+        for _ in 0..10 {
+            collector.collect(Span::new("span")).unwrap();
+        }
+        collector.flush(PATIENCE).unwrap();
+        let page = collector.stats().to_prometheus();
+        let processed = "otel_sdk_processor_span_processed_total";
+        assert_eq!(count(&page, processed, ""), 10);
+        let others = (page.lines())
+            .filter(|line| line.starts_with(processed) && line.contains("error_type"));
+        others.for_each(|line| assert!(line.ends_with(" 0"), "{line}"));
+    }
+}
+
+#[test]
+fn failed_exports_have_the_cause_of_the_last_attempt() {
+    let receiver = Receiver::start().unwrap();
+    receiver.answer_next([Answer::status(503), Answer::status(401)]);
+    let collector = Collector::new(Config {
+        endpoint: receiver.endpoint(),
+        endpoint_options: EndpointOptions {
+            retry_initial_ms: 1,
+            ..EndpointOptions::default()
+        },
+        ..Config::default()
+    })
+    .unwrap();
+    collector.collect(Span::new("span")).unwrap();
+    collector.flush(PATIENCE).unwrap();
+    let page = collector.stats().to_prometheus();
+    let exported = "otel_sdk_exporter_span_exported_total";
+    assert_eq!(count(&page, exported, "401"), 1);
+    assert_eq!(count(&page, exported, "rejected"), 0);
+    assert!(!page.contains("error_type=\"503\""), "{page}");
+    let responses = "otlp_collector_endpoint_responses_total";
+    let responses = page.lines().filter(|line| line.starts_with(responses));
+    assert_eq!(responses.count(), 2, "{page}");
+    assert_eq!(count(&page, "otlp_collector_requests_retried_total", ""), 1);
+}
+
+/// Two endpoints that differ only by their path have the same labels.
+#[test]
+fn no_series_occurs_twice() {
+    let receiver = Receiver::start().unwrap();
+    let endpoint = |path: &str| {
+        let mut endpoint = Endpoint::new(receiver.endpoint());
+        endpoint.options.path = path.to_string();
+        endpoint
+    };
+    let collector = Collector::new(Config {
+        destinations: vec![Destination {
+            endpoints: vec![endpoint("/v1/traces"), endpoint("/other/v1/traces")],
+            selection: Selection::RoundRobin,
+        }],
+        batch_size: 1,
+        ..Config::default()
+    })
+    .unwrap();
+    for _ in 0..10 {
+        collector.collect(Span::new("span")).unwrap();
+        collector.flush(PATIENCE).unwrap();
+    }
+    let page = collector.stats().to_prometheus();
+    exposition::check(&page);
+    let connected = "otlp_collector_endpoint_state=\"connected\"} 2";
+    assert!(page.lines().any(|line| line.ends_with(connected)), "{page}");
 }
 
 #[test]

@@ -278,16 +278,48 @@ fn errors_are_events_and_panics_are_errors() {
 
     let spans = finish(&receiver, &collector);
     let event = &spans[0].events[0];
+    assert_eq!(event.name, "exception");
+    let attributes: Vec<_> = (event.attributes.iter())
+        .map(|a| (&*a.key, a.value.as_ref().unwrap().value.clone()))
+        .collect();
+    let message = text(&Refused::ShutDown.to_string());
+    let type_name = text("otlp_collector::refused::Refused");
     assert_eq!(
-        (&*event.name, &*event.attributes[0].key),
-        ("exception", "exception.message")
+        attributes,
+        [
+            ("exception.message", message),
+            ("exception.type", type_name)
+        ]
     );
-    let message = event.attributes[0].value.as_ref().unwrap().value.clone();
-    assert_eq!(message, text(&Refused::ShutDown.to_string()));
     let codes: Vec<_> = (spans.iter())
         .map(|span| span.status.as_ref().map_or(0, |status| status.code))
         .collect();
     assert_eq!(codes, [0, 2, 1, 0, 0]);
+}
+
+#[test]
+fn an_error_of_which_only_the_trait_is_known_has_that_as_its_type() {
+    let (receiver, collector) = start(|_| {});
+    let recorder = collector.recorder().unwrap();
+    let boxed: Box<dyn std::error::Error> = Box::new(Refused::ShutDown);
+    let mut span = recorder.start("span");
+    span.record_error(&*boxed).record_error(&boxed);
+    span.record_error("a text").record_error(&"a text");
+    span.end().unwrap();
+    let spans = finish(&receiver, &collector);
+    let types = spans[0].events.iter().map(|event| {
+        let attribute = &event.attributes[1];
+        assert_eq!(attribute.key, "exception.type");
+        attribute.value.as_ref().unwrap().value.clone()
+    });
+    let types: Vec<_> = types.collect();
+    let expected = [
+        "dyn core::error::Error",
+        "alloc::boxed::Box<dyn core::error::Error>",
+        "str",
+        "&str",
+    ];
+    assert_eq!(types, expected.map(text));
 }
 
 #[test]

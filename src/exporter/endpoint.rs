@@ -638,7 +638,8 @@ impl Endpoint {
             self.enter(EndpointState::BackingOff, Some(&reason));
             let cause = match loss.why {
                 Why::Unreachable => Cause::NoConnection,
-                Why::TimedOut | Why::Stale | Why::Broken => Cause::NoResponse,
+                Why::TimedOut => Cause::TimedOut,
+                Why::Stale | Why::Broken => Cause::Broken,
             };
             self.note(NoticeKind::BackingOff, cause, &reason, context);
         }

@@ -13,8 +13,10 @@ const CAUSES_MAX: usize = 16;
 pub(crate) enum Cause {
     /// A response with this status.
     Status(u16),
-    /// The connection broke, or the time for the response was over.
-    NoResponse,
+    /// The time for the response was over.
+    TimedOut,
+    /// The connection broke.
+    Broken,
     /// No connection could be made.
     NoConnection,
     /// A request has waited for its response for a while.
@@ -81,7 +83,8 @@ impl fmt::Display for Incident {
         let causes = self.causes.iter().filter_map(|(cause, count)| {
             let what = match cause {
                 Cause::Status(status) => format!("responses {status}"),
-                Cause::NoResponse => "requests without a response".to_string(),
+                Cause::TimedOut => "timeouts".to_string(),
+                Cause::Broken => "broken connections".to_string(),
                 Cause::NoConnection => "failed connects".to_string(),
                 Cause::Other => "other failures".to_string(),
                 Cause::Silence => return None,

@@ -501,7 +501,7 @@ mod tests {
     fn a_new_cause_and_a_recovery_are_reported_at_once_and_in_order() {
         let mut simulation = Simulation::new();
         let endpoint = Some("a");
-        simulation.report(0, DOWN, Cause::NoResponse, endpoint);
+        simulation.report(0, DOWN, Cause::TimedOut, endpoint);
         for ms in [3_000, 3_100, 3_200] {
             simulation.report(ms, DOWN, Cause::Status(503), endpoint);
         }
@@ -518,7 +518,7 @@ mod tests {
                 "a: what happened",
                 "a: answered 503",
                 "a: answered 429 (and 2 more notices before it)",
-                "a: works again after 5.0 s; requests without a response: 1, responses 503: 3, \
+                "a: works again after 5.0 s; timeouts: 1, responses 503: 3, \
                  responses 429: 1, requests sent again: 1 (500 spans)",
             ]
         );

@@ -102,13 +102,13 @@ fn endpoints(stats: &Stats) -> [Metric; 7] {
         name,
         unit,
         description,
-        data: Data::Counter(of_each(stats, |endpoint| value(endpoint))),
+        data: Data::Counter(of_each(stats, value)),
     };
     let gauge = |name, description, value: fn(&EndpointStats) -> f64| Metric {
         name,
         unit: "s",
         description,
-        data: Data::Gauge(of_each(stats, |endpoint| value(endpoint))),
+        data: Data::Gauge(of_each(stats, value)),
     };
     [
         Metric {
