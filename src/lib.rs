@@ -88,7 +88,7 @@
 //!
 //! Files import only from those below them: `collector`, `recorder`, `exporter`, `processor`,
 //! `shared`, `config`, `affinity`, `buffer`, `metrics`, `otlp`, `error`, `counters`, `stats`,
-//! `ledger`, `health`, `notice`, `refused`, `sampler`, `span`, `scope`, `context`, `attribute`,
+//! `health`, `ledger`, `notice`, `refused`, `sampler`, `span`, `scope`, `context`, `attribute`,
 //! `limits`, `clock`, `id`. Protocol code (`exporter/connection.rs`, `response.rs`, `retry.rs`,
 //! `processor.rs`, `otlp/`) takes bytes and owns neither socket nor clock. `unsafe` is in
 //! `buffer/`, and in `clock/` to read the processor's counter.

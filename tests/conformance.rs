@@ -329,25 +329,73 @@ const OWN_METRICS: &[Clause] = &[
         )],
     ),
     (
-        "M: a full queue MUST be queue_full, what comes too late already_shutdown",
+        "M: a full queue MUST be queue_full; spans dropped since it has been shut down MUST be \
+         already_shutdown",
         &[(
             "tests/metrics.rs",
             &["spans_that_are_not_exported_have_their_reasons"],
         )],
     ),
     (
-        "M: rejected spans have failed; exported counts once for each outcome, inflight over all retries",
+        "M: processed counts when the export is invoked; the outcome of the export MUST NOT affect it",
         &[(
             "tests/metrics.rs",
             &[
-                "metrics_are_sent_and_true",
-                "spans_that_are_not_exported_have_their_reasons",
+                "a_request_is_one_export_whatever_its_attempts",
+                "what_was_processed_does_not_depend_on_what_came_of_it",
             ],
         )],
     ),
     (
-        "M: the duration of operations is a histogram of one bucket, in seconds, by status",
-        &[("tests/metrics.rs", &["metrics_are_sent_and_true"])],
+        "M: rejected spans MUST count as failed; error.type reflects the cause of the final attempt; \
+         inflight over all retries",
+        &[(
+            "tests/metrics.rs",
+            &[
+                "a_request_is_one_export_whatever_its_attempts",
+                "failed_exports_have_the_cause_of_the_last_attempt",
+                "metrics_are_sent_and_true",
+            ],
+        )],
+    ),
+    (
+        "M: exactly one observation of the duration MUST be recorded per export operation, in \
+         seconds, by status and error.type",
+        &[
+            (
+                "tests/metrics.rs",
+                &[
+                    "a_request_is_one_export_whatever_its_attempts",
+                    "a_request_that_was_split_is_one_export",
+                    "metrics_are_sent_and_true",
+                ],
+            ),
+            (
+                "src/exporter/operation.rs",
+                &["an_operation_that_was_split_is_observed_once_and_has_failed_if_a_part_has"],
+            ),
+        ],
+    ),
+    (
+        "M: its SHOULD of a single bucket is not followed: explicit bounds, so that quantiles can \
+         be computed",
+        &[
+            ("tests/metrics.rs", &["prometheus_and_people_can_read_them"]),
+            (
+                "src/stats/buckets.rs",
+                &["a_bound_belongs_to_the_bucket_below_it"],
+            ),
+        ],
+    ),
+    (
+        "M: an exception event has exception.message and exception.type",
+        &[(
+            "tests/open_spans.rs",
+            &[
+                "an_error_of_which_only_the_trait_is_known_has_that_as_its_type",
+                "errors_are_events_and_panics_are_errors",
+            ],
+        )],
     ),
 ];
 

@@ -7,8 +7,9 @@ use crate::config::endpoint::{self, Endpoint, EndpointOptions, EndpointSettings,
 use crate::config::{DAY_MS, in_range};
 use crate::error::Error;
 
-/// Where the pipeline's own metrics go: how many spans were started, exported, refused, and how
-/// long requests took, by OpenTelemetry's semantic conventions (`otel.sdk.…`, in development).
+/// Where the pipeline's own metrics go: those of OpenTelemetry's semantic conventions (`otel.sdk.…`, in
+/// development), and this library's (`otlp_collector.…`), the same as on the page of
+/// [`Stats::to_prometheus`](crate::Stats::to_prometheus).
 ///
 /// ```
 /// use otlp_collector::{Config, MetricsOptions};

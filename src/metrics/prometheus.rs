@@ -14,7 +14,7 @@ impl Stats {
     /// span's end to its acknowledgement. Nothing arrives, or spans are lost, when
     ///
     /// ```text
-    /// otlp_collector_endpoint_status{otlp_collector_endpoint_state="connected"} == 0
+    /// otlp_collector_endpoint_status{otlp_collector_endpoint_state!~"unused|connected"} == 1
     /// rate(otlp_collector_spans_refused_total[1m]) > 0
     /// rate(otlp_collector_spans_dropped_total[1m]) > 0
     /// rate(otel_sdk_exporter_span_exported_total{error_type!=""}[1m]) > 0
