@@ -28,6 +28,7 @@ pub(crate) mod response;
 #[cfg(all(test, not(loom)))]
 mod response_fuzz;
 mod retry;
+mod silence;
 mod transport;
 
 use std::io;

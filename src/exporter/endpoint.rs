@@ -22,9 +22,10 @@ use crate::exporter::request_size::{RequestSize, can_split};
 use crate::exporter::resolve::Resolver;
 use crate::exporter::response::Response;
 use crate::exporter::retry::{self, Backoff};
+use crate::exporter::silence::{STALLED, Silence, Silent};
 use crate::health::EndpointState;
 use crate::id::RandomIds;
-use crate::notice::{NoticeKind, seconds, span_count};
+use crate::notice::{NoticeKind, span_count};
 use crate::otlp::{Envelope, PartialSuccess};
 use crate::stats::{EndpointStats, NetworkStats, micros};
 
@@ -86,8 +87,6 @@ pub(crate) enum Offer {
 /// A request that takes longer than this is not waited for before the next is sent. One connection
 /// at a time is better for all caches on the way, as long as it carries what there is.
 const SLOW: Duration = Duration::from_millis(10);
-/// After this a group turns to another endpoint.
-const STALLED: Duration = Duration::from_secs(1);
 /// How often one request is redirected.
 const REDIRECTS_MAX: u32 = 5;
 
@@ -112,9 +111,7 @@ pub(crate) struct Endpoint {
     random: RandomIds,
     /// That its successes cannot be read was told.
     has_doubted: bool,
-    last_answer: Option<Instant>,
-    /// The present silence was reported.
-    silence_is_reported: bool,
+    silence: Silence,
     stats: EndpointStats,
 }
 
@@ -139,6 +136,7 @@ impl Endpoint {
             coding: ContentCoding::new(settings.compression),
             backoff: Backoff::new(settings.retry_initial, settings.retry_max),
             rejections: 0,
+            silence: Silence::new(settings.request_timeout),
             settings,
             retry_at: None,
             throttled_until: None,
@@ -146,8 +144,6 @@ impl Endpoint {
             is_slow: false,
             random: RandomIds::new(),
             has_doubted: false,
-            last_answer: None,
-            silence_is_reported: false,
             stats,
         }
     }
@@ -172,8 +168,9 @@ impl Endpoint {
         let pause = pause.map(|at| at.saturating_duration_since(now));
         let pause = pause.filter(|pause| !pause.is_zero());
         stats.health.retry_at = pause.map(|pause| SystemTime::now() + pause);
-        if let Some(silence) = self.silence(now).filter(|silence| *silence >= STALLED) {
-            stats.health.stall(silence, self.silence_in_words(silence));
+        let silent = self.silent().filter(|silent| silent.lasts(now) >= STALLED);
+        if let Some(silent) = silent {
+            (stats.health).stall(silent.lasts(now), silent.in_words(now));
         }
         stats
     }
@@ -215,7 +212,8 @@ impl Endpoint {
         let slow_at = self.slow_at().filter(|at| now < *at && !self.is_full());
         let stalled_at = self.stalled_at().filter(|at| now < *at);
         let links = self.links.iter().filter_map(|link| link.deadline(now));
-        let silence = self.silence_report_at().filter(|at| now < *at);
+        let silence = self.silence.report_at(self.silent());
+        let silence = silence.filter(|at| now < *at);
         (links.chain(wait).chain(slow_at).chain(stalled_at))
             .chain(silence)
             .min()
@@ -363,7 +361,7 @@ impl Endpoint {
         self.is_slow = duration > self.settings.request_timeout / 2;
         let us = micros(duration);
         self.stats.add_response(exchange.response.status, us);
-        self.last_answer = Some(context.now);
+        self.silence.answered(context.now);
     }
 
     fn accepted(
@@ -688,7 +686,7 @@ impl Endpoint {
     fn answers(&mut self, context: &mut Context<'_>) {
         let before = self.stats.health.state;
         let is_new = self.enter(EndpointState::Connected, None) && before != EndpointState::Unused;
-        let was_silent = std::mem::take(&mut self.silence_is_reported);
+        let was_silent = self.silence.end();
         if is_new || was_silent {
             self.report(
                 NoticeKind::Recovered,
@@ -784,62 +782,27 @@ impl Endpoint {
             endpoint: Some(self.url()),
             message: &reason::whole(what, &self.settings),
             spans,
-            since: self.silent_since().unwrap_or(now),
+            since: self.silent().map_or(now, |silent| silent.since),
         };
         context.reporter.report(now, &report);
     }
 
-    // ---- Silence ----
-
-    /// Since when nothing comes from it although something is expected: a response, or, while there
-    /// is no connection, one.
-    fn silent_since(&self) -> Option<Instant> {
-        let opening = || {
-            let has_none = self
-                .links
-                .iter()
-                .all(|link| link.is_opening() || link.is_down());
-            let since = self.links.iter().filter_map(Link::opening_since).min();
-            since.filter(|_| has_none)
-        };
-        let busy = self.links.iter().filter_map(Link::busy_since).min();
-        // As long as others are answered it is the request that is slow, not the endpoint.
-        busy.or_else(opening)
-            .max(self.last_answer.filter(|_| busy.is_some()))
-    }
-
-    fn silence(&self, now: Instant) -> Option<Duration> {
-        self.silent_since()
-            .map(|since| now.saturating_duration_since(since))
-    }
-
-    fn silence_in_words(&self, silence: Duration) -> String {
-        let what = if self.is_busy() {
-            "response"
-        } else {
-            "connection"
-        };
-        format!("no {what} for {}", seconds(silence))
-    }
-
-    /// When its silence is reported. Until then a service that is merely slow may answer.
-    fn silence_report_at(&self) -> Option<Instant> {
-        let patience = STALLED.max(self.settings.request_timeout / 2);
-        self.silent_since()
-            .filter(|_| !self.silence_is_reported)
-            .map(|since| since + patience)
+    fn silent(&self) -> Option<Silent> {
+        self.silence
+            .present(self.links.iter().filter_map(Link::activity))
     }
 
     /// Reports the silence of an endpoint that otherwise works.
     fn report_silence(&mut self, context: &mut Context<'_>) {
-        let is_due = self.silence_report_at().is_some_and(|at| at <= context.now);
-        if !is_due {
+        let now = context.now;
+        let silent = self.silent();
+        let is_due = (self.silence.report_at(silent)).is_some_and(|at| at <= now);
+        let Some(silent) = silent.filter(|_| is_due) else {
             return;
-        }
-        self.silence_is_reported = true;
+        };
+        self.silence.reported();
         if self.stats.health.state.works() {
-            let silence = self.silence(context.now).unwrap_or_default();
-            let what = self.silence_in_words(silence);
+            let what = silent.in_words(now);
             self.note(NoticeKind::Stalled, Cause::Silence, &what, context);
         }
     }

@@ -22,6 +22,7 @@ use crate::exporter::connection::{Connection, Exchange, PARTS_MAX};
 use crate::exporter::request::Request;
 use crate::exporter::resolve::{self, Resolver};
 use crate::exporter::response::ResponseError;
+use crate::exporter::silence::Activity;
 use crate::exporter::transport::Transport;
 
 /// Reads of one turn: with the buffer's size half a megabyte.
@@ -42,6 +43,8 @@ pub(crate) struct Link {
     redirects: u32,
     /// All of these redirects were permanent.
     has_moved: bool,
+    /// When bytes could last be written: a slow line is not a silent server.
+    sent_at: Option<Instant>,
     state: State,
 }
 
@@ -104,6 +107,7 @@ impl Link {
             carried: None,
             redirects: 0,
             has_moved: false,
+            sent_at: None,
             state: State::Down,
         }
     }
@@ -153,13 +157,16 @@ impl Link {
         }
     }
 
-    /// Since when a connection is being established, if one is.
-    pub(crate) fn opening_since(&self) -> Option<Instant> {
+    /// What it does; `None` while it is down.
+    pub(crate) fn activity(&self) -> Option<Activity> {
         match &self.state {
+            State::Down => None,
             State::Resolving { deadline, .. } | State::Connecting { deadline, .. } => {
-                deadline.checked_sub(self.settings.connect_timeout)
+                let since = deadline.checked_sub(self.settings.connect_timeout);
+                since.map(Activity::Connecting)
             }
-            _ => None,
+            State::Up { connection, .. } if connection.is_idle() => Some(Activity::Idle),
+            State::Up { since, .. } => Some(Activity::Busy(self.sent_at.max(Some(*since))?)),
         }
     }
 
@@ -381,12 +388,12 @@ impl Link {
 
     /// Sends, then receives, then looks at the time.
     fn exchange(&mut self, now: Instant) -> Option<Event> {
-        (self.send())
+        (self.send(now))
             .or_else(|| self.receive(now))
             .or_else(|| self.check_deadline(now))
     }
 
-    fn send(&mut self) -> Option<Event> {
+    fn send(&mut self, now: Instant) -> Option<Event> {
         let State::Up {
             transport,
             connection,
@@ -404,7 +411,10 @@ impl Link {
             };
             match written {
                 Ok(None) => return None,
-                Ok(Some(sent)) => connection.sent(sent),
+                Ok(Some(sent)) => {
+                    connection.sent(sent);
+                    self.sent_at = Some(now);
+                }
                 // The other side may have answered before it closed: that comes first.
                 Err(error) => {
                     transport.assume_readable();

@@ -1,0 +1,151 @@
+//! Whether an endpoint is silent: nothing comes from it although it is expected to answer.
+
+use std::time::{Duration, Instant};
+
+use crate::notice::seconds;
+
+/// After this an endpoint counts as stalled, and a group turns to another one.
+pub(crate) const STALLED: Duration = Duration::from_secs(1);
+
+/// What a connection does, as far as silence goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Activity {
+    /// Has been being established since then.
+    Connecting(Instant),
+    /// Carries a request, of which the last bytes could be written then.
+    Busy(Instant),
+    /// Established, without a request.
+    Idle,
+}
+
+/// The silence of one endpoint.
+pub(crate) struct Silence {
+    /// A service that is merely slow may answer until then, before it is reported.
+    patience: Duration,
+    last_answer: Option<Instant>,
+    is_reported: bool,
+}
+
+/// A silence that has not ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Silent {
+    pub(crate) since: Instant,
+    expected: &'static str,
+}
+
+impl Silence {
+    pub(crate) fn new(request_timeout: Duration) -> Self {
+        Self {
+            patience: STALLED.max(request_timeout / 2),
+            last_answer: None,
+            is_reported: false,
+        }
+    }
+
+    pub(crate) fn answered(&mut self, now: Instant) {
+        self.last_answer = Some(now);
+    }
+
+    /// The endpoint works. Returns whether it was reported to be silent.
+    pub(crate) fn end(&mut self) -> bool {
+        std::mem::take(&mut self.is_reported)
+    }
+
+    /// The present silence, if anything is expected. As long as other requests are answered it is
+    /// a request that is slow, not the endpoint; and a connection is missed only if there is no
+    /// other.
+    pub(crate) fn present(&self, links: impl Iterator<Item = Activity>) -> Option<Silent> {
+        let (mut response, mut connection, mut is_connected) = (None::<Instant>, None, false);
+        let earlier = |first: Option<Instant>, at: Instant| Some(first.map_or(at, |f| f.min(at)));
+        for activity in links {
+            match activity {
+                Activity::Connecting(since) => connection = earlier(connection, since),
+                Activity::Busy(since) => response = earlier(response, since),
+                Activity::Idle => is_connected = true,
+            }
+        }
+        if let Some(since) = response {
+            return Some(Silent {
+                since: self.last_answer.map_or(since, |at| since.max(at)),
+                expected: "response",
+            });
+        }
+        connection.filter(|_| !is_connected).map(|since| Silent {
+            since,
+            expected: "connection",
+        })
+    }
+
+    /// When the present silence is to be reported, unless it has been.
+    pub(crate) fn report_at(&self, silent: Option<Silent>) -> Option<Instant> {
+        let silent = silent.filter(|_| !self.is_reported)?;
+        Some(silent.since + self.patience)
+    }
+
+    pub(crate) fn reported(&mut self) {
+        self.is_reported = true;
+    }
+}
+
+impl Silent {
+    pub(crate) fn lasts(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.since)
+    }
+
+    pub(crate) fn in_words(&self, now: Instant) -> String {
+        format!("no {} for {}", self.expected, seconds(self.lasts(now)))
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn at(start: Instant, second: u64) -> Instant {
+        start + Duration::from_secs(second)
+    }
+
+    #[test]
+    fn an_endpoint_is_silent_since_the_oldest_request_or_the_last_answer() {
+        let start = Instant::now();
+        let mut silence = Silence::new(Duration::from_secs(10));
+        let since = |silence: &Silence, links: &[Activity]| {
+            let silent = silence.present(links.iter().copied());
+            silent.map(|silent| silent.since)
+        };
+        assert_eq!(since(&silence, &[]), None);
+        assert_eq!(since(&silence, &[Activity::Idle]), None);
+        let hanging = Activity::Busy(at(start, 3));
+        let links = [Activity::Busy(at(start, 5)), hanging, Activity::Idle];
+        assert_eq!(since(&silence, &links), Some(at(start, 3)));
+        silence.answered(at(start, 7));
+        assert_eq!(since(&silence, &links), Some(at(start, 7)));
+        // An answer before the request was sent has nothing to do with it.
+        let later = Activity::Busy(at(start, 9));
+        assert_eq!(since(&silence, &[later]), Some(at(start, 9)));
+    }
+
+    #[test]
+    fn a_connection_is_missed_only_if_there_is_no_other() {
+        let start = Instant::now();
+        let silence = Silence::new(Duration::from_secs(10));
+        let opening = Activity::Connecting(start);
+        let silent = silence.present([opening].into_iter()).unwrap();
+        assert_eq!(silent.in_words(at(start, 2)), "no connection for 2.0 s");
+        let links = [opening, Activity::Idle];
+        assert_eq!(silence.present(links.into_iter()), None);
+    }
+
+    #[test]
+    fn a_silence_is_reported_once_after_half_of_the_timeout() {
+        let start = Instant::now();
+        let mut silence = Silence::new(Duration::from_secs(10));
+        let links = || [Activity::Busy(start)].into_iter();
+        let silent = silence.present(links());
+        assert_eq!(silence.report_at(silent), Some(at(start, 5)));
+        silence.reported();
+        assert_eq!(silence.report_at(silent), None);
+        assert!(silence.end() && !silence.end());
+        assert_eq!(silence.report_at(silent), Some(at(start, 5)));
+    }
+}
