@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use otlp_collector::testing::{Answer, Receiver};
 use otlp_collector::{
     Collector, Config, EndpointHealth, EndpointOptions, EndpointState, Notice, NoticeKind,
-    OnNotice, Span, ThreadState, internals,
+    OnNotice, Span, SpanRef, ThreadState, internals,
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -157,6 +157,7 @@ fn patient_collector(receiver: &Receiver) -> (Collector, mpsc::Receiver<Notice>)
         endpoint: receiver.endpoint(),
         endpoint_options: EndpointOptions {
             request_timeout_ms: 3_600_000,
+            connections_max: 1,
             ..EndpointOptions::default()
         },
         buffer_capacity: 1000,
@@ -214,7 +215,7 @@ fn an_endpoint_that_accepts_and_never_answers_is_stalled() {
 fn while_spans_are_refused_health_says_so_and_the_buffer_is_full() {
     let receiver = Receiver::start().unwrap();
     receiver.pause();
-    let (collector, notices) = patient_collector(&receiver);
+    let (collector, _notices) = patient_collector(&receiver);
     let recorder = collector.recorder().unwrap();
     let record = || recorder.start("span").end();
     while record().is_ok() {}
@@ -229,13 +230,29 @@ fn while_spans_are_refused_health_says_so_and_the_buffer_is_full() {
     let page = stats.to_prometheus();
     let line = "otlp_collector_buffer_utilization_ratio 1";
     assert!(page.lines().any(|other| other == line), "{page}");
-    // Also while the network thread has nothing to do but wait for the response.
-    loop {
+}
+
+/// Nothing else wakes the network thread: the request may take an hour.
+#[test]
+fn refusals_are_reported_while_there_is_nothing_to_do_but_wait() {
+    let receiver = Receiver::start().unwrap();
+    receiver.pause();
+    let (collector, notices) = patient_collector(&receiver);
+    let recorder = collector.recorder().unwrap();
+    let next_refused = || loop {
         let notice = notices.recv_timeout(PATIENCE).unwrap();
         if notice.kind == NoticeKind::Refused {
-            return assert_eq!(notice.spans, 1, "{notice}");
+            break notice.to_string();
         }
-    }
+    };
+    while recorder.start("span").end().is_ok() {}
+    let text = next_refused();
+    assert_eq!(text, "recording refused 1 span (buffer full 1)");
+    wait_for(&collector, EndpointState::Stalled);
+    let invalid = SpanRef::new([0; 16], [0; 8], "span");
+    recorder.record(&invalid).unwrap_err();
+    let text = next_refused();
+    assert_eq!(text, "recording refused 1 span (invalid id 1)");
 }
 
 #[test]
@@ -349,7 +366,11 @@ fn a_thread_that_only_panics_is_given_up_and_that_is_said() {
     let health = loop {
         (0..200).for_each(|_| internals::panic_network_thread(&collector));
         let health = collector.health();
-        if health.network_thread != ThreadState::Running {
+        // While it panics it may be late to answer.
+        if !matches!(
+            health.network_thread,
+            ThreadState::Running | ThreadState::NotResponding
+        ) {
             break health;
         }
     };
