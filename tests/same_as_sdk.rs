@@ -340,6 +340,10 @@ fn by_name(
                 .filter(|event| event.name == "exception")
             {
                 event.time_unix_nano = 0;
+                // The SDK omits the type, which the conventions recommend.
+                event
+                    .attributes
+                    .retain(|attribute| attribute.key != "exception.type");
             }
             // Absent and empty mean the same.
             span.status.get_or_insert_default();
