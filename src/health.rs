@@ -4,10 +4,8 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use crate::ledger::{DroppedSpans, RefusedSpans};
-use crate::notice::{bounded_text, reasons, seconds, span_count};
+use crate::notice::{reasons, seconds, span_count};
 
-/// Longest reason.
-const REASON_CHARS_MAX: usize = 1000;
 /// Age of a request that is not worth a word.
 const SHORT: Duration = Duration::from_millis(100);
 
@@ -81,7 +79,7 @@ pub struct EndpointHealth {
     pub state: EndpointState,
     /// Since when.
     pub since: SystemTime,
-    /// Reason in words: the last failure. At most 1,000 characters.
+    /// Reason in words: the last failure. Text of a server is cut to 300 characters.
     pub reason: Option<String>,
     /// Time since the oldest request without a response was begun; `None` if there is none.
     pub oldest_request_age: Option<Duration>,
@@ -183,7 +181,7 @@ impl EndpointHealth {
             self.since = SystemTime::now();
         }
         self.state = state;
-        self.reason = reason.map(|reason| bounded_text(&reason, REASON_CHARS_MAX));
+        self.reason = reason;
         is_new
     }
 }
@@ -358,13 +356,5 @@ mod tests {
             health.stall(silence, reason.to_string());
             assert_eq!(health.state == EndpointState::Stalled, stalled, "{state}");
         }
-    }
-
-    #[test]
-    fn a_reason_is_bounded_whatever_its_source() {
-        let mut health = EndpointHealth::new("a".to_string());
-        health.enter(EndpointState::Failing, Some("x".repeat(60_000)));
-        let reason = health.reason.unwrap();
-        assert_eq!(reason.chars().count(), REASON_CHARS_MAX + 1);
     }
 }

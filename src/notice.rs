@@ -19,8 +19,7 @@ pub struct Notice {
     pub kind: NoticeKind,
     /// The endpoint or destination it is about, if it is about one.
     pub endpoint: Option<String>,
-    /// Description in words, at most 1,000 characters. Text that a server sent is at most 300 of
-    /// them.
+    /// Description in words. Text of a server is cut to 300 characters.
     pub message: String,
     /// Spans that it is about: refused, dropped, rejected or without memory since the last notice
     /// that was delivered; in [`LossesEnded`](NoticeKind::LossesEnded) all of them. 0 for other kinds.
@@ -111,14 +110,6 @@ pub(crate) fn reasons(counts: &[(&str, u64)]) -> String {
     let occurred = counts.iter().filter(|(_, count)| *count > 0);
     let texts = occurred.map(|(reason, count)| format!("{reason} {count}"));
     texts.collect::<Vec<_>>().join(", ")
-}
-
-/// The text, or its beginning.
-pub(crate) fn bounded_text(text: &str, chars_max: usize) -> String {
-    match text.char_indices().nth(chars_max) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_string(),
-    }
 }
 
 /// Your own function that is told of each [`Notice`], besides the `log` facade (target

@@ -431,14 +431,12 @@ mod tests {
             }
             simulation.look(second);
         }
-        let notices = simulation.notices.try_iter().count();
-        // Six, and one every ten seconds, of refusals and of their ends.
-        assert!((100..=2 * (6 + 100)).contains(&notices), "{notices}");
-        let (all, reported) = (
-            simulation.lost.refused.total(),
-            &simulation.losses.watches[0].reported,
-        );
+        let all = simulation.lost.refused.total();
+        let reported = simulation.losses.watches[0].reported.clone();
         assert!(reported[0] + 2 >= all, "{reported:?} of {all}");
+        let notices = simulation.finish(1000).len();
+        // Six, and one every ten seconds, of refusals and of their ends; and what was left.
+        assert!((100..=2 * (6 + 100) + 2).contains(&notices), "{notices}");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::exporter::incident::{Cause, Incident};
-use crate::notice::{Notice, NoticeKind, OnNotice, bounded_text, span_count};
+use crate::notice::{Notice, NoticeKind, OnNotice, span_count};
 
 /// The same is reported again after this long at the earliest.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -17,8 +17,6 @@ const INTERVAL: Duration = Duration::from_secs(10);
 const BURST: u32 = 6;
 /// Notices that wait for who listens.
 const WAITING_MAX: usize = 1024;
-/// Longest message.
-const MESSAGE_CHARS_MAX: usize = 1000;
 
 pub(crate) struct Reporter {
     on_notice: Option<OnNotice>,
@@ -286,14 +284,13 @@ impl Reporter {
 
     fn message(&self, (endpoint, _): &Key, held: &Held) -> String {
         let incident = endpoint.as_ref().and_then(|url| self.incidents.get(url));
-        let message = match (held.kind, incident) {
+        match (held.kind, incident) {
             (NoticeKind::Recovered, Some(incident)) => incident.to_string(),
             (NoticeKind::Rejected, _) if held.spans > 0 => {
                 format!("{}: {} rejected", held.message, span_count(held.spans))
             }
             _ => held.message.clone(),
-        };
-        bounded_text(&message, MESSAGE_CHARS_MAX)
+        }
     }
 
     /// Reports what was wrong with the configuration: each text, since they come only once. They go to
@@ -561,22 +558,5 @@ mod tests {
                 "a: works again after 0.4 s; responses 400: 4, spans rejected: 100",
             ]
         );
-    }
-
-    #[test]
-    fn a_message_is_bounded_whatever_its_source() {
-        let mut simulation = Simulation::new();
-        let now = simulation.start;
-        let report = Report {
-            kind: NoticeKind::Warned,
-            cause: Cause::Other,
-            endpoint: None,
-            message: &"ä".repeat(60_000),
-            spans: 0,
-            since: now,
-        };
-        simulation.reporter.report(now, &report);
-        let notices = simulation.finish(0);
-        assert_eq!(notices[0].chars().count(), MESSAGE_CHARS_MAX + 1);
     }
 }
