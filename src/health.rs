@@ -83,8 +83,9 @@ pub struct EndpointHealth {
     pub reason: Option<String>,
     /// Time since the oldest request without a response was begun; `None` if there is none.
     pub oldest_request_age: Option<Duration>,
-    /// Time of the next attempt, while the endpoint backs off or is throttled.
-    pub retry_at: Option<SystemTime>,
+    /// Time of the next request at the earliest, while the endpoint backs off, is throttled, or is
+    /// sent requests at the pace of its rate limit; `None` for now.
+    pub next_request_at: Option<SystemTime>,
 }
 
 /// How one endpoint is doing, as its last request has shown.
@@ -160,7 +161,7 @@ impl EndpointHealth {
             since: SystemTime::now(),
             reason: None,
             oldest_request_age: None,
-            retry_at: None,
+            next_request_at: None,
         }
     }
 
@@ -278,9 +279,9 @@ impl fmt::Display for EndpointHealth {
         if let Some(reason) = &self.reason {
             write!(f, " ({reason})")?;
         }
-        if let Some(at) = self.retry_at {
+        if let Some(at) = self.next_request_at {
             let wait = at.duration_since(SystemTime::now()).unwrap_or_default();
-            write!(f, ", next attempt in {}", seconds(wait))?;
+            write!(f, ", next request in {}", seconds(wait))?;
         }
         // Shorter ones are the rule, and that of a stalled endpoint is its reason.
         let is_said = |age: &Duration| {

@@ -115,14 +115,14 @@ fn an_endpoint_that_asks_to_be_left_alone() {
     let reason = throttled.reason.unwrap();
     assert!(reason.contains("503"), "{reason}");
     let wait = throttled
-        .retry_at
+        .next_request_at
         .unwrap()
         .duration_since(SystemTime::now());
     // No more than ten minutes.
     let minutes = wait.unwrap().as_secs() / 60;
     assert!((8..=10).contains(&minutes), "{minutes}");
     let text = collector.health().to_string();
-    assert!(text.contains(", next attempt in "), "{text}");
+    assert!(text.contains(", next request in "), "{text}");
     assert_eq!(next(&notices).0, NoticeKind::Throttled);
 }
 
@@ -177,7 +177,10 @@ fn an_endpoint_that_accepts_and_never_answers_is_stalled() {
     collect(&collector);
     collector.flush(PATIENCE).unwrap();
     let idle = endpoint(&collector);
-    assert_eq!((idle.oldest_request_age, idle.retry_at), (None, None));
+    assert_eq!(
+        (idle.oldest_request_age, idle.next_request_at),
+        (None, None)
+    );
     assert_eq!(collector.health().destinations[0].oldest_span_age, None);
 
     receiver.pause();

@@ -164,10 +164,9 @@ impl Endpoint {
         let oldest = self.links.iter().filter_map(Link::busy_since).min();
         let age = |since| now.saturating_duration_since(since);
         stats.health.oldest_request_age = oldest.map(age);
-        let pause = self.retry_at.max(self.throttled_until);
-        let pause = pause.map(|at| at.saturating_duration_since(now));
+        let pause = (self.waits_until()).map(|at| at.saturating_duration_since(now));
         let pause = pause.filter(|pause| !pause.is_zero());
-        stats.health.retry_at = pause.map(|pause| SystemTime::now() + pause);
+        stats.health.next_request_at = pause.map(|pause| SystemTime::now() + pause);
         let silent = self.silent().filter(|silent| silent.lasts(now) >= STALLED);
         if let Some(silent) = silent {
             (stats.health).stall(silent.lasts(now), silent.in_words(now));
