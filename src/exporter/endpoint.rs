@@ -266,6 +266,7 @@ impl Endpoint {
     /// Tries again now what waits for its backoff, unless the endpoint has asked for the wait.
     pub(crate) fn hurry(&mut self) {
         self.retry_at = None;
+        self.pace.hurry();
     }
 
     /// Breaks all connections.
