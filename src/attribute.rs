@@ -9,7 +9,7 @@ use std::fmt;
 
 pub use prepared::{Key, Name, prepare};
 pub(crate) use prepared::{Keys, Wire};
-pub use tuple::{Attributes, VisitAttributes};
+pub use tuple::{Attributes, UseAttributes, VisitAttributes};
 
 /// An attribute: a key and its value.
 #[derive(Clone, Debug, PartialEq)]

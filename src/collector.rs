@@ -19,6 +19,7 @@ use crate::exporter::Command;
 use crate::exporter::Reporter;
 use crate::health::Health;
 use crate::ledger::Ledger;
+use crate::otlp::seed_hash;
 use crate::recorder::{Recorder, Recorders};
 use crate::refused::Refused;
 use crate::scope::{InstrumentationScope, Scope};
@@ -77,6 +78,7 @@ impl Collector {
         reporting.0.report_configuration(&config.warnings);
         let settings = Arc::new(Settings::new(&config)?);
         clock::start();
+        seed_hash();
         let (arrivals, recorders) = unbounded();
         let (shared, network) = Network::start(&settings, recorders, reporting)?;
         Ok(Self {
@@ -110,10 +112,10 @@ impl Collector {
     /// shut down ([`Error::is_shut_down`]), or this is a fork of its process
     /// ([`Error::is_forked`]).
     pub fn recorder(&self) -> Result<Recorder, Error> {
+        self.inner.network.check_process()?;
         if self.inner.shared.signal.is_closed() {
             return Err(Error::ended(self.ledger()));
         }
-        self.inner.network.check_process()?;
         let max = self.inner.settings.recorders_max;
         self.inner.recorders.recorder(max).ok_or_else(|| {
             Error::resources(
@@ -130,8 +132,9 @@ impl Collector {
     /// [`Recorder::scope`], [`Span::scope`]. The same content gives the same scope.
     ///
     /// # Errors
-    /// There are 256 already ([`Error::is_resources`]), or it is so large that it fits into no
-    /// request together with a slab ([`Error::is_config`]).
+    /// There are 256 already ([`Error::is_resources`]), it is so large that it fits into no
+    /// request together with a slab ([`Error::is_config`]), or this is a fork of the collector's
+    /// process ([`Error::is_forked`]).
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -148,6 +151,7 @@ impl Collector {
     /// ```
     pub fn scope(&self, scope: InstrumentationScope) -> Result<Scope, Error> {
         let settings = &self.inner.settings;
+        self.inner.network.check_process()?;
         settings.check_scope(&scope)?;
         settings
             .envelope
@@ -198,7 +202,12 @@ impl Collector {
     pub fn pinning(&self) -> Pinning {
         Pinning {
             network_core: self.inner.settings.network_core,
-            workers: self.inner.workers.running(),
+            // A fork has none of its parent's threads, nor any who let go of the list's lock.
+            workers: if self.inner.network.is_forked() {
+                Vec::new()
+            } else {
+                self.inner.workers.running()
+            },
         }
     }
 

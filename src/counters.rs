@@ -1,10 +1,9 @@
 //! The counters of both sides, from which the [`Ledger`] is made.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crossbeam_utils::CachePadded;
-use parking_lot::{Mutex, MutexGuard};
 
 use crate::ledger::{DestinationLedger, DroppedSpans, Ledger, RefusedSpans, SampledOutSpans};
 use crate::refused::Refused;
@@ -36,11 +35,8 @@ impl Counter {
 #[derive(Debug, Default)]
 pub(crate) struct RecorderCounters {
     accepted: Counter,
-    refused_buffer_full: Counter,
-    refused_too_large: Counter,
-    refused_invalid_id: Counter,
-    refused_unknown_scope: Counter,
-    refused_shut_down: Counter,
+    /// By [`Refused::index`].
+    refused: [Counter; Refused::REASONS],
     /// Spans that the sampler has chosen, and those it has not, by [`Origin`].
     started: [Counter; 3],
     sampled_out_at_start: [Counter; 3],
@@ -68,14 +64,7 @@ impl RecorderCounters {
 
     #[cold]
     pub(crate) fn refuse(&self, why: Refused) {
-        match why {
-            Refused::BufferFull => &self.refused_buffer_full,
-            Refused::TooLarge { .. } => &self.refused_too_large,
-            Refused::InvalidId => &self.refused_invalid_id,
-            Refused::UnknownScope => &self.refused_unknown_scope,
-            Refused::ShutDown => &self.refused_shut_down,
-        }
-        .add(1);
+        self.refused[why.index()].add(1);
     }
 
     /// A span was started, and the sampler has chosen it.
@@ -114,11 +103,9 @@ impl RecorderCounters {
 
     fn add_to(&self, sum: &mut Intake) {
         sum.accepted += self.accepted.get();
-        sum.refused.buffer_full += self.refused_buffer_full.get();
-        sum.refused.too_large += self.refused_too_large.get();
-        sum.refused.invalid_id += self.refused_invalid_id.get();
-        sum.refused.unknown_scope += self.refused_unknown_scope.get();
-        sum.refused.shut_down += self.refused_shut_down.get();
+        for (sum, refused) in sum.refused.iter_mut().zip(&self.refused) {
+            *sum += refused.get();
+        }
         // Before those that were started: none of them ends before.
         sum.open_spans.ended += self.ended.get();
         for origin in 0..self.started.len() {
@@ -137,7 +124,8 @@ impl RecorderCounters {
 #[derive(Clone, Copy, Debug, Default)]
 struct Intake {
     accepted: u64,
-    refused: RefusedSpans,
+    /// By [`Refused::index`].
+    refused: [u64; Refused::REASONS],
     sampled_out: SampledOutSpans,
     held: u64,
     without_memory: u64,
@@ -196,28 +184,45 @@ impl DestinationCounters {
     }
 }
 
-/// All counters of a collector.
+/// All counters of a collector, read and counted without a lock: so a fork, in which no other
+/// thread lets go of one, has them too.
 #[derive(Debug)]
 pub(crate) struct Counters {
-    recorders: Mutex<RecorderList>,
+    /// For as many recorders as there can be, filled from the first on. A recorder goes on with the
+    /// numbers of one that is gone, so that nothing is moved and the sums only grow.
+    places: Box<[OnceLock<Place>]>,
+    /// Places that are taken, or will be right now.
+    recorders: AtomicUsize,
     pub(crate) destinations: Vec<Arc<DestinationCounters>>,
+    /// Refused where no recorder could be had, by [`Refused::index`].
+    refused_without_recorder: [AtomicU64; Refused::REASONS],
     ended_detached: AtomicU64,
     /// The network thread is gone: whatever still waits will not be delivered.
     ended: AtomicBool,
 }
 
-/// The counters of living recorders, and the sum of those that are gone.
+/// The counters of one recorder at a time.
 #[derive(Debug, Default)]
-struct RecorderList {
-    living: Vec<Arc<CachePadded<RecorderCounters>>>,
-    gone: Intake,
+struct Place {
+    is_taken: AtomicBool,
+    counters: Arc<CachePadded<RecorderCounters>>,
+}
+
+impl Place {
+    fn take(&self) -> bool {
+        // Acquire: what the recorder before has counted is seen.
+        !self.is_taken.load(Ordering::Relaxed) && !self.is_taken.swap(true, Ordering::Acquire)
+    }
 }
 
 impl Counters {
-    pub(crate) fn new(destinations: Vec<Arc<DestinationCounters>>) -> Self {
+    /// For at most so many recorders.
+    pub(crate) fn new(destinations: Vec<Arc<DestinationCounters>>, recorders_max: usize) -> Self {
         Self {
-            recorders: Mutex::default(),
+            places: (0..recorders_max).map(|_| OnceLock::new()).collect(),
+            recorders: AtomicUsize::new(0),
             destinations,
+            refused_without_recorder: Default::default(),
             ended_detached: AtomicU64::new(0),
             ended: AtomicBool::new(false),
         }
@@ -225,30 +230,40 @@ impl Counters {
 
     /// Counters for a new recorder, or `None` if there are `max` already.
     pub(crate) fn register(&self, max: usize) -> Option<Arc<CachePadded<RecorderCounters>>> {
-        let mut recorders = self.recorders.lock();
-        if recorders.living.len() >= max {
-            return None;
+        let max = max.min(self.places.len());
+        let one_more = |recorders| (recorders < max).then_some(recorders + 1);
+        let taken = (self.recorders).fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+        taken.ok()?;
+        // One is free, since fewer were counted than there are; it may just have been passed by.
+        loop {
+            let mut places = self
+                .places
+                .iter()
+                .map(|place| place.get_or_init(Place::default));
+            if let Some(place) = places.find(|place| place.take()) {
+                return Some(Arc::clone(&place.counters));
+            }
         }
-        let counters = Arc::default();
-        recorders.living.push(Arc::clone(&counters));
-        Some(counters)
     }
 
     /// Keeps a recorder's numbers beyond its end.
     pub(crate) fn retire(&self, counters: &Arc<CachePadded<RecorderCounters>>) {
-        let mut recorders = self.recorders.lock();
-        counters.add_to(&mut recorders.gone);
-        recorders
-            .living
-            .retain(|other| !Arc::ptr_eq(other, counters));
+        let of_recorder = |place: &&Place| Arc::ptr_eq(&place.counters, counters);
+        if let Some(place) = self.places().find(of_recorder) {
+            place.is_taken.store(false, Ordering::Release);
+            self.recorders.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Those that were ever taken.
+    fn places(&self) -> impl Iterator<Item = &Place> {
+        self.places.iter().map_while(OnceLock::get)
     }
 
     /// Counts a refusal where no recorder could be had.
     #[cold]
     pub(crate) fn refuse_without_recorder(&self, why: Refused) {
-        let counters = RecorderCounters::default();
-        counters.refuse(why);
-        counters.add_to(&mut self.recorders.lock().gone);
+        self.refused_without_recorder[why.index()].fetch_add(1, Ordering::Relaxed);
     }
 
     /// A sampled span has ended that belonged to no recorder.
@@ -265,21 +280,8 @@ impl Counters {
         self.account().ledger
     }
 
-    /// All numbers; waits while somebody else is at the counters.
+    /// All numbers.
     pub(crate) fn account(&self) -> Account {
-        let account = self.close(|| Some(self.recorders.lock()));
-        account.expect("it was waited for")
-    }
-
-    /// All numbers, unless somebody else is at the counters right now.
-    pub(crate) fn try_account(&self) -> Option<Account> {
-        self.close(|| self.recorders.try_lock())
-    }
-
-    fn close<'a>(
-        &'a self,
-        recorders: impl FnOnce() -> Option<MutexGuard<'a, RecorderList>>,
-    ) -> Option<Account> {
         let ended = self.ended.load(Ordering::Acquire);
         let ended_detached = self.ended_detached.load(Ordering::Relaxed);
         let (destinations, mut exports): (Vec<_>, Vec<_>) =
@@ -289,11 +291,11 @@ impl Counters {
             pairs.for_each(|(exports, destination)| exports.close(destination));
         }
         // Last, so that it covers every span that has an outcome above.
-        let mut intake = recorders()?.intake();
+        let mut intake = self.intake();
         intake.open_spans.ended += ended_detached;
         let ledger = Ledger {
             accepted: intake.accepted,
-            refused: intake.refused,
+            refused: RefusedSpans::from_counts(intake.refused),
             sampled_out: intake.sampled_out,
             held: intake.held,
             destinations: destinations
@@ -301,26 +303,31 @@ impl Counters {
                 .map(|destination| destination.close(intake.accepted, ended))
                 .collect(),
         };
-        Some(Account {
+        Account {
             ledger,
             exports,
             open_spans: intake.open_spans,
             spans_without_memory: intake.without_memory,
-        })
+        }
     }
 
-    /// Spans refused and spans without memory so far, unless another thread holds the counters now.
-    pub(crate) fn lost_now(&self) -> Option<(RefusedSpans, u64)> {
-        let intake = self.recorders.try_lock()?.intake();
-        Some((intake.refused, intake.without_memory))
+    /// Spans refused and spans without memory so far.
+    pub(crate) fn lost(&self) -> (RefusedSpans, u64) {
+        let intake = self.intake();
+        (
+            RefusedSpans::from_counts(intake.refused),
+            intake.without_memory,
+        )
     }
-}
 
-impl RecorderList {
     fn intake(&self) -> Intake {
-        let mut intake = self.gone;
-        let living = self.living.iter();
-        living.for_each(|counters| counters.add_to(&mut intake));
+        let mut intake = Intake::default();
+        let others = intake
+            .refused
+            .iter_mut()
+            .zip(&self.refused_without_recorder);
+        others.for_each(|(sum, refused)| *sum += refused.load(Ordering::Relaxed));
+        (self.places()).for_each(|place| place.counters.add_to(&mut intake));
         intake
     }
 }
@@ -332,7 +339,7 @@ mod tests {
     #[test]
     fn the_ledger_closes_while_spans_are_under_way_and_after_the_end() {
         let endpoint = Arc::new(DestinationCounters::default());
-        let counters = Counters::new(vec![Arc::clone(&endpoint)]);
+        let counters = Counters::new(vec![Arc::clone(&endpoint)], 2);
         let recorder = counters.register(1).unwrap();
         assert!(counters.register(1).is_none());
         (0..10).for_each(|_| recorder.accept());
@@ -351,5 +358,22 @@ mod tests {
         let ledger = counters.ledger();
         assert_eq!((ledger.accepted, ledger.refused.invalid_id), (10, 1));
         assert_eq!((ledger.dropped(), ledger.pending()), (7, 0));
+    }
+
+    #[test]
+    fn a_recorder_goes_on_with_the_numbers_of_one_that_is_gone() {
+        let counters = Counters::new(Vec::new(), 2);
+        let (first, second) = (counters.register(9).unwrap(), counters.register(9).unwrap());
+        assert!(counters.register(9).is_none());
+        first.accept();
+        second.refuse(Refused::NoSlab);
+        counters.retire(&first);
+        let third = counters.register(2).unwrap();
+        assert!(counters.register(9).is_none());
+        third.accept();
+        counters.refuse_without_recorder(Refused::NoRecorder);
+        let ledger = counters.ledger();
+        assert_eq!((ledger.accepted, ledger.refused.total()), (2, 2));
+        assert_eq!((ledger.refused.no_slab, ledger.refused.no_recorder), (1, 1));
     }
 }

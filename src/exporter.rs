@@ -359,13 +359,9 @@ impl Exporter {
         self.losses.look(now, lost, &mut self.reporter);
     }
 
-    /// Spans lost so far. Those that recorders count are at times those of the last look.
+    /// Spans lost so far.
     fn lost(&self) -> Lost {
-        let counted = self.shared.counters.lost_now();
-        let (refused, without_memory) = counted.unwrap_or_else(|| {
-            let latest = self.losses.latest();
-            (latest.refused, latest.without_memory)
-        });
+        let (refused, without_memory) = self.shared.counters.lost();
         Lost {
             refused,
             without_memory,
@@ -409,9 +405,8 @@ impl Exporter {
         }
         // What can be sent is, before newer numbers take its place.
         self.advance_metrics(now, None);
-        if self.metrics.as_ref().is_some_and(|m| m.is_due(now))
-            && let Some(stats) = self.stats()
-        {
+        if self.metrics.as_ref().is_some_and(|m| m.is_due(now)) {
+            let stats = self.stats();
             self.advance_metrics(now, Some(&stats));
         }
     }
@@ -431,11 +426,11 @@ impl Exporter {
         metrics.advance(stats, context);
     }
 
-    /// All numbers, unless somebody else is at the counters right now.
-    fn stats(&self) -> Option<Stats> {
-        let account = self.shared.counters.try_account()?;
+    /// All numbers.
+    fn stats(&self) -> Stats {
+        let account = self.shared.counters.account();
         let buffer = self.shared.buffer_use();
-        Some(Stats::new(account, self.snapshot(), buffer))
+        Stats::new(account, self.snapshot(), buffer)
     }
 
     // ---- Flush and shutdown ----

@@ -8,7 +8,12 @@ use std::sync::Arc;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
+use crate::fork::Process;
+
 /// Where a recorder's ids come from.
+///
+/// Random ids differ between a process and its forks too: each fork seeds its generators anew. The
+/// other kinds go on where they were, in the parent and in each fork alike.
 ///
 /// ```
 /// use otlp_collector::{Config, IdGenerator};
@@ -26,10 +31,11 @@ pub enum IdGenerator {
     /// Random, seeded for each recorder by the operating system.
     #[default]
     Random,
-    /// The same sequence in every run: by this number and that of the recorder, in the order they
-    /// are made.
+    /// The same sequence in every run, and in every fork of it: by this number and that of the
+    /// recorder, in the order they are made.
     Seeded(u64),
-    /// Your own: called once for each recorder.
+    /// Your own: called once for each recorder. In a process that forks, let this function seed
+    /// the generator, and make the collector in the fork: then it is called there.
     Custom(Arc<dyn Fn() -> Box<dyn GenerateIds> + Send + Sync>),
 }
 
@@ -56,8 +62,8 @@ impl fmt::Debug for IdGenerator {
 
 /// A source of ids for one recorder: see [`IdGenerator::Custom`].
 ///
-/// An id that is all zeros is not valid; a random one is used in its place. It must not use the
-/// recorder that it makes ids for.
+/// An id that is all zeros is not valid; a random one is used in its place. If it starts spans on
+/// the recorder that it makes ids for, or asks it for ids, those are random.
 pub trait GenerateIds: Send {
     /// The id of a new trace.
     fn trace_id(&mut self) -> [u8; 16];
@@ -105,11 +111,19 @@ impl Ids {
     /// For the recorder with this number.
     pub(crate) fn new(generator: &IdGenerator, recorder: u64) -> Self {
         let (random, custom) = match generator {
-            IdGenerator::Random => (RandomIds::new(), None),
+            IdGenerator::Random => return Self::random(),
             IdGenerator::Seeded(seed) => (RandomIds::seeded(seed.wrapping_add(recorder)), None),
             IdGenerator::Custom(make) => (RandomIds::new(), Some(make())),
         };
         Self { random, custom }
+    }
+
+    /// Random ones, seeded by the operating system.
+    pub(crate) fn random() -> Self {
+        Self {
+            random: RandomIds::new(),
+            custom: None,
+        }
     }
 
     #[inline]
@@ -134,6 +148,16 @@ impl Ids {
         }
     }
 
+    /// The id of a new span, and of its trace if that has none.
+    #[inline]
+    pub(crate) fn for_span(&mut self, trace_id: Option<TraceId>) -> (TraceId, u64) {
+        if self.custom.is_none() {
+            return self.random.for_span(trace_id);
+        }
+        let trace_id = trace_id.unwrap_or_else(|| self.trace_id());
+        (trace_id, self.span_id())
+    }
+
     #[inline]
     pub(crate) fn are_random(&self) -> bool {
         self.custom.as_ref().is_none_or(|custom| custom.is_random())
@@ -143,9 +167,14 @@ impl Ids {
 /// A source of random ids, one for each thread that makes them.
 ///
 /// Its 256 bits of state are seeded by the operating system: with a generator of 64 bits a large
-/// fleet would meet the same sequence twice.
+/// fleet would meet the same sequence twice. A fork has a copy of the state, so it seeds anew.
 #[derive(Debug)]
-pub(crate) struct RandomIds(Xoshiro256PlusPlus);
+pub(crate) struct RandomIds {
+    generator: Xoshiro256PlusPlus,
+    seeded_in: Process,
+    /// The seed was given and is kept.
+    is_fixed: bool,
+}
 
 impl RandomIds {
     pub(crate) fn new() -> Self {
@@ -153,34 +182,78 @@ impl RandomIds {
         if getrandom::fill(&mut seed).is_err() {
             fill_from_hasher(&mut seed);
         }
-        Self(Xoshiro256PlusPlus::from_seed(seed))
-    }
-
-    fn seeded(seed: u64) -> Self {
-        Self(Xoshiro256PlusPlus::seed_from_u64(seed))
-    }
-
-    /// Never all zeros: OTLP calls such an id invalid.
-    #[inline]
-    pub(crate) fn trace_id(&mut self) -> TraceId {
-        let (high, low) = (self.number(), self.number());
-        TraceId {
-            high,
-            low: if high == 0 { low.max(1) } else { low },
+        Self {
+            generator: Xoshiro256PlusPlus::from_seed(seed),
+            seeded_in: Process::current(),
+            is_fixed: false,
         }
     }
 
-    /// Never all zeros: OTLP calls such an id invalid.
+    fn seeded(seed: u64) -> Self {
+        Self {
+            generator: Xoshiro256PlusPlus::seed_from_u64(seed),
+            seeded_in: Process::current(),
+            is_fixed: true,
+        }
+    }
+
+    /// Goes on in a fork of the process that seeded it.
+    #[cold]
+    #[inline(never)]
+    fn seed_again(&mut self) {
+        if self.is_fixed {
+            self.seeded_in = Process::current();
+        } else {
+            *self = Self::new();
+        }
+    }
+
+    #[inline]
+    pub(crate) fn trace_id(&mut self) -> TraceId {
+        trace_id(self.generator())
+    }
+
     #[inline]
     pub(crate) fn span_id(&mut self) -> u64 {
-        self.number().max(1)
+        span_id(self.generator())
+    }
+
+    #[inline]
+    fn for_span(&mut self, of_trace: Option<TraceId>) -> (TraceId, u64) {
+        let generator = self.generator();
+        let trace_id = of_trace.unwrap_or_else(|| trace_id(generator));
+        (trace_id, span_id(generator))
     }
 
     /// A random number, uniform over all values.
     #[inline]
     pub(crate) fn number(&mut self) -> u64 {
-        self.0.next_u64()
+        self.generator().next_u64()
     }
+
+    #[inline(always)]
+    fn generator(&mut self) -> &mut Xoshiro256PlusPlus {
+        if !self.seeded_in.is_current() {
+            self.seed_again();
+        }
+        &mut self.generator
+    }
+}
+
+/// Never all zeros: OTLP calls such an id invalid.
+#[inline(always)]
+fn trace_id(generator: &mut Xoshiro256PlusPlus) -> TraceId {
+    let (high, low) = (generator.next_u64(), generator.next_u64());
+    TraceId {
+        high,
+        low: if high == 0 { low.max(1) } else { low },
+    }
+}
+
+/// Never all zeros: OTLP calls such an id invalid.
+#[inline(always)]
+fn span_id(generator: &mut Xoshiro256PlusPlus) -> u64 {
+    generator.next_u64().max(1)
 }
 
 /// The seed where the operating system refuses one: std's own random hash keys.

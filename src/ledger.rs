@@ -3,6 +3,8 @@
 use std::fmt;
 use std::ops::Sub;
 
+use crate::refused::Refused;
+
 /// Where every span is: `accepted = delivered + rejected + dropped + in flight + buffered`, for
 /// each destination, at any moment.
 ///
@@ -93,13 +95,50 @@ pub struct RefusedSpans {
     pub unknown_scope: u64,
     /// The collector was shut down.
     pub shut_down: u64,
+    /// Every shared recorder was in use.
+    pub no_recorder: u64,
+    /// The recorder had no slab for one more scope.
+    pub no_slab: u64,
+    /// The process was a fork of the collector's.
+    pub forked: u64,
 }
 
 impl RefusedSpans {
+    /// The counts by [`Refused::index`].
+    pub(crate) fn from_counts(counts: [u64; Refused::REASONS]) -> Self {
+        let [
+            buffer_full,
+            too_large,
+            invalid_id,
+            unknown_scope,
+            shut_down,
+            no_recorder,
+            no_slab,
+            forked,
+        ] = counts;
+        Self {
+            buffer_full,
+            too_large,
+            invalid_id,
+            unknown_scope,
+            shut_down,
+            no_recorder,
+            no_slab,
+            forked,
+        }
+    }
+
     /// The sum of all reasons.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.buffer_full + self.too_large + self.invalid_id + self.unknown_scope + self.shut_down
+        self.buffer_full
+            + self.too_large
+            + self.invalid_id
+            + self.unknown_scope
+            + self.shut_down
+            + self.no_recorder
+            + self.no_slab
+            + self.forked
     }
 
     /// All counts with their reasons in words.
@@ -110,6 +149,9 @@ impl RefusedSpans {
             ("invalid id", self.invalid_id),
             ("unknown scope", self.unknown_scope),
             ("shut down", self.shut_down),
+            ("no recorder", self.no_recorder),
+            ("no slab", self.no_slab),
+            ("forked", self.forked),
         ]
     }
 }
@@ -122,11 +164,15 @@ impl fmt::Display for RefusedSpans {
             invalid_id,
             unknown_scope,
             shut_down,
+            no_recorder,
+            no_slab,
+            forked,
         } = self;
         write!(
             f,
             "buffer full {buffer_full}, too large {too_large}, invalid id {invalid_id}, \
-             unknown scope {unknown_scope}, shut down {shut_down}"
+             unknown scope {unknown_scope}, shut down {shut_down}, no recorder {no_recorder}, \
+             no slab {no_slab}, forked {forked}"
         )
     }
 }
@@ -142,6 +188,9 @@ impl Sub for RefusedSpans {
             invalid_id: self.invalid_id - before.invalid_id,
             unknown_scope: self.unknown_scope - before.unknown_scope,
             shut_down: self.shut_down - before.shut_down,
+            no_recorder: self.no_recorder - before.no_recorder,
+            no_slab: self.no_slab - before.no_slab,
+            forked: self.forked - before.forked,
         }
     }
 }

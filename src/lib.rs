@@ -89,9 +89,9 @@
 //! Files import only from those below them: `collector`, `recorder`, `exporter`, `processor`,
 //! `shared`, `config`, `affinity`, `buffer`, `metrics`, `otlp`, `error`, `counters`, `stats`,
 //! `health`, `ledger`, `notice`, `refused`, `sampler`, `span`, `scope`, `context`, `attribute`,
-//! `limits`, `clock`, `id`. Protocol code (`exporter/connection.rs`, `response.rs`, `retry.rs`,
+//! `limits`, `clock`, `id`, `fork`. Protocol code (`exporter/connection.rs`, `response.rs`, `retry.rs`,
 //! `processor.rs`, `otlp/`) takes bytes and owns neither socket nor clock. `unsafe` is in
-//! `buffer/`, and in `clock/` to read the processor's counter.
+//! `buffer/`, in `clock/` to read the processor's counter, and in `fork.rs` to hear of forks.
 //!
 //! # What always holds
 //!
@@ -125,6 +125,7 @@ mod context;
 mod counters;
 mod error;
 mod exporter;
+mod fork;
 mod health;
 mod id;
 #[cfg(feature = "internals")]
@@ -153,7 +154,7 @@ pub use self::attribute::{
     AnyValue, AnyValueRef, ArrayRef, Attributes, Key, KeyValue, KeyValueListRef, KeyValueRef, Name,
 };
 #[doc(hidden)]
-pub use self::attribute::{VisitAttributes, prepare};
+pub use self::attribute::{UseAttributes, VisitAttributes, prepare};
 pub use self::clock::unix_nanos;
 pub use self::collector::{Collector, PinnedWorker, Pinning, Worker};
 pub use self::config::{

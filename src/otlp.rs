@@ -28,6 +28,7 @@ pub(crate) use fields::Value;
 pub(crate) use fields::{Fields, span_end_time};
 pub(crate) use output::SPILL;
 pub(crate) use page::Scratch;
+pub(crate) use repeats::seed as seed_hash;
 
 use prost::Message;
 

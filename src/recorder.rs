@@ -16,12 +16,12 @@ use std::sync::{Arc, Weak};
 
 use crossbeam_utils::CachePadded;
 
-use crate::attribute::{Attributes, Name};
+use crate::attribute::{Attributes, Name, UseAttributes};
 use crate::clock::unix_nanos;
 use crate::context::TraceFlags;
 use crate::counters::RecorderCounters;
 use crate::error::Error;
-use crate::id::TraceId;
+use crate::id::{Ids, TraceId};
 use crate::limits::SpanLimits;
 use crate::otlp::Scratch;
 use crate::otlp::draft::Draft;
@@ -88,6 +88,8 @@ pub use self::scoped::ScopedRecorder;
 /// ```
 pub struct Recorder {
     state: RefCell<State>,
+    /// Apart, since a generator of the user's may record on this recorder.
+    ids: RefCell<Ids>,
     counters: Arc<CachePadded<RecorderCounters>>,
     shared: Arc<Shared>,
     /// For spans that end on threads without a recorder.
@@ -117,8 +119,8 @@ impl Recorder {
                 writer,
                 scratch: ScratchPool::new(open_spans_max, tracing.open_span_bytes),
                 held: HeldTraces::new(tail_sampling),
-                ids: tracing.ids(with_spans),
             }),
+            ids: RefCell::new(tracing.ids(with_spans)),
             shared,
             recorders,
         }
@@ -155,8 +157,9 @@ impl Recorder {
     /// This recorder for spans of another instrumentation scope.
     ///
     /// # Errors
-    /// There is no slab for one more scope ([`Error::is_resources`]), or the scope is another
-    /// collector's ([`Error::is_config`]).
+    /// There is no slab for one more scope ([`Error::is_resources`]), the scope is another
+    /// collector's ([`Error::is_config`]), or this is a fork of the collector's process and the
+    /// scope is new to this recorder ([`Error::is_forked`]).
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -181,11 +184,13 @@ impl Recorder {
                 scope.definition().name
             )));
         }
-        let lane = self.state.borrow_mut().writer.lane(scope).ok_or_else(|| {
-            Error::resources(
+        let lane = self.state.borrow_mut().writer.lane(scope);
+        let lane = lane.map_err(|why| match why {
+            Refused::Forked => Error::forked(self.shared.counters.ledger()),
+            _ => Error::resources(
                 "no slab for the spans of one more scope: raise recorders_max",
                 None,
-            )
+            ),
         })?;
         Ok(ScopedRecorder {
             recorder: self,
@@ -287,13 +292,13 @@ impl Recorder {
         span: &SpanRef<'_>,
         attributes: impl Attributes,
     ) -> Result<(), Refused> {
-        let span = Finished {
+        // Before anything is borrowed: a conversion of the user's may record on this recorder.
+        attributes.convert(Record {
+            recorder: self,
+            lane,
             // A copy: so what of it is constant where it is written, is so here.
             span: *span,
-            tuple: attributes,
-            limits: self.limits(),
-        };
-        self.write(lane, &span, span.has_valid_ids())
+        })
     }
 
     /// Records an owned span; one that has not ended ends now.
@@ -315,7 +320,7 @@ impl Recorder {
     /// [`Config::id_generator`]: crate::Config::id_generator
     #[inline]
     pub fn trace_id(&self) -> [u8; 16] {
-        self.state.borrow_mut().ids.trace_id().to_bytes()
+        self.with_ids(|ids| ids.trace_id()).to_bytes()
     }
 
     /// A new span id, never all zeros: random, unless [`Config::id_generator`] is another.
@@ -323,20 +328,40 @@ impl Recorder {
     /// [`Config::id_generator`]: crate::Config::id_generator
     #[inline]
     pub fn span_id(&self) -> [u8; 8] {
-        self.state.borrow_mut().ids.span_id().to_be_bytes()
+        self.with_ids(|ids| ids.span_id()).to_be_bytes()
     }
 
     /// Ids for a new span, the trace's too if it has none, and what is told of that one.
     #[inline]
     fn new_ids(&self, trace_id: Option<TraceId>) -> (TraceId, u64, TraceFlags) {
-        let ids = &mut self.state.borrow_mut().ids;
-        let random = if ids.are_random() {
-            TraceFlags::RANDOM
-        } else {
-            TraceFlags::NONE
-        };
-        let trace_id = trace_id.unwrap_or_else(|| ids.trace_id());
-        (trace_id, ids.span_id(), random)
+        self.with_ids(
+            #[inline(always)]
+            |ids| {
+                let random = if ids.are_random() {
+                    TraceFlags::RANDOM
+                } else {
+                    TraceFlags::NONE
+                };
+                let (trace_id, span_id) = ids.for_span(trace_id);
+                (trace_id, span_id, random)
+            },
+        )
+    }
+
+    /// Runs `make` with this recorder's ids; with random ones if that is what a generator of the
+    /// user's does while it is asked itself.
+    #[inline(always)]
+    fn with_ids<R>(&self, make: impl Fn(&mut Ids) -> R) -> R {
+        match self.ids.try_borrow_mut() {
+            Ok(mut ids) => make(&mut ids),
+            Err(_) => Self::with_random_ids(make),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn with_random_ids<R>(make: impl Fn(&mut Ids) -> R) -> R {
+        make(&mut Ids::random())
     }
 
     /// Memory for a sampled span, if there is any, and its place in a held trace, if it has one.
@@ -378,7 +403,7 @@ impl Recorder {
             return Err(writer.refuse(Refused::UnknownScope));
         }
         let lane = writer.lane(scope);
-        lane.ok_or_else(|| writer.refuse(Refused::BufferFull))
+        lane.map_err(|why| writer.refuse(why))
     }
 
     // ---- The end of open spans ----
@@ -415,6 +440,27 @@ impl Recorder {
         };
         state.held.leave(hold);
         is_kept
+    }
+}
+
+/// Records a finished span with the attributes that it is given.
+struct Record<'r, 's> {
+    recorder: &'r Recorder,
+    lane: usize,
+    span: SpanRef<'s>,
+}
+
+impl UseAttributes for Record<'_, '_> {
+    type Output = Result<(), Refused>;
+
+    #[inline(always)]
+    fn call(self, attributes: impl Attributes) -> Result<(), Refused> {
+        let span = Finished {
+            span: self.span,
+            tuple: attributes,
+            limits: self.recorder.limits(),
+        };
+        (self.recorder).write(self.lane, &span, span.has_valid_ids())
     }
 }
 

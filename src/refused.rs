@@ -22,6 +22,36 @@ pub enum Refused {
     UnknownScope,
     /// The collector was shut down or dropped.
     ShutDown,
+    /// Every recorder that threads share was in use: for 100 ms, or for as long as
+    /// [`Overflow::Block`](crate::Overflow::Block) allows. Only
+    /// [`Collector::collect`](crate::Collector::collect) and the end of a
+    /// [`DetachedSpan`](crate::DetachedSpan) share recorders.
+    NoRecorder,
+    /// The span's scope needs one more slab on its recorder than
+    /// [`Config::recorders_max`](crate::Config::recorders_max) allows.
+    NoSlab,
+    /// This process is a fork of the one that made the collector, and has no thread that delivers.
+    Forked,
+}
+
+impl Refused {
+    /// How many reasons there are.
+    pub(crate) const REASONS: usize = 8;
+
+    /// The reason as a number below [`REASONS`](Self::REASONS), in the order of the fields of
+    /// [`RefusedSpans`](crate::RefusedSpans).
+    pub(crate) fn index(self) -> usize {
+        match self {
+            Self::BufferFull => 0,
+            Self::TooLarge { .. } => 1,
+            Self::InvalidId => 2,
+            Self::UnknownScope => 3,
+            Self::ShutDown => 4,
+            Self::NoRecorder => 5,
+            Self::NoSlab => 6,
+            Self::Forked => 7,
+        }
+    }
 }
 
 impl fmt::Display for Refused {
@@ -41,6 +71,17 @@ impl fmt::Display for Refused {
                 "span refused: its scope is another collector's; make it with this one's scope()",
             ),
             Self::ShutDown => f.write_str("span refused: the collector was shut down"),
+            Self::NoRecorder => f.write_str(
+                "span refused: every shared recorder was in use; give busy threads a recorder() \
+                 of their own",
+            ),
+            Self::NoSlab => f.write_str(
+                "span refused: no slab for the spans of one more scope; raise recorders_max",
+            ),
+            Self::Forked => f.write_str(
+                "span refused: this process is a fork of the one that made the collector; make a \
+                 collector after the fork",
+            ),
         }
     }
 }

@@ -113,7 +113,10 @@ impl Shared {
             pool: pool(settings)?,
             last_error: Mutex::default(),
             signal,
-            counters: Counters::new(destinations.collect()),
+            counters: Counters::new(
+                destinations.collect(),
+                settings.recorders_max + settings.leases,
+            ),
             scopes: Arc::clone(settings.envelope.scopes()),
             tracing: Tracing::new(settings),
             overflow: settings.overflow,

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From the front door down.
-const MODULES: [&str; 28] = [
+const MODULES: [&str; 29] = [
     "internals",
     "testing",
     "collector",
@@ -32,6 +32,7 @@ const MODULES: [&str; 28] = [
     "limits",
     "clock",
     "id",
+    "fork",
     "sync",
 ];
 

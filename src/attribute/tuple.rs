@@ -31,6 +31,19 @@ pub trait Attributes: Copy {
     /// Shows each to the visitor, as long as that goes on.
     #[doc(hidden)]
     fn visit<V: VisitAttributes>(&self, visitor: V) -> Option<V>;
+
+    /// Converts each key and value, once, and hands on a tuple of them, whose visits run no code of
+    /// the user's.
+    #[doc(hidden)]
+    fn convert<U: UseAttributes>(self, user: U) -> U::Output;
+}
+
+/// A function that takes a tuple of any number of attributes.
+#[doc(hidden)]
+pub trait UseAttributes {
+    type Output;
+
+    fn call(self, attributes: impl Attributes) -> Self::Output;
 }
 
 /// Who looks at one attribute after the other.
@@ -46,6 +59,11 @@ impl Attributes for () {
     fn visit<V: VisitAttributes>(&self, visitor: V) -> Option<V> {
         Some(visitor)
     }
+
+    #[inline(always)]
+    fn convert<U: UseAttributes>(self, user: U) -> U::Output {
+        user.call(self)
+    }
 }
 
 macro_rules! attributes {
@@ -60,6 +78,11 @@ macro_rules! attributes {
             fn visit<V: VisitAttributes>(&self, visitor: V) -> Option<V> {
                 $(let visitor = visitor.attribute(&KeyValueRef::new(self.$at.0, self.$at.1))?;)+
                 Some(visitor)
+            }
+
+            #[inline(always)]
+            fn convert<U: UseAttributes>(self, user: U) -> U::Output {
+                user.call(($((Into::<Key<'a>>::into(self.$at.0), Into::<AnyValueRef<'a>>::into(self.$at.1)),)+))
             }
         }
     };

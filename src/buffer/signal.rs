@@ -4,7 +4,9 @@
 //! just published something asks [`Signal::notify`], which makes the call only if it is wanted,
 //! and only once for each sleep, whoever comes first.
 
-use crate::sync::{AtomicBool, AtomicU32, Ordering, fence};
+use crate::fork::{self, Process};
+use crate::refused::Refused;
+use crate::sync::{AtomicU32, Ordering, fence};
 
 /// What the network thread wants to be woken for; a higher one includes the lower.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,15 +22,22 @@ pub(crate) enum Wanted {
 
 pub(crate) struct Signal {
     wanted: AtomicU32,
-    closed: AtomicBool,
+    /// Where recorders may record: the number of the process that made this, or [`NOWHERE`].
+    open_in: AtomicU32,
+    process: Process,
     waker: Box<dyn Fn() + Send + Sync>,
 }
 
+/// No process has this number.
+const NOWHERE: u32 = u32::MAX;
+
 impl Signal {
     pub(crate) fn new(waker: impl Fn() + Send + Sync + 'static) -> Self {
+        let process = Process::current();
         Self {
             wanted: AtomicU32::new(Wanted::Nothing as u32),
-            closed: AtomicBool::new(false),
+            open_in: AtomicU32::new(process.generation()),
+            process,
             waker: Box::new(waker),
         }
     }
@@ -61,11 +70,28 @@ impl Signal {
 
     /// From now on recorders refuse spans.
     pub(crate) fn close(&self) {
-        self.closed.store(true, Ordering::Relaxed);
+        self.open_in.store(NOWHERE, Ordering::Relaxed);
     }
 
+    /// Whether recorders refuse spans: after [`close`](Self::close), and in a fork of the process
+    /// that made this.
     #[inline]
     pub(crate) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Relaxed)
+        self.open_in.load(Ordering::Relaxed) != fork::generation()
+    }
+
+    /// Why it [`is_closed`](Self::is_closed).
+    #[cold]
+    pub(crate) fn why_closed(&self) -> Refused {
+        if self.is_forked() {
+            Refused::Forked
+        } else {
+            Refused::ShutDown
+        }
+    }
+
+    /// Whether this is a fork of the process that made this, where no thread would be woken.
+    pub(crate) fn is_forked(&self) -> bool {
+        !self.process.is_current()
     }
 }

@@ -1,5 +1,6 @@
 //! The network thread as others see it: it is started, told things, asked, and waited for.
 
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -11,6 +12,7 @@ use parking_lot::Mutex;
 use crate::affinity;
 use crate::error::Error;
 use crate::exporter::{Command, Exporter};
+use crate::fork;
 use crate::health::ThreadState;
 use crate::ledger::Ledger;
 use crate::shared::Shared;
@@ -33,8 +35,6 @@ pub(super) struct NetworkThread {
     /// Disconnected when it has ended and all notices were told.
     notices_told: Receiver<()>,
     handle: Mutex<Option<JoinHandle<()>>>,
-    /// Whose thread it is: a fork of that process has no such thread.
-    process: u32,
 }
 
 /// What comes of a question to the network thread.
@@ -83,7 +83,6 @@ impl NetworkThread {
             last_stats,
             notices_told,
             handle: Mutex::new(Some(handle)),
-            process: std::process::id(),
         })
     }
 
@@ -121,7 +120,7 @@ impl NetworkThread {
 
     /// How it is doing, and its numbers as far as they are known.
     pub(super) fn stats(&self) -> (ThreadState, NetworkStats) {
-        if self.check_process().is_err() {
+        if self.is_forked() {
             return (ThreadState::Forked, NetworkStats::default());
         }
         match self.ask(Instant::now() + PATIENCE, |reply| Command::Stats { reply }) {
@@ -162,14 +161,15 @@ impl NetworkThread {
 
     /// A fork has the memory of its parent, but none of its threads: nobody would answer.
     pub(super) fn check_process(&self) -> Result<(), Error> {
-        if self.process == std::process::id() {
-            return Ok(());
+        if self.is_forked() {
+            return Err(Error::forked(self.ledger()));
         }
-        // Another thread may have been at the counters when this process was forked: it is not here
-        // to let go of them.
-        let account = self.shared.counters.try_account();
-        let ledger = account.map(|account| account.ledger);
-        Err(Error::forked(ledger.unwrap_or_default()))
+        Ok(())
+    }
+
+    pub(super) fn is_forked(&self) -> bool {
+        fork::watch();
+        self.shared.signal.is_forked()
     }
 
     fn ledger(&self) -> Ledger {
@@ -204,9 +204,13 @@ impl NetworkThread {
 
 impl Drop for NetworkThread {
     fn drop(&mut self) {
-        if self.check_process().is_err() {
+        if self.is_forked() {
             // It names a thread that is not there to be let go.
-            std::mem::forget(self.handle.get_mut().take());
+            mem::forget(self.handle.get_mut().take());
+            // To disconnect a channel takes its lock, which another thread may have held at the
+            // fork.
+            mem::forget(self.commands.clone());
+            mem::forget((self.ended.clone(), self.notices_told.clone()));
         }
     }
 }

@@ -120,6 +120,9 @@ fn processed(stats: &Stats) -> Vec<Point<u64>> {
             (invalid, Some("invalid_span")),
             (refused.shut_down, Some("already_shutdown")),
             (lost.shut_down, Some("shutdown_timeout")),
+            (refused.no_recorder, Some("no_recorder")),
+            (refused.no_slab, Some("no_slab")),
+            (refused.forked, Some("forked")),
         ];
         outcomes.map(|(spans, error)| destination.of_processor(spans, error))
     });

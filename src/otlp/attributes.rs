@@ -3,7 +3,7 @@
 use crate::attribute::{AsKeyValue, Attributes, KeyValueRef, VisitAttributes};
 use crate::limits::SpanLimits;
 use crate::otlp::output::Output;
-use crate::otlp::repeats::{Items, for_each_different, may_repeat};
+use crate::otlp::repeats::{Items, may_repeat, survivors};
 use crate::otlp::value::encode_attribute;
 
 /// How many attributes there may be, and where they and those that are left out are written.
@@ -66,22 +66,14 @@ fn encode_chosen<O: Output>(
     limits: &SpanLimits,
     out: O,
 ) -> Option<O> {
-    let (mut kept, mut repeated) = (0, 0);
-    let mut out = Some(out);
-    for_each_different(items, |at, repeats| {
-        repeated += repeats;
-        if kept < fields.count_max as usize {
-            kept += 1;
-            let encode = |out| {
-                items.with(at, |attribute| {
-                    encode_attribute(fields.tag, attribute, limits, out)
-                })
-            };
-            out = out.take().and_then(encode);
-        }
-    });
-    let beyond = beyond(dropped, items.len() - repeated, kept);
-    out?.count(fields.dropped_tag, beyond)
+    let survivors = survivors(items, fields.count_max as usize);
+    let out = survivors.iter().try_fold(out, |out, at| {
+        items.with(at, |attribute| {
+            encode_attribute(fields.tag, attribute, limits, out)
+        })
+    })?;
+    let all = items.len() - survivors.repeats();
+    out.count(fields.dropped_tag, beyond(dropped, all, survivors.kept()))
 }
 
 /// The attributes of a tuple, and then some more.

@@ -90,29 +90,28 @@ fn attributes(
     count_max: u32,
     limits: &SpanLimits,
 ) -> (Vec<proto::KeyValue>, u32) {
-    let keyless = all
-        .iter()
-        .filter(|attribute| attribute.key.is_empty())
-        .count();
-    let mut kept = different(all);
-    let dropped = keyless + kept.len().saturating_sub(count_max as usize);
-    kept.truncate(count_max as usize);
+    let (kept, dropped) = different(all, count_max as usize);
     let kept = kept
         .into_iter()
         .map(|attribute| key_value(attribute, limits, 90));
-    (kept.collect(), dropped as u32)
+    (kept.collect(), dropped)
 }
 
-/// Each key once, in its first place and with its last value.
-fn different(all: &[KeyValue]) -> Vec<&KeyValue> {
+/// The last of each of the first `count_max` keys, and how many have another key or none.
+fn different(all: &[KeyValue], count_max: usize) -> (Vec<&KeyValue>, u32) {
     let mut kept: Vec<&KeyValue> = Vec::new();
-    for attribute in all.iter().filter(|attribute| !attribute.key.is_empty()) {
-        match kept.iter_mut().find(|known| known.key == attribute.key) {
-            Some(known) => *known = attribute,
-            None => kept.push(attribute),
+    let mut dropped = 0;
+    for attribute in all {
+        let known = kept.iter().position(|known| known.key == attribute.key);
+        if let Some(known) = known {
+            kept.remove(known);
+        } else if attribute.key.is_empty() || kept.len() == count_max {
+            dropped += 1;
+            continue;
         }
+        kept.push(attribute);
     }
-    kept
+    (kept, dropped)
 }
 
 pub(super) fn key_value(attribute: &KeyValue, limits: &SpanLimits, depth: u32) -> proto::KeyValue {
@@ -146,7 +145,7 @@ fn value(value_: &AnyValue, limits: &SpanLimits, depth: u32) -> proto::AnyValue 
                 .collect(),
         })),
         AnyValue::KeyValueList(values) => Some(Value::KvlistValue(proto::KeyValueList {
-            values: (different(values).into_iter())
+            values: (different(values, usize::MAX).0.into_iter())
                 .map(|item| key_value(item, limits, depth - 3))
                 .collect(),
         })),

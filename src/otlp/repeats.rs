@@ -1,4 +1,8 @@
-//! Finds the attributes whose keys stand more than once, in a time that grows with their number.
+//! Finds the attributes whose keys stand more than once, in a time that grows with their number
+//! whatever the keys are.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::OnceLock;
 
 use crate::attribute::{AsKeyValue, Attributes, KeyValueRef, Keys, VisitAttributes};
 use crate::limits::LOOKED_AT_MAX;
@@ -66,93 +70,227 @@ impl<K: AsKeyValue> Items for [K] {
     }
 }
 
-/// Gives where the attributes with different keys stand last, each in the place where its key stands
-/// first, and how often its key stands again. Those without a key are left out, and so is what is
-/// behind the first [`LOOKED_AT_MAX`].
-pub(super) fn for_each_different<I: Items + ?Sized>(items: &I, mut give: impl FnMut(usize, usize)) {
-    let mut give = |place: &Place| {
-        if let Some(repeats) = place.stands.checked_sub(1) {
-            give(usize::from(place.last), usize::from(repeats));
-        }
+/// The attributes that are sent, of the first [`LOOKED_AT_MAX`]: small, since lists within lists each
+/// have one on the stack.
+pub(super) struct Survivors {
+    /// A bit for each place.
+    places: [u64; LOOKED_AT_MAX / 64],
+    /// How many there are.
+    kept: u16,
+    /// How many others were replaced by one of them.
+    repeats: u16,
+}
+
+impl Survivors {
+    const NONE: Self = Self {
+        places: [0; LOOKED_AT_MAX / 64],
+        kept: 0,
+        repeats: 0,
     };
+
+    pub(super) fn kept(&self) -> usize {
+        self.kept.into()
+    }
+
+    pub(super) fn repeats(&self) -> usize {
+        self.repeats.into()
+    }
+
+    /// Where they stand, in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = usize> {
+        let words = self.places.iter().enumerate();
+        words.flat_map(|(index, word)| {
+            let mut left = *word;
+            std::iter::from_fn(move || {
+                let bit = (left != 0).then(|| left.trailing_zeros() as usize)?;
+                left &= left - 1;
+                Some(index * 64 + bit)
+            })
+        })
+    }
+
+    fn contains(&self, at: usize) -> bool {
+        self.places[at / 64] >> (at % 64) & 1 != 0
+    }
+
+    /// Keeps the attribute at a place, in the stead of an earlier one with the same key.
+    fn replace(&mut self, earlier: usize, at: usize) {
+        self.places[earlier / 64] &= !(1 << (earlier % 64));
+        self.places[at / 64] |= 1 << (at % 64);
+        self.repeats += 1;
+    }
+
+    fn add(&mut self, at: usize) {
+        self.places[at / 64] |= 1 << (at % 64);
+        self.kept += 1;
+    }
+}
+
+/// Finds the last attribute of each of the first `count_max` different keys. Those without a key are
+/// left out.
+///
+/// Apart, so that its table is off the stack before what it found is encoded.
+#[inline(never)]
+pub(super) fn survivors<I: Items + ?Sized>(items: &I, count_max: usize) -> Survivors {
     if items.len() <= FEW {
-        Repeats::of_few(items).0.iter().for_each(&mut give);
+        of_few(items, count_max)
     } else {
-        Repeats::of_many(items).0.iter().for_each(&mut give);
+        of_many(items, count_max)
     }
 }
 
 /// Up to here comparing each with each is faster than filling a table.
 const FEW: usize = 16;
 
-/// For each attribute what is known of its key.
-struct Repeats<const N: usize>([Place; N]);
-
-#[derive(Clone, Copy, Default)]
-struct Place {
-    /// How often the key stands, where it stands first; otherwise 0.
-    stands: u16,
-    last: u16,
+fn of_few<I: Items + ?Sized>(items: &I, count_max: usize) -> Survivors {
+    let mut found = Survivors::NONE;
+    for_each_key(items, |at, key| {
+        let mut earlier = (0..at).filter(|earlier| found.contains(*earlier));
+        match earlier.find(|earlier| items.has_key(*earlier, key)) {
+            Some(earlier) => found.replace(earlier, at),
+            None if found.kept() < count_max => found.add(at),
+            None => {}
+        }
+    });
+    found
 }
 
-impl Repeats<FEW> {
-    fn of_few<I: Items + ?Sized>(items: &I) -> Self {
-        Self::new(items, |at, key| {
-            (0..at).find(|earlier| items.has_key(*earlier, key))
-        })
+#[inline(never)]
+fn of_many<I: Items + ?Sized>(items: &I, count_max: usize) -> Survivors {
+    let mut found = Survivors::NONE;
+    let mut table = Table([0; SLOTS]);
+    for_each_key(items, |at, key| {
+        let slot = table.slot(key, |earlier| items.has_key(earlier, key));
+        match slot.checked_sub(1) {
+            Some(earlier) => found.replace(earlier.into(), at),
+            None if found.kept() < count_max => found.add(at),
+            None => return,
+        }
+        *slot = at as u16 + 1;
+    });
+    found
+}
+
+fn for_each_key<I: Items + ?Sized>(items: &I, mut take: impl FnMut(usize, &str)) {
+    for at in 0..items.len().min(LOOKED_AT_MAX) {
+        items.with(at, |attribute| match attribute.key.text() {
+            "" => {}
+            key => take(at, key),
+        });
     }
 }
 
-impl Repeats<LOOKED_AT_MAX> {
-    #[inline(never)]
-    fn of_many<I: Items + ?Sized>(items: &I) -> Self {
-        const SLOTS: usize = 2 * LOOKED_AT_MAX;
-        /// Index + 1; 0 is free.
-        type Table = [u16; SLOTS];
-        let mut table: Table = [0; SLOTS];
-        Self::new(items, |at, key| {
-            let mut slot = hash(key) as usize % SLOTS;
-            while let Some(index) = table[slot].checked_sub(1) {
-                let index = usize::from(index);
-                if items.has_key(index, key) {
-                    return Some(index);
-                }
-                slot = (slot + 1) % SLOTS;
-            }
-            table[slot] = at as u16 + 1;
-            None
-        })
+const SLOTS: usize = 2 * LOOKED_AT_MAX;
+
+/// Where each key stands last: place + 1; 0 is free.
+struct Table([u16; SLOTS]);
+
+impl Table {
+    /// The slot of a key, or a free one; `is_at` compares it with the key at a place.
+    fn slot(&mut self, key: &str, is_at: impl Fn(usize) -> bool) -> &mut u16 {
+        let mut slot = hash(key) % SLOTS;
+        // Ends, since half of the slots are always free.
+        while let Some(place) = self.0[slot].checked_sub(1)
+            && !is_at(place.into())
+        {
+            slot = (slot + 1) % SLOTS;
+        }
+        &mut self.0[slot]
     }
 }
 
-impl<const N: usize> Repeats<N> {
-    /// `find` tells where a key stands first, if that is before the place it stands at.
-    fn new<I: Items + ?Sized>(
-        items: &I,
-        mut find: impl FnMut(usize, &str) -> Option<usize>,
-    ) -> Self {
-        let mut places = [Place::default(); N];
-        for at in 0..items.len().min(N) {
-            let first = items.with(at, |attribute| match attribute.key.text() {
-                "" => None,
-                key => Some(find(at, key).unwrap_or(at)),
-            });
-            if let Some(first) = first {
-                let place = &mut places[first];
-                place.stands += 1;
-                place.last = at as u16;
+/// Of this process alone, so that nobody can make keys that all have one hash.
+static HASHER: OnceLock<RandomState> = OnceLock::new();
+
+/// Seeds the hash, which makes a system call.
+pub(crate) fn seed() {
+    HASHER.get_or_init(RandomState::new);
+}
+
+fn hash(key: &str) -> usize {
+    let hasher = HASHER.get_or_init(RandomState::new);
+    hasher.hash_one(key) as usize
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// Counts how often keys are compared.
+    struct Counting<'a> {
+        attributes: Vec<KeyValueRef<'a>>,
+        comparisons: Cell<usize>,
+    }
+
+    impl<'a> Counting<'a> {
+        fn new(keys: impl IntoIterator<Item = &'a String>) -> Self {
+            let attribute = |key| KeyValueRef::new(key, 1);
+            Self {
+                attributes: keys.into_iter().map(attribute).collect(),
+                comparisons: Cell::new(0),
             }
         }
-        Self(places)
     }
-}
 
-fn hash(key: &str) -> u32 {
-    let mut hash = key.len() as u64;
-    for chunk in key.as_bytes().chunks(8) {
-        let mut word = [0; 8];
-        word[..chunk.len()].copy_from_slice(chunk);
-        hash = (hash.rotate_left(5) ^ u64::from_le_bytes(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    impl Items for Counting<'_> {
+        fn len(&self) -> usize {
+            self.attributes.len()
+        }
+
+        fn with<R>(&self, at: usize, look: impl FnOnce(&KeyValueRef<'_>) -> R) -> R {
+            look(&self.attributes[at])
+        }
+
+        fn has_key(&self, at: usize, key: &str) -> bool {
+            self.comparisons.set(self.comparisons.get() + 1);
+            self.attributes[at].key.text() == key
+        }
     }
-    (hash >> 32) as u32
+
+    /// Keys of 16 bytes that a multiplicative hash without a seed maps to one value.
+    fn colliding_keys() -> Vec<String> {
+        const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+        let as_text = |word: u64| String::from_utf8(word.to_le_bytes().to_vec());
+        let first_words = (0..).filter_map(|number| {
+            as_text(u64::from_le_bytes(
+                *format!("{number:08}").as_bytes().first_chunk()?,
+            ))
+            .ok()
+        });
+        let with_second = first_words.filter_map(|first| {
+            let word = u64::from_le_bytes(*first.as_bytes().first_chunk()?);
+            let hash = (16_u64.rotate_left(5) ^ word).wrapping_mul(FACTOR);
+            let second = as_text(hash.rotate_left(5) ^ 0x4242_4242_4242_4242).ok()?;
+            Some(first + &second)
+        });
+        with_second.take(LOOKED_AT_MAX).collect()
+    }
+
+    #[test]
+    fn keys_made_to_collide_are_compared_about_once_each() {
+        let keys = colliding_keys();
+        let items = Counting::new(&keys);
+        assert_eq!(survivors(&items, usize::MAX).kept(), LOOKED_AT_MAX);
+        let comparisons = items.comparisons.get();
+        assert!(comparisons < 4 * LOOKED_AT_MAX, "{comparisons}");
+    }
+
+    #[test]
+    fn the_last_of_each_of_the_first_keys_is_kept_in_its_place() {
+        for padding in [0, 100] {
+            let keys = ["a", "b", "a", "", "c", "b", "c", "d"].map(String::from);
+            let more: Vec<_> = (0..padding)
+                .map(|number| format!("more.{number}"))
+                .collect();
+            let items = Counting::new(keys.iter().chain(&more));
+            let found = survivors(&items, 2);
+            assert_eq!(found.iter().collect::<Vec<_>>(), [2, 5]);
+            assert_eq!((found.kept(), found.repeats()), (2, 2));
+            let all = survivors(&items, usize::MAX);
+            assert_eq!(all.iter().take(4).collect::<Vec<_>>(), [2, 5, 6, 7]);
+            assert_eq!((all.kept(), all.repeats()), (4 + padding, 3));
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use crate::attribute::{AnyValueRef, ArrayRef, AsKeyValue, KeyValueListRef, KeyValueRef, List};
 use crate::limits::{LOOKED_AT_MAX, MESSAGES_MAX, SpanLimits};
 use crate::otlp::output::{Output, SHORT_MAX, delimited_len, varint_len};
-use crate::otlp::repeats::{for_each_different, may_repeat};
+use crate::otlp::repeats::{may_repeat, survivors};
 use crate::otlp::tag;
 
 /// One attribute as an element of a repeated field whose tag is one byte.
@@ -190,15 +190,11 @@ fn encode_items<K: AsKeyValue, O: Output>(
     depth: u32,
     out: O,
 ) -> Option<O> {
-    let mut out = Some(out);
-    let mut encode = |item: &K| {
-        let encode = |out| item.with(|value| encode_entry(value, limits, depth, out));
-        out = out.take().and_then(encode);
-    };
+    let encode = |out, item: &K| item.with(|value| encode_entry(value, limits, depth, out));
     if items.len() <= LOOKED_AT_MAX && may_repeat(&(), items) {
-        for_each_different(items, |at, _| encode(&items[at]));
+        let survivors = survivors(items, usize::MAX);
+        (survivors.iter()).try_fold(out, |out, at| encode(out, &items[at]))
     } else {
-        items.iter().for_each(encode);
+        items.iter().try_fold(out, encode)
     }
-    out
 }

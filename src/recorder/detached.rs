@@ -59,6 +59,17 @@ impl Origin {
     fn limits(&self) -> &SpanLimits {
         &self.shared.tracing.limits
     }
+
+    /// Counts a span that ends after the collector is gone.
+    fn refuse(&self) -> Refused {
+        let is_forked = self.shared.signal.is_forked();
+        let why = if is_forked {
+            Refused::Forked
+        } else {
+            Refused::ShutDown
+        };
+        self.shared.refuse(why)
+    }
 }
 
 impl DetachedSpan {
@@ -125,12 +136,11 @@ impl DetachedSpan {
                     let lane = recorder.lane(self.scope.as_ref())?;
                     recorder.end(&self.draft, lane, None, end_time)
                 }),
-                None => Err(self.recorder.shared.refuse(Refused::ShutDown)),
+                None => Err(self.recorder.refuse()),
             };
         }
         if let (Some(scratch), Some(home)) = (self.draft.said.take_scratch(), &self.home) {
-            // It has room for all that came from there; without the recorder it is freed.
-            drop(home.try_send(scratch));
+            home.give_back(scratch);
         }
         result
     }

@@ -7,6 +7,7 @@
 //! of its own it is the one that has a lane for it.
 
 use std::cell::Cell;
+use std::mem;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -65,7 +66,7 @@ impl Recorders {
     /// A new recorder, or `None` if there are `max` already besides those to be lent.
     pub(crate) fn recorder(&self, max: usize) -> Option<Recorder> {
         let with_leases = max + self.made.load(Ordering::Relaxed);
-        self.make(with_leases, false)
+        self.make(with_leases, false).ok()
     }
 
     /// Records a span from a thread without a recorder.
@@ -80,30 +81,31 @@ impl Recorders {
         scope: Option<&Scope>,
         record: impl FnOnce(&Recorder) -> Result<(), Refused>,
     ) -> Result<(), Refused> {
+        if self.shared.signal.is_forked() {
+            // Another thread may have held a recorder at the fork, in whatever state.
+            return Err(self.shared.refuse(Refused::Forked));
+        }
         let mut slot = self.lease(scope)?;
-        if slot.is_none() {
-            *slot = self.make(usize::MAX, true);
-            self.made
-                .fetch_add(usize::from(slot.is_some()), Ordering::Relaxed);
-        }
-        match &*slot {
-            Some(recorder) => record(recorder),
-            None => Err(self.shared.refuse(Refused::BufferFull)),
-        }
+        let recorder = match &mut *slot {
+            Some(recorder) => recorder,
+            none => {
+                let made = self.make(usize::MAX, true);
+                let made = made.map_err(|why| self.shared.refuse(why))?;
+                self.made.fetch_add(1, Ordering::Relaxed);
+                none.insert(made)
+            }
+        };
+        record(recorder)
     }
 
     /// Only one that is not to be lent has memory for open spans.
-    fn make(&self, max: usize, is_lent: bool) -> Option<Recorder> {
+    fn make(&self, max: usize, is_lent: bool) -> Result<Recorder, Refused> {
         let shared = Arc::clone(&self.shared);
-        let counters = shared.counters.register(max)?;
+        let counters = shared.counters.register(max).ok_or(Refused::NoSlab)?;
         let arrivals = self.arrivals.clone();
         let writer = Writer::new(Arc::clone(&shared), counters, arrivals, is_lent)?;
-        Some(Recorder::new(
-            shared,
-            writer,
-            Weak::clone(&self.this),
-            !is_lent,
-        ))
+        let this = Weak::clone(&self.this);
+        Ok(Recorder::new(shared, writer, this, !is_lent))
     }
 
     fn lease(&self, scope: Option<&Scope>) -> Result<MutexGuard<'_, Option<Recorder>>, Refused> {
@@ -139,6 +141,16 @@ impl Recorders {
         };
         self.slots[slot % self.slots.len()]
             .try_lock_for(wait)
-            .ok_or_else(|| self.shared.refuse(Refused::BufferFull))
+            .ok_or_else(|| self.shared.refuse(Refused::NoRecorder))
+    }
+}
+
+impl Drop for Recorders {
+    fn drop(&mut self) {
+        if self.shared.signal.is_forked() {
+            // As a writer does; and a recorder that another thread used at the fork is torn.
+            mem::forget(mem::take(&mut self.slots));
+            mem::forget(self.arrivals.clone());
+        }
     }
 }

@@ -173,8 +173,7 @@ impl<'r> OpenSpan<'r> {
         if let Some(scratch) = self.draft.said.take_scratch() {
             match &self.home {
                 None => self.recorder.state.borrow_mut().scratch.give_back(scratch),
-                // It has room for all that came from there; without the recorder it is freed.
-                Some(home) => drop(home.try_send(scratch)),
+                Some(home) => home.give_back(scratch),
             }
         }
         result

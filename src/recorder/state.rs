@@ -1,6 +1,5 @@
 //! What of a recorder changes, and the decisions about held traces, which need all of it.
 
-use crate::id::Ids;
 use crate::otlp::draft::Draft;
 use crate::recorder::hold::{Decision, HeldTraces, Hold};
 use crate::recorder::scratch::ScratchPool;
@@ -12,7 +11,6 @@ pub(super) struct State {
     pub(super) writer: Writer,
     pub(super) scratch: ScratchPool,
     pub(super) held: HeldTraces,
-    pub(super) ids: Ids,
 }
 
 impl State {
@@ -56,6 +54,7 @@ impl State {
                 self.writer.counters.sample_out(1);
                 return Ok(());
             }
+            Decision::Pending if self.writer.check_open().is_err() => {}
             Decision::Pending if trace.push(lane, &span) => {
                 self.writer.counters.hold(self.held.count(1, 0));
                 return Ok(());

@@ -1,5 +1,6 @@
 //! Writes encoded spans into slabs, and says so when a batch is complete.
 
+use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -43,13 +44,13 @@ struct Lane {
 }
 
 impl Writer {
-    /// `None` if there is no slab for one more recorder.
+    /// Fails if there is no slab for one more recorder, or no network thread.
     pub(super) fn new(
         shared: Arc<Shared>,
         counters: Arc<CachePadded<RecorderCounters>>,
         arrivals: Sender<Arrival>,
         is_lent: bool,
-    ) -> Option<Self> {
+    ) -> Result<Self, Refused> {
         let mut writer = Self {
             lanes: Vec::new(),
             is_lent,
@@ -60,13 +61,13 @@ impl Writer {
             without_room: false,
         };
         writer.add_lane(None)?;
-        Some(writer)
+        Ok(writer)
     }
 
-    /// The lane of a scope, new if it must be; `None` if there is no slab for one more.
-    pub(super) fn lane(&mut self, scope: &Scope) -> Option<usize> {
+    /// The lane of a scope, new if it must be.
+    pub(super) fn lane(&mut self, scope: &Scope) -> Result<usize, Refused> {
         let known = (self.lanes.iter()).position(|lane| lane.scope.as_ref() == Some(scope));
-        known.or_else(|| self.add_lane(Some(scope.clone())))
+        known.map_or_else(|| self.add_lane(Some(scope.clone())), Ok)
     }
 
     /// Takes the right to one more slab of its own.
@@ -97,9 +98,12 @@ impl Writer {
     }
 
     #[cold]
-    fn add_lane(&mut self, scope: Option<Scope>) -> Option<usize> {
+    fn add_lane(&mut self, scope: Option<Scope>) -> Result<usize, Refused> {
+        if self.shared.signal.is_forked() {
+            return Err(Refused::Forked);
+        }
         if !self.join() {
-            return None;
+            return Err(Refused::NoSlab);
         }
         let (producer, consumer) = ring(self.shared.slabs + 1);
         let arrival = Arrival {
@@ -115,14 +119,32 @@ impl Writer {
             ring: producer,
             last_time: 0,
         });
-        Some(self.lanes.len() - 1)
+        Ok(self.lanes.len() - 1)
+    }
+
+    /// Why no span is accepted any more, if that is so.
+    #[inline(always)]
+    pub(super) fn check_open(&self) -> Result<(), Refused> {
+        if self.shared.signal.is_closed() {
+            return Err(self.shared.signal.why_closed());
+        }
+        Ok(())
     }
 
     /// Writes one span, or counts why not.
     #[inline(always)]
     pub(super) fn write(&mut self, lane: usize, span: &impl EncodeSpan) -> Result<(), Refused> {
+        if self.shared.signal.is_closed() {
+            return Err(self.refuse_closed());
+        }
         let result = self.place(lane, span);
         result.map_err(|why| self.refuse(why))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn refuse_closed(&self) -> Refused {
+        self.refuse(self.shared.signal.why_closed())
     }
 
     /// Counts a span that is not accepted.
@@ -134,9 +156,6 @@ impl Writer {
 
     #[inline(always)]
     fn place(&mut self, lane: usize, span: &impl EncodeSpan) -> Result<(), Refused> {
-        if self.shared.signal.is_closed() {
-            return Err(Refused::ShutDown);
-        }
         if !self.append(lane, span) {
             // A copy: what is not lent to a call stays in registers.
             return self.place_in_next_slab(lane, &{ *span });
@@ -156,10 +175,11 @@ impl Writer {
             self.counters.accept();
             return Ok(());
         }
-        self.next_slab(lane, span)?;
+        let bytes = self.next_slab(lane, span)?;
         if !self.append(lane, span) {
             // Cannot be: it was measured, and the slab is new.
-            return Err(Refused::BufferFull);
+            let bytes_max = self.shared.pool.room_per_slab();
+            return Err(Refused::TooLarge { bytes, bytes_max });
         }
         self.check_batch();
         Ok(())
@@ -195,10 +215,11 @@ impl Writer {
         }
     }
 
-    /// Seals the slab that has no room for the span, and opens the next one.
+    /// Seals the slab that has no room for the span, opens the next one, and returns how many bytes
+    /// the span takes.
     #[cold]
     #[inline(never)]
-    fn next_slab(&mut self, lane: usize, span: &impl EncodeSpan) -> Result<(), Refused> {
+    fn next_slab(&mut self, lane: usize, span: &impl EncodeSpan) -> Result<usize, Refused> {
         let pool = &self.shared.pool;
         if self.without_room && self.lanes[lane].slab.is_none() && pool.slabs_left() == 0 {
             // As before: refusing takes no longer than recording.
@@ -212,21 +233,18 @@ impl Writer {
         self.lanes[lane].seal();
         let Some((writer, reader)) = self.open(self.lanes[lane].scope_id(), span.end_time()) else {
             // It may have waited until the shutdown.
-            return Err(if self.shared.signal.is_closed() {
-                Refused::ShutDown
-            } else {
-                Refused::BufferFull
-            });
+            self.check_open()?;
+            return Err(Refused::BufferFull);
         };
         if self.lanes[lane].ring.push(reader).is_err() {
-            // Cannot be: the ring has a place for each slab there is.
+            // Cannot be: the ring has a place for each slab that can wait for delivery.
             return Err(Refused::BufferFull);
         }
         self.lanes[lane].slab = Some(writer);
         if self.shared.pool.slabs_left() < self.shared.few_slabs {
             self.shared.signal.notify(Wanted::FewSlabs);
         }
-        Ok(())
+        Ok(bytes)
     }
 
     /// A free slab, as the overflow policy has it.
@@ -274,6 +292,13 @@ impl Drop for Lane {
 
 impl Drop for Writer {
     fn drop(&mut self) {
+        if self.shared.signal.is_forked() {
+            // The slabs are the parent's. To disconnect a channel takes its lock, which another
+            // thread may have held at the fork.
+            mem::forget(mem::take(&mut self.lanes));
+            mem::forget(self.arrivals.clone());
+            return;
+        }
         while let Some(lane) = self.lanes.pop() {
             drop(lane);
             self.leave();
