@@ -191,8 +191,13 @@ impl<'a> ArrayRef<'a> {
 
     /// The values in order.
     pub fn iter(&self) -> impl Iterator<Item = AnyValueRef<'a>> + use<'a> {
-        let array = self.0;
-        (0..self.len()).map(move |index| match array {
+        let array = *self;
+        (0..self.len()).map(move |index| array.at(index))
+    }
+
+    /// The value at a place that there is.
+    pub(crate) fn at(&self, index: usize) -> AnyValueRef<'a> {
+        match self.0 {
             Array::Values(items) => items[index],
             Array::Owned(items) => AnyValueRef::from(&items[index]),
             Array::Texts(items) => AnyValueRef::String(items[index]),
@@ -200,7 +205,7 @@ impl<'a> ArrayRef<'a> {
             Array::Bools(items) => AnyValueRef::Bool(items[index]),
             Array::Ints(items) => AnyValueRef::Int(items[index]),
             Array::Doubles(items) => AnyValueRef::Double(items[index]),
-        })
+        }
     }
 }
 

@@ -6,6 +6,7 @@ pub(crate) mod encode;
 mod envelope;
 mod fields;
 pub(crate) mod finished;
+mod nested;
 #[cfg(all(test, not(loom)))]
 mod oracle;
 mod output;

@@ -33,11 +33,22 @@ pub(crate) trait Output: Sized {
     /// Bytes of any length.
     fn bytes(self, bytes: &[u8]) -> Option<Self>;
 
+    /// Begins something whose length, expected to take `EXPECTED` bytes, is written before it; and
+    /// where that starts, for [`close`](Self::close).
+    fn open<const EXPECTED: usize>(self) -> (Self, usize);
+
+    /// Ends what began there.
+    fn close<const EXPECTED: usize>(self, start: usize) -> Option<Self>;
+
     /// What `write` writes, behind its length, which is expected to take `EXPECTED` bytes.
+    #[inline(always)]
     fn measured<const EXPECTED: usize>(
         self,
         write: impl FnOnce(Self) -> Option<Self>,
-    ) -> Option<Self>;
+    ) -> Option<Self> {
+        let (out, start) = self.open::<EXPECTED>();
+        write(out)?.close::<EXPECTED>(start)
+    }
 
     /// A few bytes.
     #[inline(always)]
@@ -314,23 +325,24 @@ impl Output for Cursor<'_> {
     }
 
     #[inline(always)]
-    fn measured<const EXPECTED: usize>(
-        mut self,
-        write: impl FnOnce(Self) -> Option<Self>,
-    ) -> Option<Self> {
+    fn open<const EXPECTED: usize>(mut self) -> (Self, usize) {
         self.at += EXPECTED;
         let start = self.at;
-        let written = write(self)?;
-        let len = written.at - start;
-        let length = written.out.get_mut(start - EXPECTED..start)?;
+        (self, start)
+    }
+
+    #[inline(always)]
+    fn close<const EXPECTED: usize>(self, start: usize) -> Option<Self> {
+        let len = self.at - start;
+        let length = self.out.get_mut(start - EXPECTED..start)?;
         match EXPECTED {
             1 if len < 1 << 7 => length[0] = len as u8,
             2 if (1 << 7..1 << 14).contains(&len) => {
                 length.copy_from_slice(&[len as u8 | 0x80, (len >> 7) as u8]);
             }
-            _ => return written.measure(start, EXPECTED),
+            _ => return self.measure(start, EXPECTED),
         }
-        Some(written)
+        Some(self)
     }
 }
 
@@ -368,13 +380,13 @@ impl Output for Count {
         Some(self.behind(bytes.len()))
     }
 
-    fn measured<const EXPECTED: usize>(
-        self,
-        write: impl FnOnce(Self) -> Option<Self>,
-    ) -> Option<Self> {
+    fn open<const EXPECTED: usize>(self) -> (Self, usize) {
         let start = self.len;
-        let written = write(self)?;
-        let len = varint_len((written.len - start) as u64);
-        Some(written.behind(len))
+        (self, start)
+    }
+
+    fn close<const EXPECTED: usize>(self, start: usize) -> Option<Self> {
+        let len = varint_len((self.len - start) as u64);
+        Some(self.behind(len))
     }
 }

@@ -109,7 +109,7 @@ impl Survivors {
         })
     }
 
-    fn contains(&self, at: usize) -> bool {
+    pub(super) fn contains(&self, at: usize) -> bool {
         self.places[at / 64] >> (at % 64) & 1 != 0
     }
 

@@ -1,9 +1,9 @@
 //! Encodes an attribute: `KeyValue` and `AnyValue`, within the limits.
 
-use crate::attribute::{AnyValueRef, ArrayRef, AsKeyValue, KeyValueListRef, KeyValueRef, List};
-use crate::limits::{LOOKED_AT_MAX, MESSAGES_MAX, SpanLimits};
+use crate::attribute::{AnyValueRef, KeyValueRef};
+use crate::limits::SpanLimits;
+use crate::otlp::nested::{self, Container};
 use crate::otlp::output::{Output, SHORT_MAX, delimited_len, varint_len};
-use crate::otlp::repeats::{may_repeat, survivors};
 use crate::otlp::tag;
 
 /// One attribute as an element of a repeated field whose tag is one byte.
@@ -14,27 +14,49 @@ pub(super) fn encode_attribute<O: Output>(
     limits: &SpanLimits,
     out: O,
 ) -> Option<O> {
-    encode_key_value(tag, attribute, limits, 0, out)
+    match short_len(&attribute.value, limits) {
+        Some(len) => encode_short(tag, attribute, len, limits, out),
+        // By value: what is only lent here stays in registers.
+        None => encode_long(tag, *attribute, limits, out),
+    }
+}
+
+/// A key of a list and its value, which is neither an array nor a list.
+#[inline(never)]
+pub(super) fn encode_entry<O: Output>(
+    entry: &KeyValueRef<'_>,
+    limits: &SpanLimits,
+    out: O,
+) -> Option<O> {
+    match short_len(&entry.value, limits) {
+        Some(len) => encode_short(tag::VALUES, entry, len, limits, out),
+        None => encode_long_scalar(tag::VALUES, *entry, limits, out),
+    }
+}
+
+/// How long a value of the most common kinds is, if it is short.
+#[inline(always)]
+fn short_len(value: &AnyValueRef<'_>, limits: &SpanLimits) -> Option<usize> {
+    match *value {
+        AnyValueRef::String(text) => {
+            let len = limits.text(text).len();
+            (len <= SHORT_MAX).then_some(2 + len)
+        }
+        AnyValueRef::Int(number) => Some(1 + varint_len(number as u64)),
+        AnyValueRef::Bool(_) => Some(2),
+        AnyValueRef::Double(_) => Some(9),
+        _ => None,
+    }
 }
 
 #[inline(always)]
-fn encode_key_value<O: Output>(
+fn encode_short<O: Output>(
     tag: u8,
     attribute: &KeyValueRef<'_>,
+    len: usize,
     limits: &SpanLimits,
-    depth: u32,
     out: O,
 ) -> Option<O> {
-    let len = match attribute.value {
-        AnyValueRef::String(text) if limits.text(text).len() <= SHORT_MAX => {
-            2 + limits.text(text).len()
-        }
-        AnyValueRef::Int(number) => 1 + varint_len(number as u64),
-        AnyValueRef::Bool(_) => 2,
-        AnyValueRef::Double(_) => 9,
-        // By value: what is only lent here stays in registers.
-        _ => return encode_long_value(tag, *attribute, limits, depth, out),
-    };
     let out = out.short_key_value(tag, &attribute.key, len)?;
     encode_short_value(&attribute.value, limits, out)
 }
@@ -70,11 +92,27 @@ fn encode_int<O: Output>(number: i64, out: O) -> Option<O> {
 
 /// An attribute whose value is long, or of a less common kind.
 #[inline(never)]
-fn encode_long_value<O: Output>(
+fn encode_long<O: Output>(
+    tag: u8,
+    attribute: KeyValueRef<'_>,
+    limits: &SpanLimits,
+    out: O,
+) -> Option<O> {
+    let KeyValueRef { key, value } = attribute;
+    let Some(container) = Container::of(&value) else {
+        return encode_long_scalar(tag, attribute, limits, out);
+    };
+    out.message(tag, |out| {
+        out.key(key)?
+            .measured::<1>(|out| nested::encode(container, limits, out))
+    })
+}
+
+#[inline(never)]
+fn encode_long_scalar<O: Output>(
     tag: u8,
     KeyValueRef { key, value }: KeyValueRef<'_>,
     limits: &SpanLimits,
-    depth: u32,
     out: O,
 ) -> Option<O> {
     if let AnyValueRef::String(text) = value {
@@ -85,29 +123,22 @@ fn encode_long_value<O: Output>(
     }
     out.message(tag, |out| {
         out.key(key)?
-            .measured::<1>(|out| encode_value(&value, limits, depth, out))
+            .measured::<1>(|out| encode_scalar(&value, limits, out))
     })
 }
 
-fn encode_value<O: Output>(
+/// A value that is neither an array nor a list; these are left out.
+#[inline(never)]
+pub(super) fn encode_scalar<O: Output>(
     value: &AnyValueRef<'_>,
     limits: &SpanLimits,
-    depth: u32,
     out: O,
 ) -> Option<O> {
     match *value {
         AnyValueRef::Uint(number) => encode_uint(number, out),
         AnyValueRef::Bytes(bytes) => out.delimited(tag::BYTES_VALUE, limits.bytes(bytes)),
-        AnyValueRef::Array(array) => encode_array(array, limits, depth + ARRAY_DEPTH, out),
-        AnyValueRef::KeyValueList(list) => encode_list(list, limits, depth + LIST_DEPTH, out),
-        _ => encode_leaf(value, limits, out),
+        _ => encode_short_value(value, limits, out),
     }
-}
-
-/// Apart, so that nested values need little of the stack.
-#[inline(never)]
-fn encode_leaf<O: Output>(value: &AnyValueRef<'_>, limits: &SpanLimits, out: O) -> Option<O> {
-    encode_short_value(value, limits, out)
 }
 
 /// As an integer, or as text if it is larger than OTLP's.
@@ -130,71 +161,5 @@ fn decimal(mut number: u64, digits: &mut [u8; DECIMAL_MAX]) -> &[u8] {
         if number == 0 {
             return &digits[at..];
         }
-    }
-}
-
-/// `ArrayValue`, `AnyValue`
-const ARRAY_DEPTH: u32 = 2;
-/// `KeyValueList`, `KeyValue`, `AnyValue`
-const LIST_DEPTH: u32 = 3;
-
-/// What would be nested too deep is left out.
-fn encode_array<O: Output>(
-    array: ArrayRef<'_>,
-    limits: &SpanLimits,
-    depth: u32,
-    out: O,
-) -> Option<O> {
-    if depth > MESSAGES_MAX {
-        return Some(out);
-    }
-    out.message(tag::ARRAY_VALUE, |mut out| {
-        for value in array.iter() {
-            out = out.message(tag::VALUES, |out| encode_value(&value, limits, depth, out))?;
-        }
-        Some(out)
-    })
-}
-
-/// As [`encode_array`].
-fn encode_list<O: Output>(
-    list: KeyValueListRef<'_>,
-    limits: &SpanLimits,
-    depth: u32,
-    out: O,
-) -> Option<O> {
-    if depth > MESSAGES_MAX {
-        return Some(out);
-    }
-    out.message(tag::KVLIST_VALUE, |out| match list.0 {
-        List::Borrowed(items) => encode_items(items, limits, depth, out),
-        List::Owned(items) => encode_items(items, limits, depth, out),
-    })
-}
-
-/// A key of a list and its value; apart, as [`encode_leaf`].
-#[inline(never)]
-fn encode_entry<O: Output>(
-    entry: &KeyValueRef<'_>,
-    limits: &SpanLimits,
-    depth: u32,
-    out: O,
-) -> Option<O> {
-    encode_key_value(tag::VALUES, entry, limits, depth, out)
-}
-
-/// The values of a list, each key once, unless there are too many to look for that.
-fn encode_items<K: AsKeyValue, O: Output>(
-    items: &[K],
-    limits: &SpanLimits,
-    depth: u32,
-    out: O,
-) -> Option<O> {
-    let encode = |out, item: &K| item.with(|value| encode_entry(value, limits, depth, out));
-    if items.len() <= LOOKED_AT_MAX && may_repeat(&(), items) {
-        let survivors = survivors(items, usize::MAX);
-        (survivors.iter()).try_fold(out, |out, at| encode(out, &items[at]))
-    } else {
-        items.iter().try_fold(out, encode)
     }
 }

@@ -1,0 +1,243 @@
+//! Encodes arrays and lists and those within them, by a loop with a stack of its own: so the most
+//! deeply nested value takes no more of the thread's stack than any other.
+
+use crate::attribute::{AnyValueRef, ArrayRef, AsKeyValue, KeyValueListRef, KeyValueRef, List};
+use crate::limits::{LOOKED_AT_MAX, MESSAGES_MAX, SpanLimits};
+use crate::otlp::output::Output;
+use crate::otlp::repeats::{Survivors, may_repeat, survivors};
+use crate::otlp::tag;
+use crate::otlp::value::{encode_entry, encode_scalar};
+
+/// A value that has others within it.
+#[derive(Clone, Copy)]
+pub(super) enum Container<'a> {
+    Array(ArrayRef<'a>),
+    List(KeyValueListRef<'a>),
+}
+
+/// Messages around a value in an array: `ArrayValue`, `AnyValue`.
+const ARRAY_MESSAGES: u32 = 2;
+/// Messages around a value in a list: `KeyValueList`, `KeyValue`, `AnyValue`.
+const LIST_MESSAGES: u32 = 3;
+/// So many are sent one in the other; further ones are left out.
+const LEVELS_MAX: usize = (MESSAGES_MAX / ARRAY_MESSAGES) as usize;
+
+impl<'a> Container<'a> {
+    pub(super) fn of(value: &AnyValueRef<'a>) -> Option<Self> {
+        match *value {
+            AnyValueRef::Array(array) => Some(Self::Array(array)),
+            AnyValueRef::KeyValueList(list) => Some(Self::List(list)),
+            _ => None,
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Array(array) => array.len(),
+            Self::List(list) => list.len(),
+        }
+    }
+
+    /// The messages around a value in it.
+    fn messages(&self) -> u32 {
+        match self {
+            Self::Array(_) => ARRAY_MESSAGES,
+            Self::List(_) => LIST_MESSAGES,
+        }
+    }
+
+    fn tag(&self) -> u8 {
+        match self {
+            Self::Array(_) => tag::ARRAY_VALUE,
+            Self::List(_) => tag::KVLIST_VALUE,
+        }
+    }
+
+    /// Which values are sent, if not all: of a list each key once, unless there are too many to look
+    /// for that.
+    #[inline(never)]
+    fn survivors(&self) -> Option<Survivors> {
+        match self {
+            Self::Array(_) => None,
+            Self::List(KeyValueListRef(List::Borrowed(items))) => last_of_each_key(items),
+            Self::List(KeyValueListRef(List::Owned(items))) => last_of_each_key(items),
+        }
+    }
+}
+
+fn last_of_each_key<K: AsKeyValue>(items: &[K]) -> Option<Survivors> {
+    let is_looked_at = items.len() <= LOOKED_AT_MAX && may_repeat(&(), items);
+    is_looked_at.then(|| survivors(items, usize::MAX))
+}
+
+/// A container that is being encoded.
+struct Level<'a> {
+    container: Container<'a>,
+    /// The next value to be looked at.
+    next: usize,
+    survivors: Option<Survivors>,
+    /// The messages around a value in it and in all that it is in.
+    depth: u32,
+    /// Where the messages start that end with it, the outermost first.
+    starts: Starts,
+}
+
+/// Where up to three messages start, one in the other.
+#[derive(Clone, Copy, Default)]
+struct Starts {
+    places: [usize; 3],
+    len: usize,
+}
+
+impl Starts {
+    fn with(mut self, place: usize) -> Self {
+        self.places[self.len] = place;
+        self.len += 1;
+        self
+    }
+
+    /// Ends the messages.
+    fn close<O: Output>(self, out: O) -> Option<O> {
+        let starts = self.places[..self.len].iter().rev();
+        starts.copied().try_fold(out, O::close::<1>)
+    }
+}
+
+impl<'a> Level<'a> {
+    /// The place of the next value that is sent.
+    fn advance(&mut self) -> Option<usize> {
+        let is_sent = |at: &usize| {
+            self.survivors
+                .as_ref()
+                .is_none_or(|kept| kept.contains(*at))
+        };
+        let at = (self.next..self.container.len()).find(is_sent)?;
+        self.next = at + 1;
+        Some(at)
+    }
+
+    /// What the container at a place has within it, if that is one, and not nested too deep.
+    fn inner(&self, value: &AnyValueRef<'a>) -> Option<Container<'a>> {
+        let inner = Container::of(value)?;
+        (self.depth + inner.messages() <= MESSAGES_MAX).then_some(inner)
+    }
+}
+
+/// Encodes the values of a container, all that are in it, and those in them.
+#[inline(never)]
+pub(super) fn encode<O: Output>(
+    outermost: Container<'_>,
+    limits: &SpanLimits,
+    out: O,
+) -> Option<O> {
+    let mut levels = Levels {
+        stack: [const { None }; LEVELS_MAX],
+        len: 0,
+    };
+    let mut out = levels.enter(outermost, 0, Starts::default(), out)?;
+    while let Some(level) = levels.innermost() {
+        out = match level.advance() {
+            Some(at) => levels.encode_value(at, limits, out)?,
+            None => levels.leave(out)?,
+        };
+    }
+    Some(out)
+}
+
+/// The containers that are being encoded, each in the one before it.
+struct Levels<'a> {
+    stack: [Option<Level<'a>>; LEVELS_MAX],
+    len: usize,
+}
+
+impl<'a> Levels<'a> {
+    fn innermost(&mut self) -> Option<&mut Level<'a>> {
+        self.stack[self.len.checked_sub(1)?].as_mut()
+    }
+
+    /// Begins a container within messages that start there.
+    #[inline(never)]
+    fn enter<O: Output>(
+        &mut self,
+        container: Container<'a>,
+        depth: u32,
+        starts: Starts,
+        out: O,
+    ) -> Option<O> {
+        let (out, start) = out.few([container.tag()])?.open::<1>();
+        self.stack[self.len] = Some(Level {
+            container,
+            next: 0,
+            survivors: container.survivors(),
+            depth: depth + container.messages(),
+            starts: starts.with(start),
+        });
+        self.len += 1;
+        Some(out)
+    }
+
+    /// Ends the innermost container, and the messages that it is in.
+    fn leave<O: Output>(&mut self, out: O) -> Option<O> {
+        self.len -= 1;
+        match &self.stack[self.len] {
+            Some(level) => level.starts.close(out),
+            None => Some(out),
+        }
+    }
+
+    /// The value at a place of the innermost container.
+    fn encode_value<O: Output>(&mut self, at: usize, limits: &SpanLimits, out: O) -> Option<O> {
+        let Some(level) = self.innermost() else {
+            return Some(out);
+        };
+        match level.container {
+            Container::Array(array) => self.encode_element(array.at(at), limits, out),
+            Container::List(KeyValueListRef(List::Borrowed(items))) => {
+                self.encode_key_value(items[at], limits, out)
+            }
+            Container::List(KeyValueListRef(List::Owned(items))) => {
+                self.encode_key_value(items[at].as_key_value(), limits, out)
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn encode_element<O: Output>(
+        &mut self,
+        value: AnyValueRef<'a>,
+        limits: &SpanLimits,
+        out: O,
+    ) -> Option<O> {
+        let (inner, depth) = self.inner(&value);
+        let Some(inner) = inner else {
+            return out.message(tag::VALUES, |out| encode_scalar(&value, limits, out));
+        };
+        let (out, start) = out.few([tag::VALUES])?.open::<1>();
+        self.enter(inner, depth, Starts::default().with(start), out)
+    }
+
+    #[inline(never)]
+    fn encode_key_value<O: Output>(
+        &mut self,
+        entry: KeyValueRef<'a>,
+        limits: &SpanLimits,
+        out: O,
+    ) -> Option<O> {
+        let (inner, depth) = self.inner(&entry.value);
+        let Some(inner) = inner else {
+            return encode_entry(&entry, limits, out);
+        };
+        let (out, key_value) = out.few([tag::VALUES])?.open::<1>();
+        let (out, value) = out.key(entry.key)?.open::<1>();
+        let starts = Starts::default().with(key_value).with(value);
+        self.enter(inner, depth, starts, out)
+    }
+
+    /// The container that a value of the innermost one is, and how deep that is.
+    fn inner(&mut self, value: &AnyValueRef<'a>) -> (Option<Container<'a>>, u32) {
+        match self.innermost() {
+            Some(level) => (level.inner(value), level.depth),
+            None => (None, 0),
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Recording needs little of the stack, whatever the values are.
+
+use std::thread;
+
+use otlp_collector::testing::Receiver;
+use otlp_collector::{
+    AnyValue, AnyValueRef, Collector, Config, Event, EventRef, KeyValue, KeyValueRef, Recorder,
+    Span, SpanRef, key,
+};
+
+/// The figure that the docs of `SpanLimits` state, and what a thread needs to begin with.
+const STACK_KIB: usize = 8 + if cfg!(debug_assertions) { 999 } else { 999 };
+
+/// Keys that all stand twice, so many that a table is needed to find that.
+fn repeated_keys() -> impl Iterator<Item = String> {
+    (0..18).map(|number| format!("key.{}", number / 2))
+}
+
+/// Lists within lists, as many as are sent and more.
+fn nested_lists() -> AnyValue {
+    let list = |inner: AnyValue, _| {
+        let mut entries: Vec<_> = repeated_keys().map(|key| KeyValue::new(key, 1)).collect();
+        entries.push(KeyValue::new("key.0", inner));
+        AnyValue::KeyValueList(entries)
+    };
+    (0..32).fold(AnyValue::Int(1), list)
+}
+
+/// Arrays within arrays, as many as are sent and more.
+fn nested_arrays() -> AnyValue {
+    (0..47).fold(AnyValue::Int(1), |inner, _| AnyValue::Array(vec![inner]))
+}
+
+/// As attributes of a span and of its event.
+fn owned_span(value: &AnyValue) -> Span {
+    let mut span = Span::new("owned");
+    span.attributes = repeated_keys().map(|key| KeyValue::new(key, 1)).collect();
+    span.attributes.push(KeyValue::new("key.1", value.clone()));
+    span.events = vec![Event {
+        attributes: span.attributes.clone(),
+        ..Event::new("event")
+    }];
+    span
+}
+
+fn record(recorder: &Recorder, span: &Span) {
+    let attributes: Vec<_> = (span.attributes.iter())
+        .map(|attribute| KeyValueRef::new(&attribute.key, &attribute.value))
+        .collect();
+    let value = attributes[attributes.len() - 1].value;
+    // The same in borrowed form once more: a list of lists.
+    let outer = [KeyValueRef::new("outer", value); 18];
+    let events = [EventRef {
+        attributes: &attributes,
+        ..EventRef::new("event", 1)
+    }];
+    let span = SpanRef {
+        attributes: &attributes,
+        events: &events,
+        ..SpanRef::new(recorder.trace_id(), recorder.span_id(), "span")
+    };
+    recorder.record(&span).unwrap();
+    let tuple = ((key!("tuple"), value), ("key.1", AnyValueRef::from(&outer)));
+    recorder.record_with(&span, tuple).unwrap();
+    let mut open = recorder.start("open");
+    open.attribute("nested", value).attribute("nested", value);
+    open.event("event", &attributes);
+    let mut detached = open.detach();
+    detached.attribute("other", value);
+    detached.end().unwrap();
+}
+
+#[test]
+fn the_most_deeply_nested_values_need_no_more_stack_than_documented() {
+    let receiver = Receiver::start_counting().unwrap();
+    let collector = Collector::new(Config {
+        endpoint: receiver.endpoint(),
+        open_span_bytes: 32 * 1024,
+        ..Config::default()
+    })
+    .unwrap();
+    // What a thread does once, not for each span, is done by another.
+    collector.collect(Span::new("first")).unwrap();
+    for value in [nested_lists(), nested_arrays()] {
+        let recorder = collector.recorder().unwrap();
+        let span = owned_span(&value);
+        let collector = collector.clone();
+        let kib = std::env::var("KIB").map_or(STACK_KIB, |k| k.parse().unwrap());
+        let thread = thread::Builder::new().stack_size(kib * 1024);
+        let recording = thread.spawn(move || {
+            record(&recorder, &span);
+            collector.collect(span).unwrap();
+        });
+        recording.unwrap().join().unwrap();
+    }
+    assert_eq!(collector.shutdown().unwrap().delivered(), 9);
+}
