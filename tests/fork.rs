@@ -2,13 +2,22 @@
 
 #![cfg(target_os = "linux")]
 
+use std::collections::HashSet;
+use std::io::{PipeReader, PipeWriter, Read, Write, pipe};
 use std::panic::{AssertUnwindSafe, UnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use otlp_collector::testing::Receiver;
-use otlp_collector::{Collector, Config, Span, ThreadState};
+use otlp_collector::{
+    Collector, Config, DetachedSpan, InstrumentationScope, KeepIf, Recorder, Refused, Span,
+    SpanRef, TailSampling, ThreadState,
+};
 
 const PATIENCE: Duration = Duration::from_secs(60);
+/// After so many a fork hangs.
+const SECONDS: u32 = 60;
 
 /// What a fork of this process finds: true if `check` does not panic there.
 fn holds_in_a_fork(check: impl FnOnce() + UnwindSafe) -> bool {
@@ -19,7 +28,7 @@ fn holds_in_a_fork(check: impl FnOnce() + UnwindSafe) -> bool {
         match libc::fork() {
             -1 => panic!("cannot fork"),
             0 => {
-                libc::alarm(60);
+                libc::alarm(SECONDS);
                 libc::_exit(i32::from(catch_unwind(check).is_err()))
             }
             child => {
@@ -31,14 +40,18 @@ fn holds_in_a_fork(check: impl FnOnce() + UnwindSafe) -> bool {
     }
 }
 
-#[test]
-fn a_fork_is_told_at_once_and_takes_nothing_from_its_parent() {
-    let receiver = Receiver::start().unwrap();
-    let config = Config {
+fn config(receiver: &Receiver) -> Config {
+    Config {
         endpoint: receiver.endpoint(),
         batch_timeout_ms: 3_600_000,
         ..Config::default()
-    };
+    }
+}
+
+#[test]
+fn a_fork_is_told_at_once_and_takes_nothing_from_its_parent() {
+    let receiver = Receiver::start().unwrap();
+    let config = config(&receiver);
     // Taken only in the fork, where it is dropped.
     let mut collector = Some(Collector::new(config.clone()).unwrap());
     (collector.as_ref().unwrap())
@@ -47,15 +60,19 @@ fn a_fork_is_told_at_once_and_takes_nothing_from_its_parent() {
     let holds = holds_in_a_fork(AssertUnwindSafe(|| {
         let began = Instant::now();
         let of_parent = collector.take().unwrap();
-        of_parent.collect(Span::new("lost")).unwrap();
+        let refused = of_parent.collect(Span::new("lost")).unwrap_err();
+        assert_eq!(refused, Refused::Forked);
         let error = of_parent.flush(PATIENCE).unwrap_err();
         assert!(error.is_forked(), "{error}");
-        assert_eq!(error.ledger().unwrap().pending(), 2);
+        assert_eq!(error.ledger().unwrap().pending(), 1);
         assert!(of_parent.recorder().unwrap_err().is_forked());
+        let scope = of_parent.scope(InstrumentationScope::new("new"));
+        assert!(scope.unwrap_err().is_forked());
         assert!(of_parent.shutdown().unwrap_err().is_forked());
         let health = of_parent.health();
         assert_eq!(health.network_thread, ThreadState::Forked);
-        assert_eq!(of_parent.stats().ledger.accepted, 2);
+        let ledger = of_parent.stats().ledger;
+        assert_eq!((ledger.accepted, ledger.refused.forked), (1, 1));
         drop(of_parent);
         assert!(began.elapsed() < PATIENCE);
 
@@ -66,4 +83,179 @@ fn a_fork_is_told_at_once_and_takes_nothing_from_its_parent() {
     assert!(holds);
     assert_eq!(collector.unwrap().shutdown().unwrap().delivered(), 1);
     assert_eq!(receiver.counts().spans, 2);
+}
+
+#[test]
+fn every_way_to_record_is_refused_in_a_fork_and_counted() {
+    let receiver = Receiver::start().unwrap();
+    let collector = Collector::new(Config {
+        tail_sampling: Some(TailSampling::new(KeepIf {
+            failed: true,
+            ..KeepIf::default()
+        })),
+        ..config(&receiver)
+    })
+    .unwrap();
+    let scope = collector.scope(InstrumentationScope::new("scope")).unwrap();
+    let recorder = collector.recorder().unwrap();
+    let detached = recorder.start("detached").detach();
+    let mut recorder = Some(recorder);
+    let mut detached = Some(detached);
+    let holds = holds_in_a_fork(AssertUnwindSafe(|| {
+        let recorder = recorder.take().unwrap();
+        let finished = SpanRef::new([1; 16], [1; 8], "finished");
+        let forked = Err(Refused::Forked);
+        assert_eq!(recorder.record(&finished), forked);
+        assert_eq!(recorder.record_with(&finished, (("key", 1),)), forked);
+        assert!(recorder.scope(&scope).unwrap_err().is_forked());
+        let root = recorder.start("root");
+        // Not even held back.
+        assert_eq!(recorder.start_child(&root, "child").end(), forked);
+        assert_eq!(root.detach().end(), forked);
+        assert_eq!(detached.take().unwrap().end(), forked);
+        let in_scope = Span {
+            scope: Some(scope),
+            ..Span::new("in scope")
+        };
+        assert_eq!(collector.collect(in_scope), forked);
+        let ledger = collector.ledger();
+        assert_eq!((ledger.accepted, ledger.held), (0, 0));
+        assert_eq!((ledger.refused.total(), ledger.refused.forked), (6, 6));
+    }));
+    assert!(holds);
+}
+
+/// All ids that this process makes when asked in each way once.
+fn write_ids(recorder: &Recorder, mut out: PipeWriter) {
+    let (root, open) = (Span::new("root"), recorder.start("open"));
+    let (of_open, of_child) = (open.context(), recorder.start_child(&open, "child"));
+    for trace_id in [root.trace_id, of_open.trace_id, recorder.trace_id()] {
+        out.write_all(&trace_id).unwrap();
+    }
+    let of_child = of_child.context();
+    for span_id in [
+        root.span_id,
+        of_open.span_id,
+        of_child.span_id,
+        recorder.span_id(),
+    ] {
+        out.write_all(&[&span_id, &[0; 8][..]].concat()).unwrap();
+    }
+}
+
+fn read_ids(mut from: PipeReader) -> Vec<[u8; 16]> {
+    let mut bytes = Vec::new();
+    from.read_to_end(&mut bytes).unwrap();
+    bytes.as_chunks().0.to_vec()
+}
+
+#[test]
+fn a_process_and_its_forks_make_different_ids() {
+    let receiver = Receiver::start().unwrap();
+    let collector = Collector::new(config(&receiver)).unwrap();
+    let recorder = collector.recorder().unwrap();
+    // Seeds the generator of this thread, which forks.
+    drop(Span::new("before"));
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let (from, to) = pipe().unwrap();
+        let mut to = Some(to);
+        let write = AssertUnwindSafe(|| write_ids(&recorder, to.take().unwrap()));
+        assert!(holds_in_a_fork(write));
+        drop(to);
+        ids.extend(read_ids(from));
+    }
+    let (from, to) = pipe().unwrap();
+    write_ids(&recorder, to);
+    ids.extend(read_ids(from));
+    assert_eq!(ids.len(), 21);
+    assert_eq!(ids.iter().collect::<HashSet<_>>().len(), 21, "{ids:?}");
+}
+
+/// What a fork has of its parent, and drops.
+struct OfParent {
+    recorder: Recorder,
+    detached: Vec<DetachedSpan>,
+    collector: Collector,
+}
+
+impl OfParent {
+    fn new(collector: &Collector) -> Self {
+        let recorder = collector.recorder().unwrap();
+        let start = |_| recorder.start("detached").detach();
+        Self {
+            detached: (0..3).map(start).collect(),
+            recorder,
+            collector: collector.clone(),
+        }
+    }
+
+    /// Does all that a fork may do.
+    fn use_up(mut self) {
+        let _ = self.detached.pop().unwrap().end();
+        let attached = self.recorder.attach(self.detached.pop().unwrap());
+        let child = self.recorder.start_child(&attached, "child");
+        drop((attached, child, self.detached));
+        drop(self.recorder);
+        let _ = self.collector.collect(Span::new("collected"));
+        let _ = self.collector.ledger();
+        let _ = self.collector.stats();
+        let _ = self.collector.health();
+        let _ = self.collector.pinning();
+        let _ = self.collector.scope(InstrumentationScope::new("scope"));
+        let _ = self.collector.flush(PATIENCE);
+        drop(self.collector);
+    }
+}
+
+/// What other threads do at the moment of a fork.
+fn disturb(collector: &Collector, is_over: &AtomicBool, disturbance: impl Fn(&Collector)) {
+    while !is_over.load(Ordering::Relaxed) {
+        disturbance(collector);
+    }
+}
+
+#[test]
+fn a_fork_never_hangs_whatever_other_threads_did() {
+    let receiver = Receiver::start_counting().unwrap();
+    let collector = Collector::new(Config {
+        batch_timeout_ms: 1,
+        open_spans_max: 4,
+        buffer_capacity: 10_000,
+        ..config(&receiver)
+    })
+    .unwrap();
+    let is_over = AtomicBool::new(false);
+    let disturbances: [fn(&Collector); 5] = [
+        |collector| drop(collector.ledger()),
+        |collector| drop(collector.stats()),
+        |collector| {
+            let recorder = collector.recorder().unwrap();
+            drop(recorder.start("open").detach());
+        },
+        |collector| drop(collector.collect(Span::new("collected"))),
+        |collector| {
+            let recorder = collector.recorder().unwrap();
+            let span = recorder.start("open").detach();
+            let ended = thread::scope(|scope| scope.spawn(|| span.end()).join());
+            // The buffer may be full.
+            let _ = ended.unwrap();
+        },
+    ];
+    let hanging = thread::scope(|scope| {
+        for disturbance in disturbances {
+            let (collector, is_over) = (&collector, &is_over);
+            scope.spawn(move || disturb(collector, is_over, disturbance));
+        }
+        let is_hanging = |_: &u32| {
+            let mut of_parent = Some(OfParent::new(&collector));
+            let check = AssertUnwindSafe(|| of_parent.take().unwrap().use_up());
+            !holds_in_a_fork(check)
+        };
+        let hanging = (0..200).filter(is_hanging).count();
+        is_over.store(true, Ordering::Relaxed);
+        hanging
+    });
+    assert_eq!(hanging, 0);
+    collector.shutdown().unwrap();
 }

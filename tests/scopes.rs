@@ -217,6 +217,25 @@ fn scopes_of_a_recorder_count_as_recorders() {
 }
 
 #[test]
+fn a_span_whose_scope_gets_no_slab_is_refused_for_that_and_not_for_a_full_buffer() {
+    let receiver = Receiver::start().unwrap();
+    let collector = Collector::new(Config {
+        recorders_max: 2,
+        ..config(&receiver)
+    })
+    .unwrap();
+    let scope = collector.scope(InstrumentationScope::new("a")).unwrap();
+    let recorder = collector.recorder().unwrap();
+    let detached = recorder.scope(&scope).unwrap().start("span").detach();
+    drop(recorder);
+    // One slab each, and so none for a scope.
+    let recorders = [collector.recorder().unwrap(), collector.recorder().unwrap()];
+    assert!(!recorders[0].attach(detached).is_recording());
+    let refused = collector.ledger().refused;
+    assert_eq!((refused.no_slab, refused.total()), (1, 1));
+}
+
+#[test]
 fn threads_and_scopes_that_come_and_go_take_no_recorders_place() {
     let receiver = Receiver::start_counting().unwrap();
     let collector = Collector::new(Config {

@@ -154,3 +154,39 @@ impl Drop for Recorders {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use crossbeam_channel::unbounded;
+
+    use super::*;
+    use crate::buffer::Signal;
+    use crate::config::{Config, Settings};
+    use crate::scope::InstrumentationScope;
+
+    #[test]
+    fn contention_is_counted_as_no_recorder_and_not_as_a_full_buffer() {
+        let config = Config {
+            overflow: Overflow::Block { timeout_ms: 1 },
+            ..Config::default()
+        };
+        let settings = Settings::new(&config).unwrap();
+        let shared = Arc::new(Shared::new(&settings, Signal::new(|| ())).unwrap());
+        let (arrivals, _processor) = unbounded();
+        let recorders = Recorders::new(Arc::clone(&shared), arrivals, 2);
+        let scope = settings.envelope.scope(InstrumentationScope::new("scope"));
+        let in_scope = Span {
+            scope: Some(scope.unwrap()),
+            ..Span::new("in scope")
+        };
+        let in_use: Vec<_> = recorders.slots.iter().map(|slot| slot.lock()).collect();
+        for span in [Span::new("span"), in_scope.clone()] {
+            assert_eq!(recorders.collect(span), Err(Refused::NoRecorder));
+        }
+        drop(in_use);
+        assert_eq!(recorders.collect(in_scope), Ok(()));
+        let ledger = shared.counters.ledger();
+        assert_eq!((ledger.accepted, ledger.refused.no_recorder), (1, 2));
+        assert_eq!(ledger.refused.total(), 2);
+    }
+}

@@ -1,0 +1,220 @@
+//! Code of the user's that runs within a call of the library may use the same recorder.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use otlp_collector::testing::Receiver;
+use otlp_collector::{
+    AnyValueRef, Collector, Config, GenerateIds, IdGenerator, Key, OpenSpan, Recorder, Sample,
+    Sampler, SamplingInput, SamplingResult, SpanRef,
+};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn start(change: impl FnOnce(&mut Config)) -> (Receiver, Collector) {
+    let receiver = Receiver::start().unwrap();
+    let mut config = Config {
+        endpoint: receiver.endpoint(),
+        ..Config::default()
+    };
+    change(&mut config);
+    (receiver, Collector::new(config).unwrap())
+}
+
+/// The names of all spans that arrived, in alphabetical order; none is missing or refused.
+fn arrived(receiver: &Receiver, collector: &Collector) -> Vec<String> {
+    let ledger = collector.flush(PATIENCE).unwrap();
+    assert_eq!(ledger.refused.total(), 0, "{ledger}");
+    let spans = receiver.spans();
+    assert_eq!(ledger.delivered(), spans.len() as u64);
+    let mut names: Vec<_> = spans.into_iter().map(|span| span.name).collect();
+    names.sort_unstable();
+    names
+}
+
+fn finished(name: &str) -> SpanRef<'_> {
+    SpanRef::new([1; 16], [1; 8], name)
+}
+
+/// Records a span, starts and ends one, and ends one that is open, whenever it is looked at.
+#[derive(Clone, Copy)]
+struct Busy<'c, 'r> {
+    recorder: &'r Recorder,
+    open: &'c Cell<Option<OpenSpan<'r>>>,
+    looks: &'c Cell<u32>,
+}
+
+impl Busy<'_, '_> {
+    fn work(&self) {
+        self.looks.set(self.looks.get() + 1);
+        self.recorder.record(&finished("recorded inside")).unwrap();
+        self.recorder.start("started inside").end().unwrap();
+        drop(self.open.take());
+    }
+}
+
+impl From<Busy<'_, '_>> for AnyValueRef<'_> {
+    fn from(busy: Busy<'_, '_>) -> Self {
+        busy.work();
+        Self::Int(1)
+    }
+}
+
+impl From<Busy<'_, '_>> for Key<'_> {
+    fn from(busy: Busy<'_, '_>) -> Self {
+        busy.work();
+        Self::from("key")
+    }
+}
+
+impl fmt::Display for Busy<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.work();
+        f.write_str("text")
+    }
+}
+
+#[test]
+fn a_conversion_may_record_and_end_spans_and_happens_once() {
+    let (receiver, collector) = start(|_| ());
+    let recorder = collector.recorder().unwrap();
+    let (open, looks) = (Cell::new(Some(recorder.start("open"))), Cell::new(0));
+    let busy = Busy {
+        recorder: &recorder,
+        open: &open,
+        looks: &looks,
+    };
+    recorder
+        .record_with(&finished("outside"), (("value", busy), (busy, 2)))
+        .unwrap();
+    assert_eq!(looks.get(), 2);
+    let names = arrived(&receiver, &collector);
+    assert_eq!(
+        names,
+        [
+            "open",
+            "outside",
+            "recorded inside",
+            "recorded inside",
+            "started inside",
+            "started inside"
+        ]
+    );
+}
+
+#[test]
+fn what_is_said_about_an_open_span_may_record_and_end_others() {
+    let (receiver, collector) = start(|_| ());
+    let recorder = collector.recorder().unwrap();
+    let (open, looks) = (Cell::new(Some(recorder.start("open"))), Cell::new(0));
+    let busy = Busy {
+        recorder: &recorder,
+        open: &open,
+        looks: &looks,
+    };
+    let mut span = recorder.start("outside");
+    span.attribute("value", busy).attribute(busy, 1);
+    span.attribute_display("display", &busy).record_error(&busy);
+    span.end().unwrap();
+    assert_eq!(looks.get(), 4);
+    let names = arrived(&receiver, &collector);
+    assert_eq!(names.len(), 2 + 2 * 4);
+    let spans = receiver.spans();
+    let outside = spans.iter().find(|span| span.name == "outside").unwrap();
+    assert_eq!((outside.attributes.len(), outside.events.len()), (3, 1));
+}
+
+thread_local! {
+    /// A recorder for code that can be lent none.
+    static RECORDER: Cell<Option<&'static Recorder>> = const { Cell::new(None) };
+}
+
+/// Does something with this thread's recorder, but not within itself.
+fn with_recorder(work: impl FnOnce(&Recorder)) {
+    if let Some(recorder) = RECORDER.take() {
+        work(recorder);
+        RECORDER.set(Some(recorder));
+    }
+}
+
+fn lend(recorder: Recorder) -> &'static Recorder {
+    let recorder = Box::leak(Box::new(recorder));
+    RECORDER.set(Some(recorder));
+    recorder
+}
+
+#[test]
+fn a_sampler_may_record_and_start_spans() {
+    struct Busy;
+
+    impl Sample for Busy {
+        fn sample<'s>(&'s self, _: &SamplingInput<'_>) -> SamplingResult<'s> {
+            with_recorder(|recorder| {
+                recorder.record(&finished("recorded inside")).unwrap();
+                recorder.start("started inside").end().unwrap();
+            });
+            SamplingResult::sampled()
+        }
+    }
+
+    let (receiver, collector) = start(|config| config.sampler = Sampler::Custom(Arc::new(Busy)));
+    let recorder = lend(collector.recorder().unwrap());
+    recorder.start("outside").end().unwrap();
+    let names = arrived(&receiver, &collector);
+    assert_eq!(names, ["outside", "recorded inside", "started inside"]);
+}
+
+#[test]
+fn a_generator_of_ids_may_record_and_start_spans() {
+    struct Busy(u64);
+
+    impl GenerateIds for Busy {
+        fn trace_id(&mut self) -> [u8; 16] {
+            [7; 16]
+        }
+
+        fn span_id(&mut self) -> [u8; 8] {
+            with_recorder(|recorder| {
+                recorder.record(&finished("recorded inside")).unwrap();
+                let inside = recorder.start("started inside");
+                assert_ne!(inside.context().trace_id, [7; 16]);
+                assert_ne!(recorder.trace_id(), [7; 16]);
+            });
+            self.0 += 1;
+            self.0.to_be_bytes()
+        }
+    }
+
+    let generator = IdGenerator::Custom(Arc::new(|| Box::new(Busy(0))));
+    let (receiver, collector) = start(|config| config.id_generator = generator);
+    let recorder = lend(collector.recorder().unwrap());
+    let outside = recorder.start("outside");
+    assert_eq!(outside.context().trace_id, [7; 16]);
+    outside.end().unwrap();
+    let names = arrived(&receiver, &collector);
+    assert_eq!(names, ["outside", "recorded inside", "started inside"]);
+}
+
+#[test]
+fn a_conversion_that_panics_leaves_the_recorder_as_it_was() {
+    #[derive(Clone, Copy)]
+    struct Panics;
+
+    impl From<Panics> for AnyValueRef<'_> {
+        fn from(_: Panics) -> Self {
+            panic!("a conversion of the user's")
+        }
+    }
+
+    let (receiver, collector) = start(|_| ());
+    let recorder = RefCell::new(collector.recorder().unwrap());
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let recorder = recorder.borrow();
+        recorder.record_with(&finished("never"), (("key", Panics),))
+    }));
+    assert!(result.is_err());
+    recorder.borrow().record(&finished("after")).unwrap();
+    assert_eq!(arrived(&receiver, &collector), ["after"]);
+}
