@@ -67,11 +67,13 @@ fn encode_chosen<O: Output>(
     out: O,
 ) -> Option<O> {
     let survivors = survivors(items, fields.count_max as usize);
-    let out = survivors.iter().try_fold(out, |out, at| {
-        items.with(at, |attribute| {
+    let (mut out, mut from) = (out, 0);
+    while let Some(at) = survivors.next(from) {
+        out = items.with(at, |attribute| {
             encode_attribute(fields.tag, attribute, limits, out)
-        })
-    })?;
+        })?;
+        from = at + 1;
+    }
     let all = items.len() - survivors.repeats();
     out.count(fields.dropped_tag, beyond(dropped, all, survivors.kept()))
 }

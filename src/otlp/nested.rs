@@ -106,14 +106,12 @@ impl Starts {
 impl<'a> Level<'a> {
     /// The place of the next value that is sent.
     fn advance(&mut self) -> Option<usize> {
-        let is_sent = |at: &usize| {
-            self.survivors
-                .as_ref()
-                .is_none_or(|kept| kept.contains(*at))
+        let at = match &self.survivors {
+            Some(survivors) => survivors.next(self.next)?,
+            None => self.next,
         };
-        let at = (self.next..self.container.len()).find(is_sent)?;
         self.next = at + 1;
-        Some(at)
+        (at < self.container.len()).then_some(at)
     }
 
     /// What the container at a place has within it, if that is one, and not nested too deep.

@@ -96,20 +96,18 @@ impl Survivors {
         self.repeats.into()
     }
 
-    /// Where they stand, in order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = usize> {
-        let words = self.places.iter().enumerate();
-        words.flat_map(|(index, word)| {
-            let mut left = *word;
-            std::iter::from_fn(move || {
-                let bit = (left != 0).then(|| left.trailing_zeros() as usize)?;
-                left &= left - 1;
-                Some(index * 64 + bit)
-            })
-        })
+    /// The first that stands there or behind.
+    pub(super) fn next(&self, from: usize) -> Option<usize> {
+        let mut word = from / 64;
+        let mut left = self.places.get(word)? & u64::MAX << (from % 64);
+        while left == 0 {
+            word += 1;
+            left = *self.places.get(word)?;
+        }
+        Some(word * 64 + left.trailing_zeros() as usize)
     }
 
-    pub(super) fn contains(&self, at: usize) -> bool {
+    fn contains(&self, at: usize) -> bool {
         self.places[at / 64] >> (at % 64) & 1 != 0
     }
 
@@ -145,8 +143,8 @@ const FEW: usize = 16;
 fn of_few<I: Items + ?Sized>(items: &I, count_max: usize) -> Survivors {
     let mut found = Survivors::NONE;
     for_each_key(items, |at, key| {
-        let mut earlier = (0..at).filter(|earlier| found.contains(*earlier));
-        match earlier.find(|earlier| items.has_key(*earlier, key)) {
+        let is_it = |earlier: &usize| items.has_key(*earlier, key) && found.contains(*earlier);
+        match (0..at).find(is_it) {
             Some(earlier) => found.replace(earlier, at),
             None if found.kept() < count_max => found.add(at),
             None => {}
@@ -277,6 +275,11 @@ mod tests {
         assert!(comparisons < 4 * LOOKED_AT_MAX, "{comparisons}");
     }
 
+    fn places(survivors: &Survivors) -> Vec<usize> {
+        let first = survivors.next(0);
+        std::iter::successors(first, |place| survivors.next(place + 1)).collect()
+    }
+
     #[test]
     fn the_last_of_each_of_the_first_keys_is_kept_in_its_place() {
         for padding in [0, 100] {
@@ -286,10 +289,11 @@ mod tests {
                 .collect();
             let items = Counting::new(keys.iter().chain(&more));
             let found = survivors(&items, 2);
-            assert_eq!(found.iter().collect::<Vec<_>>(), [2, 5]);
+            assert_eq!(places(&found), [2, 5]);
             assert_eq!((found.kept(), found.repeats()), (2, 2));
             let all = survivors(&items, usize::MAX);
-            assert_eq!(all.iter().take(4).collect::<Vec<_>>(), [2, 5, 6, 7]);
+            assert_eq!(places(&all)[..4], [2, 5, 6, 7]);
+            assert_eq!(places(&all).len(), all.kept());
             assert_eq!((all.kept(), all.repeats()), (4 + padding, 3));
         }
     }

@@ -14,11 +14,7 @@ pub(super) fn encode_attribute<O: Output>(
     limits: &SpanLimits,
     out: O,
 ) -> Option<O> {
-    match short_len(&attribute.value, limits) {
-        Some(len) => encode_short(tag, attribute, len, limits, out),
-        // By value: what is only lent here stays in registers.
-        None => encode_long(tag, *attribute, limits, out),
-    }
+    encode_key_value(tag, attribute, limits, out, encode_long)
 }
 
 /// A key of a list and its value, which is neither an array nor a list.
@@ -28,35 +24,28 @@ pub(super) fn encode_entry<O: Output>(
     limits: &SpanLimits,
     out: O,
 ) -> Option<O> {
-    match short_len(&entry.value, limits) {
-        Some(len) => encode_short(tag::VALUES, entry, len, limits, out),
-        None => encode_long_scalar(tag::VALUES, *entry, limits, out),
-    }
+    encode_key_value(tag::VALUES, entry, limits, out, encode_long_scalar)
 }
 
-/// How long a value of the most common kinds is, if it is short.
+/// A key and its value; `encode_long` is for what is not short and of a most common kind.
 #[inline(always)]
-fn short_len(value: &AnyValueRef<'_>, limits: &SpanLimits) -> Option<usize> {
-    match *value {
-        AnyValueRef::String(text) => {
-            let len = limits.text(text).len();
-            (len <= SHORT_MAX).then_some(2 + len)
-        }
-        AnyValueRef::Int(number) => Some(1 + varint_len(number as u64)),
-        AnyValueRef::Bool(_) => Some(2),
-        AnyValueRef::Double(_) => Some(9),
-        _ => None,
-    }
-}
-
-#[inline(always)]
-fn encode_short<O: Output>(
+fn encode_key_value<O: Output>(
     tag: u8,
     attribute: &KeyValueRef<'_>,
-    len: usize,
     limits: &SpanLimits,
     out: O,
+    encode_long: fn(u8, KeyValueRef<'_>, &SpanLimits, O) -> Option<O>,
 ) -> Option<O> {
+    let len = match attribute.value {
+        AnyValueRef::String(text) if limits.text(text).len() <= SHORT_MAX => {
+            2 + limits.text(text).len()
+        }
+        AnyValueRef::Int(number) => 1 + varint_len(number as u64),
+        AnyValueRef::Bool(_) => 2,
+        AnyValueRef::Double(_) => 9,
+        // By value: what is only lent here stays in registers.
+        _ => return encode_long(tag, *attribute, limits, out),
+    };
     let out = out.short_key_value(tag, &attribute.key, len)?;
     encode_short_value(&attribute.value, limits, out)
 }
