@@ -34,7 +34,7 @@ fn encode_key_value<O: Output>(
     attribute: &KeyValueRef<'_>,
     limits: &SpanLimits,
     out: O,
-    encode_long: fn(u8, KeyValueRef<'_>, &SpanLimits, O) -> Option<O>,
+    encode_long: impl FnOnce(u8, KeyValueRef<'_>, &SpanLimits, O) -> Option<O>,
 ) -> Option<O> {
     let len = match attribute.value {
         AnyValueRef::String(text) if limits.text(text).len() <= SHORT_MAX => {
