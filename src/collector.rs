@@ -203,7 +203,7 @@ impl Collector {
         Pinning {
             network_core: self.inner.settings.network_core,
             // A fork has none of its parent's threads, nor any who let go of the list's lock.
-            workers: if self.inner.network.is_forked() {
+            workers: if self.inner.shared.is_forked() {
                 Vec::new()
             } else {
                 self.inner.workers.running()

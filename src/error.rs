@@ -52,8 +52,8 @@ impl Error {
     }
 
     /// This process is a fork of the one that made the collector: it has the memory of that, but
-    /// not its network thread. What the fork records goes nowhere; it is to make a collector of its
-    /// own.
+    /// not its network thread. Spans recorded in the fork are refused
+    /// ([`Refused::Forked`](crate::Refused::Forked)); it is to make a collector of its own.
     #[must_use]
     pub fn is_forked(&self) -> bool {
         matches!(*self.0, Kind::Forked(_))

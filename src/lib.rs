@@ -98,6 +98,8 @@
 //! * Recording, from a span's start to its end, allocates nothing, takes no lock and makes no
 //!   system call, but for waking the network thread when that sleeps and a batch is complete. It
 //!   waits only with [`Overflow::Block`].
+//! * In a fork of the process recording is refused, nothing waits for a lock, and random ids differ
+//!   from the parent's.
 //! * Memory is bounded: see [`Config::buffer_capacity`], [`Config::recorders_max`] and
 //!   [`Config::open_spans_max`].
 //! * Whatever is said about a span, it is sent: attributes, events and links that have no room, or

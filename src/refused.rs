@@ -31,6 +31,8 @@ pub enum Refused {
     /// [`Config::recorders_max`](crate::Config::recorders_max) allows.
     NoSlab,
     /// This process is a fork of the one that made the collector, and has no thread that delivers.
+    /// A fork that bypasses the C library (a bare `clone` system call) is noticed only at the next
+    /// call of the [`Collector`](crate::Collector) other than `collect`.
     Forked,
 }
 

@@ -9,6 +9,7 @@ use crate::buffer::{Pool, Signal};
 use crate::config::{Overflow, Settings};
 use crate::counters::{Counters, DestinationCounters};
 use crate::error::Error;
+use crate::fork;
 use crate::id::{IdGenerator, Ids};
 use crate::limits::SpanLimits;
 use crate::otlp::{SCOPES_MAX, Scopes};
@@ -134,6 +135,21 @@ impl Shared {
             slabs: self.slabs as u64,
             slabs_used: (self.slabs - self.pool.slabs_left()) as u64,
         }
+    }
+
+    /// Fails in a fork of the process that made this: that has the memory of its parent, but none of
+    /// its threads.
+    pub(crate) fn check_process(&self) -> Result<(), Error> {
+        if self.is_forked() {
+            return Err(Error::forked(self.counters.ledger()));
+        }
+        Ok(())
+    }
+
+    /// Whether this is such a fork, made by whatever system call.
+    pub(crate) fn is_forked(&self) -> bool {
+        fork::watch();
+        self.signal.is_forked()
     }
 
     /// Counts a span for which there is no recorder.

@@ -125,6 +125,28 @@ fn every_way_to_record_is_refused_in_a_fork_and_counted() {
     assert!(holds);
 }
 
+#[test]
+fn a_disabled_collector_is_refused_in_a_fork_as_any_other() {
+    let disabled = Collector::new(Config {
+        disabled: true,
+        ..Config::default()
+    })
+    .unwrap();
+    disabled.collect(Span::new("in the parent")).unwrap();
+    let mut disabled = Some(disabled);
+    let holds = holds_in_a_fork(AssertUnwindSafe(|| {
+        let disabled = disabled.take().unwrap();
+        assert_eq!(
+            disabled.collect(Span::new("in the fork")),
+            Err(Refused::Forked)
+        );
+        assert!(disabled.recorder().unwrap_err().is_forked());
+        assert!(disabled.shutdown().unwrap_err().is_forked());
+        assert_eq!(disabled.health().network_thread, ThreadState::Forked);
+    }));
+    assert!(holds);
+}
+
 /// All ids that this process makes when asked in each way once.
 fn write_ids(recorder: &Recorder, mut out: PipeWriter) {
     let (root, open) = (Span::new("root"), recorder.start("open"));

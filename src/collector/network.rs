@@ -1,5 +1,6 @@
 //! Delivery as the front door sees it: by a network thread, or by none in a disabled collector.
 
+use std::mem;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -84,7 +85,7 @@ impl Network {
     pub(super) fn shut_down(&self, deadline: Instant) -> Result<Ledger, Error> {
         match self {
             Self::Thread(thread) => thread.shut_down(deadline),
-            Self::Disabled(disabled) => Ok(disabled.shut_down()),
+            Self::Disabled(disabled) => disabled.shut_down(),
         }
     }
 
@@ -96,12 +97,13 @@ impl Network {
         }
     }
 
-    /// Fails in a fork of the process that started the network thread.
+    /// Fails in a fork of the process that made the collector.
     pub(super) fn check_process(&self) -> Result<(), Error> {
-        match self {
-            Self::Thread(thread) => thread.check_process(),
-            Self::Disabled(_) => Ok(()),
-        }
+        let shared = match self {
+            Self::Thread(thread) => &thread.shared,
+            Self::Disabled(disabled) => &disabled.shared,
+        };
+        shared.check_process()
     }
 }
 
@@ -114,6 +116,7 @@ pub(super) struct Disabled {
 
 impl Disabled {
     fn flush(&self) -> Result<Ledger, Error> {
+        self.shared.check_process()?;
         let ledger = self.shared.counters.ledger();
         match self.state() {
             ThreadState::Ended => Err(Error::ended(ledger)),
@@ -121,17 +124,30 @@ impl Disabled {
         }
     }
 
-    fn shut_down(&self) -> Ledger {
+    fn shut_down(&self) -> Result<Ledger, Error> {
+        self.shared.check_process()?;
         self.shared.signal.close();
         self.shared.counters.end();
         let _ = self.notices_told.recv_timeout(GRACE);
-        self.shared.counters.ledger()
+        Ok(self.shared.counters.ledger())
     }
 
     fn state(&self) -> ThreadState {
+        if self.shared.is_forked() {
+            return ThreadState::Forked;
+        }
         match self.shared.signal.is_closed() {
             true => ThreadState::Ended,
             false => ThreadState::Running,
+        }
+    }
+}
+
+impl Drop for Disabled {
+    fn drop(&mut self) {
+        if self.shared.is_forked() {
+            // As the network thread's channels.
+            mem::forget(self.notices_told.clone());
         }
     }
 }

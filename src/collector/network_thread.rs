@@ -12,7 +12,6 @@ use parking_lot::Mutex;
 use crate::affinity;
 use crate::error::Error;
 use crate::exporter::{Command, Exporter};
-use crate::fork;
 use crate::health::ThreadState;
 use crate::ledger::Ledger;
 use crate::shared::Shared;
@@ -26,7 +25,7 @@ pub(super) const GRACE: Duration = Duration::from_millis(500);
 type LastStats = Result<NetworkStats, Box<NetworkStats>>;
 
 pub(super) struct NetworkThread {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     commands: Sender<Command>,
     /// Disconnected when the thread has ended.
     ended: Receiver<()>,
@@ -94,7 +93,7 @@ impl NetworkThread {
 
     /// Waits until all that was accepted before has an outcome.
     pub(super) fn flush(&self, deadline: Instant) -> Result<Ledger, Error> {
-        self.check_process()?;
+        self.shared.check_process()?;
         match self.ask(deadline, |done| Command::Flush { deadline, done }) {
             Answer::Is(()) => return Ok(self.ledger()),
             Answer::Gone => return Err(Error::ended(self.final_ledger()?)),
@@ -109,7 +108,7 @@ impl NetworkThread {
 
     /// Ends it, and waits for that.
     pub(super) fn shut_down(&self, deadline: Instant) -> Result<Ledger, Error> {
-        self.check_process()?;
+        self.shared.check_process()?;
         self.shared.signal.close();
         self.command(Command::ShutDown { deadline });
         match self.ended.recv_deadline(deadline + GRACE) {
@@ -120,7 +119,7 @@ impl NetworkThread {
 
     /// How it is doing, and its numbers as far as they are known.
     pub(super) fn stats(&self) -> (ThreadState, NetworkStats) {
-        if self.is_forked() {
+        if self.shared.is_forked() {
             return (ThreadState::Forked, NetworkStats::default());
         }
         match self.ask(Instant::now() + PATIENCE, |reply| Command::Stats { reply }) {
@@ -159,19 +158,6 @@ impl NetworkThread {
         Error::timed_out(ledger, self.shared.last_error.lock().clone())
     }
 
-    /// A fork has the memory of its parent, but none of its threads: nobody would answer.
-    pub(super) fn check_process(&self) -> Result<(), Error> {
-        if self.is_forked() {
-            return Err(Error::forked(self.ledger()));
-        }
-        Ok(())
-    }
-
-    pub(super) fn is_forked(&self) -> bool {
-        fork::watch();
-        self.shared.signal.is_forked()
-    }
-
     fn ledger(&self) -> Ledger {
         self.shared.counters.ledger()
     }
@@ -204,7 +190,7 @@ impl NetworkThread {
 
 impl Drop for NetworkThread {
     fn drop(&mut self) {
-        if self.is_forked() {
+        if self.shared.is_forked() {
             // It names a thread that is not there to be let go.
             mem::forget(self.handle.get_mut().take());
             // To disconnect a channel takes its lock, which another thread may have held at the
