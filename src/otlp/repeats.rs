@@ -267,6 +267,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "making the keys takes minutes there")]
     fn keys_made_to_collide_are_compared_about_once_each() {
         let keys = colliding_keys();
         let items = Counting::new(&keys);
