@@ -114,7 +114,7 @@ impl Recorder {
         };
         let tail_sampling = tracing.tail_sampling.as_ref().filter(|_| with_spans);
         Self {
-            counters: Arc::clone(&writer.counters),
+            counters: Arc::clone(writer.counters()),
             state: RefCell::new(State {
                 writer,
                 scratch: ScratchPool::new(open_spans_max, tracing.open_span_bytes),
@@ -184,8 +184,7 @@ impl Recorder {
                 scope.definition().name
             )));
         }
-        let lane = self.state.borrow_mut().writer.lane(scope);
-        let lane = lane.map_err(|why| match why {
+        let lane = self.lane_of(scope).map_err(|why| match why {
             Refused::Forked => Error::forked(self.shared.counters.ledger()),
             _ => Error::resources(
                 "no slab for the spans of one more scope: raise recorders_max",
@@ -398,12 +397,23 @@ impl Recorder {
         let Some(scope) = scope else {
             return Ok(OWN_SCOPE);
         };
-        let writer = &mut self.state.borrow_mut().writer;
-        if !self.shared.scopes.knows(scope) {
-            return Err(writer.refuse(Refused::UnknownScope));
+        let lane = if self.shared.scopes.knows(scope) {
+            self.lane_of(scope)
+        } else {
+            Err(Refused::UnknownScope)
+        };
+        lane.map_err(|why| self.state.borrow_mut().writer.refuse(why))
+    }
+
+    /// The lane of a scope of this collector. Those that recorders have left behind make room for it.
+    fn lane_of(&self, scope: &Scope) -> Result<usize, Refused> {
+        loop {
+            let lane = self.state.borrow_mut().writer.lane(scope);
+            let has_room = || (self.recorders.upgrade()).is_some_and(|recorders| recorders.evict());
+            if lane != Err(Refused::NoSlab) || !has_room() {
+                return lane;
+            }
         }
-        let lane = writer.lane(scope);
-        lane.map_err(|why| writer.refuse(why))
     }
 
     // ---- The end of open spans ----
@@ -434,7 +444,7 @@ impl Recorder {
             }
             Decision::Kept => true,
             Decision::Dropped => {
-                state.writer.counters.sample_out(1);
+                state.writer.counters().sample_out(1);
                 false
             }
         };
@@ -470,6 +480,9 @@ impl Drop for Recorder {
         let state = self.state.get_mut();
         for hold in state.held.pending() {
             state.keep(hold);
+        }
+        if let Some(recorders) = self.recorders.upgrade() {
+            recorders.retire(&mut state.writer);
         }
     }
 }

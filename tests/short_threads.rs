@@ -102,3 +102,44 @@ fn slabs_of_recorders_that_are_gone_are_free_in_an_outage() {
         record(&recorder).unwrap();
     }
 }
+
+#[test]
+fn recorders_in_turn_fill_a_slab_together() {
+    let nobody = Nobody::new();
+    let collector = Collector::new(Config {
+        endpoint: nobody.endpoint(),
+        shutdown_timeout_ms: 10,
+        ..Config::default()
+    })
+    .unwrap();
+    // Many more than there are slabs.
+    for _ in 0..10_000 {
+        record(&collector.recorder().unwrap()).unwrap();
+    }
+    let ledger = collector.ledger();
+    assert_eq!(
+        (ledger.accepted, ledger.refused.total()),
+        (10_000, 0),
+        "{ledger}"
+    );
+}
+
+#[test]
+fn recorders_that_are_gone_make_room_for_recorders_and_scopes() {
+    let (receiver, collector) = common::start(|config| config.recorders_max = 3);
+    let scopes = ["a", "b"].map(|name| collector.scope(InstrumentationScope::new(name)).unwrap());
+    for _ in 0..10 {
+        let three = [(); 3].map(|()| collector.recorder().unwrap());
+        assert!(collector.recorder().unwrap_err().is_resources());
+        drop(three);
+        let one = collector.recorder().unwrap();
+        for scope in &scopes {
+            let (trace_id, span_id) = (one.trace_id(), one.span_id());
+            let span = SpanRef::new(trace_id, span_id, "in a scope");
+            one.scope(scope).unwrap().record(&span).unwrap();
+        }
+        assert!(collector.recorder().unwrap_err().is_resources());
+    }
+    assert_eq!(collector.shutdown().unwrap().delivered(), 20);
+    assert_eq!(receiver.counts().spans, 20);
+}

@@ -19,7 +19,7 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::config::Overflow;
 use crate::processor::Arrival;
 use crate::recorder::Recorder;
-use crate::recorder::writer::Writer;
+use crate::recorder::writer::{Lanes, Writer};
 use crate::refused::Refused;
 use crate::scope::Scope;
 use crate::shared::Shared;
@@ -37,6 +37,8 @@ pub(crate) struct Recorders {
     made: AtomicUsize,
     /// So many of the slots, from the first on, were used so far: no more than calls at a time.
     used: AtomicUsize,
+    /// Of recorders that are gone, for the next ones.
+    idle: Mutex<Vec<Lanes>>,
     this: Weak<Self>,
 }
 
@@ -59,12 +61,18 @@ impl Recorders {
             slots: (0..leases).map(|_| Slot::default()).collect(),
             made: AtomicUsize::new(0),
             used: AtomicUsize::new(0),
+            idle: Mutex::default(),
             this: Weak::clone(this),
         })
     }
 
     /// A new recorder, or `None` if there are `max` already besides those to be lent.
     pub(crate) fn recorder(&self, max: usize) -> Option<Recorder> {
+        let idle = self.idle.lock().pop();
+        if let Some(lanes) = idle {
+            let writer = Writer::with_lanes(lanes, self.arrivals.clone());
+            return Some(self.recorder_of(writer, true));
+        }
         let with_leases = max + self.made.load(Ordering::Relaxed);
         self.make(with_leases, false).ok()
     }
@@ -103,9 +111,26 @@ impl Recorders {
         let shared = Arc::clone(&self.shared);
         let counters = shared.counters.register(max).ok_or(Refused::NoSlab)?;
         let arrivals = self.arrivals.clone();
-        let writer = Writer::new(Arc::clone(&shared), counters, arrivals, is_lent)?;
+        let writer = Writer::new(shared, counters, arrivals, is_lent)?;
+        Ok(self.recorder_of(writer, !is_lent))
+    }
+
+    fn recorder_of(&self, writer: Writer, with_spans: bool) -> Recorder {
         let this = Weak::clone(&self.this);
-        Ok(Recorder::new(shared, writer, this, !is_lent))
+        Recorder::new(Arc::clone(&self.shared), writer, this, with_spans)
+    }
+
+    /// Keeps what a recorder that ends leaves to the next one.
+    pub(super) fn retire(&self, writer: &mut Writer) {
+        // In a fork another thread may have held the lock.
+        if !self.shared.signal.is_forked() {
+            self.idle.lock().push(writer.take_lanes());
+        }
+    }
+
+    /// Gives up the lanes of a recorder that is gone; false if there are none.
+    pub(super) fn evict(&self) -> bool {
+        !self.shared.signal.is_forked() && self.idle.lock().pop().is_some()
     }
 
     fn lease(&self, scope: Option<&Scope>) -> Result<MutexGuard<'_, Option<Recorder>>, Refused> {
@@ -150,6 +175,7 @@ impl Drop for Recorders {
         if self.shared.signal.is_forked() {
             // As a writer does; and a recorder that another thread used at the fork is torn.
             mem::forget(mem::take(&mut self.slots));
+            mem::forget(mem::take(self.idle.get_mut()));
             mem::forget(self.arrivals.clone());
         }
     }

@@ -51,12 +51,12 @@ impl State {
         let span = draft.ended(end_time);
         match trace.decision() {
             Decision::Dropped => {
-                self.writer.counters.sample_out(1);
+                self.writer.counters().sample_out(1);
                 return Ok(());
             }
             Decision::Pending if self.writer.check_open().is_err() => {}
             Decision::Pending if trace.push(lane, &span) => {
-                self.writer.counters.hold(self.held.count(1, 0));
+                self.writer.counters().hold(self.held.count(1, 0));
                 return Ok(());
             }
             // It outgrew what can be held back.
@@ -75,14 +75,14 @@ impl State {
             // One that has no room is counted.
             let _ = self.writer.write(lane, span);
         });
-        self.writer.counters.hold(self.held.count(0, spans));
+        self.writer.counters().hold(self.held.count(0, spans));
     }
 
     fn drop_trace(&mut self, hold: Hold) {
         let trace = self.held.trace(hold);
         let spans = trace.spans();
         trace.decide(Decision::Dropped);
-        self.writer.counters.sample_out(spans);
-        self.writer.counters.hold(self.held.count(0, spans));
+        self.writer.counters().sample_out(spans);
+        self.writer.counters().hold(self.held.count(0, spans));
     }
 }

@@ -18,11 +18,7 @@ use crate::shared::Shared;
 
 /// One recorder's way into the buffer.
 pub(super) struct Writer {
-    /// The first is that of the collector's own scope.
-    lanes: Vec<Lane>,
-    /// It belongs to a recorder for `collect`, which does not count as one of the user's.
-    is_lent: bool,
-    pub(super) counters: Arc<CachePadded<RecorderCounters>>,
+    lanes: Lanes,
     shared: Arc<Shared>,
     /// Where the network thread hears of new lanes.
     arrivals: Sender<Arrival>,
@@ -31,6 +27,17 @@ pub(super) struct Writer {
     /// There was no slab the last time, even after a wait if the policy is to wait: no other wait
     /// before there has been one.
     without_room: bool,
+}
+
+/// The slabs and the numbers of a recorder. They outlive it: the next recorder goes on with them, so
+/// that threads that come and go fill a slab together.
+pub(super) struct Lanes {
+    /// The first is that of the collector's own scope. Empty once they were handed on.
+    list: Vec<Lane>,
+    /// They belong to a recorder for `collect`, which does not count as one of the user's.
+    is_lent: bool,
+    counters: Arc<CachePadded<RecorderCounters>>,
+    shared: Arc<Shared>,
 }
 
 /// The spans of one scope: a slab of them, and the ring that it goes through.
@@ -51,50 +58,61 @@ impl Writer {
         arrivals: Sender<Arrival>,
         is_lent: bool,
     ) -> Result<Self, Refused> {
-        let mut writer = Self {
-            lanes: Vec::new(),
+        let lanes = Lanes {
+            list: Vec::new(),
             is_lent,
             counters,
+            shared,
+        };
+        let mut writer = Self::with_lanes(lanes, arrivals);
+        match writer.add_lane(None) {
+            Ok(_) => Ok(writer),
+            Err(why) => {
+                writer.shared.counters.retire(&writer.lanes.counters);
+                Err(why)
+            }
+        }
+    }
+
+    /// Goes on with the lanes of a recorder that is gone.
+    pub(super) fn with_lanes(lanes: Lanes, arrivals: Sender<Arrival>) -> Self {
+        let shared = Arc::clone(&lanes.shared);
+        Self {
+            lanes,
+            arrivals,
             batch_left: shared.batch_size,
             shared,
-            arrivals,
             without_room: false,
+        }
+    }
+
+    /// Hands on the lane of the collector's own scope, and seals the others.
+    pub(super) fn take_lanes(&mut self) -> Lanes {
+        let empty = Lanes {
+            list: Vec::new(),
+            is_lent: self.lanes.is_lent,
+            counters: Arc::clone(&self.lanes.counters),
+            shared: Arc::clone(&self.shared),
         };
-        writer.add_lane(None)?;
-        Ok(writer)
+        let mut lanes = mem::replace(&mut self.lanes, empty);
+        lanes.truncate(1);
+        lanes
+    }
+
+    pub(super) fn counters(&self) -> &Arc<CachePadded<RecorderCounters>> {
+        &self.lanes.counters
     }
 
     /// The lane of a scope, new if it must be.
     pub(super) fn lane(&mut self, scope: &Scope) -> Result<usize, Refused> {
-        let known = (self.lanes.iter()).position(|lane| lane.scope.as_ref() == Some(scope));
+        let mut lanes = self.lanes.list.iter();
+        let known = lanes.position(|lane| lane.scope.as_ref() == Some(scope));
         known.map_or_else(|| self.add_lane(Some(scope.clone())), Ok)
-    }
-
-    /// Takes the right to one more slab of its own.
-    fn join(&self) -> bool {
-        if self.is_lent {
-            return self.shared.pool.join();
-        }
-        if !self.shared.own_lanes.take() {
-            return false;
-        }
-        let joined = self.shared.pool.join();
-        if !joined {
-            self.shared.own_lanes.give_back();
-        }
-        joined
-    }
-
-    fn leave(&self) {
-        self.shared.pool.leave();
-        if !self.is_lent {
-            self.shared.own_lanes.give_back();
-        }
     }
 
     /// The scope of a lane.
     pub(super) fn scope(&self, lane: usize) -> Option<Scope> {
-        self.lanes[lane].scope.clone()
+        self.lanes.list[lane].scope.clone()
     }
 
     #[cold]
@@ -102,24 +120,24 @@ impl Writer {
         if self.shared.signal.is_forked() {
             return Err(Refused::Forked);
         }
-        if !self.join() {
+        if !self.lanes.join() {
             return Err(Refused::NoSlab);
         }
         let (producer, consumer) = ring(self.shared.slabs + 1);
         let arrival = Arrival {
             ring: consumer,
-            counters: Arc::clone(&self.counters),
+            counters: Arc::clone(&self.lanes.counters),
         };
         // Fails only if the network thread is gone, when spans are refused anyway.
         let _ = self.arrivals.send(arrival);
         self.shared.signal.wake();
-        self.lanes.push(Lane {
+        self.lanes.list.push(Lane {
             scope,
             slab: None,
             ring: producer,
             last_time: 0,
         });
-        Ok(self.lanes.len() - 1)
+        Ok(self.lanes.list.len() - 1)
     }
 
     /// Why no span is accepted any more, if that is so.
@@ -150,7 +168,7 @@ impl Writer {
     /// Counts a span that is not accepted.
     #[cold]
     pub(super) fn refuse(&self, why: Refused) -> Refused {
-        self.counters.refuse(why);
+        self.lanes.counters.refuse(why);
         why
     }
 
@@ -172,7 +190,7 @@ impl Writer {
     fn place_in_next_slab(&mut self, lane: usize, span: &impl EncodeSpan) -> Result<(), Refused> {
         if self.shared.pool.is_empty() {
             // The collector is disabled: the span is thrown away.
-            self.counters.accept();
+            self.lanes.counters.accept();
             return Ok(());
         }
         let bytes = self.next_slab(lane, span)?;
@@ -188,7 +206,7 @@ impl Writer {
     /// Writes the span behind those of the lane's slab; false if there is none with room.
     #[inline(always)]
     fn append(&mut self, lane: usize, span: &impl EncodeSpan) -> bool {
-        let lane = &mut self.lanes[lane];
+        let lane = &mut self.lanes.list[lane];
         let Some(slab) = &mut lane.slab else {
             return false;
         };
@@ -196,7 +214,7 @@ impl Writer {
             return false;
         };
         // Before the commit: no span is delivered before it is accepted.
-        self.counters.accept();
+        self.lanes.counters.accept();
         slab.commit(bytes);
         lane.last_time = span.end_time();
         true
@@ -206,7 +224,7 @@ impl Writer {
     #[cold]
     fn check_batch(&mut self) {
         let batch_size = self.shared.batch_size;
-        let waiting = self.counters.waiting();
+        let waiting = self.lanes.counters.waiting();
         if waiting >= u64::from(batch_size) {
             self.shared.signal.notify(Wanted::Batch);
             self.batch_left = batch_size;
@@ -221,7 +239,7 @@ impl Writer {
     #[inline(never)]
     fn next_slab(&mut self, lane: usize, span: &impl EncodeSpan) -> Result<usize, Refused> {
         let pool = &self.shared.pool;
-        if self.without_room && self.lanes[lane].slab.is_none() && pool.slabs_left() == 0 {
+        if self.without_room && self.lanes.list[lane].slab.is_none() && pool.slabs_left() == 0 {
             // As before: refusing takes no longer than recording.
             return Err(Refused::BufferFull);
         }
@@ -230,17 +248,18 @@ impl Writer {
         if bytes > bytes_max {
             return Err(Refused::TooLarge { bytes, bytes_max });
         }
-        self.lanes[lane].seal();
-        let Some((writer, reader)) = self.open(self.lanes[lane].scope_id(), span.end_time()) else {
+        self.lanes.list[lane].seal();
+        let Some((writer, reader)) = self.open(self.lanes.list[lane].scope_id(), span.end_time())
+        else {
             // It may have waited until the shutdown.
             self.check_open()?;
             return Err(Refused::BufferFull);
         };
-        if self.lanes[lane].ring.push(reader).is_err() {
+        if self.lanes.list[lane].ring.push(reader).is_err() {
             // Cannot be: the ring has a place for each slab that can wait for delivery.
             return Err(Refused::BufferFull);
         }
-        self.lanes[lane].slab = Some(writer);
+        self.lanes.list[lane].slab = Some(writer);
         if self.shared.pool.slabs_left() < self.shared.few_slabs {
             self.shared.signal.notify(Wanted::FewSlabs);
         }
@@ -272,6 +291,62 @@ impl Writer {
     }
 }
 
+impl Lanes {
+    /// Takes the right to one more slab of its own.
+    fn join(&self) -> bool {
+        if self.is_lent {
+            return self.shared.pool.join();
+        }
+        if !self.shared.own_lanes.take() {
+            return false;
+        }
+        let joined = self.shared.pool.join();
+        if !joined {
+            self.shared.own_lanes.give_back();
+        }
+        joined
+    }
+
+    fn leave(&self) {
+        self.shared.pool.leave();
+        if !self.is_lent {
+            self.shared.own_lanes.give_back();
+        }
+    }
+
+    /// Seals all but the first so many lanes.
+    fn truncate(&mut self, count: usize) {
+        while self.list.len() > count {
+            drop(self.list.pop());
+            self.leave();
+        }
+    }
+}
+
+impl Drop for Lanes {
+    fn drop(&mut self) {
+        if self.list.is_empty() {
+            return;
+        }
+        if self.shared.signal.is_forked() {
+            // The slabs are the parent's.
+            mem::forget(mem::take(&mut self.list));
+            return;
+        }
+        self.truncate(0);
+        self.shared.counters.retire(&self.counters);
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if self.shared.signal.is_forked() {
+            // To disconnect a channel takes its lock, which another thread may have held at the fork.
+            mem::forget(self.arrivals.clone());
+        }
+    }
+}
+
 impl Lane {
     fn scope_id(&self) -> u32 {
         self.scope.as_ref().map_or(0, Scope::id)
@@ -287,22 +362,5 @@ impl Lane {
 impl Drop for Lane {
     fn drop(&mut self) {
         self.seal();
-    }
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        if self.shared.signal.is_forked() {
-            // The slabs are the parent's. To disconnect a channel takes its lock, which another
-            // thread may have held at the fork.
-            mem::forget(mem::take(&mut self.lanes));
-            mem::forget(self.arrivals.clone());
-            return;
-        }
-        while let Some(lane) = self.lanes.pop() {
-            drop(lane);
-            self.leave();
-        }
-        self.shared.counters.retire(&self.counters);
     }
 }
