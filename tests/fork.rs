@@ -3,7 +3,8 @@
 #![cfg(target_os = "linux")]
 
 use std::collections::HashSet;
-use std::io::{PipeReader, PipeWriter, Read, Write, pipe};
+use std::io::{ErrorKind, PipeReader, PipeWriter, Read, Write, pipe};
+use std::net::TcpListener;
 use std::panic::{AssertUnwindSafe, UnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -19,25 +20,39 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// After so many a fork hangs.
 const SECONDS: u32 = 60;
 
-/// What a fork of this process finds: true if `check` does not panic there.
-fn holds_in_a_fork(check: impl FnOnce() + UnwindSafe) -> bool {
-    // SAFETY: the child is a copy with this thread alone. It takes no lock that another thread of
-    // this program holds for longer than a moment, and leaves by `_exit`, so that nothing that
-    // belongs to the parent is run twice; an alarm ends it should it hang all the same.
-    unsafe {
-        match libc::fork() {
-            -1 => panic!("cannot fork"),
-            0 => {
-                libc::alarm(SECONDS);
-                libc::_exit(i32::from(catch_unwind(check).is_err()))
-            }
-            child => {
-                let mut status = 0;
-                assert_eq!(libc::waitpid(child, &raw mut status, 0), child);
-                libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0
+/// A fork of this process that runs one function and ends.
+struct Fork(libc::pid_t);
+
+impl Fork {
+    fn start(run: impl FnOnce() + UnwindSafe) -> Self {
+        // SAFETY: the child is a copy with this thread alone. It takes no lock that another thread of
+        // this program holds for longer than a moment, and leaves by `_exit`, so that nothing that
+        // belongs to the parent is run twice; an alarm ends it should it hang all the same.
+        unsafe {
+            match libc::fork() {
+                -1 => panic!("cannot fork"),
+                0 => {
+                    libc::alarm(SECONDS);
+                    libc::_exit(i32::from(catch_unwind(run).is_err()))
+                }
+                child => Self(child),
             }
         }
     }
+
+    /// Waits for its end; true if it did not panic.
+    fn holds(self) -> bool {
+        let mut status = 0;
+        // SAFETY: the status is written to a number that lives longer than the call.
+        let ended = unsafe { libc::waitpid(self.0, &raw mut status, 0) };
+        assert_eq!(ended, self.0);
+        libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0
+    }
+}
+
+/// Whether `check` does not panic in a fork of this process.
+fn holds_in_a_fork(check: impl FnOnce() + UnwindSafe) -> bool {
+    Fork::start(check).holds()
 }
 
 fn config(receiver: &Receiver) -> Config {
@@ -282,4 +297,34 @@ fn a_fork_never_hangs_whatever_other_threads_did() {
     });
     assert_eq!(hanging, 0);
     collector.shutdown().unwrap();
+}
+
+/// A fork has a copy of each socket, which would keep a connection open beyond its end here.
+#[test]
+fn a_connection_that_is_given_up_ends_although_a_fork_has_a_copy_of_its_socket() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let collector = Collector::new(Config {
+        endpoint: format!("http://{}", listener.local_addr().unwrap()),
+        shutdown_timeout_ms: 0,
+        ..Config::default()
+    })
+    .unwrap();
+    collector.collect(Span::new("span")).unwrap();
+    let (mut connection, _) = listener.accept().unwrap();
+    let mut byte = [0];
+    connection.read_exact(&mut byte).unwrap();
+    let (mut until_then, then) = pipe().unwrap();
+    let mut then = Some(then);
+    let fork = Fork::start(AssertUnwindSafe(|| {
+        drop(then.take());
+        let _ = until_then.read(&mut [0]);
+    }));
+    assert_eq!(collector.shutdown().unwrap().dropped(), 1);
+    // An end or a reset.
+    connection.set_read_timeout(Some(PATIENCE)).unwrap();
+    let ended = connection.read_to_end(&mut Vec::new());
+    let still_open = ended.is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+    drop(then);
+    assert!(fork.holds());
+    assert!(!still_open);
 }
