@@ -153,7 +153,7 @@ pub struct Config {
     /// Milliseconds [`shutdown`](crate::Collector::shutdown) gives undelivered spans. Default
     /// 5,000; 0 drops what waits.
     pub shutdown_timeout_ms: u64,
-    /// What [`from_env`](Self::from_env) could not use, in words. Default none.
+    /// Variables that [`from_env`](Self::from_env) could not use, and why. Default none.
     ///
     /// [`Collector::new`](crate::Collector::new) passes each to `on_notice`
     /// ([`NoticeKind::Misconfigured`](crate::NoticeKind::Misconfigured)) and to the `log` facade, and

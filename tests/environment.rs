@@ -1,4 +1,4 @@
-//! What is wrong with the environment reaches the user.
+//! Problems in the environment reach the user.
 
 use std::io::Write;
 use std::process::{Command, Output};

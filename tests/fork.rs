@@ -209,7 +209,7 @@ fn a_process_and_its_forks_make_different_ids() {
     assert_eq!(ids.iter().collect::<HashSet<_>>().len(), 21, "{ids:?}");
 }
 
-/// What a fork has of its parent, and drops.
+/// Handles of the parent, which a fork uses up and drops.
 struct OfParent {
     recorder: Recorder,
     detached: Vec<DetachedSpan>,
@@ -245,7 +245,7 @@ impl OfParent {
     }
 }
 
-/// What other threads do at the moment of a fork.
+/// Keeps a thread busy at the moment of a fork.
 fn disturb(collector: &Collector, is_over: &AtomicBool, disturbance: impl Fn(&Collector)) {
     while !is_over.load(Ordering::Relaxed) {
         disturbance(collector);

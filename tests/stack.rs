@@ -94,7 +94,7 @@ fn the_most_deeply_nested_values_need_no_more_stack_than_documented() {
         ..Config::default()
     })
     .unwrap();
-    // What a thread does once, not for each span, is done by another.
+    // Another thread does the work that is needed once in a process.
     collector.collect(Span::new("first")).unwrap();
     for value in [nested_lists(), nested_arrays()] {
         let recorder = collector.recorder().unwrap();

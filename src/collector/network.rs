@@ -42,7 +42,7 @@ impl Network {
         let poll = exporter::poll()
             .map_err(|error| Error::resources("no poll for sockets", Some(error)))?;
         let waker = Arc::clone(&poll.1);
-        // Fails only if the network thread is gone, when there is nobody to wake.
+        // Fails only if the network thread is gone and needs no wake-up.
         let signal = Signal::new(move || drop(waker.wake()));
         let shared = Arc::new(Shared::new(settings, signal)?);
         let (commands, orders) = unbounded();

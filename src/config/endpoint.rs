@@ -289,8 +289,7 @@ pub(crate) struct EndpointSettings {
 }
 
 impl EndpointSettings {
-    /// The beginning of a text that comes from outside, without what the server was told in
-    /// confidence.
+    /// The beginning of a text that comes from outside, without the secrets of this endpoint.
     pub(crate) fn without_secrets(&self, text: &str) -> String {
         let looked_at = &text[..char_boundary(text, LOOKED_AT_BYTES_MAX)];
         let mut clean = (self.secrets.iter()).fold(looked_at.to_string(), |text, secret| {

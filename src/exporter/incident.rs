@@ -21,7 +21,7 @@ pub(crate) enum Cause {
     NoConnection,
     /// A request has waited for its response for a while.
     Silence,
-    /// None that has to be told from others.
+    /// A cause that needs no distinction.
     Other,
 }
 

@@ -157,7 +157,7 @@ impl Link {
         }
     }
 
-    /// What it does; `None` while it is down.
+    /// The activity of the connection; `None` while there is none.
     pub(crate) fn activity(&self) -> Option<Activity> {
         match &self.state {
             State::Down => None,

@@ -75,8 +75,8 @@ pub(crate) fn message(response: &Response, settings: &EndpointSettings) -> Optio
     Some(readable(&message, settings)).filter(|message| !message.is_empty())
 }
 
-/// The beginning of a text that comes from outside: at most 300 characters on one line, without what
-/// the server was told in confidence.
+/// The beginning of a text that comes from outside: at most 300 characters on one line, without the
+/// secrets of the endpoint.
 pub(crate) fn readable(text: &str, settings: &EndpointSettings) -> String {
     beginning(text, TEXT_CHARS_MAX, settings)
 }

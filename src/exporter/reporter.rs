@@ -27,7 +27,7 @@ pub(crate) struct Reporter {
     /// In the order of their first events; few, so that a search is cheap.
     streams: Vec<(Key, Stream)>,
     incidents: HashMap<String, Incident>,
-    /// The end is near: everything is told now.
+    /// The collector ends: every notice is passed on at once.
     is_ending: bool,
 }
 

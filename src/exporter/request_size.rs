@@ -46,7 +46,7 @@ impl RequestSize {
         self.max = (self.max + self.step).min(self.limit);
     }
 
-    /// What was found too large was not refused for its size.
+    /// Forgets the limit: the size was not the reason for the refusal.
     pub(crate) fn forget_limit(&mut self) {
         if self.limited_until.take().is_some() {
             self.limit = self.most;

@@ -7,7 +7,7 @@ use crate::notice::seconds;
 /// After this an endpoint counts as stalled, and a group turns to another one.
 pub(crate) const STALLED: Duration = Duration::from_secs(1);
 
-/// What a connection does, as far as silence goes.
+/// The activity of one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Activity {
     /// Has been being established since then.

@@ -186,7 +186,7 @@ struct Destination<'a> {
     index: usize,
     ledger: &'a DestinationLedger,
     exports: ExportCounts,
-    /// What was dropped before it was handed to an endpoint.
+    /// Spans dropped before they were handed to an endpoint.
     lost: DroppedSpans,
     endpoints: &'a [EndpointStats],
     /// Exports by how they ended.

@@ -114,7 +114,7 @@ impl<'a> Level<'a> {
         (at < self.container.len()).then_some(at)
     }
 
-    /// What the container at a place has within it, if that is one, and not nested too deep.
+    /// The content of the container at a place, if there is one and it is not nested too deep.
     fn inner(&self, value: &AnyValueRef<'a>) -> Option<Container<'a>> {
         let inner = Container::of(value)?;
         (self.depth + inner.messages() <= MESSAGES_MAX).then_some(inner)

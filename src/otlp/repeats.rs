@@ -197,7 +197,7 @@ impl Table {
     }
 }
 
-/// Of this process alone, so that nobody can make keys that all have one hash.
+/// A seed of this process alone, so that keys cannot be made to collide.
 static HASHER: OnceLock<RandomState> = OnceLock::new();
 
 /// Seeds the hash, which makes a system call.

@@ -44,7 +44,7 @@ pub struct Round {
     dice: Dice,
 }
 
-/// What the threads of a round share.
+/// State that the threads of a round share.
 struct Stage<'a> {
     round: &'a Round,
     places: &'a [Place],

@@ -21,7 +21,7 @@ pub const OPEN_MAX: u64 = 12;
 /// Detached spans that may wait for a thread to end them.
 const DETACHED_MAX: usize = 16;
 
-/// What the threads of a round share.
+/// State that the threads of a round share.
 pub struct Common {
     pub collector: Collector,
     pub tally: Tally,
