@@ -10,26 +10,26 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::unbounded;
 
-use crate::affinity;
-use crate::clock;
 use crate::config::{Config, Settings};
 use crate::error::Error;
 #[cfg(feature = "internals")]
 use crate::exporter::Command;
 use crate::exporter::Reporter;
-use crate::health::Health;
-use crate::ledger::Ledger;
 use crate::otlp::seed_hash;
+use crate::platform::affinity;
+use crate::platform::clock;
 use crate::recorder::{Recorder, Recorders};
-use crate::refused::Refused;
-use crate::scope::{InstrumentationScope, Scope};
 use crate::shared::Shared;
 use crate::span::Span;
+use crate::span::scope::{InstrumentationScope, Scope};
+use crate::stats::health::Health;
+use crate::stats::ledger::Ledger;
+use crate::stats::refused::Refused;
 use crate::stats::{DestinationStats, Stats};
 
 use self::network::Network;
 use self::pinned::PinnedWorkers;
-pub use self::pinned::{PinnedWorker, Pinning, Worker};
+pub use self::pinned::{PinnedWorker, Pinning, Worker, pin_current_thread};
 
 /// The started pipeline. Cloning shares it; dropping the last clone shuts it down, giving
 /// undelivered spans a second at most.
@@ -312,7 +312,7 @@ impl Inner {
     fn check_worker_core(&self, core: usize) -> Result<(), Error> {
         let configured = &self.settings.worker_cores;
         if configured.is_empty() {
-            return affinity::check(std::iter::once(&core));
+            return Ok(affinity::check(std::iter::once(&core))?);
         }
         if configured.contains(&core) {
             return Ok(());

@@ -16,16 +16,16 @@ use std::path::PathBuf;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use crate::affinity;
-use crate::attribute::KeyValue;
 use crate::buffer::{OVERHEAD_BYTES, PAGE_BYTES};
 use crate::error::Error;
-use crate::id::IdGenerator;
-use crate::limits::{LOOKED_AT_MAX, MESSAGES_MAX, SpanLimits};
-use crate::notice::OnNotice;
 use crate::otlp::Envelope;
-use crate::sampler::{Sampler, TailSampling};
-use crate::scope::InstrumentationScope;
+use crate::platform::affinity;
+use crate::span::attribute::KeyValue;
+use crate::span::id::IdGenerator;
+use crate::span::limits::{LOOKED_AT_MAX, MESSAGES_MAX, SpanLimits};
+use crate::span::sampler::{Sampler, TailSampling};
+use crate::span::scope::InstrumentationScope;
+use crate::stats::notice::OnNotice;
 
 use self::endpoint::RequestBytes;
 use self::resource::default_service_name;

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::io;
 
-use crate::ledger::Ledger;
+use crate::platform::affinity::CoreError;
+use crate::stats::ledger::Ledger;
 
 /// Why a call on the [`Collector`](crate::Collector) failed: what was wrong, with the value, and
 /// what to do about it.
@@ -130,6 +131,12 @@ impl fmt::Display for Error {
                  thread: make a collector after the fork ({ledger})"
             ),
         }
+    }
+}
+
+impl From<CoreError> for Error {
+    fn from(error: CoreError) -> Self {
+        Self::core(error.0)
     }
 }
 

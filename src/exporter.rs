@@ -4,31 +4,18 @@
 //! and sleeps until the next deadline, event or wake-up.
 
 pub(crate) mod backlog;
-mod complaint;
 mod compress;
-mod connection;
-mod content_coding;
 mod destination;
 mod endpoint;
 #[cfg(all(test, not(loom)))]
 mod head_fuzz;
-mod incident;
+pub(crate) mod http;
 mod link;
-mod location;
-mod losses;
 mod metrics_sender;
+mod notices;
 mod operation;
-mod pace;
-mod reason;
-mod reporter;
 pub(crate) mod request;
-mod request_size;
 mod resolve;
-pub(crate) mod response;
-#[cfg(all(test, not(loom)))]
-mod response_fuzz;
-mod retry;
-mod silence;
 mod transport;
 
 use std::io;
@@ -43,20 +30,20 @@ use mio::{Events, Poll, Token, Waker};
 
 use crate::buffer::Wanted;
 use crate::config::{Compression, Overflow, Settings};
-use crate::notice::NoticeKind;
 use crate::processor::Processor;
 use crate::shared::Shared;
+use crate::stats::notice::NoticeKind;
 use crate::stats::{DestinationStats, NetworkStats, Stats};
 
 use self::backlog::{Backlog, Number};
 use self::compress::Compressor;
 use self::destination::Destination;
 use self::endpoint::{Context, Endpoint};
-use self::incident::Cause;
-use self::losses::{Losses, Lost};
 use self::metrics_sender::MetricsSender;
-use self::reporter::Report;
-pub(crate) use self::reporter::Reporter;
+use self::notices::incident::Cause;
+use self::notices::losses::{Losses, Lost};
+use self::notices::reporter::Report;
+pub(crate) use self::notices::reporter::Reporter;
 
 /// The waker's token; links have those after it.
 const WAKER: Token = Token(0);

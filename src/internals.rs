@@ -4,13 +4,13 @@ use crate::buffer::{self, Batch, Consumer, Pool, Producer};
 use crate::collector::Collector;
 use crate::config::{Config, Settings};
 use crate::exporter::Command;
+use crate::exporter::http::response::ResponseParser;
 use crate::exporter::request::Request;
-use crate::exporter::response::ResponseParser;
-use crate::limits::SpanLimits;
 use crate::otlp::SPILL;
 use crate::otlp::encode::EncodeSpan;
 use crate::otlp::finished::Finished;
 use crate::span::SpanRef;
+use crate::span::limits::SpanLimits;
 
 /// Makes the network thread panic, to see what becomes of it.
 pub fn panic_network_thread(collector: &Collector) {

@@ -66,7 +66,7 @@
 //!            └─────────── free slabs ◀──────────────────┘ when the last holder lets go
 //! ```
 //!
-//! 1. A span that is started (`recorder/builder.rs`) asks the sampler (`sampler.rs`) and takes a
+//! 1. A span that is started (`recorder/builder.rs`) asks the sampler (`span/sampler.rs`) and takes a
 //!    piece of the recorder's memory (`recorder/scratch.rs`), into which what is said about it is
 //!    encoded at once (`otlp/draft.rs`). At its end (`recorder/open_span.rs`) all that is left is
 //!    a copy; if its trace is held back, not yet into a slab but beside the others
@@ -87,11 +87,10 @@
 //!    slab has an outcome everywhere, the slab goes back to the pool (`buffer/pool.rs`).
 //!
 //! Files import only from those below them: `collector`, `recorder`, `exporter`, `processor`,
-//! `shared`, `config`, `affinity`, `buffer`, `metrics`, `otlp`, `error`, `counters`, `stats`,
-//! `health`, `ledger`, `notice`, `refused`, `sampler`, `span`, `scope`, `context`, `attribute`,
-//! `limits`, `clock`, `id`, `fork`. Protocol code (`exporter/connection.rs`, `response.rs`, `retry.rs`,
-//! `processor.rs`, `otlp/`) takes bytes and owns neither socket nor clock. `unsafe` is in
-//! `buffer/`, in `clock/` to read the processor's counter, and in `fork.rs` to hear of forks.
+//! `shared`, `config`, `buffer`, `metrics`, `otlp`, `error`, `span`, `stats`, `platform`. Protocol
+//! code (`exporter/http/`, `processor.rs`, `otlp/`) takes bytes and owns neither socket nor clock.
+//! `unsafe` is in `buffer/`, in `platform/clock/` to read the processor's counter, and in
+//! `platform/fork.rs` to be called after a fork.
 //!
 //! # What always holds
 //!
@@ -117,70 +116,59 @@
 //! * `tls`: `https` endpoints ([`TlsOptions`]).
 //! * `testing`: a small OTLP/HTTP receiver for tests, in the module `testing`.
 
-mod affinity;
-mod attribute;
 mod buffer;
-mod clock;
 mod collector;
 mod config;
-mod context;
-mod counters;
 mod error;
 mod exporter;
-mod fork;
-mod health;
-mod id;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 #[allow(missing_docs, reason = "for the benches alone")]
 pub mod internals;
-mod ledger;
-mod limits;
 mod metrics;
-mod notice;
 mod otlp;
+mod platform;
 mod processor;
 mod recorder;
-mod refused;
-mod sampler;
-mod scope;
 mod shared;
 mod span;
 mod stats;
-mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use self::affinity::pin_current_thread;
-pub use self::attribute::{
-    AnyValue, AnyValueRef, ArrayRef, Attributes, Key, KeyValue, KeyValueListRef, KeyValueRef, Name,
-};
-#[doc(hidden)]
-pub use self::attribute::{UseAttributes, VisitAttributes, prepare};
-pub use self::clock::unix_nanos;
-pub use self::collector::{Collector, PinnedWorker, Pinning, Worker};
+pub use self::collector::{Collector, PinnedWorker, Pinning, Worker, pin_current_thread};
 pub use self::config::{
     Compression, Config, Destination, Endpoint, EndpointOptions, MetricsOptions, Overflow,
     Redirects, Selection, TlsOptions,
 };
-pub use self::context::{
+pub use self::error::Error;
+pub use self::platform::clock::unix_nanos;
+pub use self::recorder::{DetachedSpan, OpenSpan, Recorder, ScopedRecorder, SpanBuilder};
+pub use self::span::attribute::{
+    AnyValue, AnyValueRef, ArrayRef, Attributes, Key, KeyValue, KeyValueListRef, KeyValueRef, Name,
+};
+#[doc(hidden)]
+pub use self::span::attribute::{UseAttributes, VisitAttributes, prepare};
+pub use self::span::context::{
     InvalidHeader, SpanContext, TRACEPARENT, TRACESTATE, TraceFlags, TraceState, Traceparent,
 };
-pub use self::error::Error;
-pub use self::health::{DestinationHealth, EndpointHealth, EndpointState, Health, ThreadState};
-pub use self::id::{GenerateIds, IdGenerator};
-pub use self::ledger::{DestinationLedger, DroppedSpans, Ledger, RefusedSpans, SampledOutSpans};
-pub use self::limits::SpanLimits;
-pub use self::notice::{Notice, NoticeKind, OnNotice};
-pub use self::recorder::{DetachedSpan, OpenSpan, Recorder, ScopedRecorder, SpanBuilder};
-pub use self::refused::Refused;
-pub use self::sampler::{
+pub use self::span::id::{GenerateIds, IdGenerator};
+pub use self::span::limits::SpanLimits;
+pub use self::span::sampler::{
     KeepIf, ParentBased, Sample, Sampler, SamplingInput, SamplingResult, TailSampling,
 };
-pub use self::scope::{InstrumentationScope, Scope};
+pub use self::span::scope::{InstrumentationScope, Scope};
 pub use self::span::{
     Event, EventRef, Link, LinkRef, NO_PARENT, Span, SpanKind, SpanRef, Status, StatusRef,
 };
+pub use self::stats::health::{
+    DestinationHealth, EndpointHealth, EndpointState, Health, ThreadState,
+};
+pub use self::stats::ledger::{
+    DestinationLedger, DroppedSpans, Ledger, RefusedSpans, SampledOutSpans,
+};
+pub use self::stats::notice::{Notice, NoticeKind, OnNotice};
+pub use self::stats::refused::Refused;
 pub use self::stats::{DestinationStats, Durations, EndpointStats, NetworkStats, Stats};
 
 /// The README's programs are compiled.

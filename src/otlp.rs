@@ -33,7 +33,7 @@ pub(crate) use repeats::seed as seed_hash;
 
 use prost::Message;
 
-use crate::attribute::{AnyValue, KeyValue, last_of_each_key};
+use crate::span::attribute::{AnyValue, KeyValue, last_of_each_key};
 
 /// What an endpoint says in the body of a success.
 #[derive(Debug, Default, PartialEq, Eq)]

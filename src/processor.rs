@@ -7,7 +7,7 @@ use crossbeam_channel::Receiver;
 use crossbeam_utils::CachePadded;
 
 use crate::buffer::{Batch, Consumer, SLAB_WEIGHT, SlabReader};
-use crate::counters::RecorderCounters;
+use crate::stats::counters::RecorderCounters;
 
 /// What the network thread gets of a new recorder.
 pub(crate) struct Arrival {

@@ -16,21 +16,21 @@ use std::sync::{Arc, Weak};
 
 use crossbeam_utils::CachePadded;
 
-use crate::attribute::{Attributes, Name, UseAttributes};
-use crate::clock::unix_nanos;
-use crate::context::TraceFlags;
-use crate::counters::RecorderCounters;
 use crate::error::Error;
-use crate::id::{Ids, TraceId};
-use crate::limits::SpanLimits;
 use crate::otlp::Scratch;
 use crate::otlp::draft::Draft;
 use crate::otlp::encode::EncodeSpan;
 use crate::otlp::finished::Finished;
-use crate::refused::Refused;
-use crate::scope::Scope;
+use crate::platform::clock::unix_nanos;
 use crate::shared::Shared;
+use crate::span::attribute::{Attributes, Name, UseAttributes};
+use crate::span::context::TraceFlags;
+use crate::span::id::{Ids, TraceId};
+use crate::span::limits::SpanLimits;
+use crate::span::scope::Scope;
 use crate::span::{Span, SpanRef};
+use crate::stats::counters::RecorderCounters;
+use crate::stats::refused::Refused;
 
 use self::hold::{Decision, HeldTraces, Hold};
 use self::scratch::ScratchPool;

@@ -7,16 +7,16 @@ use parking_lot::Mutex;
 
 use crate::buffer::{Pool, Signal};
 use crate::config::{Overflow, Settings};
-use crate::counters::{Counters, DestinationCounters};
 use crate::error::Error;
-use crate::fork;
-use crate::id::{IdGenerator, Ids};
-use crate::limits::SpanLimits;
 use crate::otlp::{SCOPES_MAX, Scopes};
-use crate::refused::Refused;
-use crate::sampler::{Sampler, TailSampling};
+use crate::platform::fork;
+use crate::platform::sync;
+use crate::span::id::{IdGenerator, Ids};
+use crate::span::limits::SpanLimits;
+use crate::span::sampler::{Sampler, TailSampling};
 use crate::stats::BufferUse;
-use crate::sync;
+use crate::stats::counters::{Counters, DestinationCounters};
+use crate::stats::refused::Refused;
 
 pub(crate) struct Shared {
     pub(crate) pool: sync::Arc<Pool>,

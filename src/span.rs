@@ -1,12 +1,19 @@
 //! What a span says: owned ([`Span`]) for convenience, borrowed ([`SpanRef`]) for speed.
 
+pub(crate) mod attribute;
+pub(crate) mod context;
+pub(crate) mod id;
+pub(crate) mod limits;
+pub(crate) mod sampler;
+pub(crate) mod scope;
+
 use std::borrow::Cow;
 
-use crate::attribute::{AsKeyValue, KeyValue, KeyValueRef, Name};
-use crate::clock::unix_nanos;
-use crate::context::{SpanContext, TraceFlags};
-use crate::id::with_thread_ids;
-use crate::scope::Scope;
+use crate::platform::clock::unix_nanos;
+use crate::span::attribute::{AsKeyValue, KeyValue, KeyValueRef, Name};
+use crate::span::context::{SpanContext, TraceFlags};
+use crate::span::id::with_thread_ids;
+use crate::span::scope::Scope;
 
 /// The parent id of a span that has no parent.
 pub const NO_PARENT: [u8; 8] = [0; 8];

@@ -1,6 +1,11 @@
 //! What the pipeline did so far, as a snapshot.
 
 mod buckets;
+pub(crate) mod counters;
+pub(crate) mod health;
+pub(crate) mod ledger;
+pub(crate) mod notice;
+pub(crate) mod refused;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,8 +14,8 @@ use hdrhistogram::Histogram;
 
 pub(crate) use self::buckets::Buckets;
 
-use crate::health::{DestinationHealth, EndpointHealth};
-use crate::ledger::{DestinationLedger, DroppedSpans, Ledger, RefusedSpans};
+use crate::stats::health::{DestinationHealth, EndpointHealth};
+use crate::stats::ledger::{DestinationLedger, DroppedSpans, Ledger, RefusedSpans};
 
 /// What the pipeline did so far: see [`Collector::stats`](crate::Collector::stats).
 #[derive(Clone, Debug)]

@@ -65,7 +65,7 @@ const OTLP_HTTP: &[Clause] = &[
         "P: there MUST be a limit of the response, 4 MiB; beyond it the request MUST NOT be retried",
         &[
             (
-                "src/exporter/response.rs",
+                "src/exporter/http/response.rs",
                 &[
                     "a_body_has_at_most_the_configured_length",
                     "a_final_head_counts_whatever_becomes_of_the_body",
@@ -91,7 +91,10 @@ const OTLP_HTTP: &[Clause] = &[
     (
         "P: 429, 502, 503 and 504 are retried, all other 4xx and 5xx MUST NOT be",
         &[
-            ("src/exporter/retry.rs", &["only_four_statuses_are_retried"]),
+            (
+                "src/exporter/http/retry.rs",
+                &["only_four_statuses_are_retried"],
+            ),
             (
                 "tests/faults.rs",
                 &[
@@ -111,7 +114,7 @@ const OTLP_HTTP: &[Clause] = &[
     (
         "P: the body of an error is a Status, whose message is told and whose code is not looked at",
         &[(
-            "src/exporter/reason.rs",
+            "src/exporter/http/reason.rs",
             &["errors_tell_what_their_body_says"],
         )],
     ),
@@ -129,7 +132,7 @@ const OTLP_HTTP: &[Clause] = &[
     (
         "P, X: retries MUST have exponential backoff with jitter",
         &[(
-            "src/exporter/retry.rs",
+            "src/exporter/http/retry.rs",
             &["backoff_doubles_up_to_its_maximum_with_full_jitter"],
         )],
     ),
@@ -137,7 +140,7 @@ const OTLP_HTTP: &[Clause] = &[
         "P: Retry-After SHOULD be honoured, as seconds and as a date",
         &[
             (
-                "src/exporter/retry.rs",
+                "src/exporter/http/retry.rs",
                 &[
                     "retry_after_in_seconds_is_bounded",
                     "retry_after_as_a_date_is_the_time_until_then",
@@ -434,7 +437,7 @@ const FAULTS: &[Clause] = &[
     (
         "chunked responses, split and too large; interim ones; malformed status lines",
         &[(
-            "src/exporter/response.rs",
+            "src/exporter/http/response.rs",
             &[
                 "chunked_bodies",
                 "interim_responses_are_passed_over",
@@ -571,7 +574,7 @@ const FAULTS: &[Clause] = &[
                 &["any_server_leaves_no_span_without_an_outcome"],
             ),
             (
-                "src/exporter/response_fuzz.rs",
+                "src/exporter/http/response_fuzz.rs",
                 &["pieces_make_no_difference_and_nothing_panics"],
             ),
         ],

@@ -6,7 +6,7 @@ use loom::thread;
 
 use crate::buffer::pool::PAGE_BYTES;
 use crate::buffer::{Pool, Signal, SlabReader, SlabWriter, Wanted, ring};
-use crate::sync::{Arc, AtomicBool, Ordering};
+use crate::platform::sync::{Arc, AtomicBool, Ordering};
 
 /// Runs `model` in every interleaving with at most three preemptions: bugs of two threads that
 /// need more are not known, and without a bound some models take hours.

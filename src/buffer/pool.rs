@@ -10,7 +10,7 @@ use crossbeam_utils::CachePadded;
 
 use crate::buffer::room::Room;
 use crate::buffer::slab::{self, HEADER_BYTES, Header, OVERHEAD_BYTES, SlabReader, SlabWriter};
-use crate::sync::{Arc, AtomicU32, AtomicU64, Ordering, RaceProbe};
+use crate::platform::sync::{Arc, AtomicU32, AtomicU64, Ordering, RaceProbe};
 
 /// A page; each slab starts on one.
 pub(crate) const PAGE_BYTES: usize = 4096;

@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 
 use crossbeam_utils::CachePadded;
 
-use crate::sync::{Arc, AtomicBool, AtomicU64, Ordering, UnsafeCell};
+use crate::platform::sync::{Arc, AtomicBool, AtomicU64, Ordering, UnsafeCell};
 
 /// A ring for at least `capacity` items.
 pub(crate) fn ring<T>(capacity: usize) -> (Producer<T>, Consumer<T>) {

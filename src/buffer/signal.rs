@@ -4,9 +4,9 @@
 //! just published something asks [`Signal::notify`], which makes the call only if it is wanted,
 //! and only once for each sleep, whoever comes first.
 
-use crate::fork::{self, Process};
-use crate::refused::Refused;
-use crate::sync::{AtomicU32, Ordering, fence};
+use crate::platform::fork::{self, Process};
+use crate::platform::sync::{AtomicU32, Ordering, fence};
+use crate::stats::refused::Refused;
 
 /// What the network thread wants to be woken for; a higher one includes the lower.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -9,7 +9,7 @@ use std::ptr::NonNull;
 
 use crate::buffer::pool::Pool;
 use crate::otlp::SPILL;
-use crate::sync::{Arc, AtomicU32, AtomicU64, Ordering};
+use crate::platform::sync::{Arc, AtomicU32, AtomicU64, Ordering};
 
 /// `"OTLPSLAB"`, so that a slab can be recognised in a memory dump or a shared file.
 const MAGIC: u64 = u64::from_be_bytes(*b"OTLPSLAB");

@@ -13,11 +13,11 @@ use crate::error::Error;
 #[cfg(feature = "internals")]
 use crate::exporter::Command;
 use crate::exporter::{self, Exporter, Reporter};
-use crate::health::ThreadState;
-use crate::ledger::Ledger;
 use crate::processor::{Arrival, Processor};
 use crate::shared::Shared;
 use crate::stats::NetworkStats;
+use crate::stats::health::ThreadState;
+use crate::stats::ledger::Ledger;
 
 pub(super) enum Network {
     Thread(NetworkThread),

@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
 use parking_lot::Mutex;
 
-use crate::affinity;
 use crate::error::Error;
 use crate::exporter::{Command, Exporter};
-use crate::health::ThreadState;
-use crate::ledger::Ledger;
+use crate::platform::affinity;
 use crate::shared::Shared;
 use crate::stats::NetworkStats;
+use crate::stats::health::ThreadState;
+use crate::stats::ledger::Ledger;
 
 /// How long it is waited for an answer.
 const PATIENCE: Duration = Duration::from_secs(1);

@@ -6,8 +6,8 @@ use std::thread::{self, JoinHandle};
 use crossbeam_channel::bounded;
 use parking_lot::Mutex;
 
-use crate::affinity;
 use crate::error::Error;
+use crate::platform::affinity;
 
 /// Which threads run pinned: see [`Collector::pinning`](crate::Collector::pinning).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,6 +50,36 @@ impl<T> Worker<T> {
     }
 }
 
+/// Pins the calling thread to a core, one of [`Collector::cores`](crate::Collector::cores), and reads
+/// back that it took effect. Threads that it starts from then on run on that core too, unless they
+/// are pinned elsewhere; so call [`Collector::new`](crate::Collector::new) before.
+///
+/// It needs no collector, so it works where tracing is disabled too.
+///
+/// # Errors
+/// This process may not use the core, or the operating system refused
+/// ([`Error::is_core`]).
+///
+/// ```
+/// use otlp_collector::{Collector, pin_current_thread};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let core = Collector::cores()[0];
+/// std::thread::spawn(move || {
+///     pin_current_thread(core)?;
+///     // … what is sensitive to latency …
+///     Ok::<_, otlp_collector::Error>(())
+/// })
+/// .join()
+/// .expect("the thread panicked")?;
+/// # Ok(())
+/// # }
+/// ```
+pub fn pin_current_thread(core: usize) -> Result<(), Error> {
+    affinity::check(std::iter::once(&core))?;
+    Ok(affinity::pin(core)?)
+}
+
 /// The workers that are running.
 #[derive(Clone, Default)]
 pub(super) struct PinnedWorkers(Arc<Mutex<Vec<PinnedWorker>>>);
@@ -88,7 +118,7 @@ impl PinnedWorkers {
                 Error::resources(format!("cannot start thread {name:?}"), Some(error))
             })?;
         match outcome.recv() {
-            Ok(Err(error)) => Err(error),
+            Ok(Err(error)) => Err(error.into()),
             _ => Ok(Worker(handle)),
         }
     }

@@ -6,7 +6,7 @@ use crate::buffer::PAGE_BYTES;
 use crate::config::{
     Config, OPEN_SPANS_LIMIT, Overflow, RECORDERS_LIMIT, Settings, envelope, leases,
 };
-use crate::limits::SpanLimits;
+use crate::span::limits::SpanLimits;
 
 /// Room for the longest trace state, which is passed on, and a name.
 const OPEN_SPAN_BYTES: usize = 1024;

@@ -9,10 +9,10 @@ use std::str::FromStr;
 
 use percent_encoding::percent_decode_str;
 
-use crate::attribute::{AnyValue, KeyValue};
 use crate::config::{BUFFER_CAPACITY_MAX, Compression, Config, DAY_MS, Target};
-use crate::limits::LOOKED_AT_MAX;
-use crate::sampler::{ParentBased, Sampler};
+use crate::span::attribute::{AnyValue, KeyValue};
+use crate::span::limits::LOOKED_AT_MAX;
+use crate::span::sampler::{ParentBased, Sampler};
 
 /// Reads variables, and gathers what is wrong with them.
 struct Vars<'a> {

@@ -2,8 +2,8 @@
 
 use std::env::consts;
 
-use crate::attribute::{AnyValue, KeyValue, last_of_each_key};
 use crate::config::Config;
+use crate::span::attribute::{AnyValue, KeyValue, last_of_each_key};
 
 /// The resource's attributes; the user's own beat those found out here.
 pub(super) fn attributes(config: &Config) -> Vec<KeyValue> {

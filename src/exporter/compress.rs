@@ -10,9 +10,9 @@ use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use mio::Waker;
 
-use crate::affinity;
 use crate::config::Compression;
 use crate::exporter::request::Request;
+use crate::platform::affinity;
 
 /// The way to the thread; it ends with this.
 pub(crate) struct Compressor(Sender<Job>);

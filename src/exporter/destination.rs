@@ -6,15 +6,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::buffer::Batch;
-use crate::clock::unix_nanos;
 use crate::config::{Compression, Selection};
-use crate::counters::DestinationCounters;
 use crate::exporter::backlog::{Backlog, Number};
 use crate::exporter::endpoint::{Attempt, Context, Done, Endpoint, Offer, Outcome};
-use crate::exporter::losses::LostAt;
+use crate::exporter::notices::losses::LostAt;
 use crate::exporter::operation::{OperationId, Operations};
 use crate::exporter::request::Request;
 use crate::otlp::{Fields, span_end_time};
+use crate::platform::clock::unix_nanos;
+use crate::stats::counters::DestinationCounters;
 use crate::stats::{DestinationStats, Export, LostRecently, NetworkStats};
 
 pub(crate) struct Destination {

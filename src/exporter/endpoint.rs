@@ -1,32 +1,38 @@
 //! One receiver: its connections, what its answers mean, and when it may be asked again.
 
+mod content_coding;
+mod location;
+mod pace;
+mod request_size;
+pub(crate) mod silence;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use mio::{Registry, Token, Waker};
 
-use crate::clock::unix_nanos;
 use crate::config::{Compression, EndpointSettings, Target};
-use crate::exporter::complaint::Complaint;
 use crate::exporter::compress::Compressor;
-use crate::exporter::connection::Exchange;
-use crate::exporter::content_coding::ContentCoding;
-use crate::exporter::incident::Cause;
+use crate::exporter::endpoint::content_coding::ContentCoding;
+use crate::exporter::endpoint::location::Location;
+use crate::exporter::endpoint::pace::Pace;
+use crate::exporter::endpoint::request_size::{RequestSize, can_split};
+use crate::exporter::endpoint::silence::{STALLED, Silence, Silent};
+use crate::exporter::http::complaint::Complaint;
+use crate::exporter::http::connection::Exchange;
+use crate::exporter::http::reason;
+use crate::exporter::http::response::Response;
+use crate::exporter::http::retry::{self, Backoff};
 use crate::exporter::link::{Event, Link, Loss, Why};
-use crate::exporter::location::Location;
-use crate::exporter::pace::Pace;
-use crate::exporter::reason;
-use crate::exporter::reporter::{Report, Reporter};
+use crate::exporter::notices::incident::Cause;
+use crate::exporter::notices::reporter::{Report, Reporter};
 use crate::exporter::request::Request;
-use crate::exporter::request_size::{RequestSize, can_split};
 use crate::exporter::resolve::Resolver;
-use crate::exporter::response::Response;
-use crate::exporter::retry::{self, Backoff};
-use crate::exporter::silence::{STALLED, Silence, Silent};
-use crate::health::EndpointState;
-use crate::id::RandomIds;
-use crate::notice::{NoticeKind, span_count};
 use crate::otlp::{Envelope, PartialSuccess};
+use crate::platform::clock::unix_nanos;
+use crate::span::id::RandomIds;
+use crate::stats::health::EndpointState;
+use crate::stats::notice::{NoticeKind, span_count};
 use crate::stats::{EndpointStats, NetworkStats, micros};
 
 /// What an endpoint needs of the network thread to do its work.

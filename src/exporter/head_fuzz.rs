@@ -5,14 +5,14 @@
 
 use proptest::prelude::*;
 
-use crate::attribute::KeyValue;
 use crate::config::{
     Compression, Config, EndpointOptions, EndpointSettings, MetricsOptions, Settings, Target,
 };
 use crate::exporter::request::Request;
 #[cfg(feature = "tls")]
 use crate::exporter::transport::connect_head;
-use crate::scope::InstrumentationScope;
+use crate::span::attribute::KeyValue;
+use crate::span::scope::InstrumentationScope;
 
 /// Pieces from which strings are made that could mean something else on the wire.
 const PIECES: [&str; 24] = [

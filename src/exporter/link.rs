@@ -18,11 +18,11 @@ use crossbeam_channel::TryRecvError;
 use mio::{Registry, Token};
 
 use crate::config::{Compression, EndpointSettings, Proxy, Target};
-use crate::exporter::connection::{Connection, Exchange, PARTS_MAX};
+use crate::exporter::endpoint::silence::Activity;
+use crate::exporter::http::connection::{Connection, Exchange, PARTS_MAX};
+use crate::exporter::http::response::ResponseError;
 use crate::exporter::request::Request;
 use crate::exporter::resolve::{self, Resolver};
-use crate::exporter::response::ResponseError;
-use crate::exporter::silence::Activity;
 use crate::exporter::transport::Transport;
 
 /// Reads of one turn: with the buffer's size half a megabyte.

@@ -7,12 +7,12 @@ use bytes::Bytes;
 use mio::{Token, Waker};
 use prost::Message;
 
-use crate::clock::unix_nanos;
 use crate::config::MetricsSettings;
 use crate::exporter::endpoint::{Context, Endpoint, Offer, Outcome};
 use crate::exporter::request::Request;
 use crate::metrics;
 use crate::otlp::{Envelope, Run};
+use crate::platform::clock::unix_nanos;
 use crate::stats::Stats;
 
 const LOOK_AGAIN: Duration = Duration::from_millis(10);

@@ -1,8 +1,8 @@
 //! As OTLP.
 
 use super::{Attribute, Data, Metric, Point, Value, metrics};
-use crate::attribute::{AnyValue, KeyValue};
 use crate::otlp::proto;
+use crate::span::attribute::{AnyValue, KeyValue};
 use crate::stats::{Buckets, Stats};
 
 /// The metrics as one `ScopeMetrics` without its scope: the elements of its field `metrics`.

@@ -2,7 +2,7 @@
 
 use super::sdk::{EXPORTER, component, server};
 use super::{Attribute, Data, Metric, Point, Value};
-use crate::health::EndpointState;
+use crate::stats::health::EndpointState;
 use crate::stats::{EndpointStats, Stats};
 
 pub(super) fn metrics(stats: &Stats) -> Vec<Metric> {

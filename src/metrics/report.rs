@@ -4,7 +4,7 @@ use std::fmt;
 
 use hdrhistogram::Histogram;
 
-use crate::notice::reasons;
+use crate::stats::notice::reasons;
 use crate::stats::{EndpointStats, Stats};
 
 /// Some lines for each part of the pipeline.

@@ -1,7 +1,7 @@
 //! Metrics of OpenTelemetry's semantic conventions, `otel/sdk-metrics`.
 
 use super::{Attribute, Data, Metric, Point, Value};
-use crate::ledger::{DestinationLedger, DroppedSpans};
+use crate::stats::ledger::{DestinationLedger, DroppedSpans};
 use crate::stats::{
     Buckets, DestinationStats, EndpointStats, Export, ExportCounts, Exports, Stats,
 };

@@ -1,10 +1,10 @@
 //! Encodes the attributes of a span, event or link, as many as are let through.
 
-use crate::attribute::{AsKeyValue, Attributes, KeyValueRef, VisitAttributes};
-use crate::limits::SpanLimits;
 use crate::otlp::output::Output;
 use crate::otlp::repeats::{Items, may_repeat, survivors};
 use crate::otlp::value::encode_attribute;
+use crate::span::attribute::{AsKeyValue, Attributes, KeyValueRef, VisitAttributes};
+use crate::span::limits::SpanLimits;
 
 /// How many attributes there may be, and where they and those that are left out are written.
 #[derive(Clone, Copy)]

@@ -2,14 +2,14 @@
 
 use std::fmt;
 
-use crate::attribute::{Key, KeyValueRef, Name};
-use crate::context::{SpanContext, TraceFlags, TraceState};
-use crate::id::TraceId;
-use crate::limits::SpanLimits;
 use crate::otlp::encode::{self, EncodeSpan};
 use crate::otlp::output::Output;
 use crate::otlp::page::{Scratch, floor_char_boundary};
 use crate::otlp::tag;
+use crate::span::attribute::{Key, KeyValueRef, Name};
+use crate::span::context::{SpanContext, TraceFlags, TraceState};
+use crate::span::id::TraceId;
+use crate::span::limits::SpanLimits;
 use crate::span::{EventRef, LinkRef, SpanKind, StatusRef};
 
 /// The name of a span that got no scratch memory.
@@ -331,13 +331,13 @@ mod tests {
     use prost::Message;
 
     use super::*;
-    use crate::attribute::{AnyValueRef, AsKeyValue, KeyValue};
     use crate::key;
     use crate::otlp::oracle::{
         any_event, any_key, any_kind, any_limits, any_link, any_status, any_text, any_trace_state,
         any_value, event_message, key_value, link_message, status,
     };
     use crate::otlp::{SPILL, proto};
+    use crate::span::attribute::{AnyValueRef, AsKeyValue, KeyValue};
     use crate::span::{Event, Link, Status};
 
     /// One thing that is said of an open span.

@@ -1,12 +1,12 @@
 //! What finished spans and those that have been open are encoded by: in one pass, without knowing
 //! before how long the span will be. One that has no room is written again elsewhere.
 
-use crate::attribute::{AsKeyValue, Name};
-use crate::context::TraceFlags;
-use crate::limits::SpanLimits;
 use crate::otlp::attributes::{AttributeFields, encode_attributes};
 use crate::otlp::output::{Count, Cursor, Output};
 use crate::otlp::tag;
+use crate::span::attribute::{AsKeyValue, Name};
+use crate::span::context::TraceFlags;
+use crate::span::limits::SpanLimits;
 use crate::span::{EventFields, LinkFields, SpanKind, StatusRef};
 
 /// A span on its way to wherever it is encoded.

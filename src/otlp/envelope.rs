@@ -5,9 +5,9 @@ use std::sync::Arc;
 use prost::Message;
 use prost::encoding::encode_varint;
 
-use crate::attribute::{KeyValue, last_of_each_key};
 use crate::otlp::proto;
-use crate::scope::{self, InstrumentationScope, Scope};
+use crate::span::attribute::{KeyValue, last_of_each_key};
+use crate::span::scope::{self, InstrumentationScope, Scope};
 
 /// `ExportTraceServiceRequest.resource_spans`
 const RESOURCE_SPANS: u8 = 1 << 3 | 2;

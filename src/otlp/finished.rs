@@ -1,8 +1,6 @@
 //! Encodes one finished span, as an element of `ScopeSpans.spans`: the bytes are prost's for the
 //! same span.
 
-use crate::attribute::{Attributes, Name};
-use crate::limits::SpanLimits;
 use crate::otlp::attributes::{AttributeFields, beyond, encode_attributes};
 use crate::otlp::encode::{
     EncodeSpan, encode_apart, encode_at, encode_event, encode_flags, encode_ids,
@@ -11,6 +9,8 @@ use crate::otlp::encode::{
 };
 use crate::otlp::output::Output;
 use crate::otlp::tag;
+use crate::span::attribute::{Attributes, Name};
+use crate::span::limits::SpanLimits;
 use crate::span::{AsEvent, AsLink, Span, SpanRef};
 
 /// A finished span, owned or borrowed, attributes besides its own, and how much it may say.
@@ -147,9 +147,9 @@ mod tests {
     use prost::Message;
 
     use super::*;
-    use crate::attribute::{AnyValue, AnyValueRef, AsKeyValue, KeyValue, KeyValueRef};
     use crate::otlp::oracle::{any_limits, any_span, message};
     use crate::otlp::{Fields, SPILL, proto, span_end_time};
+    use crate::span::attribute::{AnyValue, AnyValueRef, AsKeyValue, KeyValue, KeyValueRef};
     use crate::span::{EventRef, LinkRef};
 
     /// In exactly the room it needs, and in no less.

@@ -1,12 +1,14 @@
 //! Encodes arrays and lists and those within them, by a loop with a stack of its own: so the most
 //! deeply nested value takes no more of the thread's stack than any other.
 
-use crate::attribute::{AnyValueRef, ArrayRef, AsKeyValue, KeyValueListRef, KeyValueRef, List};
-use crate::limits::{LOOKED_AT_MAX, MESSAGES_MAX, SpanLimits};
 use crate::otlp::output::Output;
 use crate::otlp::repeats::{Survivors, may_repeat, survivors};
 use crate::otlp::tag;
 use crate::otlp::value::{encode_entry, encode_scalar};
+use crate::span::attribute::{
+    AnyValueRef, ArrayRef, AsKeyValue, KeyValueListRef, KeyValueRef, List,
+};
+use crate::span::limits::{LOOKED_AT_MAX, MESSAGES_MAX, SpanLimits};
 
 /// A value that has others within it.
 #[derive(Clone, Copy)]

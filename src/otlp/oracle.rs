@@ -4,10 +4,10 @@ use std::borrow::Cow;
 
 use proptest::prelude::*;
 
-use crate::attribute::{AnyValue, KeyValue};
-use crate::context::{SpanContext, TraceFlags, TraceState};
-use crate::limits::SpanLimits;
 use crate::otlp::proto;
+use crate::span::attribute::{AnyValue, KeyValue};
+use crate::span::context::{SpanContext, TraceFlags, TraceState};
+use crate::span::limits::SpanLimits;
 use crate::span::{Event, Link, Span, SpanKind, Status};
 
 /// Builds prost's message of a span, to let prost encode it.

@@ -6,9 +6,9 @@
 
 use prost::encoding::encoded_len_varint;
 
-use crate::attribute::{Key, Wire};
-use crate::limits::BYTES_MAX;
 use crate::otlp::tag;
+use crate::span::attribute::{Key, Wire};
+use crate::span::limits::BYTES_MAX;
 
 /// So many bytes behind the last one that counts may be written to.
 pub(crate) const SPILL: usize = 64;

@@ -3,11 +3,11 @@
 use std::fmt;
 use std::ops::{Deref, DerefMut, Range};
 
-use crate::attribute::{Key, KeyValueRef, Keys, Name};
-use crate::limits::SpanLimits;
 use crate::otlp::output::{Cursor, Output, SPILL};
 use crate::otlp::tag;
 use crate::otlp::{encode, value};
+use crate::span::attribute::{Key, KeyValueRef, Keys, Name};
+use crate::span::limits::SpanLimits;
 use crate::span::{AsEvent, AsLink, EventRef, LinkRef, StatusRef};
 
 /// What an open span writes to: of a fixed size, and never another's.

@@ -4,8 +4,8 @@
 use std::hash::{BuildHasher, RandomState};
 use std::sync::OnceLock;
 
-use crate::attribute::{AsKeyValue, Attributes, KeyValueRef, Keys, VisitAttributes};
-use crate::limits::LOOKED_AT_MAX;
+use crate::span::attribute::{AsKeyValue, Attributes, KeyValueRef, Keys, VisitAttributes};
+use crate::span::limits::LOOKED_AT_MAX;
 
 /// Whether a key perhaps stands twice, or is missing; if not, surely neither is so.
 #[inline(always)]

@@ -1,10 +1,10 @@
 //! Encodes an attribute: `KeyValue` and `AnyValue`, within the limits.
 
-use crate::attribute::{AnyValueRef, KeyValueRef};
-use crate::limits::SpanLimits;
 use crate::otlp::nested::{self, Container};
 use crate::otlp::output::{Output, SHORT_MAX, delimited_len, varint_len};
 use crate::otlp::tag;
+use crate::span::attribute::{AnyValueRef, KeyValueRef};
+use crate::span::limits::SpanLimits;
 
 /// One attribute as an element of a repeated field whose tag is one byte.
 #[inline(always)]

@@ -1,12 +1,12 @@
 //! What a span starts with: its parent, the sampler's decision, its ids.
 
-use crate::attribute::{AsKeyValue, KeyValue, KeyValueRef, Name};
-use crate::clock::unix_nanos;
-use crate::context::{SpanContext, TraceFlags};
-use crate::id::TraceId;
 use crate::otlp::draft::{Draft, Place, Said};
+use crate::platform::clock::unix_nanos;
 use crate::recorder::{OpenSpan, Recorder};
-use crate::sampler::{KeepIf, ParentKind, Sample, SamplingInput, SamplingResult};
+use crate::span::attribute::{AsKeyValue, KeyValue, KeyValueRef, Name};
+use crate::span::context::{SpanContext, TraceFlags};
+use crate::span::id::TraceId;
+use crate::span::sampler::{KeepIf, ParentKind, Sample, SamplingInput, SamplingResult};
 use crate::span::{LinkRef, SpanKind};
 use crate::stats::Origin;
 

@@ -4,16 +4,16 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 use std::thread::panicking;
 
-use crate::clock::unix_nanos;
-use crate::limits::SpanLimits;
 use crate::otlp::draft::Draft;
+use crate::platform::clock::unix_nanos;
 use crate::recorder::open_span::say;
 use crate::recorder::scratch::Home;
 use crate::recorder::{OWN_SCOPE, OpenSpan, Recorder, Recorders};
-use crate::refused::Refused;
-use crate::scope::Scope;
 use crate::shared::Shared;
 use crate::span::StatusRef;
+use crate::span::limits::SpanLimits;
+use crate::span::scope::Scope;
+use crate::stats::refused::Refused;
 
 /// An open span that belongs to no thread: from [`OpenSpan::detach`].
 ///

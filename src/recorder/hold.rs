@@ -4,10 +4,10 @@
 //! undecided one holds up no other span, and memory that is dropped and used again stays in the
 //! cache. A kept trace costs one more copy for it.
 
-use crate::id::TraceId;
 use crate::otlp::SPILL;
 use crate::otlp::encode::{EncodeSpan, Encoded};
-use crate::sampler::{KeepIf, TailSampling};
+use crate::span::id::TraceId;
+use crate::span::sampler::{KeepIf, TailSampling};
 
 /// A span's place in a held trace.
 #[derive(Clone, Copy)]

@@ -20,10 +20,10 @@ use crate::config::Overflow;
 use crate::processor::Arrival;
 use crate::recorder::Recorder;
 use crate::recorder::writer::{Lanes, Writer};
-use crate::refused::Refused;
-use crate::scope::Scope;
 use crate::shared::Shared;
 use crate::span::Span;
+use crate::span::scope::Scope;
+use crate::stats::refused::Refused;
 
 /// How long a call waits for a recorder when all are in use, unless `Overflow::Block` says else.
 const WAIT: Duration = Duration::from_millis(100);
@@ -188,7 +188,7 @@ mod tests {
     use super::*;
     use crate::buffer::Signal;
     use crate::config::{Config, Settings};
-    use crate::scope::InstrumentationScope;
+    use crate::span::scope::InstrumentationScope;
 
     #[test]
     fn contention_is_counted_as_no_recorder_and_not_as_a_full_buffer() {

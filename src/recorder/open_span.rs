@@ -3,13 +3,13 @@
 use std::fmt;
 use std::thread::panicking;
 
-use crate::clock::unix_nanos;
 use crate::otlp::draft::Draft;
+use crate::platform::clock::unix_nanos;
 use crate::recorder::hold::Hold;
 use crate::recorder::scratch::Home;
 use crate::recorder::{DetachedSpan, Recorder};
-use crate::refused::Refused;
 use crate::span::StatusRef;
+use crate::stats::refused::Refused;
 
 /// A span that has not ended: from [`Recorder::start`] and its like.
 ///
@@ -208,7 +208,7 @@ macro_rules! say {
             /// What other processes are told of it, and its children's parent.
             #[inline]
             #[must_use]
-            pub fn context(&self) -> crate::context::SpanContext<'_> {
+            pub fn context(&self) -> crate::span::context::SpanContext<'_> {
                 self.draft.context()
             }
 
@@ -226,11 +226,11 @@ macro_rules! say {
             #[inline(always)]
             pub fn attribute<'a>(
                 &mut self,
-                key: impl Into<crate::attribute::Key<'a>>,
-                value: impl Into<crate::attribute::AnyValueRef<'a>>,
+                key: impl Into<crate::span::attribute::Key<'a>>,
+                value: impl Into<crate::span::attribute::AnyValueRef<'a>>,
             ) -> &mut Self {
                 if self.is_recording {
-                    let attribute = crate::attribute::KeyValueRef::new(key, value);
+                    let attribute = crate::span::attribute::KeyValueRef::new(key, value);
                     self.draft
                         .said
                         .attribute(&attribute, self.recorder.limits());
@@ -242,7 +242,7 @@ macro_rules! say {
             /// the room that is left.
             pub fn attribute_display<'a>(
                 &mut self,
-                key: impl Into<crate::attribute::Key<'a>>,
+                key: impl Into<crate::span::attribute::Key<'a>>,
                 value: &dyn std::fmt::Display,
             ) -> &mut Self {
                 if self.is_recording {
@@ -257,10 +257,10 @@ macro_rules! say {
             pub fn event(
                 &mut self,
                 name: &str,
-                attributes: &[crate::attribute::KeyValueRef<'_>],
+                attributes: &[crate::span::attribute::KeyValueRef<'_>],
             ) -> &mut Self {
                 if self.is_recording {
-                    let now = crate::clock::unix_nanos();
+                    let now = crate::platform::clock::unix_nanos();
                     self.event_at(&crate::span::EventRef {
                         attributes,
                         ..crate::span::EventRef::new(name, now)
@@ -297,7 +297,7 @@ macro_rules! say {
             /// Gives it another name.
             pub fn set_name<'a>(
                 &mut self,
-                name: impl Into<crate::attribute::Name<'a>>,
+                name: impl Into<crate::span::attribute::Name<'a>>,
             ) -> &mut Self {
                 if self.is_recording {
                     self.draft.said.set_name(name.into());
@@ -319,7 +319,7 @@ macro_rules! say {
                 E: std::fmt::Display + ?Sized,
             {
                 if self.is_recording {
-                    let now = crate::clock::unix_nanos();
+                    let now = crate::platform::clock::unix_nanos();
                     let limits = self.recorder.limits();
                     let type_name = std::any::type_name::<E>();
                     self.draft.said.exception(&error, type_name, now, limits);

@@ -1,9 +1,9 @@
 //! A recorder seen from one instrumentation scope.
 
-use crate::attribute::{Attributes, Name};
 use crate::recorder::{OpenSpan, Recorder, SpanBuilder};
-use crate::refused::Refused;
 use crate::span::SpanRef;
+use crate::span::attribute::{Attributes, Name};
+use crate::stats::refused::Refused;
 
 /// A [`Recorder`] for spans of another instrumentation scope than the collector's own: see
 /// [`Recorder::scope`].

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use crate::fork::Process;
 use crate::otlp::Scratch;
+use crate::platform::fork::Process;
 
 /// Where a span that ended on another thread gives its memory back to.
 ///

@@ -4,7 +4,7 @@ use crate::otlp::draft::Draft;
 use crate::recorder::hold::{Decision, HeldTraces, Hold};
 use crate::recorder::scratch::ScratchPool;
 use crate::recorder::writer::Writer;
-use crate::refused::Refused;
+use crate::stats::refused::Refused;
 
 /// What changes while spans are started and ended.
 pub(super) struct State {

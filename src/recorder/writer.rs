@@ -9,12 +9,12 @@ use crossbeam_utils::CachePadded;
 
 use crate::buffer::{Pool, Producer, SlabReader, SlabWriter, Wanted, ring};
 use crate::config::Overflow;
-use crate::counters::RecorderCounters;
 use crate::otlp::encode::EncodeSpan;
 use crate::processor::Arrival;
-use crate::refused::Refused;
-use crate::scope::Scope;
 use crate::shared::Shared;
+use crate::span::scope::Scope;
+use crate::stats::counters::RecorderCounters;
+use crate::stats::refused::Refused;
 
 /// One recorder's way into the buffer.
 pub(super) struct Writer {

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use crate::attribute::{AnyValue, KeyValue};
 use crate::otlp::proto;
+use crate::span::attribute::{AnyValue, KeyValue};
 
 /// The only span with this name; panics with the names there are.
 #[track_caller]

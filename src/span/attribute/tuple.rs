@@ -1,6 +1,6 @@
 //! Attributes in a tuple, where the compiler knows the kind of each.
 
-use crate::attribute::{AnyValueRef, Key, KeyValueRef};
+use crate::span::attribute::{AnyValueRef, Key, KeyValueRef};
 
 /// Attributes whose number and kinds are known where they are written: a tuple of up to twelve
 /// pairs of a key and a value. A single one needs a comma behind it: `((key, value),)`. None is

@@ -2,7 +2,8 @@
 
 use core_affinity::CoreId;
 
-use crate::error::Error;
+/// Why a core cannot be used.
+pub(crate) struct CoreError(pub(crate) String);
 
 /// The cores this process may use.
 ///
@@ -13,7 +14,7 @@ pub(crate) fn cores() -> Vec<usize> {
 }
 
 /// Fails if one of `wanted` is not among the cores there are.
-pub(crate) fn check<'a>(wanted: impl Iterator<Item = &'a usize>) -> Result<(), Error> {
+pub(crate) fn check<'a>(wanted: impl Iterator<Item = &'a usize>) -> Result<(), CoreError> {
     let mut wanted = wanted.peekable();
     if wanted.peek().is_none() {
         return Ok(());
@@ -21,49 +22,19 @@ pub(crate) fn check<'a>(wanted: impl Iterator<Item = &'a usize>) -> Result<(), E
     let cores = cores();
     match wanted.find(|core| !cores.contains(core)) {
         None => Ok(()),
-        Some(core) => Err(Error::core(format!(
+        Some(core) => Err(CoreError(format!(
             "core {core} cannot be pinned to: this process may use the cores {cores:?}"
         ))),
     }
 }
 
-/// Pins the calling thread to a core, one of [`Collector::cores`](crate::Collector::cores), and reads
-/// back that it took effect. Threads that it starts from then on run on that core too, unless they
-/// are pinned elsewhere; so call [`Collector::new`](crate::Collector::new) before.
-///
-/// It needs no collector, so it works where tracing is disabled too.
-///
-/// # Errors
-/// This process may not use the core, or the operating system refused
-/// ([`Error::is_core`]).
-///
-/// ```
-/// use otlp_collector::{Collector, pin_current_thread};
-///
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let core = Collector::cores()[0];
-/// std::thread::spawn(move || {
-///     pin_current_thread(core)?;
-///     // … what is sensitive to latency …
-///     Ok::<_, otlp_collector::Error>(())
-/// })
-/// .join()
-/// .expect("the thread panicked")?;
-/// # Ok(())
-/// # }
-/// ```
-pub fn pin_current_thread(core: usize) -> Result<(), Error> {
-    check(std::iter::once(&core))?;
-    pin(core)
-}
-
 /// Pins the calling thread and reads back that it took effect.
-pub(crate) fn pin(core: usize) -> Result<(), Error> {
+pub(crate) fn pin(core: usize) -> Result<(), CoreError> {
     let set = core_affinity::set_for_current(CoreId { id: core });
     if set && (cores_of_thread() == [core] || !cfg!(target_os = "linux")) {
         return Ok(());
     }
-    Err(Error::core(format!(
+    Err(CoreError(format!(
         "the operating system refused to pin a thread to core {core}; the thread may use the \
          cores {:?}",
         cores_of_thread()

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use crate::exporter::incident::{Cause, Incident};
-use crate::notice::{Notice, NoticeKind, OnNotice, span_count};
+use crate::exporter::notices::incident::{Cause, Incident};
+use crate::stats::notice::{Notice, NoticeKind, OnNotice, span_count};
 
 /// The same is reported again after this long at the earliest.
 const INTERVAL: Duration = Duration::from_secs(10);

@@ -5,8 +5,10 @@ use std::sync::{Arc, OnceLock};
 
 use crossbeam_utils::CachePadded;
 
-use crate::ledger::{DestinationLedger, DroppedSpans, Ledger, RefusedSpans, SampledOutSpans};
-use crate::refused::Refused;
+use crate::stats::ledger::{
+    DestinationLedger, DroppedSpans, Ledger, RefusedSpans, SampledOutSpans,
+};
+use crate::stats::refused::Refused;
 use crate::stats::{Account, ExportCounts, OpenSpanCounts, Origin};
 
 /// A number that one thread adds to and others read.

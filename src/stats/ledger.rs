@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::Sub;
 
-use crate::refused::Refused;
+use crate::stats::refused::Refused;
 
 /// Where every span is: `accepted = delivered + rejected + dropped + in flight + buffered`, for
 /// each destination, at any moment.

@@ -14,8 +14,8 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::config::Compression;
+use crate::exporter::http::response::{Response, ResponseError, ResponseParser};
 use crate::exporter::request::Request;
-use crate::exporter::response::{Response, ResponseError, ResponseParser};
 
 /// Parts handed to one `writev`; more would only make the array larger.
 pub(crate) const PARTS_MAX: usize = 64;

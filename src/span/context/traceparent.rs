@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::Deref;
 
-use crate::context::{InvalidHeader, SpanContext, TraceFlags, TraceState};
+use crate::span::context::{InvalidHeader, SpanContext, TraceFlags, TraceState};
 
 /// Length of version 00, and of what is understood of later versions.
 const LEN: usize = 55;

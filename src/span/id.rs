@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
-use crate::fork::Process;
+use crate::platform::fork::Process;
 
 /// Where a recorder's ids come from.
 ///

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
-use crate::attribute::KeyValue;
+use crate::span::attribute::KeyValue;
 
 /// Who makes spans: OTLP's `InstrumentationScope`, for
 /// [`Collector::scope`](crate::Collector::scope).

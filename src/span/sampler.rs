@@ -6,9 +6,9 @@ mod tail;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::attribute::{KeyValue, KeyValueRef};
-use crate::context::{SpanContext, TraceState};
-use crate::id::TraceId;
+use crate::span::attribute::{KeyValue, KeyValueRef};
+use crate::span::context::{SpanContext, TraceState};
+use crate::span::id::TraceId;
 use crate::span::{LinkRef, SpanKind};
 
 pub use tail::{KeepIf, TailSampling};

@@ -1,8 +1,8 @@
 //! The cause of an error response, as far as its status and message tell.
 
 use crate::config::EndpointSettings;
-use crate::exporter::reason;
-use crate::exporter::response::Response;
+use crate::exporter::http::reason;
+use crate::exporter::http::response::Response;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Complaint {

@@ -2,7 +2,7 @@
 
 use crossbeam_utils::CachePadded;
 
-use crate::sync::{AtomicU64, Ordering, fence};
+use crate::platform::sync::{AtomicU64, Ordering, fence};
 
 /// Several clocks at one moment.
 #[derive(Clone, Copy, Debug)]

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::context::InvalidHeader;
+use crate::span::context::InvalidHeader;
 
 pub(super) const MEMBERS_MAX: usize = 32;
 const KEY_LEN_MAX: usize = 256;

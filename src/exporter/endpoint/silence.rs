@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::notice::seconds;
+use crate::stats::notice::seconds;
 
 /// After this an endpoint counts as stalled, and a group turns to another one.
 pub(crate) const STALLED: Duration = Duration::from_secs(1);

@@ -12,7 +12,7 @@
 use std::time::{Duration, Instant};
 
 use crate::config::Compression;
-use crate::exporter::complaint::Complaint;
+use crate::exporter::http::complaint::Complaint;
 
 /// After this compression is tried again: the receiver may have been replaced.
 const FORGET: Duration = Duration::from_secs(600);

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-use crate::ledger::{DroppedSpans, RefusedSpans};
-use crate::notice::{reasons, seconds, span_count};
+use crate::stats::ledger::{DroppedSpans, RefusedSpans};
+use crate::stats::notice::{reasons, seconds, span_count};
 
 /// Age of a request that is not worth a word.
 const SHORT: Duration = Duration::from_millis(100);

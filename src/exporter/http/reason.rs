@@ -6,7 +6,7 @@
 use prost::Message;
 
 use crate::config::EndpointSettings;
-use crate::exporter::response::Response;
+use crate::exporter::http::response::Response;
 use crate::otlp::PartialSuccess;
 
 /// Characters shown of a text from outside.
@@ -105,7 +105,7 @@ mod tests {
 
     use super::*;
     use crate::config::{Config, Settings};
-    use crate::exporter::response::{ResponseError, ResponseParser};
+    use crate::exporter::http::response::{ResponseError, ResponseParser};
 
     fn settings() -> Arc<EndpointSettings> {
         let settings = Settings::new(&Config::default()).unwrap();

@@ -4,10 +4,10 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::exporter::reporter::Reporter;
-use crate::ledger::{DroppedSpans, RefusedSpans};
-use crate::notice::{NoticeKind, reasons, seconds, span_count};
+use crate::exporter::notices::reporter::Reporter;
 use crate::stats::LostRecently;
+use crate::stats::ledger::{DroppedSpans, RefusedSpans};
+use crate::stats::notice::{NoticeKind, reasons, seconds, span_count};
 
 /// From one look to the next.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -308,7 +308,7 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
-    use crate::notice::{Notice, OnNotice};
+    use crate::stats::notice::{Notice, OnNotice};
 
     struct Simulation {
         losses: Losses,

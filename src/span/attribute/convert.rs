@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::attribute::{
+use crate::span::attribute::{
     AnyValue, AnyValueRef, Array, ArrayRef, KeyValue, KeyValueListRef, KeyValueRef, List,
 };
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::id::TraceId;
-use crate::sampler::is_chosen;
+use crate::span::id::TraceId;
+use crate::span::sampler::is_chosen;
 
 /// Holds the spans of each trace back until its local root has ended, which then decides whether
 /// all of them are kept or none.

@@ -1,7 +1,7 @@
 //! Contexts out of and into the headers of any protocol.
 
-use crate::context::tracestate::MEMBERS_MAX;
-use crate::context::{SpanContext, TraceState};
+use crate::span::context::tracestate::MEMBERS_MAX;
+use crate::span::context::{SpanContext, TraceState};
 
 /// The name of the header with trace id, span id and flags.
 pub const TRACEPARENT: &str = "traceparent";

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Instant;
 
-use crate::notice::{seconds, span_count};
+use crate::stats::notice::{seconds, span_count};
 
 /// Different causes that are counted separately.
 const CAUSES_MAX: usize = 16;

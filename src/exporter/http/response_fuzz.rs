@@ -12,8 +12,8 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use crate::config::{Config, EndpointSettings, Settings};
-use crate::exporter::reason;
-use crate::exporter::response::{Response, ResponseError, ResponseParser};
+use crate::exporter::http::reason;
+use crate::exporter::http::response::{Response, ResponseError, ResponseParser};
 
 fn corpus() -> &'static [Vec<u8>] {
     static CORPUS: OnceLock<Vec<Vec<u8>>> = OnceLock::new();

@@ -1,0 +1,9 @@
+//! HTTP/1.1 without a socket or a clock: one exchange after the other, responses, and their meaning.
+
+pub(crate) mod complaint;
+pub(crate) mod connection;
+pub(crate) mod reason;
+pub(crate) mod response;
+#[cfg(all(test, not(loom)))]
+mod response_fuzz;
+pub(crate) mod retry;
