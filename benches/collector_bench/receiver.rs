@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use otlp_collector::pin_current_thread;
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 
@@ -130,7 +131,7 @@ pub fn run(args: &[String]) -> io::Result<()> {
     let manner = found.ok_or(io::ErrorKind::InvalidInput)?.0;
     if let Some(id) = args.get(1).and_then(|core| core.parse().ok()) {
         // All its threads are started by this one.
-        core_affinity::set_for_current(core_affinity::CoreId { id });
+        pin_current_thread(id).map_err(io::Error::other)?;
     }
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     println!("http://{}", listener.local_addr()?);

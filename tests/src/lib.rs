@@ -1,0 +1,59 @@
+//! Servers, certificates and other helpers that several tests begin with.
+
+#![allow(
+    missing_docs,
+    clippy::new_without_default,
+    reason = "helpers of these tests alone"
+)]
+
+pub mod agent;
+pub mod any_script;
+pub mod certificates;
+pub mod exposition;
+pub mod relay;
+pub mod script;
+pub mod tls_flood;
+pub mod tls_server;
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use otlp_collector::testing::Receiver;
+use otlp_collector::{Collector, Config};
+
+/// The directory of the repository.
+pub fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+/// A receiver that keeps all, and a collector that sends to it, with what `change` makes of the
+/// default configuration.
+pub fn start(change: impl FnOnce(&mut Config)) -> (Receiver, Collector) {
+    let receiver = Receiver::start().unwrap();
+    let mut config = Config {
+        endpoint: receiver.endpoint(),
+        ..Config::default()
+    };
+    change(&mut config);
+    let collector = Collector::new(config).unwrap();
+    (receiver, collector)
+}
+
+/// An address that refuses connections for as long as this is kept.
+pub struct Nobody(socket2::Socket);
+
+impl Nobody {
+    pub fn new() -> Self {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let socket = socket.unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        // It does not listen.
+        socket.bind(&address.into()).unwrap();
+        Self(socket)
+    }
+
+    pub fn endpoint(&self) -> String {
+        let address = self.0.local_addr().unwrap().as_socket().unwrap();
+        format!("http://{address}")
+    }
+}

@@ -1,0 +1,127 @@
+//! Every value of OTLP's data model can be an attribute, whatever it is an attribute of.
+
+use otlp_collector::testing::Receiver;
+use otlp_collector::{
+    AnyValue, AnyValueRef, Collector, Config, Event, InstrumentationScope, KeyValue, KeyValueRef,
+    Link, LinkRef, Span, SpanContext, SpanRef,
+};
+
+fn values() -> Vec<AnyValue> {
+    let list = |values: Vec<AnyValue>| {
+        let values = values.into_iter().enumerate();
+        AnyValue::KeyValueList(
+            values
+                .map(|(at, v)| KeyValue::new(at.to_string(), v))
+                .collect(),
+        )
+    };
+    let leaves = vec![
+        AnyValue::Empty,
+        "".into(),
+        "t\u{e9}xt\n".into(),
+        false.into(),
+        true.into(),
+        0.into(),
+        i64::MIN.into(),
+        0.0.into(),
+        f64::NEG_INFINITY.into(),
+        AnyValue::Bytes(vec![]),
+        AnyValue::Bytes(vec![0, 255, 128]),
+        AnyValue::Array(vec![]),
+        AnyValue::KeyValueList(vec![]),
+    ];
+    let mixed = AnyValue::Array(leaves.clone());
+    let named = list(leaves.clone());
+    let nested = AnyValue::Array(vec![mixed.clone(), named.clone(), AnyValue::Empty]);
+    let deep = list(vec![nested.clone(), AnyValue::Array(vec![nested.clone()])]);
+    [leaves, vec![mixed, named, nested, deep]].concat()
+}
+
+fn attributes() -> Vec<KeyValue> {
+    let values = values().into_iter().enumerate();
+    values
+        .map(|(at, value)| KeyValue::new(format!("key {at}"), value))
+        .collect()
+}
+
+fn check(of: &str, attribute: impl Fn(&str) -> Option<AnyValue>) {
+    for KeyValue { key, value } in attributes() {
+        assert_eq!(attribute(&key), Some(value), "{key} of {of}");
+    }
+}
+
+#[test]
+fn every_value_is_accepted_wherever_there_are_attributes() {
+    let receiver = Receiver::start().unwrap();
+    let collector = Collector::new(Config {
+        endpoint: receiver.endpoint(),
+        resource_attributes: attributes(),
+        ..Config::default()
+    })
+    .unwrap();
+    let scope = InstrumentationScope {
+        attributes: attributes(),
+        ..InstrumentationScope::new("a scope")
+    };
+    let scope = collector.scope(scope).unwrap();
+    let linked = SpanContext::new([1; 16], [2; 8]);
+    let owned = attributes();
+    let borrowed: Vec<_> = (owned.iter())
+        .map(|KeyValue { key, value }| KeyValueRef::new(&**key, AnyValueRef::from(value)))
+        .collect();
+
+    let mut span = Span::new("collected");
+    span.scope = Some(scope);
+    span.attributes = attributes();
+    span.events.push(Event {
+        attributes: attributes(),
+        ..Event::new("an event")
+    });
+    span.links.push(Link {
+        attributes: attributes(),
+        ..Link::new(linked.clone())
+    });
+    collector.collect(span).unwrap();
+    let recorder = collector.recorder().unwrap();
+    let mut open = recorder.start("open");
+    for KeyValue { key, value } in &owned {
+        open.attribute(&**key, value);
+    }
+    open.event("an event", &borrowed);
+    open.link(&LinkRef {
+        attributes: &borrowed,
+        ..LinkRef::new(&linked)
+    });
+    open.end().unwrap();
+    let span = SpanRef {
+        attributes: &borrowed,
+        ..SpanRef::new([1; 16], [3; 8], "recorded")
+    };
+    recorder.record(&span).unwrap();
+    assert_eq!(collector.shutdown().unwrap().delivered(), 3);
+
+    for name in ["collected", "open", "recorded"] {
+        let span = receiver.span(name);
+        assert_eq!(span.dropped_attributes_count, 0);
+        check(name, |key| span.attribute(key));
+        for event in &span.events {
+            check("an event", |key| event.attribute(key));
+        }
+        for link in &span.links {
+            check("a link", |key| link.attribute(key));
+        }
+        let both = usize::from(name != "recorded");
+        assert_eq!((span.events.len(), span.links.len()), (both, both));
+    }
+    for request in receiver.requests() {
+        let resource_spans = &request.body.resource_spans[0];
+        let resource = resource_spans.resource.as_ref().unwrap();
+        check("the resource", |key| resource.attribute(key));
+        for scope_spans in &resource_spans.scope_spans {
+            let scope = scope_spans.scope.as_ref().unwrap();
+            if scope.name == "a scope" {
+                check("the scope", |key| scope.attribute(key));
+            }
+        }
+    }
+}

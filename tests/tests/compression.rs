@@ -1,0 +1,127 @@
+//! Compressed bodies arrive whole, once compressed for all that want the same.
+
+use std::time::Duration;
+
+use otlp_collector::testing::{Answer, Receiver};
+use otlp_collector::{
+    Collector, Compression, Config, Destination, Endpoint, EndpointOptions, Selection, Span,
+};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn endpoint(receiver: &Receiver, compression: Compression) -> Endpoint {
+    Endpoint {
+        url: receiver.endpoint(),
+        options: EndpointOptions {
+            compression,
+            retry_initial_ms: 1,
+            retry_max_ms: 5,
+            ..EndpointOptions::default()
+        },
+    }
+}
+
+fn collector(destinations: Vec<Destination>) -> Collector {
+    Collector::new(Config {
+        destinations,
+        overflow: otlp_collector::Overflow::Block { timeout_ms: 60_000 },
+        // Only a flush sends what is no full batch, so that requests can be counted.
+        batch_timeout_ms: 3_600_000,
+        ..Config::default()
+    })
+    .unwrap()
+}
+
+fn collect(collector: &Collector, spans: u64) {
+    for number in 0..spans {
+        collector
+            .collect(Span::new(format!("span {number}")))
+            .unwrap();
+    }
+}
+
+/// What was sent with this encoding: bytes of bodies, and the names of all spans in order.
+fn received(receiver: &Receiver, encoding: Option<&str>) -> (u64, Vec<String>) {
+    for request in receiver.requests() {
+        assert_eq!(request.header("content-encoding"), encoding);
+    }
+    let mut names: Vec<_> = receiver.spans().into_iter().map(|span| span.name).collect();
+    names.sort();
+    (receiver.counts().body_bytes, names)
+}
+
+#[test]
+fn all_encodings_carry_the_same() {
+    let plain = Receiver::start().unwrap();
+    let (gzip, zstd) = (Receiver::start().unwrap(), Receiver::start().unwrap());
+    let collector = collector(vec![
+        endpoint(&plain, Compression::None).into(),
+        endpoint(&gzip, Compression::Gzip).into(),
+        endpoint(&zstd, Compression::Zstd).into(),
+    ]);
+    collect(&collector, 30_000);
+    let ledger = collector.shutdown().unwrap();
+    assert_eq!(ledger.delivered(), 90_000, "{ledger}");
+    let (plain_bytes, names) = received(&plain, None);
+    let (gzip_bytes, gzip_names) = received(&gzip, Some("gzip"));
+    let (zstd_bytes, zstd_names) = received(&zstd, Some("zstd"));
+    assert_eq!(names.len(), 30_000);
+    assert!(names == gzip_names && names == zstd_names);
+    assert!(
+        gzip_bytes < plain_bytes * 7 / 10,
+        "{gzip_bytes} of {plain_bytes}"
+    );
+    assert!(
+        zstd_bytes < plain_bytes * 7 / 10,
+        "{zstd_bytes} of {plain_bytes}"
+    );
+}
+
+#[test]
+fn what_is_sent_again_is_compressed_too() {
+    let receiver = Receiver::start().unwrap();
+    receiver.answer_next([
+        Answer::status(503),
+        Answer::disconnect(),
+        Answer::status(429),
+    ]);
+    let collector = collector(vec![endpoint(&receiver, Compression::Gzip).into()]);
+    collect(&collector, 100);
+    let ledger = collector.flush(PATIENCE).unwrap();
+    assert_eq!(ledger.delivered(), 100);
+    assert_eq!(received(&receiver, Some("gzip")).1.len(), 100);
+    assert_eq!(receiver.counts().requests, 4);
+}
+
+#[test]
+fn endpoints_of_a_group_may_want_different_encodings() {
+    let (first, second) = (Receiver::start().unwrap(), Receiver::start().unwrap());
+    first.answer(Answer::status(503).header("Retry-After", "3600"));
+    let collector = collector(vec![Destination {
+        endpoints: vec![
+            endpoint(&first, Compression::Zstd),
+            endpoint(&second, Compression::Gzip),
+        ],
+        selection: Selection::FailOver,
+    }]);
+    collect(&collector, 100);
+    assert_eq!(collector.flush(PATIENCE).unwrap().delivered(), 100);
+    assert_eq!(received(&first, Some("zstd")).1.len(), 0);
+    assert_eq!(received(&second, Some("gzip")).1.len(), 100);
+}
+
+#[test]
+fn it_is_done_once_for_those_who_want_the_same() {
+    let receivers: Vec<_> = (0..3).map(|_| Receiver::start().unwrap()).collect();
+    let all = receivers
+        .iter()
+        .map(|r| endpoint(r, Compression::Gzip).into());
+    let collector = collector(all.collect());
+    collect(&collector, 20_000);
+    let ledger = collector.flush(PATIENCE).unwrap();
+    assert_eq!(ledger.delivered(), 60_000);
+    let requests: u64 = receivers.iter().map(|r| r.counts().requests).sum();
+    let compressed = collector.stats().network.compressed;
+    // All three send the same requests, and each of those was compressed once.
+    assert_eq!(compressed * 3, requests);
+}

@@ -1,0 +1,247 @@
+//! A network that fails: links down, packets dropped, resets, routes to nowhere, a line too slow, names
+//! that move. Between two network namespaces of the tests' own; run by `.ci/network`.
+
+use std::env;
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::net::TcpListener;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use otlp_collector::{Collector, Config, EndpointOptions, EndpointState, Ledger, Overflow, Span};
+
+use common::script::ScriptedServer;
+
+const PATIENCE: Duration = Duration::from_secs(120);
+/// As `.ci/network` sets them up.
+const SERVER: &str = "10.213.7.2";
+const MOVED: &str = "10.213.7.3";
+const PORT: u16 = 4318;
+
+/// A server in the other namespace.
+struct Server {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Server {
+    fn start(address: &str) -> Self {
+        let namespace = env::var("SERVER_NAMESPACE").expect("run .ci/network");
+        let mut child = Command::new("ip")
+            .args(["netns", "exec", &namespace])
+            .arg(env::current_exe().unwrap())
+            .args(["--ignored", "--exact", "--nocapture", "be_the_server"])
+            .env("SERVER_ADDRESS", address)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        while line != "listening\n" {
+            line.clear();
+            assert!(stdout.read_line(&mut line).unwrap() > 0, "the server ended");
+        }
+        Self {
+            stdin: child.stdin.take(),
+            stdout,
+            child,
+        }
+    }
+
+    /// How many different spans it has received.
+    fn end(mut self) -> u64 {
+        drop(self.stdin.take());
+        let mut rest = String::new();
+        self.stdout.read_to_string(&mut rest).unwrap();
+        let spans = rest.lines().find_map(|line| line.strip_prefix("spans "));
+        spans.expect("the server says").parse().unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+#[ignore = "a part of the others"]
+fn be_the_server() {
+    let Ok(address) = env::var("SERVER_ADDRESS") else {
+        return;
+    };
+    let listener = TcpListener::bind((address, PORT)).unwrap();
+    let server = ScriptedServer::start_on(listener, []);
+    println!("\nlistening");
+    // Until who has started it lets go.
+    let _ = std::io::stdin().read_to_string(&mut String::new());
+    println!("\nspans {}", server.seen().spans.len());
+}
+
+/// Runs a command that changes the network.
+fn network(command: &str) {
+    println!("    {command}");
+    let status = Command::new("sh").args(["-c", command]).status().unwrap();
+    assert!(status.success(), "{command}");
+}
+
+fn collector(host: &str, change: impl FnOnce(&mut EndpointOptions)) -> Collector {
+    let mut endpoint_options = EndpointOptions {
+        connect_timeout_ms: 1000,
+        request_timeout_ms: 1000,
+        retry_max_ms: 200,
+        ..EndpointOptions::default()
+    };
+    change(&mut endpoint_options);
+    Collector::new(Config {
+        endpoint: format!("http://{host}:{PORT}"),
+        endpoint_options,
+        overflow: Overflow::Block { timeout_ms: 60_000 },
+        batch_timeout_ms: 20,
+        shutdown_timeout_ms: 60_000,
+        ..Config::default()
+    })
+    .unwrap()
+}
+
+fn collect(collector: &Collector, spans: u64) {
+    for _ in 0..spans {
+        collector.collect(Span::new("across a network")).unwrap();
+    }
+}
+
+/// Collects while the network is as `fault` makes it, until the endpoint is seen to fail; then
+/// mends it.
+fn through(collector: &Collector, fault: &str, mend: &str) -> Ledger {
+    collect(collector, 1000);
+    collector.flush(PATIENCE).unwrap();
+    network(fault);
+    let began = Instant::now();
+    collect(collector, 1000);
+    loop {
+        let health = collector.health();
+        let endpoint = &health.destinations[0].endpoints[0];
+        if endpoint.state == EndpointState::BackingOff {
+            println!("    after {:.1?}: {endpoint}", began.elapsed());
+            break;
+        }
+        assert!(began.elapsed() < PATIENCE, "nothing was noticed: {health}");
+        thread::yield_now();
+    }
+    // Whatever the network does, a deadline is kept.
+    let flushed = Instant::now();
+    assert!(collector.flush(Duration::from_millis(300)).is_err());
+    assert!(flushed.elapsed() < Duration::from_secs(5));
+    collect(collector, 1000);
+    network(mend);
+    let ledger = collector.flush(PATIENCE).unwrap();
+    assert_eq!(ledger.delivered(), ledger.accepted, "{ledger}");
+    ledger
+}
+
+#[test]
+#[ignore = "needs network namespaces: run .ci/network"]
+fn what_a_network_does() {
+    for (what, fault, mend) in [
+        (
+            "the link is down",
+            "ip link set client down",
+            "ip link set client up",
+        ),
+        (
+            "packets are dropped",
+            "nft add table ip t && nft add chain ip t out '{ type filter hook output priority 0; }' \
+             && nft add rule ip t out tcp dport 4318 drop",
+            "nft delete table ip t",
+        ),
+        (
+            "answers are dropped",
+            "nft add table ip t && nft add chain ip t in '{ type filter hook input priority 0; }' \
+             && nft add rule ip t in tcp sport 4318 drop",
+            "nft delete table ip t",
+        ),
+        (
+            "connections are reset",
+            "nft add table ip t && nft add chain ip t out '{ type filter hook output priority 0; }' \
+             && nft add rule ip t out tcp dport 4318 reject with tcp reset",
+            "nft delete table ip t",
+        ),
+        (
+            "the route leads nowhere",
+            "ip route add blackhole 10.213.7.2/32",
+            "ip route del blackhole 10.213.7.2/32",
+        ),
+        (
+            "the route is prohibited",
+            "ip route add unreachable 10.213.7.2/32",
+            "ip route del unreachable 10.213.7.2/32",
+        ),
+    ] {
+        println!("{what}");
+        let server = Server::start(SERVER);
+        let collector = collector(SERVER, |_| {});
+        let ledger = through(&collector, fault, mend);
+        collector.shutdown().unwrap();
+        assert_eq!(server.end(), ledger.accepted, "{what}");
+    }
+}
+
+#[test]
+#[ignore = "needs network namespaces: run .ci/network"]
+fn a_line_too_slow_for_its_requests() {
+    println!("200 kbit/s");
+    network("tc qdisc add dev client root tbf rate 200kbit burst 8kb latency 50ms");
+    let server = Server::start(SERVER);
+    let collector = collector(SERVER, |options| options.request_timeout_ms = 8000);
+    // About 20 s at that rate, with requests of which each would take longer than it may.
+    collect(&collector, 9000);
+    let began = Instant::now();
+    let ledger = collector.flush(PATIENCE).unwrap();
+    println!("    {:.1?}: {ledger}", began.elapsed());
+    assert_eq!(ledger.delivered(), 9000, "{ledger}");
+    network("tc qdisc del dev client root");
+    collector.shutdown().unwrap();
+    assert_eq!(server.end(), 9000);
+}
+
+#[test]
+#[ignore = "needs network namespaces: run .ci/network"]
+fn a_name_with_an_address_that_is_dead_and_a_name_that_moves() {
+    let hosts = env::var("HOSTS").expect("run .ci/network");
+    // In place: it is mounted.
+    let name = |addresses: &[&str]| {
+        let lines = addresses
+            .iter()
+            .map(|address| format!("{address} otlp.test\n"));
+        fs::write(&hosts, lines.collect::<String>()).unwrap();
+    };
+    println!("the first address is dead");
+    network("ip route add blackhole 10.213.9.9/32");
+    network(
+        "nft add table ip t && nft add chain ip t out '{ type filter hook output priority 0; }' \
+         && nft add rule ip t out ip daddr 10.213.8.8 drop",
+    );
+    name(&["10.213.9.9", "10.213.8.8", "fd00:dead::1", SERVER]);
+    let server = Server::start(SERVER);
+    let collector = collector("otlp.test", |_| {});
+    collect(&collector, 100);
+    let ledger = collector.flush(PATIENCE).unwrap();
+    assert_eq!(ledger.delivered(), 100, "{ledger}");
+    assert_eq!(server.end(), 100);
+
+    println!("the name moves while it is away");
+    collect(&collector, 100);
+    assert!(collector.flush(Duration::from_millis(300)).is_err());
+    let server = Server::start(MOVED);
+    name(&[MOVED]);
+    let ledger = collector.flush(PATIENCE).unwrap();
+    assert_eq!(ledger.delivered(), 200, "{ledger}");
+    collector.shutdown().unwrap();
+    assert_eq!(server.end(), 100);
+    network("nft delete table ip t");
+    network("ip route del blackhole 10.213.9.9/32");
+}

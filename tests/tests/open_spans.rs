@@ -1,0 +1,701 @@
+//! Spans between their start and their end.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread;
+
+use otlp_collector::testing::{Receiver, proto};
+use otlp_collector::{
+    AnyValueRef, Collector, EventRef, GenerateIds, IdGenerator, KeyValueRef, LinkRef, NO_PARENT,
+    Refused, SpanContext, SpanKind, SpanLimits, StatusRef, TraceFlags, key, name, unix_nanos,
+};
+use proptest::prelude::*;
+
+use common::start;
+
+/// The spans that arrived, by name.
+fn finish(receiver: &Receiver, collector: &Collector) -> Vec<proto::Span> {
+    let ledger = collector.shutdown().unwrap();
+    assert_eq!(ledger.refused.total(), 0);
+    let mut spans = receiver.spans();
+    assert_eq!(ledger.delivered(), spans.len() as u64);
+    spans.sort_by(|one, other| one.name.cmp(&other.name));
+    spans
+}
+
+fn attribute<'s>(span: &'s proto::Span, key: &str) -> Option<&'s proto::any_value::Value> {
+    let found = span
+        .attributes
+        .iter()
+        .find(|attribute| attribute.key == key)?;
+    found.value.as_ref()?.value.as_ref()
+}
+
+fn text(value: &str) -> Option<proto::any_value::Value> {
+    Some(proto::any_value::Value::StringValue(value.to_string()))
+}
+
+fn int(value: i64) -> Option<proto::any_value::Value> {
+    Some(proto::any_value::Value::IntValue(value))
+}
+
+#[test]
+fn parents_children_and_siblings_end_in_any_order() {
+    let (receiver, collector) = start(|_| {});
+    let recorder = collector.recorder().unwrap();
+    let mut a = recorder.start("a");
+    let b = recorder.start_child(&a, "b");
+    let mut c = recorder.start_child(&b, "c");
+    let other = recorder.start("other");
+    let d = recorder.start_child(&a, "d");
+    c.attribute("of", "c");
+    a.attribute("of", "a");
+    b.end().unwrap();
+    a.end().unwrap();
+    drop(other);
+    c.attribute("late", true);
+    drop(c);
+    drop(d);
+
+    let spans = finish(&receiver, &collector);
+    let [a, b, c, d, other] = &spans[..] else {
+        panic!("five spans expected");
+    };
+    assert_eq!(
+        [&a.parent_span_id, &other.parent_span_id],
+        [&[] as &[u8]; 2]
+    );
+    assert_eq!(
+        (&b.parent_span_id, &c.parent_span_id),
+        (&a.span_id, &b.span_id)
+    );
+    assert_eq!(d.parent_span_id, a.span_id);
+    assert!([b, c, d].iter().all(|span| span.trace_id == a.trace_id));
+    assert_ne!(other.trace_id, a.trace_id);
+    assert_eq!(attribute(a, "of").cloned(), text("a"));
+    assert_eq!(attribute(c, "of").cloned(), text("c"));
+    assert_eq!(c.attributes.len(), 2);
+    for span in &spans {
+        assert!(0 < span.start_time_unix_nano);
+        assert!(span.start_time_unix_nano <= span.end_time_unix_nano);
+        // Sampled, random, and it is known that the parent, if any, is here.
+        assert_eq!(span.flags, 0x103);
+        assert_eq!(span.kind, 1);
+    }
+}
+
+#[test]
+fn a_span_says_everything_there_is() {
+    let (receiver, collector) = start(|_| {});
+    let recorder = collector.recorder().unwrap();
+    let cause = SpanContext {
+        is_remote: true,
+        trace_flags: TraceFlags::NONE,
+        ..SpanContext::new([7; 16], [8; 8])
+    };
+    let headers = [
+        (
+            "traceparent",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-03",
+        ),
+        ("tracestate", "rojo=1"),
+    ];
+    let caller = SpanContext::extract(headers).unwrap();
+    let mut span = recorder
+        .span_builder(name!("prepared"))
+        .kind(SpanKind::Server)
+        .parent(Some(&caller))
+        .start_time(1_000)
+        .attributes(&[KeyValueRef::new(key!("first"), "builder")])
+        .links(&[LinkRef {
+            attributes: &[KeyValueRef::new("why", "cause")],
+            ..LinkRef::new(&cause)
+        }])
+        .start();
+    span.attribute(key!("answer"), 42)
+        .attribute("shards", &[1_i64, 2][..])
+        .attribute_display("peer", &std::net::Ipv4Addr::LOCALHOST)
+        .event_at(&EventRef {
+            attributes: &[KeyValueRef::new("size", 9)],
+            ..EventRef::new("cache miss", 1_500)
+        })
+        .link(&LinkRef::new(&caller))
+        .set_status(StatusRef::Error("first"))
+        .set_status(StatusRef::Unset)
+        .set_status(StatusRef::Error("second"))
+        .set_name("renamed");
+    let context = span.context().into_owned();
+    span.end_at(2_000).unwrap();
+
+    let spans = finish(&receiver, &collector);
+    let span = &spans[0];
+    assert_eq!(
+        (&*span.name, span.kind),
+        ("renamed", SpanKind::Server as i32)
+    );
+    assert_eq!(
+        (span.start_time_unix_nano, span.end_time_unix_nano),
+        (1_000, 2_000)
+    );
+    assert_eq!(span.trace_id, caller.trace_id);
+    assert_eq!(span.parent_span_id, caller.span_id);
+    assert_eq!(span.trace_state, "rojo=1");
+    // Sampled, random, the parent is remote.
+    assert_eq!(span.flags, 0x303);
+    let keys: Vec<_> = span
+        .attributes
+        .iter()
+        .map(|attribute| &*attribute.key)
+        .collect();
+    assert_eq!(keys, ["first", "answer", "shards", "peer"]);
+    assert_eq!(attribute(span, "peer").cloned(), text("127.0.0.1"));
+    let event = &span.events[0];
+    assert_eq!((&*event.name, event.time_unix_nano), ("cache miss", 1_500));
+    assert_eq!(event.attributes[0].key, "size");
+    let links: Vec<_> = span
+        .links
+        .iter()
+        .map(|link| (link.span_id[0], link.flags))
+        .collect();
+    assert_eq!(links, [(8, 0x300), (0xb7, 0x303)]);
+    let status = span.status.as_ref().unwrap();
+    assert_eq!((status.code, &*status.message), (2, "second"));
+    // What others are told is what was sent.
+    assert_eq!(context.span_id[..], span.span_id[..]);
+    assert_eq!(
+        (context.is_remote, context.trace_state.as_str()),
+        (false, "rojo=1")
+    );
+}
+
+#[test]
+fn the_last_attribute_with_a_key_wins() {
+    let (receiver, collector) = start(|_| {});
+    let recorder = collector.recorder().unwrap();
+    let mut span = recorder.start("open");
+    for round in 0..100 {
+        span.attribute("grows", &"x".repeat(round));
+        span.attribute(key!("changes"), round as i64);
+        span.attribute("changes", AnyValueRef::Int(round as i64 + 1));
+    }
+    span.end().unwrap();
+    let attributes = [
+        KeyValueRef::new("twice", 1),
+        KeyValueRef::new("once", 1),
+        KeyValueRef::new(key!("twice"), 2),
+    ];
+    let span = otlp_collector::SpanRef {
+        attributes: &attributes,
+        ..otlp_collector::SpanRef::new([1; 16], [1; 8], "recorded")
+    };
+    recorder.record(&span).unwrap();
+
+    let spans = finish(&receiver, &collector);
+    assert_eq!(spans[0].attributes.len(), 2);
+    assert_eq!(
+        attribute(&spans[0], "grows").cloned(),
+        text(&"x".repeat(99))
+    );
+    assert_eq!(attribute(&spans[0], "changes").cloned(), int(100));
+    assert_eq!(spans[1].attributes.len(), 2);
+    assert_eq!(attribute(&spans[1], "twice").cloned(), int(2));
+    assert_eq!(
+        spans[0].dropped_attributes_count + spans[1].dropped_attributes_count,
+        0
+    );
+}
+
+#[test]
+fn ok_beats_error_beats_unset() {
+    let (receiver, collector) = start(|_| {});
+    let recorder = collector.recorder().unwrap();
+    let orders: [(&str, &[StatusRef<'_>]); 5] = [
+        ("1", &[]),
+        ("2", &[StatusRef::Error(""), StatusRef::Unset]),
+        ("3", &[StatusRef::Error("bad"), StatusRef::Ok]),
+        (
+            "4",
+            &[StatusRef::Ok, StatusRef::Error("bad"), StatusRef::Unset],
+        ),
+        ("5", &[StatusRef::Error("a"), StatusRef::Error("")]),
+    ];
+    for (name, statuses) in orders {
+        let mut span = recorder.start(name);
+        for status in statuses {
+            span.set_status(*status);
+        }
+    }
+    let spans = finish(&receiver, &collector);
+    let statuses: Vec<_> = (spans.iter())
+        .map(|span| {
+            span.status
+                .as_ref()
+                .map(|status| (status.code, &*status.message))
+        })
+        .collect();
+    assert_eq!(
+        statuses,
+        [
+            None,
+            Some((2, "")),
+            Some((1, "")),
+            Some((1, "")),
+            Some((2, ""))
+        ]
+    );
+}
+
+#[test]
+fn errors_are_events_and_panics_are_errors() {
+    let (receiver, collector) = start(|_| {});
+    let recorder = collector.recorder().unwrap();
+    let mut span = recorder.start("1 error");
+    span.record_error(&Refused::ShutDown);
+    span.end().unwrap();
+
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        let _outer = recorder.start("2 panicked");
+        let mut ok = recorder.start("3 ok");
+        ok.set_status(StatusRef::Ok);
+        panic!("expected");
+    }));
+    assert!(panicked.is_err());
+    recorder.start("4 after").end().unwrap();
+
+    struct Cleanup<'r>(&'r otlp_collector::Recorder);
+    impl Drop for Cleanup<'_> {
+        fn drop(&mut self) {
+            self.0.start("5 clean-up in a panic").end().unwrap();
+        }
+    }
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        let _cleanup = Cleanup(&recorder);
+        panic!("expected");
+    }));
+    assert!(panicked.is_err());
+
+    let spans = finish(&receiver, &collector);
+    let event = &spans[0].events[0];
+    assert_eq!(event.name, "exception");
+    let attributes: Vec<_> = (event.attributes.iter())
+        .map(|a| (&*a.key, a.value.as_ref().unwrap().value.clone()))
+        .collect();
+    let message = text(&Refused::ShutDown.to_string());
+    let type_name = text("otlp_collector::stats::refused::Refused");
+    assert_eq!(
+        attributes,
+        [
+            ("exception.message", message),
+            ("exception.type", type_name)
+        ]
+    );
+    let codes: Vec<_> = (spans.iter())
+        .map(|span| span.status.as_ref().map_or(0, |status| status.code))
+        .collect();
+    assert_eq!(codes, [0, 2, 1, 0, 0]);
+}
+
+#[test]
+fn an_error_of_which_only_the_trait_is_known_has_that_as_its_type() {
+    let (receiver, collector) = start(|_| {});
+    let recorder = collector.recorder().unwrap();
+    let boxed: Box<dyn std::error::Error> = Box::new(Refused::ShutDown);
+    let mut span = recorder.start("span");
+    span.record_error(&*boxed).record_error(&boxed);
+    span.record_error("a text").record_error(&"a text");
+    span.end().unwrap();
+    let spans = finish(&receiver, &collector);
+    let types = spans[0].events.iter().map(|event| {
+        let attribute = &event.attributes[1];
+        assert_eq!(attribute.key, "exception.type");
+        attribute.value.as_ref().unwrap().value.clone()
+    });
+    let types: Vec<_> = types.collect();
+    let expected = [
+        "dyn core::error::Error",
+        "alloc::boxed::Box<dyn core::error::Error>",
+        "str",
+        "&str",
+    ];
+    assert_eq!(types, expected.map(text));
+}
+
+#[test]
+fn what_outgrows_its_memory_is_counted_and_harms_no_neighbour() {
+    let (receiver, collector) = start(|config| {
+        config.open_spans_max = 2;
+        config.open_span_bytes = 256;
+    });
+    let recorder = collector.recorder().unwrap();
+    let mut a = recorder.start("a large one");
+    let mut b = recorder.start("b neighbour");
+    let long = "a name that is longer than the thirty-one bytes that are left without memory";
+    let mut c = recorder.start(long);
+    for number in 0..50 {
+        a.attribute(&format!("key.{number}"), "a value of some length");
+        a.event("event", &[]);
+    }
+    a.set_status(StatusRef::Error(
+        "a description for which there is no room any more"
+            .repeat(9)
+            .as_str(),
+    ));
+    b.attribute("whole", true).event("event", &[]);
+    c.attribute("lost", 1)
+        .event("lost", &[])
+        .set_status(StatusRef::Error("lost"));
+    let child = recorder.start_child(&c, "d child");
+    for span in [a, b, c, child] {
+        span.end().unwrap();
+    }
+
+    // The memory is there again.
+    let mut again = recorder.start("e again");
+    again.attribute("whole", true);
+    drop(again);
+
+    assert_eq!(collector.stats().spans_without_memory, 2);
+    let spans = finish(&receiver, &collector);
+    let [a, c, b, child, again] = &spans[..] else {
+        panic!("five spans expected");
+    };
+    assert_eq!(a.attributes.len() as u32 + a.dropped_attributes_count, 50);
+    assert_eq!(a.events.len() as u32 + a.dropped_events_count, 50);
+    assert!(a.attributes.len() > 3 && a.dropped_attributes_count > 30);
+    assert_eq!(a.status.as_ref().unwrap().code, 2);
+    assert_eq!((b.attributes.len(), b.events.len()), (1, 1));
+    assert_eq!((b.dropped_attributes_count, b.dropped_events_count), (0, 0));
+    assert_eq!(c.name, long[..31]);
+    assert_eq!((c.dropped_attributes_count, c.dropped_events_count), (1, 1));
+    assert_eq!(c.status.as_ref().unwrap().code, 2);
+    assert_eq!(
+        (&*child.name, &child.parent_span_id),
+        ("d child", &c.span_id)
+    );
+    assert_eq!(again.attributes.len(), 1);
+}
+
+#[test]
+fn limits_hold_for_open_and_for_finished_spans() {
+    let (receiver, collector) = start(|config| {
+        config.span_limits = SpanLimits {
+            attribute_count: 2,
+            attribute_value_length: Some(3),
+            event_count: 1,
+            link_count: 1,
+            event_attribute_count: 1,
+            link_attribute_count: 0,
+        };
+    });
+    let recorder = collector.recorder().unwrap();
+    let attributes = [
+        KeyValueRef::new("text", "äöüß"),
+        KeyValueRef::new("bytes", &b"12345"[..]),
+        KeyValueRef::new("beyond", 1),
+    ];
+    let events = [EventRef {
+        attributes: &attributes,
+        ..EventRef::new("event", 1)
+    }; 3];
+    let linked = SpanContext::new([1; 16], [1; 8]);
+    let links = [LinkRef {
+        attributes: &attributes,
+        ..LinkRef::new(&linked)
+    }; 2];
+    recorder
+        .record(&otlp_collector::SpanRef {
+            attributes: &attributes,
+            events: &events,
+            links: &links,
+            dropped_attributes_count: 10,
+            dropped_events_count: 10,
+            dropped_links_count: 10,
+            ..otlp_collector::SpanRef::new([1; 16], [1; 8], "1 finished")
+        })
+        .unwrap();
+    let mut span = recorder.start("2 open");
+    for attribute in attributes {
+        span.attribute(attribute.key.text(), attribute.value);
+    }
+    // Known keys can be set as often as one likes.
+    span.attribute("text", "xyzw");
+    for event in &events {
+        span.event_at(event);
+    }
+    for link in &links {
+        span.link(link);
+    }
+    span.end().unwrap();
+
+    let spans = finish(&receiver, &collector);
+    for (span, already, expected) in [(&spans[0], 10, "äöü"), (&spans[1], 0, "xyz")] {
+        assert_eq!(span.attributes.len(), 2);
+        assert_eq!(attribute(span, "text").cloned(), text(expected));
+        let bytes = proto::any_value::Value::BytesValue(b"123".to_vec());
+        assert_eq!(attribute(span, "bytes"), Some(&bytes));
+        assert_eq!(span.dropped_attributes_count, already + 1);
+        assert_eq!(
+            (span.events.len(), span.dropped_events_count),
+            (1, already + 2)
+        );
+        assert_eq!(
+            (span.links.len(), span.dropped_links_count),
+            (1, already + 1)
+        );
+        let event = &span.events[0];
+        assert_eq!(
+            (event.attributes.len(), event.dropped_attributes_count),
+            (1, 2)
+        );
+        let link = &span.links[0];
+        assert_eq!(
+            (link.attributes.len(), link.dropped_attributes_count),
+            (0, 3)
+        );
+    }
+}
+
+#[test]
+fn spans_end_on_other_threads() {
+    let (receiver, collector) = start(|config| config.open_spans_max = 3);
+    let recorder = collector.recorder().unwrap();
+    let root = recorder.start("a root");
+    let mut attached = recorder.start_child(&root, "b attached");
+    attached.attribute("from", "here");
+    let attached = attached.detach();
+    let mut ended = recorder.start_child(&root, "c ended").detach();
+    thread::scope(|scope| {
+        let collector = &collector;
+        scope.spawn(move || {
+            let elsewhere = collector.recorder().unwrap();
+            let mut span = elsewhere.attach(attached);
+            span.attribute("to", "there");
+            let child = elsewhere.start_child(&span, "d child");
+            child.end().unwrap();
+            span.end().unwrap();
+        });
+        scope.spawn(move || {
+            ended.attribute("to", "nowhere");
+            ended.end().unwrap();
+        });
+    });
+    // Dropped, here, after the others gave their memory back.
+    drop(recorder.start_child(&root, "e dropped").detach());
+    let memory: Vec<_> = (0..2)
+        .map(|_| recorder.start_child(&root, "f has memory"))
+        .collect();
+    let context = root.context().into_owned();
+    for mut span in memory {
+        span.attribute("kept", true);
+    }
+    drop(root);
+
+    let spans = finish(&receiver, &collector);
+    assert_eq!(spans.len(), 7);
+    let names: Vec<_> = spans.iter().map(|span| &*span.name).collect();
+    assert_eq!(names[..4], ["a root", "b attached", "c ended", "d child"]);
+    assert!(spans.iter().all(|span| span.trace_id == context.trace_id));
+    assert_eq!(attribute(&spans[1], "from").cloned(), text("here"));
+    assert_eq!(attribute(&spans[1], "to").cloned(), text("there"));
+    assert_eq!(attribute(&spans[2], "to").cloned(), text("nowhere"));
+    assert_eq!(spans[3].parent_span_id, spans[1].span_id);
+    assert!(spans.iter().all(|span| span.dropped_attributes_count == 0));
+}
+
+#[test]
+fn a_detached_span_that_records_nothing_takes_no_place() {
+    let (receiver, collector) = start(|config| {
+        config.recorders_max = 3;
+        config.sampler = otlp_collector::Sampler::AlwaysOff;
+    });
+    let scope = otlp_collector::InstrumentationScope::new("scope");
+    let scope = collector.scope(scope).unwrap();
+    let (here, there) = (collector.recorder().unwrap(), collector.recorder().unwrap());
+    let span = here.scope(&scope).unwrap().start("unsampled").detach();
+    there.attach(span).end().unwrap();
+    assert!(finish(&receiver, &collector).is_empty());
+    assert_eq!(collector.ledger().sampled_out.total(), 1);
+}
+
+#[test]
+fn a_new_name_is_cut_to_what_there_is_room_for() {
+    for bytes in [64, 200, 4096, 17_000, 60_000] {
+        let (receiver, collector) = start(|config| config.open_span_bytes = bytes);
+        let recorder = collector.recorder().unwrap();
+        let long = "long".repeat(20_000);
+        let mut span = recorder.start("short");
+        span.set_name(&long);
+        span.end().unwrap();
+        let name = finish(&receiver, &collector).remove(0).name;
+        assert!(
+            name.len() > bytes - 10 && long.starts_with(&name),
+            "{} of {bytes}",
+            name.len()
+        );
+    }
+}
+
+#[test]
+fn a_detached_span_outlives_its_recorder_but_not_the_collector() {
+    let (receiver, collector) = start(|_| {});
+    let recorder = collector.recorder().unwrap();
+    let late = recorder.start("late").detach();
+    let too_late = recorder.start("too late").detach();
+    drop(recorder);
+    late.end().unwrap();
+    assert_eq!(collector.shutdown().unwrap().delivered(), 1);
+    assert_eq!(receiver.spans()[0].name, "late");
+    assert_eq!(too_late.end(), Err(Refused::ShutDown));
+    assert_eq!(collector.ledger().refused.shut_down, 1);
+
+    let (_receiver, collector) = start(|_| {});
+    let recorder = collector.recorder().unwrap();
+    let orphan = recorder.start("orphan").detach();
+    drop(collector);
+    assert_eq!(orphan.end(), Err(Refused::ShutDown));
+}
+
+#[test]
+fn ids_are_the_same_in_every_run_if_asked_for() {
+    let ids = || {
+        let (receiver, collector) = start(|config| config.id_generator = IdGenerator::Seeded(3));
+        // What is collected on the way takes none of them.
+        collector.collect(otlp_collector::Span::new("0")).unwrap();
+        let recorder = collector.recorder().unwrap();
+        let root = recorder.start("1");
+        drop(recorder.start_child(&root, "2"));
+        drop(root);
+        let other = collector.recorder().unwrap();
+        drop(other.start("3"));
+        let spans = finish(&receiver, &collector);
+        let ids = spans
+            .into_iter()
+            .skip(1)
+            .map(|span| (span.trace_id, span.span_id));
+        ids.collect::<Vec<_>>()
+    };
+    let first = ids();
+    assert_eq!(first, ids());
+    assert_eq!(first[0].0, first[1].0);
+    assert_ne!(first[0].0, first[2].0);
+}
+
+#[test]
+fn ids_can_come_from_elsewhere() {
+    struct Counting(u8);
+
+    impl GenerateIds for Counting {
+        fn trace_id(&mut self) -> [u8; 16] {
+            self.0 += 1;
+            [self.0; 16]
+        }
+
+        fn span_id(&mut self) -> [u8; 8] {
+            self.0 += 1;
+            [self.0; 8]
+        }
+    }
+
+    let (receiver, collector) = start(|config| {
+        config.id_generator = IdGenerator::Custom(Arc::new(|| Box::new(Counting(0))));
+    });
+    let recorder = collector.recorder().unwrap();
+    let root = recorder.start("root");
+    assert_eq!(root.context().trace_id, [1; 16]);
+    drop(root);
+    assert_eq!((recorder.trace_id(), recorder.span_id()), ([3; 16], [4; 8]));
+    let spans = finish(&receiver, &collector);
+    // Not random, and nothing else is claimed.
+    assert_eq!((spans[0].span_id[0], spans[0].flags), (2, 0x101));
+}
+
+#[test]
+fn an_invalid_parent_is_none() {
+    let (receiver, collector) = start(|_| {});
+    let recorder = collector.recorder().unwrap();
+    let invalid = SpanContext::new([0; 16], [1; 8]);
+    drop(recorder.span_builder("root").parent(Some(&invalid)).start());
+    drop(recorder.span_builder("root").parent(None).start());
+    for span in finish(&receiver, &collector) {
+        assert_ne!(span.trace_id, [0; 16]);
+        assert_eq!(span.parent_span_id, [] as [u8; 0]);
+    }
+}
+
+#[test]
+fn a_clock_set_back_makes_no_negative_duration() {
+    let (receiver, collector) = start(|_| {});
+    let recorder = collector.recorder().unwrap();
+    let tomorrow = unix_nanos() + 86_400_000_000_000;
+    drop(recorder.span_builder("early").start_time(tomorrow).start());
+    let spans = finish(&receiver, &collector);
+    assert_eq!(spans[0].end_time_unix_nano, tomorrow);
+}
+
+/// What is done with a set of open spans, by the numbers of the spans.
+#[derive(Clone, Debug)]
+enum Step {
+    Start,
+    StartChild(usize),
+    Attribute(usize, u8),
+    End(usize),
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        2 => Just(Step::Start),
+        2 => any::<usize>().prop_map(Step::StartChild),
+        4 => (any::<usize>(), any::<u8>()).prop_map(|(at, value)| Step::Attribute(at, value)),
+        3 => any::<usize>().prop_map(Step::End),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn interleaved_spans_keep_what_is_theirs(steps in prop::collection::vec(any_step(), 0..150)) {
+        let (receiver, collector) = start(|config| config.open_spans_max = 200);
+        let recorder = collector.recorder().unwrap();
+        let mut open = Vec::new();
+        let mut expected = Vec::new();
+        for (number, step) in steps.into_iter().enumerate() {
+            let name = format!("{number:04}");
+            match step {
+                Step::Start => open.push((recorder.start(&name), (name, NO_PARENT, None))),
+                Step::StartChild(_) | Step::Attribute(..) | Step::End(_) if open.is_empty() => {}
+                Step::StartChild(at) => {
+                    let (parent, _) = &open[at % open.len()];
+                    let parent_id = parent.context().span_id;
+                    let child = recorder.start_child(parent, &name);
+                    open.push((child, (name, parent_id, None)));
+                }
+                Step::Attribute(at, value) => {
+                    let at = at % open.len();
+                    let (span, (_, _, said)) = &mut open[at];
+                    span.attribute("value", value);
+                    *said = Some(i64::from(value));
+                }
+                Step::End(at) => {
+                    let (span, said) = open.swap_remove(at % open.len());
+                    span.end().unwrap();
+                    expected.push(said);
+                }
+            }
+        }
+        expected.extend(open.into_iter().map(|(_, said)| said));
+        expected.sort();
+        let spans = finish(&receiver, &collector);
+        let sent: Vec<_> = (spans.iter())
+            .map(|span| {
+                let parent = <[u8; 8]>::try_from(&*span.parent_span_id).unwrap_or(NO_PARENT);
+                let value = attribute(span, "value").map(|value| match value {
+                    proto::any_value::Value::IntValue(value) => *value,
+                    other => panic!("{other:?}"),
+                });
+                (span.name.clone(), parent, value)
+            })
+            .collect();
+        prop_assert_eq!(sent, expected);
+    }
+}

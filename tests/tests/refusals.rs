@@ -1,0 +1,168 @@
+//! Requests that are refused for their size or their compression are sent in another form, and
+//! refusals of all requests never become a storm.
+
+use std::time::Duration;
+
+use otlp_collector::testing::{Answer, Receiver};
+use otlp_collector::{Collector, Compression, Config, EndpointOptions, Ledger, Span};
+
+use common::script::{ScriptedServer, Step, response};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const HOUR_MS: u64 = 3_600_000;
+
+fn collector(endpoint: String, change: impl FnOnce(&mut EndpointOptions)) -> Collector {
+    let mut endpoint_options = EndpointOptions {
+        retry_initial_ms: 1,
+        retry_max_ms: 5,
+        ..EndpointOptions::default()
+    };
+    change(&mut endpoint_options);
+    Collector::new(Config {
+        endpoint,
+        endpoint_options,
+        // Only a flush sends.
+        batch_size: 100_000,
+        batch_timeout_ms: HOUR_MS,
+        shutdown_timeout_ms: 10,
+        ..Config::default()
+    })
+    .unwrap()
+}
+
+fn collect(collector: &Collector, spans: usize) {
+    for _ in 0..spans {
+        collector.collect(Span::new("x".repeat(100))).unwrap();
+    }
+}
+
+fn flush(collector: &Collector, spans: usize) -> Ledger {
+    collect(collector, spans);
+    collector.flush(PATIENCE).unwrap()
+}
+
+#[test]
+fn a_400_that_means_too_large_splits_the_request() {
+    for message in [
+        "http: request body too large",
+        "too big data size exceeding 67108864 bytes",
+    ] {
+        let refusal = response(400, "Content-Type: text/plain\r\n", message.as_bytes());
+        let small = Step::ServeUpTo(20_000, refusal);
+        let server = ScriptedServer::start(vec![vec![small]; 100]);
+        let collector = collector(server.endpoint(), |_| {});
+        let ledger = flush(&collector, 1000);
+        assert_eq!(
+            (ledger.delivered(), ledger.rejected()),
+            (1000, 0),
+            "{ledger}"
+        );
+        // The size is remembered.
+        let refused = server.seen().connections;
+        let ledger = flush(&collector, 1000);
+        assert_eq!(ledger.delivered(), 2000, "{ledger}");
+        assert_eq!(server.seen().connections, refused);
+    }
+}
+
+#[test]
+fn a_400_with_the_same_words_for_the_smallest_request_is_not_about_its_size() {
+    let refusal = response(400, "", b"attribute value too large");
+    let refuse = vec![Step::ReadRequest, Step::Write(refusal)];
+    let server = ScriptedServer::start(vec![refuse; 3]);
+    let collector = collector(server.endpoint(), |_| {});
+    // About 14 KB, then 7 and 4: what cannot be made smaller is rejected.
+    let ledger = flush(&collector, 100);
+    assert_eq!(ledger.delivered() + ledger.rejected(), 100, "{ledger}");
+    assert!(ledger.delivered() > 0 && ledger.rejected() > 0, "{ledger}");
+    // The next ones are whole again.
+    let before = server.seen().heads.len();
+    flush(&collector, 100);
+    assert_eq!(server.seen().heads.len(), before + 1);
+}
+
+/// How requests were compressed, in order.
+fn codings(receiver: &Receiver) -> Vec<Option<String>> {
+    let requests = receiver.requests().into_iter();
+    let coding = requests.map(|request| request.header("content-encoding").map(str::to_string));
+    coding.collect()
+}
+
+#[test]
+fn a_compression_that_the_receiver_does_not_know_is_left_out() {
+    let gzip = || Some("gzip".to_string());
+    for refusal in [
+        Answer::status(415),
+        Answer::status(400).body("unsupported Content-Encoding: gzip"),
+        // It has not looked at the header.
+        Answer::status(400).body("proto: cannot parse invalid wire-format data"),
+    ] {
+        let receiver = Receiver::start().unwrap();
+        receiver.answer_next([refusal]);
+        let collector = collector(receiver.endpoint(), |options| {
+            options.compression = Compression::Gzip;
+        });
+        for round in 1..=2 {
+            let ledger = flush(&collector, 10);
+            assert_eq!(
+                (ledger.delivered(), ledger.rejected()),
+                (round * 10, 0),
+                "{ledger}"
+            );
+        }
+        assert_eq!(codings(&receiver), [gzip(), None, None]);
+        let error = collector.stats().network.last_error.unwrap();
+        assert!(error.contains("without gzip"), "{error}");
+    }
+}
+
+#[test]
+fn what_is_refused_without_compression_too_is_rejected_and_compression_goes_on() {
+    let gzip = || Some("gzip".to_string());
+    let receiver = Receiver::start().unwrap();
+    receiver.answer_next([400, 400, 400].map(Answer::status));
+    let collector = collector(receiver.endpoint(), |options| {
+        options.compression = Compression::Gzip;
+    });
+    assert_eq!(flush(&collector, 10).rejected(), 10);
+    // Not tried without compression again.
+    assert_eq!(flush(&collector, 10).rejected(), 20);
+    assert_eq!(flush(&collector, 10).delivered(), 10);
+    assert_eq!(codings(&receiver), [gzip(), None, gzip(), gzip()]);
+}
+
+#[test]
+fn refusals_of_everything_never_become_a_storm() {
+    // Requests of 40 KiB; the splits of a 413 end at 4 KiB.
+    for (status, requests_max) in [(400, 2), (401, 2), (404, 2), (413, 6), (500, 2)] {
+        let refuse = vec![Step::ReadRequest, Step::Write(response(status, "", b""))];
+        let server = ScriptedServer::start(vec![refuse; 1000]);
+        let collector = collector(server.endpoint(), |options| {
+            options.retry_initial_ms = HOUR_MS;
+            options.retry_max_ms = HOUR_MS;
+            options.connections_max = 1;
+            options.request_bytes_max = 70_000;
+        });
+        collect(&collector, 10_000);
+        assert!(collector.flush(Duration::from_millis(50)).is_err());
+        // A wait of nearly nothing is possible, though only once in a million.
+        let requests = server.seen().heads.len();
+        assert!(requests <= requests_max, "{status}: {requests}");
+        let ledger = collector.ledger();
+        assert!(ledger.rejected() < 2000, "{status}: {ledger}");
+    }
+}
+
+#[test]
+fn one_refusal_among_successes_delays_nothing() {
+    let receiver = Receiver::start().unwrap();
+    let collector = collector(receiver.endpoint(), |options| {
+        options.retry_initial_ms = HOUR_MS;
+        options.retry_max_ms = HOUR_MS;
+    });
+    for round in 1..=5 {
+        receiver.answer_next([Answer::status(400)]);
+        assert_eq!(flush(&collector, 10).rejected(), round * 10);
+        assert_eq!(flush(&collector, 10).delivered(), round * 10);
+    }
+}

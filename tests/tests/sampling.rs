@@ -1,0 +1,504 @@
+//! Which spans are sent: by a sampler when they start, by their local root when it ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use otlp_collector::testing::{Receiver, proto};
+use otlp_collector::{
+    Collector, Config, InstrumentationScope, KeepIf, KeyValue, Ledger, ParentBased, Recorder,
+    Sample, Sampler, SamplingInput, SamplingResult, SpanContext, SpanKind, StatusRef, TailSampling,
+    TraceFlags, TraceState,
+};
+use proptest::prelude::*;
+
+use common::start;
+
+/// The ledger, and the names of the spans that arrived, in order.
+fn finish(receiver: &Receiver, collector: &Collector) -> (Ledger, Vec<String>) {
+    let ledger = collector.shutdown().unwrap();
+    let mut names: Vec<_> = receiver.spans().into_iter().map(|span| span.name).collect();
+    names.sort();
+    assert_eq!(ledger.delivered(), names.len() as u64);
+    assert_eq!(ledger.refused.total(), 0);
+    (ledger, names)
+}
+
+// ---- When spans start ----
+
+#[test]
+fn unsampled_spans_are_parents_and_contexts_and_nothing_else() {
+    let (receiver, collector) = start(|config| {
+        config.sampler = ParentBased::new(Sampler::AlwaysOff).into();
+    });
+    let recorder = collector.recorder().unwrap();
+    let mut root = recorder.start("root");
+    root.attribute("key", 1)
+        .event("event", &[])
+        .set_status(StatusRef::Ok);
+    assert!(!root.is_recording());
+    let context = root.context().into_owned();
+    assert!(context.is_valid() && !context.trace_flags.is_sampled());
+    let child = recorder.start_child(&root, "child");
+    assert_eq!(child.context().trace_id, context.trace_id);
+    assert_ne!(child.context().span_id, context.span_id);
+    let detached = child.detach();
+    assert!(!detached.is_recording());
+    detached.end().unwrap();
+    root.end().unwrap();
+
+    // The caller's decision counts, and what it says of the trace goes on either way.
+    for (flags, sampled) in [("00", false), ("01", true), ("02", false), ("03", true)] {
+        let traceparent = format!("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-{flags}");
+        let headers = [("traceparent", &*traceparent), ("tracestate", "rojo=1")];
+        let caller = SpanContext::extract(headers).unwrap();
+        let span = recorder
+            .span_builder("called")
+            .parent(Some(&caller))
+            .start();
+        assert_eq!(span.is_recording(), sampled);
+        assert_eq!(span.context().trace_state.as_str(), "rojo=1");
+        let mut sent = String::new();
+        span.context().inject(|name, value| {
+            if name == "traceparent" {
+                sent.push_str(value);
+            }
+        });
+        assert!(sent.starts_with("00-0af7651916cd43dd8448eb211c80319c-") && sent.ends_with(flags));
+    }
+
+    let (ledger, names) = finish(&receiver, &collector);
+    assert_eq!(names, ["called", "called"]);
+    assert_eq!((ledger.accepted, ledger.sampled_out.at_start), (2, 4));
+}
+
+#[test]
+fn a_custom_sampler_sees_the_span_and_adds_to_it() {
+    struct Choosy {
+        attributes: Vec<KeyValue>,
+    }
+
+    impl Sample for Choosy {
+        fn sample<'s>(&'s self, span: &SamplingInput<'_>) -> SamplingResult<'s> {
+            assert_eq!((span.kind, span.links.len()), (SpanKind::Server, 0));
+            assert_eq!(span.attributes[0].key.text(), "url.path");
+            assert!(span.parent.is_none());
+            let mut result = SamplingResult::sampled();
+            result.is_sampled = span.name != "GET /health";
+            result.attributes = &self.attributes;
+            result.trace_state = Some(TraceState::parse("choosy=1").unwrap());
+            result
+        }
+    }
+
+    let choosy = Sampler::Custom(Arc::new(Choosy {
+        attributes: vec![KeyValue::new("sampler", "choosy")],
+    }));
+    let (receiver, collector) = start(|config| config.sampler = ParentBased::new(choosy).into());
+    let recorder = collector.recorder().unwrap();
+    for name in ["GET /orders", "GET /health"] {
+        let attributes = [otlp_collector::KeyValueRef::new("url.path", name)];
+        let span = recorder
+            .span_builder(name)
+            .kind(SpanKind::Server)
+            .attributes(&attributes)
+            .start();
+        assert_eq!(span.context().trace_state.as_str(), "choosy=1");
+        let child = recorder.start_child(&span, name);
+        assert_eq!(child.context().trace_state.as_str(), "choosy=1");
+    }
+    let (ledger, names) = finish(&receiver, &collector);
+    assert_eq!(names, ["GET /orders"; 2]);
+    assert_eq!(ledger.sampled_out.at_start, 2);
+    let of_root = |span: &&proto::Span| span.parent_span_id.is_empty();
+    let spans = receiver.spans();
+    let root = spans.iter().find(of_root).unwrap();
+    let keys: Vec<_> = root
+        .attributes
+        .iter()
+        .map(|attribute| &*attribute.key)
+        .collect();
+    assert_eq!(keys, ["url.path", "sampler"]);
+    assert_eq!(root.trace_state, "choosy=1");
+}
+
+#[test]
+fn always_on_and_off_ask_nobody() {
+    for (sampler, sampled) in [(Sampler::AlwaysOn, true), (Sampler::AlwaysOff, false)] {
+        let (_receiver, collector) = start(|config| config.sampler = sampler);
+        let recorder = collector.recorder().unwrap();
+        for flags in [TraceFlags::NONE, TraceFlags::SAMPLED] {
+            let parent = SpanContext {
+                trace_flags: flags,
+                ..SpanContext::new([1; 16], [1; 8])
+            };
+            let span = recorder.span_builder("span").parent(Some(&parent)).start();
+            assert_eq!(span.is_recording(), sampled);
+        }
+    }
+}
+
+#[test]
+fn settings_that_cannot_be_are_errors() {
+    let error = |change: fn(&mut Config)| {
+        let mut config = Config::default();
+        change(&mut config);
+        let error = Collector::new(config).unwrap_err();
+        assert!(error.is_config());
+        error.to_string()
+    };
+    for (message, expected) in [
+        (
+            error(|config| config.sampler = Sampler::TraceIdRatio(1.5)),
+            "sampler has the ratio 1.5: it must be from 0 to 1",
+        ),
+        (
+            error(|config| {
+                config.sampler = ParentBased::new(Sampler::TraceIdRatio(f64::NAN)).into();
+            }),
+            "sampler has the ratio NaN: it must be from 0 to 1",
+        ),
+        (
+            error(|config| {
+                config.tail_sampling = Some(TailSampling::new(KeepIf {
+                    one_in: Some(0),
+                    ..KeepIf::default()
+                }));
+            }),
+            "one_in of tail_sampling is 0: one in no traces cannot be kept; use None",
+        ),
+        (
+            error(|config| {
+                config.tail_sampling = Some(TailSampling {
+                    held_traces_max: 0,
+                    ..TailSampling::new(KeepIf::default())
+                });
+            }),
+            "held_traces_max of tail_sampling is 0: it must be from 1 to 65536",
+        ),
+        (
+            error(|config| {
+                config.tail_sampling = Some(TailSampling {
+                    held_traces_max: 65_536,
+                    held_trace_bytes: 1 << 20,
+                    ..TailSampling::new(KeepIf::default())
+                });
+            }),
+            "held_traces_max times held_trace_bytes is 68719476736: \
+             it must be from 0 to 1073741824",
+        ),
+        (
+            error(|config| config.span_limits.attribute_count = 2000),
+            "attribute_count of span_limits is 2000: it must be from 0 to 1024",
+        ),
+    ] {
+        assert_eq!(message, expected);
+    }
+}
+
+// ---- When their local root ends ----
+
+const SLOW: Duration = Duration::from_millis(50);
+
+fn tail(keep_if: KeepIf) -> impl FnOnce(&mut Config) {
+    move |config| config.tail_sampling = Some(TailSampling::new(keep_if))
+}
+
+fn slow_or_failed() -> KeepIf {
+    KeepIf {
+        slower_than: Some(SLOW),
+        failed: true,
+        one_in: None,
+    }
+}
+
+/// A root that takes so long, with a child and a grandchild of that status.
+fn trace(recorder: &Recorder, name: &str, nanos: u64, status: StatusRef<'_>) {
+    let root = recorder.span_builder(name).start_time(1_000).start();
+    let child = recorder.start_child(&root, name);
+    recorder.start_child(&child, name).set_status(status);
+    child.end().unwrap();
+    root.end_at(1_000 + nanos).unwrap();
+}
+
+#[test]
+fn slow_and_failed_traces_are_kept_whole_and_others_dropped_whole() {
+    let (receiver, collector) = start(tail(slow_or_failed()));
+    let recorder = collector.recorder().unwrap();
+    let slow = SLOW.as_nanos() as u64;
+    for _ in 0..10 {
+        trace(&recorder, "fast", slow, StatusRef::Ok);
+        trace(&recorder, "slow", slow + 1, StatusRef::Unset);
+        trace(&recorder, "failed", 0, StatusRef::Error("child"));
+    }
+    let (ledger, names) = finish(&receiver, &collector);
+    let expected: Vec<_> = [["failed"; 30], ["slow"; 30]].concat();
+    assert_eq!(names, expected);
+    assert_eq!(
+        (ledger.sampled_out.at_end, ledger.sampled_out.at_start),
+        (30, 0)
+    );
+}
+
+#[test]
+fn the_rule_and_the_decision_can_be_the_roots_own() {
+    let (receiver, collector) = start(tail(KeepIf::default()));
+    let recorder = collector.recorder().unwrap();
+    recorder.start("by the default rule").end().unwrap();
+    let always = KeepIf {
+        one_in: Some(1),
+        ..KeepIf::default()
+    };
+    recorder
+        .span_builder("by its own rule")
+        .keep_if(always)
+        .start()
+        .end()
+        .unwrap();
+    let root = recorder.start("asked for");
+    recorder.start_child(&root, "asked for").keep_trace(true);
+    root.end().unwrap();
+    let mut root = recorder.span_builder("not wanted").keep_if(always).start();
+    root.keep_trace(true);
+    root.keep_trace(false);
+    root.end().unwrap();
+    let (ledger, names) = finish(&receiver, &collector);
+    assert_eq!(names, ["asked for", "asked for", "by its own rule"]);
+    assert_eq!(ledger.sampled_out.at_end, 2);
+}
+
+#[test]
+fn interleaved_traces_and_late_children_follow_their_own_root() {
+    let (receiver, collector) = start(tail(slow_or_failed()));
+    let recorder = collector.recorder().unwrap();
+    let dropped = recorder.start("dropped");
+    let mut kept = recorder.start("kept");
+    let of_dropped = recorder.start_child(&dropped, "dropped");
+    let of_kept = recorder.start_child(&kept, "kept");
+    let late = recorder.start_child(&dropped, "dropped");
+    of_kept.end().unwrap();
+    of_dropped.end().unwrap();
+    dropped.end().unwrap();
+    // One of those that are kept, and that is known to nobody else yet.
+    assert_eq!(
+        (collector.ledger().held, collector.ledger().accepted),
+        (1, 0)
+    );
+    let late_of_kept = recorder.start_child(&kept, "kept");
+    kept.set_status(StatusRef::Error("root"));
+    kept.end().unwrap();
+    late.end().unwrap();
+    late_of_kept.end().unwrap();
+    let (ledger, names) = finish(&receiver, &collector);
+    assert_eq!(names, ["kept"; 3]);
+    assert_eq!((ledger.sampled_out.at_end, ledger.held), (3, 0));
+}
+
+#[test]
+fn a_trace_that_cannot_be_held_back_is_kept() {
+    let (receiver, collector) = start(|config| {
+        config.tail_sampling = Some(TailSampling {
+            held_traces_max: 1,
+            held_trace_bytes: 1024,
+            ..TailSampling::new(KeepIf::default())
+        });
+    });
+    let recorder = collector.recorder().unwrap();
+    let large = recorder.start("large");
+    for _ in 0..100 {
+        recorder.start_child(&large, "large").end().unwrap();
+    }
+    // There is no place for a second one.
+    recorder.start("second").end().unwrap();
+    large.end().unwrap();
+    // Now there is.
+    recorder.start("third").end().unwrap();
+    let (ledger, names) = finish(&receiver, &collector);
+    assert_eq!(
+        (names.len(), &*names[100], &*names[101]),
+        (102, "large", "second")
+    );
+    assert_eq!(ledger.sampled_out.at_end, 1);
+}
+
+#[test]
+fn a_span_that_leaves_its_thread_keeps_its_trace() {
+    let (receiver, collector) = start(tail(KeepIf::default()));
+    let recorder = collector.recorder().unwrap();
+    let root = recorder.start("root");
+    recorder.start_child(&root, "child").end().unwrap();
+    let away = recorder.start_child(&root, "away").detach();
+    std::thread::spawn(|| away.end().unwrap()).join().unwrap();
+    root.end().unwrap();
+    let root = recorder.start("root away").detach();
+    root.end().unwrap();
+    let (ledger, names) = finish(&receiver, &collector);
+    assert_eq!(names, ["away", "child", "root", "root away"]);
+    assert_eq!(ledger.sampled_out.total(), 0);
+}
+
+#[test]
+fn whatever_way_a_span_takes_it_follows_its_trace() {
+    let (receiver, collector) = start(|config| {
+        tail(KeepIf::default())(config);
+        config.sampler = ParentBased {
+            local_parent_not_sampled: Sampler::AlwaysOn,
+            ..ParentBased::new(Sampler::AlwaysOn)
+        }
+        .into();
+    });
+    let recorder = collector.recorder().unwrap();
+    let other = collector.recorder().unwrap();
+    // Leaves its thread after its trace was dropped.
+    let root = recorder.start("root");
+    let late = recorder.start_child(&root, "late");
+    root.end().unwrap();
+    late.detach().end().unwrap();
+    // On another recorder than its parent, and below one that is not sampled: local roots.
+    let root = recorder.start("root");
+    other.start_child(&root, "elsewhere").end().unwrap();
+    root.end().unwrap();
+    let unsampled = SpanContext {
+        is_remote: true,
+        trace_flags: TraceFlags::NONE,
+        ..SpanContext::new([1; 16], [1; 8])
+    };
+    let unsampled = recorder
+        .span_builder("unsampled")
+        .parent(Some(&unsampled))
+        .start();
+    recorder.start_child(&unsampled, "below").end().unwrap();
+    drop(unsampled);
+    // Never ended: it cannot decide any more.
+    let root = recorder.start("forgotten");
+    recorder.start_child(&root, "left over").end().unwrap();
+    std::mem::forget(root);
+    drop(recorder);
+    let (ledger, names) = finish(&receiver, &collector);
+    assert_eq!(names, ["left over"]);
+    assert_eq!((ledger.sampled_out.at_end, ledger.held), (5, 0));
+}
+
+#[test]
+fn as_many_traces_are_held_as_are_asked_for() {
+    let (receiver, collector) = start(|config| {
+        config.tail_sampling = Some(TailSampling {
+            held_traces_max: 65_536,
+            held_trace_bytes: 256,
+            ..TailSampling::new(KeepIf::default())
+        });
+    });
+    let recorder = collector.recorder().unwrap();
+    let open: Vec<_> = (0..1000).map(|_| recorder.start("root")).collect();
+    drop(open);
+    assert_eq!(finish(&receiver, &collector).0.sampled_out.at_end, 1000);
+}
+
+#[test]
+fn held_spans_of_several_scopes_stay_in_theirs() {
+    let (receiver, collector) = start(tail(slow_or_failed()));
+    let storage = collector
+        .scope(InstrumentationScope::new("storage"))
+        .unwrap();
+    let recorder = collector.recorder().unwrap();
+    let storage = recorder.scope(&storage).unwrap();
+    let mut root = recorder.start("request");
+    storage.start_child(&root, "query").end().unwrap();
+    root.set_status(StatusRef::Error("failed"));
+    root.end().unwrap();
+    let (_, names) = finish(&receiver, &collector);
+    assert_eq!(names, ["query", "request"]);
+    let requests = receiver.requests();
+    let scopes = (requests.iter()).flat_map(|request| &request.body.resource_spans[0].scope_spans);
+    for scope in scopes {
+        let name = &scope.scope.as_ref().unwrap().name;
+        let expected = if name == "storage" {
+            "query"
+        } else {
+            "request"
+        };
+        assert!(scope.spans.iter().all(|span| span.name == expected));
+    }
+}
+
+#[test]
+fn a_remote_parent_makes_a_local_root() {
+    let (receiver, collector) = start(tail(KeepIf::default()));
+    let recorder = collector.recorder().unwrap();
+    let caller = SpanContext {
+        is_remote: true,
+        ..SpanContext::new([1; 16], [1; 8])
+    };
+    let root = recorder.span_builder("root").parent(Some(&caller)).start();
+    assert!(root.context().trace_flags.is_sampled());
+    root.end().unwrap();
+    let (ledger, names) = finish(&receiver, &collector);
+    assert_eq!((names.len(), ledger.sampled_out.at_end), (0, 1));
+}
+
+#[test]
+fn one_in_n_keeps_the_same_traces_everywhere() {
+    let kept = || {
+        let (receiver, collector) = start(|config| {
+            tail(KeepIf {
+                one_in: Some(4),
+                ..KeepIf::default()
+            })(config);
+            config.id_generator = otlp_collector::IdGenerator::Seeded(1);
+        });
+        let recorder = collector.recorder().unwrap();
+        for number in 0..400 {
+            recorder.start(&format!("{number:03}")).end().unwrap();
+        }
+        finish(&receiver, &collector).1
+    };
+    let names = kept();
+    assert!((70..130).contains(&names.len()), "{}", names.len());
+    assert_eq!(names, kept());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    /// Traces of any shape, ended in any order: each is there whole or not at all, and counted.
+    #[test]
+    fn traces_are_kept_or_dropped_as_a_whole(
+        traces in prop::collection::vec((any::<bool>(), 0..20_usize), 1..12),
+        order in any::<prop::sample::Index>(),
+    ) {
+        let (receiver, collector) = start(|config| {
+            tail(slow_or_failed())(config);
+            // Small slabs, so that a kept trace spreads over several.
+            config.slab_bytes = 4096;
+        });
+        let recorder = collector.recorder().unwrap();
+        let mut open: Vec<_> = (traces.iter().enumerate())
+            .map(|(number, (keep, children))| {
+                let mut root = recorder.start(&format!("{number}"));
+                if *keep {
+                    root.set_status(StatusRef::Error("kept"));
+                }
+                (root, *children)
+            })
+            .collect();
+        for _ in 0..20 {
+            for (root, children) in &mut open {
+                if *children > 0 {
+                    *children -= 1;
+                    let mut child = recorder.start_child(root, &"x".repeat(9));
+                    child.attribute("some", "more bytes");
+                }
+            }
+        }
+        while !open.is_empty() {
+            let (root, _) = open.swap_remove(order.index(open.len()));
+            root.end().unwrap();
+        }
+        let (ledger, names) = finish(&receiver, &collector);
+        let spans = |wanted: bool| -> usize {
+            let wanted = traces.iter().filter(|(keep, _)| *keep == wanted);
+            wanted.map(|(_, children)| children + 1).sum()
+        };
+        prop_assert_eq!(names.len(), spans(true));
+        prop_assert_eq!(ledger.sampled_out.at_end, spans(false) as u64);
+    }
+}

@@ -1,0 +1,143 @@
+//! Threads that record a few spans and end: what they leave in the buffer keeps no other thread from
+//! recording.
+
+use std::thread;
+use std::time::Duration;
+
+use otlp_collector::testing::{Answer, Receiver};
+use otlp_collector::{
+    Collector, Config, Destination, Endpoint, InstrumentationScope, Ledger, Overflow, Recorder,
+    Refused, Scope, Span, SpanRef,
+};
+
+use common::Nobody;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn record(recorder: &Recorder) -> Result<(), Refused> {
+    let (trace_id, span_id) = (recorder.trace_id(), recorder.span_id());
+    recorder.record(&SpanRef::new(trace_id, span_id, "span"))
+}
+
+/// Records spans in the collector's own scope, and one in another.
+fn record_some(recorder: Recorder, scope: &Scope, spans: u64) {
+    (0..spans).for_each(|_| record(&recorder).unwrap());
+    let in_scope = recorder.scope(scope).unwrap();
+    let (trace_id, span_id) = (recorder.trace_id(), recorder.span_id());
+    let span = SpanRef::new(trace_id, span_id, "in a scope");
+    in_scope.record(&span).unwrap();
+}
+
+/// Each leaves a slab nearly empty, which a dead destination keeps.
+#[test]
+fn threads_that_come_and_go_beside_a_dead_destination_are_not_refused() {
+    const THREADS: u64 = 1500;
+    for overflow in [
+        Overflow::Refuse,
+        Overflow::DropOldest,
+        Overflow::Block { timeout_ms: 60_000 },
+    ] {
+        let (nobody, healthy) = (Nobody::new(), Receiver::start_counting().unwrap());
+        let collector = Collector::new(Config {
+            destinations: vec![
+                Destination::from(Endpoint::new(nobody.endpoint())),
+                Destination::from(Endpoint::new(healthy.endpoint())),
+            ],
+            overflow,
+            batch_timeout_ms: 1,
+            shutdown_timeout_ms: 10,
+            ..Config::default()
+        })
+        .unwrap();
+        let scope = collector
+            .scope(InstrumentationScope::new("storage"))
+            .unwrap();
+        let delivered = |ledger: &Ledger| ledger.destinations[1].delivered;
+        for number in 0..THREADS {
+            let recorder = collector.recorder().unwrap();
+            thread::scope(|threads| {
+                let short = threads.spawn(|| record_some(recorder, &scope, number % 20));
+                short.join().unwrap();
+            });
+            if number % 20 == 0 {
+                // The healthy one has to have had a chance.
+                while delivered(&collector.ledger()) < collector.ledger().accepted {
+                    thread::yield_now();
+                }
+            }
+        }
+        for _ in 0..1000 {
+            collector.collect(Span::new("afterwards")).unwrap();
+        }
+        let ledger = collector.shutdown().unwrap();
+        assert_eq!(ledger.refused.total(), 0, "{overflow:?} {ledger}");
+        assert_eq!(delivered(&ledger), ledger.accepted, "{overflow:?} {ledger}");
+    }
+}
+
+#[test]
+fn slabs_of_recorders_that_are_gone_are_free_in_an_outage() {
+    let receiver = Receiver::start_counting().unwrap();
+    let collector = Collector::new(Config {
+        endpoint: receiver.endpoint(),
+        shutdown_timeout_ms: 10,
+        ..Config::default()
+    })
+    .unwrap();
+    let recorders: Vec<_> = (0..500).map(|_| collector.recorder().unwrap()).collect();
+    recorders
+        .iter()
+        .for_each(|recorder| record(recorder).unwrap());
+    collector.flush(PATIENCE).unwrap();
+    receiver.answer(Answer::status(503));
+    (0..11).for_each(|_| record(&recorders[0]).unwrap());
+    assert!(collector.flush(Duration::from_millis(1)).is_err());
+    drop(recorders);
+    // Answered after the network thread has looked at all recorders.
+    let _ = (collector.stats(), collector.stats());
+    let recorder = collector.recorder().unwrap();
+    for _ in 0..1000 {
+        record(&recorder).unwrap();
+    }
+}
+
+#[test]
+fn recorders_in_turn_fill_a_slab_together() {
+    let nobody = Nobody::new();
+    let collector = Collector::new(Config {
+        endpoint: nobody.endpoint(),
+        shutdown_timeout_ms: 10,
+        ..Config::default()
+    })
+    .unwrap();
+    // Many more than there are slabs.
+    for _ in 0..10_000 {
+        record(&collector.recorder().unwrap()).unwrap();
+    }
+    let ledger = collector.ledger();
+    assert_eq!(
+        (ledger.accepted, ledger.refused.total()),
+        (10_000, 0),
+        "{ledger}"
+    );
+}
+
+#[test]
+fn recorders_that_are_gone_make_room_for_recorders_and_scopes() {
+    let (receiver, collector) = common::start(|config| config.recorders_max = 3);
+    let scopes = ["a", "b"].map(|name| collector.scope(InstrumentationScope::new(name)).unwrap());
+    for _ in 0..10 {
+        let three = [(); 3].map(|()| collector.recorder().unwrap());
+        assert!(collector.recorder().unwrap_err().is_resources());
+        drop(three);
+        let one = collector.recorder().unwrap();
+        for scope in &scopes {
+            let (trace_id, span_id) = (one.trace_id(), one.span_id());
+            let span = SpanRef::new(trace_id, span_id, "in a scope");
+            one.scope(scope).unwrap().record(&span).unwrap();
+        }
+        assert!(collector.recorder().unwrap_err().is_resources());
+    }
+    assert_eq!(collector.shutdown().unwrap().delivered(), 20);
+    assert_eq!(receiver.counts().spans, 20);
+}
