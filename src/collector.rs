@@ -76,7 +76,16 @@ impl Collector {
     pub fn new(config: Config) -> Result<Self, Error> {
         let mut reporting = Reporter::new(config.on_notice.clone());
         reporting.0.report_configuration(&config.warnings);
-        let settings = Arc::new(Settings::new(&config)?);
+        let settings = match Settings::new(&config) {
+            Ok(settings) => Arc::new(settings),
+            Err(error) => {
+                let (reporter, told) = reporting;
+                // The warnings may explain the error; their callback gets a moment.
+                drop(reporter);
+                let _ = told.recv_timeout(REPORT_TIMEOUT);
+                return Err(error);
+            }
+        };
         clock::start();
         seed_hash();
         let (arrivals, recorders) = unbounded();
@@ -305,6 +314,8 @@ fn after(timeout: Duration) -> Instant {
     Instant::now() + timeout.min(CENTURY)
 }
 
+/// The longest wait for callbacks about a configuration that is not usable.
+const REPORT_TIMEOUT: Duration = Duration::from_millis(500);
 /// What undelivered spans get when the last clone of a collector is dropped.
 const DROP_TIMEOUT: Duration = Duration::from_secs(1);
 

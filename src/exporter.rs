@@ -487,6 +487,9 @@ impl Exporter {
     /// Gives up what is left, so that every span has an outcome, and tells what was not told.
     fn wind_up(&mut self) {
         let now = Instant::now();
+        for destination in &mut self.destinations {
+            destination.keep_health(now);
+        }
         self.give_up(now);
         self.reporter.lift_limits();
         let lost = self.lost();

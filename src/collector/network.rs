@@ -138,7 +138,7 @@ impl Disabled {
         }
         match self.shared.signal.is_closed() {
             true => ThreadState::Ended,
-            false => ThreadState::Running,
+            false => ThreadState::Disabled,
         }
     }
 }

@@ -196,6 +196,12 @@ impl Destination {
         true
     }
 
+    /// Keeps the health of its endpoints for the time after their connections.
+    pub(crate) fn keep_health(&mut self, now: Instant) {
+        let endpoints = self.endpoints.iter_mut();
+        endpoints.for_each(|endpoint| endpoint.keep_health(now));
+    }
+
     /// Gives up all that has no outcome yet.
     pub(crate) fn give_up(&mut self, backlog: &Backlog, now: Instant) {
         self.endpoints

@@ -3,6 +3,7 @@
 mod content_coding;
 mod location;
 mod pace;
+mod pacing;
 mod request_size;
 pub(crate) mod silence;
 
@@ -15,14 +16,14 @@ use crate::config::{Compression, EndpointSettings, Target};
 use crate::exporter::compress::Compressor;
 use crate::exporter::endpoint::content_coding::ContentCoding;
 use crate::exporter::endpoint::location::Location;
-use crate::exporter::endpoint::pace::Pace;
+use crate::exporter::endpoint::pacing::Pacing;
 use crate::exporter::endpoint::request_size::{RequestSize, can_split};
 use crate::exporter::endpoint::silence::{STALLED, Silence, Silent};
 use crate::exporter::http::complaint::Complaint;
 use crate::exporter::http::connection::Exchange;
 use crate::exporter::http::reason;
 use crate::exporter::http::response::Response;
-use crate::exporter::http::retry::{self, Backoff};
+use crate::exporter::http::retry;
 use crate::exporter::link::{Event, Link, Loss, Why};
 use crate::exporter::notices::incident::Cause;
 use crate::exporter::notices::reporter::{Report, Reporter};
@@ -30,8 +31,7 @@ use crate::exporter::request::Request;
 use crate::exporter::resolve::Resolver;
 use crate::otlp::{Envelope, PartialSuccess};
 use crate::platform::clock::unix_nanos;
-use crate::span::id::RandomIds;
-use crate::stats::health::EndpointState;
+use crate::stats::health::{EndpointHealth, EndpointState};
 use crate::stats::notice::{NoticeKind, span_count};
 use crate::stats::{EndpointStats, NetworkStats, micros};
 
@@ -103,20 +103,11 @@ pub(crate) struct Endpoint {
     resolver: Resolver,
     size: RequestSize,
     coding: ContentCoding,
-    backoff: Backoff,
-    /// Requests refused for good in a row.
-    rejections: u32,
-    /// Nothing is tried before.
-    retry_at: Option<Instant>,
-    /// Nor before this, since the endpoint itself has asked for it: whatever becomes of other
-    /// requests does not shorten that.
-    throttled_until: Option<Instant>,
-    pace: Pace,
+    pacing: Pacing,
     /// The last request took more than half of the time it had.
     is_slow: bool,
-    random: RandomIds,
-    /// That its successes cannot be read was told.
-    has_doubted: bool,
+    /// A warning about bodies that cannot be read was reported.
+    has_warned_unreadable: bool,
     silence: Silence,
     stats: EndpointStats,
 }
@@ -140,16 +131,11 @@ impl Endpoint {
             resolver: Resolver::new(waker, settings.connections_max),
             size: RequestSize::new(settings.request_bytes_max, request_bytes_step),
             coding: ContentCoding::new(settings.compression),
-            backoff: Backoff::new(settings.retry_initial, settings.retry_max),
-            rejections: 0,
+            pacing: Pacing::new(settings.retry_initial, settings.retry_max),
             silence: Silence::new(settings.request_timeout),
             settings,
-            retry_at: None,
-            throttled_until: None,
-            pace: Pace::new(),
             is_slow: false,
-            random: RandomIds::new(),
-            has_doubted: false,
+            has_warned_unreadable: false,
             stats,
         }
     }
@@ -170,14 +156,19 @@ impl Endpoint {
         let oldest = self.links.iter().filter_map(Link::busy_since).min();
         let age = |since| now.saturating_duration_since(since);
         stats.health.oldest_request_age = oldest.map(age);
-        let pause = (self.waits_until()).map(|at| at.saturating_duration_since(now));
+        let pause = (self.pacing.until()).map(|at| at.saturating_duration_since(now));
         let pause = pause.filter(|pause| !pause.is_zero());
         stats.health.next_request_at = pause.map(|pause| SystemTime::now() + pause);
+        self.add_stall(&mut stats.health, now);
+        stats
+    }
+
+    /// An endpoint that works otherwise and from which nothing comes is stalled.
+    fn add_stall(&self, health: &mut EndpointHealth, now: Instant) {
         let silent = self.silent().filter(|silent| silent.lasts(now) >= STALLED);
         if let Some(silent) = silent {
-            (stats.health).stall(silent.lasts(now), silent.in_words(now));
+            health.stall(silent.lasts(now), silent.in_words(now));
         }
-        stats
     }
 
     /// The compression of the next request.
@@ -191,7 +182,7 @@ impl Endpoint {
 
     /// It has not worked since it was last tried.
     pub(crate) fn has_failed(&self) -> bool {
-        self.backoff.has_failed()
+        self.pacing.has_failed()
     }
 
     /// What is on the way takes so long that something else should be tried.
@@ -213,7 +204,7 @@ impl Endpoint {
     /// When it wants to be advanced even if nothing happens.
     pub(crate) fn deadline(&self, now: Instant) -> Option<Instant> {
         // Also when nothing is to be sent: from then on batches are wanted.
-        let wait = self.waits_until().filter(|at| now < *at);
+        let wait = self.pacing.until().filter(|at| now < *at);
         let slow_at = self.slow_at().filter(|at| now < *at && !self.is_full());
         let stalled_at = self.stalled_at().filter(|at| now < *at);
         let links = self.links.iter().filter_map(|link| link.deadline(now));
@@ -265,14 +256,20 @@ impl Endpoint {
     /// Sends a request over a ready link.
     pub(crate) fn start(&mut self, index: usize, request: Arc<Request>, now: Instant) {
         let compression = self.compression(now);
-        self.pace.sent(request.body_bytes, now);
+        self.pacing.sent(request.body_bytes, now);
         self.links[index].start(request, compression, now);
     }
 
     /// Tries again now what waits for its backoff, unless the endpoint has asked for the wait.
     pub(crate) fn hurry(&mut self) {
-        self.retry_at = None;
-        self.pace.hurry();
+        self.pacing.skip_wait();
+    }
+
+    /// Keeps its health for the time after its connections.
+    pub(crate) fn keep_health(&mut self, now: Instant) {
+        let mut health = self.stats.health.clone();
+        self.add_stall(&mut health, now);
+        self.stats.health = health;
     }
 
     /// Breaks all connections.
@@ -285,7 +282,7 @@ impl Endpoint {
     /// Starts anew after something went wrong that should not.
     pub(crate) fn recover(&mut self, now: Instant) {
         self.close(now);
-        self.back_off(now);
+        self.pacing.failed(now);
         let reason = "the network thread panicked and goes on";
         self.enter(EndpointState::BackingOff, Some(reason));
     }
@@ -337,8 +334,10 @@ impl Endpoint {
         let status = exchange.response.status;
         let outcome = match status {
             200..=299 => self.accepted(index, &exchange, context),
-            status if retry::is_retryable(status) => self.throttle(&exchange.response, context),
-            407 if self.settings.proxy.is_some() => self.not_let_through(context),
+            status if retry::is_retryable(status) => {
+                self.throttle(&exchange.request, &exchange.response, context)
+            }
+            407 if self.settings.proxy.is_some() => self.proxy_refused(context),
             _ => self.refused(&exchange, context),
         };
         self.close_after(index, &exchange.response, context.now);
@@ -377,18 +376,19 @@ impl Endpoint {
         context: &mut Context<'_>,
     ) -> Outcome {
         let (request, response) = (&exchange.request, &exchange.response);
-        self.works(context);
+        self.answers(context);
+        self.pacing.accepted(request.body_bytes, context.now);
         self.coding.accepted(exchange.compression);
-        self.pace.accepted(request.body_bytes, context.now);
-        let link = &self.links[index];
-        if link.has_moved() {
-            (self.location).moved_to(Arc::clone(link.target()), context.now);
+        // As long as there is time to spare, and slowly.
+        if !self.is_slow {
+            self.size.raise(context.now);
         }
+        self.note_move(index, response.status, context);
         self.stats.last_success_time = unix_nanos();
         let partial = match reason::partial_success(response, &self.settings) {
             Ok(partial) => partial,
             Err(why) => {
-                self.doubt(response.status, &why, context);
+                self.warn_unreadable(response.status, &why, context);
                 PartialSuccess::default()
             }
         };
@@ -398,7 +398,7 @@ impl Endpoint {
             let message = reason::readable(&partial.message, &self.settings);
             let cause = Cause::Status(response.status);
             if rejected == 0 {
-                let what = format!("taken, but: {message}");
+                let what = format!("accepted with a warning: {message}");
                 self.note(NoticeKind::Warned, cause, &what, context);
             } else {
                 self.note_rejected(
@@ -414,12 +414,26 @@ impl Endpoint {
         }
     }
 
-    /// It is a success, but whether of all spans cannot be read. Some endpoints always answer so.
-    fn doubt(&mut self, status: u16, why: &str, context: &mut Context<'_>) {
+    /// Remembers where permanent redirects have led to.
+    fn note_move(&mut self, index: usize, status: u16, context: &mut Context<'_>) {
+        let link = &self.links[index];
+        if !link.has_moved() {
+            return;
+        }
+        let target = Arc::clone(link.target());
+        if self.location.moved_to(Arc::clone(&target), context.now) {
+            let url = reason::readable(&target.url, &self.settings);
+            let what = format!("moved permanently to {url:?}: use that as the endpoint");
+            self.note(NoticeKind::Warned, Cause::Status(status), &what, context);
+        }
+    }
+
+    /// A success whose body cannot be read. Some endpoints always answer so.
+    fn warn_unreadable(&mut self, status: u16, why: &str, context: &mut Context<'_>) {
         let what = format!(
-            "answered {status}, but {why}: it cannot be told whether it rejected spans (told once)"
+            "answered {status}, but {why}: whether it rejected spans is unknown (reported once)"
         );
-        if std::mem::replace(&mut self.has_doubted, true) {
+        if std::mem::replace(&mut self.has_warned_unreadable, true) {
             self.note_error(&what, context);
         } else {
             let cause = Cause::Status(status);
@@ -454,8 +468,7 @@ impl Endpoint {
         )
     }
 
-    /// The spans are lost. If the request before was refused too, the next one waits: what is wrong
-    /// may be mended before all spans are lost, and refusals never become a storm.
+    /// The spans are lost.
     fn rejected(
         &mut self,
         request: &Request,
@@ -463,13 +476,7 @@ impl Endpoint {
         what: &str,
         context: &mut Context<'_>,
     ) -> Outcome {
-        self.rejections = self.rejections.saturating_add(1);
-        if self.rejections > 1 {
-            self.back_off(context.now);
-        } else {
-            self.backoff.reset();
-            self.retry_at = None;
-        }
+        self.pacing.rejected(context.now);
         self.enter(EndpointState::Failing, Some(what));
         let cause = Cause::Status(status);
         match request.spans {
@@ -482,8 +489,7 @@ impl Endpoint {
         Outcome::Rejected
     }
 
-    /// The endpoint does not take the compression. It is sent the same request without, and so are
-    /// those that come after it.
+    /// The endpoint may not know the compression: the same request is sent without.
     fn not_decoded(
         &mut self,
         compression: Compression,
@@ -492,16 +498,16 @@ impl Endpoint {
     ) -> Outcome {
         let what = reason::of_error(response, &self.settings);
         let name = compression.name();
-        let what = format!("{what}: sent again without {name}, as are all for ten minutes");
+        let what = format!("{what}: sent again without {name}");
         let cause = Cause::Status(response.status);
         self.note(NoticeKind::Warned, cause, &what, context);
         Outcome::Again
     }
 
     /// Only a proxy answers so: the endpoint has not been asked.
-    fn not_let_through(&mut self, context: &mut Context<'_>) -> Outcome {
-        let what = "the proxy answered 407: it wants another user or password";
-        self.back_off(context.now);
+    fn proxy_refused(&mut self, context: &mut Context<'_>) -> Outcome {
+        let what = "the proxy answered 407: check the user and password of proxy";
+        self.pacing.failed(context.now);
         self.enter(EndpointState::BackingOff, Some(what));
         self.note(NoticeKind::BackingOff, Cause::Status(407), what, context);
         Outcome::Failed
@@ -515,41 +521,51 @@ impl Endpoint {
         response: &Response,
         context: &mut Context<'_>,
     ) -> Outcome {
-        if self.rejections == 0 {
+        if !self.pacing.has_rejected() {
             self.answers(context);
         }
         let bytes_max = (self.size).too_large(request, context.envelope, context.now);
         let what = reason::of_error(response, &self.settings);
         let what = format!(
-            "{what}: {} bytes are sent as smaller requests",
+            "{what}: {} bytes are sent as smaller requests; lower request_bytes_max",
             request.body_bytes
         );
-        self.note_error(&what, context);
+        let cause = Cause::Status(response.status);
+        self.note(NoticeKind::Warned, cause, &what, context);
         Outcome::TooLarge { bytes_max }
     }
 
-    /// The endpoint wants the same request later.
-    fn throttle(&mut self, response: &Response, context: &mut Context<'_>) -> Outcome {
+    /// The endpoint asks for the same request later.
+    fn throttle(
+        &mut self,
+        request: &Request,
+        response: &Response,
+        context: &mut Context<'_>,
+    ) -> Outcome {
         let header = response.retry_after.as_deref();
         let asked = header.and_then(|value| retry::retry_after(value, SystemTime::now()));
-        self.back_off(context.now);
-        let until = asked.map(|asked| context.now + asked);
-        self.throttled_until = self.throttled_until.max(until);
-        if response.status == 429 {
-            self.pace.throttled(context.now);
+        self.pacing.failed(context.now);
+        if let Some(asked) = asked {
+            self.pacing.wait_for(asked, context.now);
         }
-        let what = format!(
-            "{}: to be sent again",
-            reason::of_error(response, &self.settings)
-        );
+        let is_stuck = response.status == 429 && self.pacing.throttled(context.now);
+        let what = reason::of_error(response, &self.settings);
         let cause = Cause::Status(response.status);
-        if asked.is_some() || response.status == 429 {
-            self.enter(EndpointState::Throttled, Some(&what));
-            self.note(NoticeKind::Throttled, cause, &what, context);
+        let (state, kind) = if asked.is_some() || response.status == 429 {
+            (EndpointState::Throttled, NoticeKind::Throttled)
         } else {
-            self.enter(EndpointState::BackingOff, Some(&what));
-            self.note(NoticeKind::BackingOff, cause, &what, context);
+            (EndpointState::BackingOff, NoticeKind::BackingOff)
+        };
+        if is_stuck && can_split(request, context.envelope) {
+            let bytes_max = self.size.too_slow(request, context.envelope);
+            let what = format!("{what}: to be sent again in smaller requests");
+            self.enter(state, Some(&what));
+            self.note(kind, cause, &what, context);
+            return Outcome::TooSlow { bytes_max };
         }
+        let what = format!("{what}: to be sent again");
+        self.enter(state, Some(&what));
+        self.note(kind, cause, &what, context);
         Outcome::Failed
     }
 
@@ -638,7 +654,7 @@ impl Endpoint {
         if loss.why == Why::Stale {
             self.note_error(&reason, context);
         } else {
-            self.back_off(context.now);
+            self.pacing.failed(context.now);
             self.enter(EndpointState::BackingOff, Some(&reason));
             let cause = match loss.why {
                 Why::Unreachable => Cause::NoConnection,
@@ -678,16 +694,6 @@ impl Endpoint {
 
     // ---- Whether it works ----
 
-    /// It has accepted a request.
-    fn works(&mut self, context: &mut Context<'_>) {
-        self.rejections = 0;
-        self.answers(context);
-        // As long as there is time to spare, and slowly.
-        if !self.is_slow {
-            self.size.raise(context.now);
-        }
-    }
-
     /// It has answered, and can be sent the next request at once.
     fn answers(&mut self, context: &mut Context<'_>) {
         let before = self.stats.health.state;
@@ -702,24 +708,11 @@ impl Endpoint {
                 context,
             );
         }
-        self.backoff.reset();
-        self.retry_at = None;
-    }
-
-    /// One wait for all connections that fail together.
-    fn back_off(&mut self, now: Instant) {
-        if !self.is_backing_off(now) {
-            self.retry_at = Some(now + self.backoff.next(self.random.number()));
-        }
+        self.pacing.answered();
     }
 
     pub(crate) fn is_backing_off(&self, now: Instant) -> bool {
-        self.waits_until().is_some_and(|at| now < at)
-    }
-
-    fn waits_until(&self) -> Option<Instant> {
-        let asked = self.throttled_until.max(self.pace.next_at());
-        self.retry_at.max(asked)
+        self.pacing.is_waiting(now)
     }
 
     /// Nothing is on the way, or only what takes its time. After a failure one request has to come
@@ -727,7 +720,7 @@ impl Endpoint {
     fn may_send(&self, now: Instant) -> bool {
         match self.slow_at() {
             None => true,
-            Some(at) => at <= now && !self.backoff.has_failed() && !self.is_slow,
+            Some(at) => at <= now && !self.pacing.has_failed() && !self.is_slow,
         }
     }
 

@@ -114,7 +114,7 @@ fn endpoints(stats: &Stats) -> [Metric; 7] {
         Metric {
             name: "otlp_collector.endpoint.status",
             unit: "{endpoint}",
-            description: "1 for the state that the endpoint is in, 0 for the others.",
+            description: "Endpoints in this state: 0 or 1, more if several have the same host and port.",
             data: Data::UpDownCounter(status(stats)),
         },
         Metric {

@@ -11,10 +11,13 @@ impl Stats {
     ///
     /// The latter have the state of each endpoint (`otlp_collector_endpoint_status`), its responses,
     /// failures and last success, refused and dropped spans by reason, and the time from a
-    /// span's end to its acknowledgement. Nothing arrives, or spans are lost, when
+    /// span's end to its acknowledgement. An endpoint does not work, spans are lost, or the network
+    /// thread does not answer when one of these holds. In a group with fail-over the first can hold
+    /// while another endpoint delivers.
     ///
     /// ```text
-    /// otlp_collector_endpoint_status{otlp_collector_endpoint_state!~"unused|connected"} == 1
+    /// otlp_collector_endpoint_status{otlp_collector_endpoint_state!~"unused|connected"} > 0
+    /// absent(otlp_collector_endpoint_status)
     /// rate(otlp_collector_spans_refused_total[1m]) > 0
     /// rate(otlp_collector_spans_dropped_total[1m]) > 0
     /// rate(otel_sdk_exporter_span_exported_total{error_type!=""}[1m]) > 0

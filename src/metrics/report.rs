@@ -19,6 +19,7 @@ impl fmt::Display for Stats {
             &ledger.refused.by_reason(),
         )?;
         writeln!(f, "sampled out   {}", ledger.sampled_out.total())?;
+        writeln!(f, "held          {}", ledger.held)?;
         match self.spans_without_memory {
             0 => {}
             spans => writeln!(

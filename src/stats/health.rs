@@ -38,6 +38,7 @@ pub struct Health {
 
 /// How the network thread is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ThreadState {
     /// It answers.
     Running,
@@ -45,6 +46,8 @@ pub enum ThreadState {
     NotResponding,
     /// It is not there, since this process is a fork of the one that made the collector.
     Forked,
+    /// There is none, since the collector is disabled.
+    Disabled,
     /// The collector was shut down.
     Ended,
     /// It has panicked again and again, and was given up: spans are refused.
@@ -128,14 +131,18 @@ impl EndpointState {
 impl Health {
     /// Returns whether all of this holds:
     ///
-    /// * the network thread runs;
+    /// * the network thread runs, or the collector is disabled;
     /// * every destination has an endpoint that is connected or was not used so far;
     /// * in the last ten seconds no span was refused, for whatever reason, dropped or rejected.
     ///
     /// So it stays false for ten seconds after the last loss.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
-        self.network_thread == ThreadState::Running
+        let works = matches!(
+            self.network_thread,
+            ThreadState::Running | ThreadState::Disabled
+        );
+        works
             && self.refused_recently.total() == 0
             && self.destinations.iter().all(DestinationHealth::is_healthy)
     }
@@ -206,6 +213,7 @@ impl fmt::Display for ThreadState {
             Self::Running => "running",
             Self::NotResponding => "not responding",
             Self::Forked => "not there, since this process is a fork",
+            Self::Disabled => "disabled",
             Self::Ended => "ended",
             Self::Failed => "failed",
         })
@@ -238,7 +246,10 @@ impl fmt::Display for DestinationHealth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let lines = self.endpoints.iter().map(ToString::to_string);
         f.write_str(&lines.collect::<Vec<_>>().join("\n"))?;
-        if self.endpoints.len() != 1 {
+        let has_more = self.oldest_span_age.is_some()
+            || self.dropped_recently.total() > 0
+            || self.rejected_recently > 0;
+        if self.endpoints.len() != 1 && has_more {
             write!(f, "\n{}: together", self.destination)?;
         }
         if let Some(age) = self.oldest_span_age {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// Something that happened to delivery.
 ///
@@ -26,6 +26,9 @@ pub struct Notice {
     pub spans: u64,
     /// Notices of the same kind about the same endpoint that were suppressed since the last one.
     pub suppressed: u64,
+    /// Time of the event. A notice that was held back arrives up to ten seconds later, or more if an
+    /// endpoint flaps.
+    pub at: SystemTime,
 }
 
 /// The kinds of [`Notice`].

@@ -213,6 +213,20 @@ fn an_endpoint_that_accepts_and_never_answers_is_stalled() {
 }
 
 #[test]
+fn an_endpoint_that_never_answered_is_stalled_after_the_end_too() {
+    let receiver = Receiver::start().unwrap();
+    let (collector, _notices) = patient_collector(&receiver);
+    receiver.pause();
+    collect(&collector);
+    wait_for(&collector, EndpointState::Stalled);
+    assert_eq!(collector.shutdown().unwrap().dropped(), 1);
+    let health = collector.health();
+    assert_eq!(health.network_thread, ThreadState::Ended);
+    let endpoint = &health.destinations[0].endpoints[0];
+    assert_eq!(endpoint.state, EndpointState::Stalled, "{health}");
+}
+
+#[test]
 fn while_spans_are_refused_health_says_so_and_the_buffer_is_full() {
     let receiver = Receiver::start().unwrap();
     receiver.pause();

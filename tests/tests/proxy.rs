@@ -124,7 +124,7 @@ fn a_tunnel_that_is_not_made_is_told_and_tried_again() {
                 Step::ReadHead,
                 answer("HTTP/1.1 407 Who?\r\nContent-Length: 0\r\n\r\n"),
             ],
-            "answered 407: it wants another user or password",
+            "answered 407: check the user and password of proxy",
         ),
         (
             vec![Step::ReadHead, answer("HTTP/1.1 403 No\r\n\r\nbecause")],

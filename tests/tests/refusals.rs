@@ -131,6 +131,20 @@ fn what_is_refused_without_compression_too_is_rejected_and_compression_goes_on()
     assert_eq!(codings(&receiver), [gzip(), None, gzip(), gzip()]);
 }
 
+/// As a receiver whose rate limit has a bucket that is smaller than the request.
+#[test]
+fn a_request_that_is_answered_with_429_whenever_it_is_large_is_sent_in_parts() {
+    let small = Step::ServeUpTo(20_000, response(429, "", b""));
+    let server = ScriptedServer::start(vec![vec![small]; 1000]);
+    let collector = collector(server.endpoint(), |_| {});
+    collect(&collector, 1000);
+    while collector.ledger().delivered() < 1000 {
+        // Each skips a wait.
+        let _ = collector.flush(Duration::from_millis(1));
+    }
+    assert_eq!(collector.ledger().rejected(), 0);
+}
+
 #[test]
 fn refusals_of_everything_never_become_a_storm() {
     // Requests of 40 KiB; the splits of a 413 end at 4 KiB.

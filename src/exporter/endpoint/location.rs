@@ -26,9 +26,12 @@ impl Location {
         }
     }
 
-    /// The place that permanent redirects lead to has accepted a request.
-    pub(crate) fn moved_to(&mut self, target: Arc<Target>, now: Instant) {
+    /// The place that permanent redirects lead to has accepted a request. Returns whether it was not
+    /// known.
+    pub(crate) fn moved_to(&mut self, target: Arc<Target>, now: Instant) -> bool {
+        let is_new = *self.current(now) != target;
         self.moved = Some((target, now + FORGET));
+        is_new
     }
 
     /// The place did not accept a request, or cannot be reached.

@@ -66,7 +66,7 @@ impl Pace {
     }
 
     /// Lets the next request be sent at once.
-    pub(crate) fn hurry(&mut self) {
+    pub(crate) fn skip_wait(&mut self) {
         self.next_at = None;
     }
 
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_receiver_that_refuses_everything_is_not_paced_afterwards() {
+    fn a_receiver_that_refuses_everything_is_not_paced_more_slowly() {
         let now = Instant::now();
         let at = |seconds| now + Duration::from_secs(seconds);
         let mut pace = Pace::new();
@@ -260,7 +260,7 @@ mod tests {
         (62..120).for_each(|seconds| pace.throttled(at(seconds)));
         pace.sent(REQUEST, at(120));
         assert_eq!(pace.next_at().unwrap() - at(120), wait);
-        pace.hurry();
+        pace.skip_wait();
         assert_eq!(pace.next_at(), None);
     }
 

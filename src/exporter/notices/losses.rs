@@ -29,7 +29,7 @@ pub(crate) struct Lost {
 pub(crate) struct LostAt {
     pub(crate) destination: String,
     pub(crate) dropped: DroppedSpans,
-    /// Their notices are the endpoints'.
+    /// Reported for each endpoint, not here.
     pub(crate) rejected: u64,
 }
 
@@ -84,7 +84,7 @@ impl Losses {
             .iter_mut()
             .zip(tallies(&lost, self.open_spans_max))
         {
-            watch.close(now, &tally, reporter);
+            watch.close(now, &tally, "until the end of the collector: ", reporter);
         }
     }
 
@@ -224,7 +224,8 @@ impl Watch {
     fn report(&mut self, now: Instant, tally: &Tally, reporter: &mut Reporter) {
         let is_over = |ongoing: &Ongoing| now.saturating_duration_since(ongoing.last) >= QUIET;
         if self.ongoing.as_ref().is_some_and(is_over) {
-            self.close(now, tally, reporter);
+            let before = tally.end.map_or("", |(before, _)| before);
+            self.close(now, tally, before, reporter);
         } else {
             self.report_more(now, tally, reporter);
         }
@@ -255,13 +256,12 @@ impl Watch {
     }
 
     /// Reports the end of the losses, unless one notice has reported all there is.
-    fn close(&mut self, now: Instant, tally: &Tally, reporter: &mut Reporter) {
+    fn close(&mut self, now: Instant, tally: &Tally, before: &str, reporter: &mut Reporter) {
         let Some(ongoing) = &self.ongoing else {
             return;
         };
         let is_reported = self.reported == self.seen;
-        let (true, Some((before, behind))) = (ongoing.notices != 1 || !is_reported, tally.end)
-        else {
+        let (true, Some((_, behind))) = (ongoing.notices != 1 || !is_reported, tally.end) else {
             self.report_more(now, tally, reporter);
             if self.reported == self.seen {
                 self.ongoing = None;
@@ -397,7 +397,7 @@ mod tests {
                 "recording refused 5 spans (buffer full 5)",
                 "recording refused 3 spans (buffer full 2, too large 1)",
                 "recording refused 1 span (too large 1)",
-                "recording refuses no more spans: 9 spans refused within 3.0 s \
+                "until the end of the collector: 9 spans refused within 3.0 s \
                  (buffer full 7, too large 2)",
             ]
         );

@@ -1,10 +1,10 @@
-//! Tells the user what happens rarely, without waiting for who listens.
+//! Reports rare events to the user without waiting for the callback.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
@@ -81,6 +81,8 @@ struct Held {
     message: String,
     spans: u64,
     count: u64,
+    /// The time of the latest.
+    at: SystemTime,
 }
 
 impl Stream {
@@ -167,6 +169,7 @@ impl Reporter {
             message: message.to_string(),
             spans: earlier + spans,
             count: count + 1,
+            at: SystemTime::now(),
         });
         if !is_blocked || self.is_ending {
             self.deliver_held(&key, now);
@@ -199,6 +202,7 @@ impl Reporter {
             message,
             spans,
             count: 1,
+            at: SystemTime::now(),
         });
         let is_delivered = self.deliver_held(&key, now);
         self.stream(&key, now).held = None;
@@ -266,6 +270,7 @@ impl Reporter {
             message: self.message(key, &held),
             spans: held.spans,
             suppressed: held.count - 1,
+            at: held.at,
         });
         if is_delivered
             && held.kind == NoticeKind::Recovered
@@ -293,8 +298,8 @@ impl Reporter {
         }
     }
 
-    /// Reports what was wrong with the configuration: each text, since they come only once. They go to
-    /// standard error if they would reach no one otherwise.
+    /// Reports problems of the configuration, each once. Without a logger and a callback they go to
+    /// standard error.
     pub(crate) fn report_configuration(&mut self, warnings: &[String]) {
         for warning in warnings {
             if self.on_notice.is_none() && log::max_level() == log::LevelFilter::Off {
@@ -307,6 +312,7 @@ impl Reporter {
                 message: warning.clone(),
                 spans: 0,
                 suppressed: 0,
+                at: SystemTime::now(),
             });
         }
     }
@@ -328,7 +334,7 @@ impl Reporter {
         }
     }
 
-    /// From now on nothing is held back: there is no later.
+    /// Lifts the limits before the end.
     pub(crate) fn lift_limits(&mut self) {
         self.is_ending = true;
     }
@@ -346,7 +352,7 @@ impl Reporter {
         }
     }
 
-    /// False if nobody can listen now.
+    /// Returns false if the queue is full.
     fn tell(&mut self, notice: Notice) -> bool {
         if self.teller.is_none() {
             self.teller = start(self.on_notice.clone(), self.ended.clone());
@@ -371,7 +377,7 @@ fn start(on_notice: Option<OnNotice>, ended: Sender<()>) -> Option<Sender<Notice
 }
 
 fn tell(notice: &Notice, on_notice: Option<&OnNotice>) {
-    // What the user's own code does is its own affair, but there is a next notice.
+    // A panic of the callback must not stop later notices.
     let _ = catch_unwind(AssertUnwindSafe(|| {
         log::log!(target: "otlp_collector", notice.kind.level(), "{notice}");
         if let Some(on_notice) = on_notice {

@@ -85,7 +85,7 @@ impl Tunnel {
                 100..=199 => drop(self.answer.drain(..end)),
                 200..=299 if end == self.answer.len() => return Ok(true),
                 200..=299 => return Err(failed("said more than its answer")),
-                407 => return Err(failed("answered 407: it wants another user or password")),
+                407 => return Err(failed("answered 407: check the user and password of proxy")),
                 status => return Err(failed(&format!("answered {status}"))),
             }
         }

@@ -1,0 +1,206 @@
+//! When an endpoint may be sent the next request: backoff, waits it has asked for, and its rate limit.
+
+use std::time::{Duration, Instant};
+
+use crate::exporter::endpoint::pace::Pace;
+use crate::exporter::http::retry::Backoff;
+use crate::span::id::RandomIds;
+
+/// So many requests refused with 429 in a row are perhaps larger than the receiver's limit.
+const THROTTLES_MAX: u32 = 4;
+
+pub(crate) struct Pacing {
+    backoff: Backoff,
+    random: RandomIds,
+    /// The end of the backoff.
+    retry_at: Option<Instant>,
+    /// The end of the wait that the endpoint has asked for. The outcome of other requests does not
+    /// shorten it.
+    throttled_until: Option<Instant>,
+    rate: Pace,
+    /// Requests rejected in a row.
+    rejections: u32,
+    /// Requests answered with 429 in a row.
+    throttles: u32,
+}
+
+impl Pacing {
+    pub(crate) fn new(retry_initial: Duration, retry_max: Duration) -> Self {
+        Self {
+            backoff: Backoff::new(retry_initial, retry_max),
+            random: RandomIds::new(),
+            retry_at: None,
+            throttled_until: None,
+            rate: Pace::new(),
+            rejections: 0,
+            throttles: 0,
+        }
+    }
+
+    /// When the next request may be sent, if that has to wait.
+    pub(crate) fn until(&self) -> Option<Instant> {
+        let asked = self.throttled_until.max(self.rate.next_at());
+        self.retry_at.max(asked)
+    }
+
+    pub(crate) fn is_waiting(&self, now: Instant) -> bool {
+        self.until().is_some_and(|at| now < at)
+    }
+
+    /// Whether nothing was accepted since the last failure.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.backoff.has_failed()
+    }
+
+    /// Whether the last request was rejected.
+    pub(crate) fn has_rejected(&self) -> bool {
+        self.rejections > 0
+    }
+
+    /// Ends the wait, unless the endpoint has asked for it.
+    pub(crate) fn skip_wait(&mut self) {
+        self.retry_at = None;
+        self.rate.skip_wait();
+    }
+
+    /// A request with a body of so many bytes is sent.
+    pub(crate) fn sent(&mut self, bytes: usize, now: Instant) {
+        self.rate.sent(bytes, now);
+    }
+
+    /// A request was accepted.
+    pub(crate) fn accepted(&mut self, bytes: usize, now: Instant) {
+        self.rejections = 0;
+        self.throttles = 0;
+        self.rate.accepted(bytes, now);
+        self.answered();
+    }
+
+    /// A response shows that the endpoint works.
+    pub(crate) fn answered(&mut self) {
+        self.backoff.reset();
+        self.retry_at = None;
+    }
+
+    /// A request was rejected. If the one before was rejected too, the next one waits: the cause may be
+    /// mended before all spans are lost, and rejections never become a storm.
+    pub(crate) fn rejected(&mut self, now: Instant) {
+        self.rejections = self.rejections.saturating_add(1);
+        if self.rejections > 1 {
+            self.failed(now);
+        } else {
+            self.answered();
+        }
+    }
+
+    /// A request or a connection failed. Connections that fail together share one wait.
+    pub(crate) fn failed(&mut self, now: Instant) {
+        // The spacing of requests is no backoff: a failure counts while it lasts.
+        let wait = self.retry_at.max(self.throttled_until);
+        if wait.is_none_or(|at| at <= now) {
+            self.retry_at = Some(now + self.backoff.next(self.random.number()));
+        }
+    }
+
+    /// The endpoint asked for a wait.
+    pub(crate) fn wait_for(&mut self, asked: Duration, now: Instant) {
+        self.throttled_until = self.throttled_until.max(Some(now + asked));
+    }
+
+    /// A request was answered with 429. Returns whether it is to be sent in smaller ones, since it was
+    /// refused so often that its size may be the reason.
+    pub(crate) fn throttled(&mut self, now: Instant) -> bool {
+        self.rate.throttled(now);
+        self.throttles += 1;
+        let is_stuck = self.throttles >= THROTTLES_MAX;
+        if is_stuck {
+            self.throttles = 0;
+        }
+        is_stuck
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    const REQUEST: usize = 1 << 20;
+
+    fn pacing() -> (Pacing, impl Fn(u64) -> Instant) {
+        let began = Instant::now();
+        let (initial, max) = (Duration::from_millis(100), Duration::from_secs(2));
+        let at = move |ms| began + Duration::from_millis(ms);
+        (Pacing::new(initial, max), at)
+    }
+
+    /// Requests that fail within 50 ms of being sent, as often as may be, in so many seconds.
+    fn failures(pacing: &mut Pacing, from: Instant, seconds: u64) -> u32 {
+        let mut now = from;
+        let mut failures = 0;
+        while now < from + Duration::from_secs(seconds) {
+            now = pacing.until().map_or(now, |at| now.max(at));
+            pacing.sent(REQUEST, now);
+            now += Duration::from_millis(50);
+            pacing.failed(now);
+            failures += 1;
+        }
+        failures
+    }
+
+    #[test]
+    fn failures_of_a_paced_endpoint_back_off_as_others() {
+        let (mut pacing, at) = pacing();
+        pacing.throttled(at(0));
+        pacing.accepted(REQUEST, at(500));
+        pacing.throttled(at(1000));
+        pacing.sent(REQUEST, at(1000));
+        assert_eq!(pacing.until(), Some(at(2000)));
+        pacing.failed(at(1001));
+        assert!(pacing.has_failed());
+        // A mean wait of a second, once the backoff has grown.
+        let count = failures(&mut pacing, at(2000), 60);
+        assert!(count < 120, "{count}");
+    }
+
+    #[test]
+    fn failures_together_are_one() {
+        let (mut pacing, at) = pacing();
+        pacing.failed(at(0));
+        let until = pacing.until();
+        (0..5).for_each(|_| pacing.failed(at(0)));
+        assert_eq!(pacing.until(), until);
+    }
+
+    #[test]
+    fn a_wait_that_was_asked_for_outlasts_everything_else() {
+        let (mut pacing, at) = pacing();
+        pacing.wait_for(Duration::from_secs(5), at(0));
+        pacing.wait_for(Duration::from_secs(1), at(0));
+        pacing.accepted(REQUEST, at(1));
+        pacing.skip_wait();
+        assert_eq!(pacing.until(), Some(at(5000)));
+        assert!(pacing.is_waiting(at(4999)) && !pacing.is_waiting(at(5000)));
+    }
+
+    #[test]
+    fn the_second_rejection_in_a_row_waits() {
+        let (mut pacing, at) = pacing();
+        pacing.rejected(at(0));
+        assert_eq!((pacing.until(), pacing.has_rejected()), (None, true));
+        pacing.accepted(REQUEST, at(1));
+        pacing.rejected(at(2));
+        assert_eq!(pacing.until(), None);
+        pacing.rejected(at(3));
+        assert!(pacing.until().is_some());
+    }
+
+    #[test]
+    fn a_request_is_made_smaller_after_several_429s_in_a_row() {
+        let (mut pacing, at) = pacing();
+        let throttled: Vec<_> = (0..8).map(|ms| pacing.throttled(at(ms))).collect();
+        let t = true;
+        assert_eq!(throttled, [!t, !t, !t, t, !t, !t, !t, t]);
+        pacing.accepted(REQUEST, at(9));
+        assert!(!(10..13).any(|ms| pacing.throttled(at(ms))));
+    }
+}
