@@ -62,8 +62,8 @@ impl Processor {
     }
 
     /// Takes all that is committed, of open slabs too, each batch with its weight. Returns the
-    /// weight of what stays unused in the slabs that were sealed before they were full: the batches
-    /// taken from them occupy that too.
+    /// weight of what stays unused in the slabs that were sealed after their last batch was taken:
+    /// batches taken before occupy that too.
     pub(crate) fn drain(&mut self, mut deliver: impl FnMut(Batch, u64)) -> u64 {
         self.adopt();
         let lanes = self.lanes.iter_mut();
@@ -110,14 +110,26 @@ impl Lane {
         let mut unused = 0;
         while let Some(slab) = self.slabs.front_mut() {
             let before = slab.weight_taken();
-            if let Some(batch) = slab.take() {
+            let batch = slab.take();
+            let is_exhausted = slab.is_exhausted();
+            if let Some(batch) = batch {
                 self.counters.taken.add(batch.spans());
-                deliver(batch, slab.weight_taken() - before);
+                // The batch that ends a slab occupies all that is left of it.
+                let until = if is_exhausted {
+                    SLAB_WEIGHT
+                } else {
+                    slab.weight_taken()
+                };
+                deliver(batch, until.saturating_sub(before));
+                if is_exhausted {
+                    self.slabs.pop_front();
+                }
+            } else if is_exhausted {
+                unused += self.forget_exhausted();
             }
-            if !slab.is_exhausted() {
+            if !is_exhausted {
                 break;
             }
-            unused += self.forget_exhausted();
         }
         unused
     }
