@@ -229,9 +229,9 @@ impl Collector {
     /// Waits until every span that was accepted before, on any thread, has an outcome. Spans that
     /// are open, or held by [`TailSampling`](crate::TailSampling), are not waited for.
     ///
-    /// What waits for a backoff is tried again at once, unless the endpoint itself has asked for
-    /// the wait. An outcome may also be that the endpoint
-    /// rejected the spans: the ledger tells.
+    /// Requests that wait for a backoff are tried again at once, unless the endpoint itself has asked
+    /// for the wait. An outcome may also be that the endpoint rejected the spans; the ledger counts
+    /// them.
     ///
     /// # Errors
     /// `timeout` passed before ([`Error::is_timed_out`]), the collector was shut down
@@ -244,8 +244,8 @@ impl Collector {
     /// Refuses spans from now on, delivers what is there within
     /// [`Config::shutdown_timeout_ms`], and ends the network thread.
     ///
-    /// That there was nothing left to deliver is not what `Ok` says: what could not be delivered
-    /// is in the ledger, as dropped. Calling it again gives the ledger again.
+    /// `Ok` does not mean that everything was delivered; undelivered spans are counted as dropped.
+    /// Calling it again returns the ledger again.
     ///
     /// # Errors
     /// The network thread panicked, did not end in time ([`Error::is_timed_out`]), or this is a fork
@@ -274,8 +274,9 @@ impl Collector {
         }
     }
 
-    /// What the pipeline did so far. Asks the network thread, for a second at most, so it is not
-    /// for hot paths; without an answer there is but the ledger.
+    /// Returns counters and histograms of the pipeline so far. Asks the network thread, for a second at
+    /// most, so it is not for hot paths; without an answer `network` is empty and the other fields are
+    /// filled.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let (_, network) = self.inner.network.stats();
@@ -308,7 +309,7 @@ impl fmt::Debug for Collector {
     }
 }
 
-/// The moment when `timeout` has passed, or one that nobody lives to see.
+/// The moment when `timeout` has passed, or one a century from now.
 fn after(timeout: Duration) -> Instant {
     const CENTURY: Duration = Duration::from_secs(100 * 365 * 86_400);
     Instant::now() + timeout.min(CENTURY)
@@ -316,7 +317,7 @@ fn after(timeout: Duration) -> Instant {
 
 /// The longest wait for callbacks about a configuration that is not usable.
 const REPORT_TIMEOUT: Duration = Duration::from_millis(500);
-/// What undelivered spans get when the last clone of a collector is dropped.
+/// Time for undelivered spans when the last clone of a collector is dropped.
 const DROP_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Inner {
@@ -336,7 +337,7 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // Nobody is there to be told; the ledger went with the last clone.
+        // There is no caller to return the error or the ledger to.
         let timeout = self.settings.shutdown_timeout.min(DROP_TIMEOUT);
         let _ = self.network.shut_down(after(timeout));
     }

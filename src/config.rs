@@ -1,4 +1,4 @@
-//! What a user can choose, and its validation into [`Settings`] the pipeline can rely on.
+//! The user's choices, and their validation into [`Settings`] the pipeline can rely on.
 
 mod destination;
 mod disabled;
@@ -56,8 +56,7 @@ pub use self::tls::TlsOptions;
 /// ```
 ///
 /// All values are checked by [`Collector::new`](crate::Collector::new), unless the collector is
-/// [`disabled`](Self::disabled). Neither `Debug` nor `Display`
-/// shows what may be a secret.
+/// [`disabled`](Self::disabled). Neither `Debug` nor `Display` shows what may be a secret.
 #[derive(Clone, PartialEq)]
 pub struct Config {
     /// Base URL of the OTLP/HTTP receiver; `/v1/traces` is appended unless it is there.
@@ -74,7 +73,8 @@ pub struct Config {
     ///
     /// Nothing is sent, there is no buffer and no network thread, and `tail_sampling` holds nothing
     /// back. So all other values are ignored or brought into their range instead of being checked: a
-    /// service in which tracing is disabled starts.
+    /// service in which tracing is disabled starts. Spans count as accepted or sampled out, and no
+    /// destination counts them. `health` reports `ThreadState::Disabled`.
     ///
     /// Memory: 1 KiB for each of `open_spans_max` when a recorder is made.
     pub disabled: bool,
@@ -89,20 +89,20 @@ pub struct Config {
     pub resource_attributes: Vec<KeyValue>,
     /// The schema that the resource's attributes follow. Default none.
     pub resource_schema_url: String,
-    /// Which open spans are recorded. Default: as their parent; all that have none. Spans that
-    /// are recorded in one go are not asked about.
+    /// Which open spans are recorded. Default: as their parent; all that have none. It does
+    /// not apply to spans that are recorded in one go.
     pub sampler: Sampler,
     /// Whether a trace's spans wait for the end of their local root, which decides whether they
     /// are kept. Default no.
     pub tail_sampling: Option<TailSampling>,
-    /// How much a span may say. Default: as the specification has it.
+    /// Limits on a span's data. Default: as the specification has it.
     pub span_limits: SpanLimits,
     /// Where recorders take new ids from. Default [`IdGenerator::Random`]. (Those of
     /// [`Span::new`](crate::Span::new) are random in any case.)
     pub id_generator: IdGenerator,
-    /// Spans that can be open on one recorder at a time and say all they are to say, detached ones
-    /// included. Default 32, at most 65,536. Further ones lose what [`OpenSpan`](crate::OpenSpan)
-    /// tells, and are counted in
+    /// Spans with memory for their data that can be open on one recorder at a time, detached ones
+    /// included. Default 32, at most 65,536. Further ones lose the data that
+    /// [`OpenSpan`](crate::OpenSpan) lists, and are counted in
     /// [`Stats::spans_without_memory`](crate::Stats::spans_without_memory).
     ///
     /// Memory, touched when a recorder is made: [`open_span_bytes`](Self::open_span_bytes) and 64
@@ -131,9 +131,9 @@ pub struct Config {
     pub slab_bytes: usize,
     /// Where the pipeline's own metrics go. Default nowhere.
     pub metrics: Option<MetricsOptions>,
-    /// Is told of what happens rarely, besides the `log` facade. Default none.
+    /// Callback for rare events, besides the `log` facade. Default none.
     pub on_notice: Option<OnNotice>,
-    /// What happens to spans when the buffer is full. Default [`Overflow::Refuse`].
+    /// Handling of spans when the buffer is full. Default [`Overflow::Refuse`].
     pub overflow: Overflow,
     /// The core the network thread is pinned to. Default none: the scheduler decides, among the
     /// cores of the thread that calls [`Collector::new`](crate::Collector::new), so call that
@@ -153,7 +153,7 @@ pub struct Config {
     /// Milliseconds [`shutdown`](crate::Collector::shutdown) gives undelivered spans. Default
     /// 5,000; 0 drops what waits.
     pub shutdown_timeout_ms: u64,
-    /// Variables that [`from_env`](Self::from_env) could not use, and why. Default none.
+    /// Descriptions of variables that [`from_env`](Self::from_env) could not use. Default none.
     ///
     /// [`Collector::new`](crate::Collector::new) passes each to `on_notice`
     /// ([`NoticeKind::Misconfigured`](crate::NoticeKind::Misconfigured)) and to the `log` facade, and
@@ -163,7 +163,7 @@ pub struct Config {
 
 impl Config {
     /// The configuration that the environment asks for: the default, changed by these variables of
-    /// the [OpenTelemetry specification]. What is set in code beats it:
+    /// the [OpenTelemetry specification]. Values set in code beat it:
     ///
     /// ```
     /// use otlp_collector::Config;
@@ -196,22 +196,24 @@ impl Config {
     /// | `OTEL_SDK_DISABLED` | `disabled`, and `sampler` to `AlwaysOff` |
     /// | `OTEL_CONFIG_FILE` | `config_file`; all others are ignored |
     ///
-    /// Those for traces beat those for all signals. An empty variable is one that is not set. What
-    /// cannot be used is ignored, and described in [`warnings`](Self::warnings); but an endpoint that
-    /// is no URL, and for an `https` endpoint a file that cannot be read or a feature that is missing,
-    /// are errors of [`Collector::new`](crate::Collector::new): to send elsewhere, or without what was
-    /// asked for, would be worse. So is `OTEL_CONFIG_FILE`, even where destinations are set in code:
-    /// the file stands for all other settings too. To start without it, unset the variable, or set
-    /// [`config_file`](Self::config_file) to `None` in code and configure the rest there. Where [`destinations`](Self::destinations) are set in code, what is said of the
-    /// endpoint does not count. Defaults that the specification
-    /// gives are not taken over where this library has others. `OTEL_PROPAGATORS`, `OTEL_LOG_LEVEL`,
-    /// `OTEL_ENTITIES` and `OTEL_EXPORTER_OTLP_[TRACES_]INSECURE`, which is for gRPC, change nothing;
-    /// nor do `HTTP_PROXY` and its like.
+    /// Those for traces beat those for all signals. An empty variable is one that is not set. A value
+    /// that cannot be used is ignored, and described in [`warnings`](Self::warnings); but an endpoint
+    /// that is no URL, and for an `https` endpoint a file that cannot be read or a feature that is
+    /// missing, are errors of [`Collector::new`](crate::Collector::new): to send elsewhere, or without
+    /// what was asked for, would be worse. So is `OTEL_CONFIG_FILE`, even where destinations are set in
+    /// code: the file stands for all other settings too. To start without it, unset the variable, or
+    /// set [`config_file`](Self::config_file) to `None` in code and configure the rest there.
+    ///
+    /// Where [`destinations`](Self::destinations) are set in code, variables about the endpoint have
+    /// no effect. Defaults that the specification gives are not taken over where this library has
+    /// others. `OTEL_PROPAGATORS`, `OTEL_LOG_LEVEL`, `OTEL_ENTITIES` and
+    /// `OTEL_EXPORTER_OTLP_[TRACES_]INSECURE`, which is for gRPC, change nothing; nor do `HTTP_PROXY`
+    /// and its like.
     ///
     /// [OpenTelemetry specification]: https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
     #[must_use]
     pub fn from_env() -> Self {
-        // One that is no text is not as if it were not set: what is wrong with it will be told.
+        // One that is not Unicode counts as set, so that it gets a warning.
         let lookup = |name: &str| Some(std::env::var_os(name)?.to_string_lossy().into_owned());
         Self::from_vars(lookup)
     }
@@ -235,7 +237,7 @@ impl Config {
     }
 }
 
-/// What happens to spans when the buffer is full.
+/// Handling of spans when the buffer is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Overflow {
     /// The newest span is refused: recording returns

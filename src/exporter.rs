@@ -50,11 +50,11 @@ const WAKER: Token = Token(0);
 const EVENTS_MAX: usize = 64;
 /// Turns that may panic one after the other before the thread gives up.
 const PANICS_MAX: u32 = 100;
-/// What the last metrics get of the time of a shutdown, or a quarter of that.
+/// Time of a shutdown that is kept for the last metrics, or a quarter of it if that is less.
 const METRICS_SHARE: Duration = Duration::from_millis(200);
 const PANIC_PAUSE: Duration = Duration::from_millis(5);
 
-/// What other threads ask of the network thread.
+/// A request of another thread to the network thread.
 pub(crate) enum Command {
     /// Tell when all spans committed before have an outcome.
     Flush {
@@ -375,7 +375,7 @@ impl Exporter {
         self.release();
     }
 
-    /// So that whoever waits in vain can say why.
+    /// So that the error of a call that timed out can contain it.
     fn share_last_error(&mut self) {
         if self.errors_shared != self.stats.errors {
             self.errors_shared = self.stats.errors;
@@ -484,7 +484,7 @@ impl Exporter {
         self.metrics.as_ref().is_none_or(|m| m.is_finished(now))
     }
 
-    /// Gives up what is left, so that every span has an outcome, and tells what was not told.
+    /// Gives up what is left, so that every span has an outcome, and reports what was held back.
     fn wind_up(&mut self) {
         let now = Instant::now();
         for destination in &mut self.destinations {
@@ -499,7 +499,7 @@ impl Exporter {
 
     fn fail(&mut self) {
         self.stats.panics += 1;
-        let message = "the network thread has only panicked of late and ends; please report it";
+        let message = "the network thread panicked repeatedly and was stopped; please report it";
         self.report_panic(Instant::now(), message);
         self.wind_up();
     }
@@ -560,7 +560,7 @@ impl Exporter {
             }
             Wanted::Nothing => false,
         };
-        // What the endpoints have to say is heard in any case.
+        // Events of sockets are polled in any case.
         let at_once = due || !self.commands.is_empty();
         let deadline = if at_once {
             Some(now)

@@ -54,7 +54,7 @@
 //! # }
 //! ```
 //!
-//! # The way of a span
+//! # Path of a span
 //!
 //! ```text
 //!  application thread              network thread (one)
@@ -67,8 +67,8 @@
 //! ```
 //!
 //! 1. A span that is started (`recorder/builder.rs`) asks the sampler (`span/sampler.rs`) and takes a
-//!    piece of the recorder's memory (`recorder/scratch.rs`), into which what is said about it is
-//!    encoded at once (`otlp/draft.rs`). At its end (`recorder/open_span.rs`) all that is left is
+//!    piece of the recorder's memory (`recorder/scratch.rs`), into which its data is encoded at
+//!    once (`otlp/draft.rs`). At its end (`recorder/open_span.rs`) all that is left is
 //!    a copy; if its trace is held back, not yet into a slab but beside the others
 //!    (`recorder/hold.rs`). A finished span is encoded in one go (`otlp/finished.rs`).
 //!    Either way its bytes are an element of OTLP's `ScopeSpans.spans` in the recorder's open slab
@@ -80,7 +80,7 @@
 //!    (`exporter.rs`) puts the batches into the backlog (`exporter/backlog.rs`), in which each
 //!    destination has a place (`exporter/destination.rs`). A destination makes a request of the next
 //!    ones (`exporter/request.rs`): an OTLP envelope before them, which is sent with `writev`. The
-//!    bytes are not touched again, but if they are to be compressed (`exporter/compress.rs`) or
+//!    bytes are not touched again, except if they are to be compressed (`exporter/compress.rs`) or
 //!    go over TLS.
 //! 4. An endpoint (`exporter/endpoint.rs`) sends it over one of its links (`exporter/link.rs`), and
 //!    its response decides: delivered, rejected, or again after the backoff. When the last batch of a
@@ -90,25 +90,25 @@
 //! `shared`, `config`, `buffer`, `metrics`, `otlp`, `error`, `span`, `stats`, `platform`. Protocol
 //! code (`exporter/http/`, `processor.rs`, `otlp/`) takes bytes and owns neither socket nor clock.
 //! `unsafe` is in `buffer/`, in `platform/clock/` to read the processor's counter, and in
-//! `platform/fork.rs` to be called after a fork.
+//! `platform/fork.rs` to detect forks.
 //!
-//! # What always holds
+//! # Guarantees
 //!
 //! * Recording, from a span's start to its end, allocates nothing, takes no lock and makes no
-//!   system call, but for waking the network thread when that sleeps and a batch is complete. It
-//!   waits only with [`Overflow::Block`].
+//!   system call, except to wake the network thread when that sleeps and a batch is complete or
+//!   slabs are getting few. It waits only with [`Overflow::Block`].
 //! * In a fork of the process recording is refused, nothing waits for a lock, and random ids differ
 //!   from the parent's.
 //! * Memory is bounded: see [`Config::buffer_capacity`], [`Config::recorders_max`] and
 //!   [`Config::open_spans_max`].
-//! * Whatever is said about a span, it is sent: attributes, events and links that have no room, or
-//!   are beyond a limit, are left out and counted in it.
+//! * A span that is recorded is sent. Attributes, events and links that do not fit or exceed a
+//!   limit are dropped and counted in it.
 //! * The [`Ledger`] closes to the span, at any moment:
 //!   `accepted = delivered + rejected + dropped + in flight + buffered`.
-//! * A request is sent again after a broken connection, a timeout, or a status that asks for it,
-//!   so a span may arrive twice then; otherwise once.
-//! * Whatever the endpoint does, recording threads notice nothing but, once the buffer is full,
-//!   refused spans.
+//! * A request is sent again after a broken connection, a timeout, a status that allows it, or a
+//!   panic of the network thread, so a span may arrive twice then; otherwise once.
+//! * Whatever the endpoint does, recording threads are not affected until the buffer is full; then
+//!   spans are refused.
 //!
 //! # Features
 //!

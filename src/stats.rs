@@ -1,4 +1,4 @@
-//! What the pipeline did so far, as a snapshot.
+//! Counters and histograms of the pipeline so far, as a snapshot.
 
 mod buckets;
 pub(crate) mod counters;
@@ -17,7 +17,7 @@ pub(crate) use self::buckets::Buckets;
 use crate::stats::health::{DestinationHealth, EndpointHealth};
 use crate::stats::ledger::{DestinationLedger, DroppedSpans, Ledger, RefusedSpans};
 
-/// What the pipeline did so far: see [`Collector::stats`](crate::Collector::stats).
+/// Counters and histograms of the pipeline so far: see [`Collector::stats`](crate::Collector::stats).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Stats {
@@ -26,7 +26,7 @@ pub struct Stats {
     /// The network thread's own numbers.
     pub network: NetworkStats,
     /// Open spans that began when [`Config::open_spans_max`](crate::Config::open_spans_max) were
-    /// open on their recorder, and so lost nearly all that was said about them: raise it.
+    /// open on their recorder, and so kept no attributes, events or links: raise it.
     pub spans_without_memory: u64,
     /// Spans that the buffer holds: see [`Config::buffer_capacity`](crate::Config::buffer_capacity).
     pub buffer_capacity: u64,
@@ -78,17 +78,17 @@ impl Stats {
     }
 }
 
-/// What all counters say together.
+/// The sums of all counters.
 pub(crate) struct Account {
     pub(crate) ledger: Ledger,
     /// Of each destination.
     pub(crate) exports: Vec<ExportCounts>,
     pub(crate) open_spans: OpenSpanCounts,
-    /// Spans that there was no memory for to say anything in.
+    /// Spans without memory for their data.
     pub(crate) spans_without_memory: u64,
 }
 
-/// What was handed to endpoints at least once, of one destination.
+/// Spans of one destination that were handed to endpoints at least once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ExportCounts {
     pub(crate) begun: u64,
@@ -97,7 +97,7 @@ pub(crate) struct ExportCounts {
 }
 
 impl ExportCounts {
-    /// What has no outcome when the network thread has ended is lost.
+    /// Spans without outcome are lost once the network thread has ended.
     pub(crate) fn close(&mut self, ledger: &DestinationLedger) {
         let settled = ledger.delivered + ledger.rejected + self.dropped.total();
         self.dropped.shut_down += self.begun.saturating_sub(settled);
@@ -130,7 +130,7 @@ impl OpenSpanCounts {
     }
 }
 
-/// What the network thread counts.
+/// Counters of the network thread.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct NetworkStats {
@@ -194,7 +194,7 @@ impl Default for NetworkStats {
     }
 }
 
-/// What the network thread counts for one destination.
+/// Counters of one destination.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct DestinationStats {
@@ -261,7 +261,7 @@ impl DestinationStats {
     }
 }
 
-/// What the network thread counts for one endpoint.
+/// Counters of one endpoint.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct EndpointStats {
@@ -276,11 +276,11 @@ pub struct EndpointStats {
     pub responses: BTreeMap<u16, Durations>,
     /// Requests that got no response: the connection was broken or the time was over.
     pub unanswered: u64,
-    /// Connections that could not be made: the name has no address, nobody listens, TLS failed.
+    /// Connections that could not be made: the name has no address, the port is closed, TLS failed.
     pub failed_connects: u64,
     /// Responses that led elsewhere and were followed.
     pub redirects: u64,
-    /// Partial successes, which rejected spans or had something to say.
+    /// Partial successes, which rejected spans or contained a message.
     pub partial_successes: u64,
     /// Bytes of the bodies of answered requests, before compression.
     pub body_bytes: u64,

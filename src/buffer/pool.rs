@@ -132,7 +132,7 @@ impl Pool {
             .saturating_sub(self.sealed.load(Ordering::Relaxed)) as usize
     }
 
-    /// There is no memory for spans: they are to be thrown away.
+    /// There is no memory for spans: they are discarded.
     pub(crate) fn is_empty(&self) -> bool {
         self.slabs == 0
     }

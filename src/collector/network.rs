@@ -1,4 +1,4 @@
-//! Delivery as the front door sees it: by a network thread, or by none in a disabled collector.
+//! Delivery by a network thread, or by none in a disabled collector.
 
 use std::mem;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The network thread as others see it: it is started, told things, asked, and waited for.
+//! Starts the network thread, sends it commands, and waits for it.
 
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,7 +17,7 @@ use crate::stats::NetworkStats;
 use crate::stats::health::ThreadState;
 use crate::stats::ledger::Ledger;
 
-/// How long it is waited for an answer.
+/// The longest wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How long after its deadline the thread may take to end.
 pub(super) const GRACE: Duration = Duration::from_millis(500);
@@ -29,14 +29,14 @@ pub(super) struct NetworkThread {
     commands: Sender<Command>,
     /// Disconnected when the thread has ended.
     ended: Receiver<()>,
-    /// What it left behind, as an error if it had to give up; `None` before its end.
+    /// Its last numbers, as an error if it had to give up; `None` before its end.
     last_stats: Arc<Mutex<Option<LastStats>>>,
-    /// Disconnected when it has ended and all notices were told.
+    /// Disconnected when it has ended and all notices were passed on.
     notices_told: Receiver<()>,
     handle: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// What comes of a question to the network thread.
+/// The result of a question to the network thread.
 enum Answer<T> {
     Is(T),
     /// Not before the deadline.
@@ -136,7 +136,7 @@ impl NetworkThread {
         }
     }
 
-    /// Tells it something and waits for the answer.
+    /// Sends it a command and waits for the answer.
     fn ask<T>(&self, deadline: Instant, command: impl Fn(Sender<T>) -> Command) -> Answer<T> {
         loop {
             let (reply, answer) = bounded(1);
@@ -201,8 +201,8 @@ impl Drop for NetworkThread {
     }
 }
 
-/// Runs the exporter; whatever ends it, recorders refuse spans afterwards and the ledger says
-/// what became of the rest.
+/// Runs the exporter; whatever ends it, recorders refuse spans afterwards and the ledger counts the
+/// rest as dropped.
 fn run(exporter: Exporter, shared: &Shared) -> LastStats {
     let result = catch_unwind(AssertUnwindSafe(|| exporter.run()));
     shared.signal.close();

@@ -52,7 +52,7 @@ impl Compression {
 /// Wherever a redirect leads, no other origin (scheme, host and port) receives the configured headers
 /// or the client certificate, and https never leads to http. A redirect that is not followed is final:
 /// its spans are rejected. A permanent one (308) is remembered for ten minutes once its target has
-/// accepted a request, or until that answers anything but a success.
+/// accepted a request, or until that returns an error or cannot be reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Redirects {
@@ -62,7 +62,7 @@ pub enum Redirects {
     /// requests to other servers.
     #[default]
     SameOrigin,
-    /// All. From http to https only if [`EndpointOptions::tls`] is set.
+    /// All except from https to http. From http to https only if [`EndpointOptions::tls`] is set.
     Follow,
 }
 
@@ -129,7 +129,7 @@ impl Endpoint {
 /// `Debug` shows the names of headers and not their values, which may be secrets.
 #[derive(Clone, PartialEq)]
 pub struct EndpointOptions {
-    /// What is appended to the path of the URL, unless that ends with it. Default `/v1/traces`;
+    /// Path that is appended to that of the URL, unless the URL ends with it. Default `/v1/traces`;
     /// empty to use the URL as it is. Characters beyond ASCII are percent-encoded; a fragment is an
     /// error.
     pub path: String,
@@ -140,22 +140,24 @@ pub struct EndpointOptions {
     /// Which redirects are followed. Default [`Redirects::SameOrigin`].
     pub redirects: Redirects,
     /// How bodies are compressed. Default not at all. It is done once for all endpoints that ask for
-    /// the same and keep up with each other, on a thread of its own that runs where
-    /// [`network_core`](crate::Config::network_core) says. A request that the endpoint refuses for its
-    /// compression (415, or 400 with such a message) is sent once more without, and so are those of
-    /// the next ten minutes.
+    /// the same and keep up with each other, on a thread of its own that runs on
+    /// [`network_core`](crate::Config::network_core), if that is set.
     ///
-    /// Memory: what is compressed and not yet delivered, besides the buffer; at most 4 MiB are kept
-    /// for other endpoints that are behind.
+    /// A request refused for its compression is sent once more without it: after a 415, a 400 whose
+    /// message names the encoding, or any other 400 except one about size while no compressed request
+    /// was accepted before. If the plain one is accepted, compression stays off for ten minutes.
+    ///
+    /// Memory: bodies that are compressed and not yet delivered, besides the buffer; at most 4 MiB are
+    /// kept for other endpoints that are behind.
     pub compression: Compression,
-    /// Whom an `https` endpoint must be, and who this process is to it. Default: certified by an
-    /// authority that the system trusts; nobody.
+    /// TLS settings: trusted CAs and this client's certificate. Default: the system's CAs, no client
+    /// certificate.
     pub tls: TlsOptions,
     /// The HTTP proxy that all connections are made through, as in
     /// `http://user:password@proxy.internal:3128`. Default none, whatever the environment says.
     /// `https` endpoints are reached by `CONNECT`; they and TLS are the same as without it. It
-    /// resolves the endpoint's name. What it answers itself to a request for an `http` endpoint
-    /// counts as the endpoint's answer, but for 407: that is tried again.
+    /// resolves the endpoint's name. The proxy's own responses to requests for `http` endpoints are
+    /// treated as the endpoint's, except 407, which is retried.
     pub proxy: Option<String>,
     /// Connections at a time. Default 4, at most 64. A further one is opened only when a request's
     /// worth of spans waits while the others have been busy for 10 ms or more. Requests on several
@@ -163,16 +165,17 @@ pub struct EndpointOptions {
     pub connections_max: usize,
     /// Largest body of a request in bytes, before compression. Default 1 MiB, at most 64 MiB
     /// (OTLP's limit). Receivers refuse what they find too large: the OpenTelemetry Collector above
-    /// 20 MiB. What is answered with 413, with a 400 whose message says the same, or
-    /// not in time, is sent in smaller ones; what was learned from a 413 or 400 is forgotten after ten
-    /// minutes.
+    /// 20 MiB. Requests answered with 413, with a 400 whose message means the same, or too late are
+    /// split, and so are those answered with 429 several times in a row. The limit learned from a 413
+    /// or 400 is forgotten after ten minutes.
     ///
     /// In a small buffer it is less: a request takes at most a quarter of what can be on the way at a
     /// time, which is seven eighths of the buffer, or half of it for several destinations together.
     pub request_bytes_max: usize,
     /// Largest body of a response in bytes. Default 4 MiB (OTLP's limit), at most 64 MiB. Of a longer
     /// one the rest is not read and the connection is closed. Its status counts as usual, but the
-    /// message and the number of rejected spans in it stay unknown.
+    /// message and the number of rejected spans in it stay unknown, so that all spans of a success
+    /// count as delivered.
     pub response_bytes_max: usize,
     /// Milliseconds to establish a connection: to resolve the name, connect to one of its
     /// addresses, get through the proxy, and agree on TLS. Default 5,000.
@@ -190,8 +193,8 @@ pub struct EndpointOptions {
     pub retry_max_ms: u64,
     /// Milliseconds from a request's first failure on in which it is sent again. Default 300,000; 0
     /// gives up after the first failure. Spans given up are counted as dropped by
-    /// [`retries`](crate::DroppedSpans::retries). What was never sent waits as long as there is room,
-    /// however long that is.
+    /// [`retries`](crate::DroppedSpans::retries). Spans that were never sent wait as long as there is
+    /// room, however long that is.
     pub retry_budget_ms: u64,
 }
 
@@ -268,9 +271,9 @@ pub(crate) struct EndpointSettings {
     pub(crate) target: Arc<Target>,
     /// Complete lines of the request's head.
     pub(crate) header_lines: String,
-    /// What goes before this library's own `User-Agent`, with a space behind it.
+    /// Text before this library's own `User-Agent`, with a space behind it.
     pub(crate) user_agent: String,
-    /// What may stand in a server's answer and must not be shown.
+    /// Texts that a response may contain and that must not be shown.
     secrets: Vec<String>,
     pub(crate) redirects: Redirects,
     pub(crate) compression: Compression,
@@ -407,7 +410,7 @@ pub(super) fn check(
     })
 }
 
-/// What is on the way must leave room in the buffer, for this endpoint and those it shares it with.
+/// Requests on the way must leave room in the buffer, for this endpoint and those it shares it with.
 fn request_bytes_max(
     options: &EndpointOptions,
     sharing: usize,

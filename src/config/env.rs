@@ -46,7 +46,7 @@ pub(super) fn config(lookup: &dyn Fn(&str) -> Option<String>) -> Config {
     config
 }
 
-// ---- What each part of the configuration is made of ----
+// ---- Parts of the configuration ----
 
 fn read_exporter(vars: &mut Vars<'_>, config: &mut Config) {
     if vars.truth("OTEL_SDK_DISABLED") {
@@ -411,7 +411,7 @@ impl Vars<'_> {
 mod tests {
     use super::*;
 
-    /// What is made of these variables, with as many warnings.
+    /// The configuration from these variables, with as many warnings.
     fn read(vars: &[(&str, &str)], warnings: usize) -> Config {
         let lookup = |name: &str| {
             let found = vars.iter().find(|(other, _)| *other == name);

@@ -1,9 +1,9 @@
-//! TLS of an endpoint: whom to trust, and who to be.
+//! TLS settings of an endpoint: trusted authorities, and the client certificate.
 
 use std::path::PathBuf;
 
-/// How an `https` endpoint is recognized, and how it recognizes this process. Needs the feature
-/// `tls`, and so does `https`.
+/// TLS settings of an endpoint. After a redirect to another origin `ca_file` still applies,
+/// `server_name` and the client certificate do not. Needs the feature `tls`, and so does `https`.
 ///
 /// TLS 1.2 and 1.3, by [rustls](https://docs.rs/rustls): with the process's default
 /// `CryptoProvider` if one was installed, otherwise with *ring*. Files are PEM and are read once,

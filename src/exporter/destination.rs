@@ -43,7 +43,8 @@ pub(crate) struct Destination {
     recovering_until: Option<Instant>,
 }
 
-/// A shorter outage is none, and longer nobody is waited for.
+/// Outages shorter than this are ignored; after a longer one, lagging destinations get this long to
+/// catch up.
 const OUTAGE: Duration = Duration::from_secs(1);
 
 /// A request without outcome. It stands here also while an endpoint has it, so that whatever
@@ -89,7 +90,7 @@ impl Destination {
         }
     }
 
-    // ---- What the network thread asks ----
+    // ---- Queries ----
 
     /// It has begun to send all it was given and could send more at once.
     pub(crate) fn wants_batches(&self, backlog: &Backlog, now: Instant) -> bool {
@@ -164,7 +165,7 @@ impl Destination {
         }
     }
 
-    // ---- What the network thread does to it ----
+    // ---- Commands ----
 
     pub(crate) fn endpoint(&mut self, index: usize) -> &mut Endpoint {
         &mut self.endpoints[index]

@@ -6,7 +6,7 @@
 //!   └────────────┴─────────────┴──────────┘
 //! ```
 //!
-//! It makes no decisions: what happened is told as an [`Event`], and the endpoint draws the
+//! It makes no decisions: it returns each event as an [`Event`], and the endpoint draws the
 //! conclusions.
 
 use std::io::{self, IoSlice};
@@ -71,7 +71,7 @@ enum State {
     },
 }
 
-/// What happened on a link.
+/// An event on a link.
 pub(crate) enum Event {
     Connected,
     Answered(Exchange),
@@ -80,7 +80,7 @@ pub(crate) enum Event {
 }
 
 pub(crate) struct Loss {
-    /// What was on the way.
+    /// The request that was on the way.
     pub(crate) request: Option<Arc<Request>>,
     pub(crate) why: Why,
     /// In words.
@@ -112,7 +112,7 @@ impl Link {
         }
     }
 
-    // ---- What it can do now ----
+    // ---- Queries ----
 
     /// The connection stands and nothing is on the way.
     pub(crate) fn is_ready(&self) -> bool {
@@ -178,7 +178,7 @@ impl Link {
         }
     }
 
-    // ---- What is done to it ----
+    // ---- Commands ----
 
     /// Begins to connect.
     pub(crate) fn open(
@@ -199,7 +199,7 @@ impl Link {
         None
     }
 
-    /// Whom connections are made to: the proxy, if there is one.
+    /// The server that connections are made to: the proxy, if there is one.
     fn server(&self) -> (&str, u16) {
         match &self.settings.proxy {
             Some(proxy) => (&proxy.host, proxy.port),
@@ -459,7 +459,7 @@ impl Link {
         None
     }
 
-    /// What had come before the connection broke, if that is a response.
+    /// The response that had arrived before the connection broke, if there is one.
     fn receive_last(&mut self) -> Option<Event> {
         let mut buffer = [0; 8192];
         let State::Up {

@@ -71,7 +71,7 @@ fn spans(stats: &Stats) -> [Metric; 6] {
         Metric {
             name: "otlp_collector.delivery.duration",
             unit: "s",
-            description: "From a span's end to its acknowledgement, of one batch of each request.",
+            description: "Time from a span's end to its acknowledgement, for one batch of each request.",
             data: Data::Histogram(vec![point(Vec::new(), network.delivery.clone())]),
         },
     ]

@@ -39,7 +39,7 @@ pub(super) fn metrics(stats: &Stats) -> Vec<Metric> {
         Metric {
             name: "otel.sdk.processor.span.processed",
             unit: "{span}",
-            description: "Spans whose export was begun, whatever came of it, or that were lost before.",
+            description: "Spans whose export began, with any outcome, or that were lost before.",
             data: Data::Counter(processed(stats)),
         },
         Metric {
@@ -63,7 +63,7 @@ pub(super) fn metrics(stats: &Stats) -> Vec<Metric> {
     ]
 }
 
-// ---- What each of them counts ----
+// ---- Values ----
 
 const SAMPLED: &str = "RECORD_AND_SAMPLE";
 
@@ -217,7 +217,7 @@ impl Destination<'_> {
         Point { attributes, value }
     }
 
-    /// A group is not one server.
+    /// A group has no single server address.
     fn of_exporter(&self, value: u64, error: Option<&str>) -> Point<u64> {
         let mut attributes = component(EXPORTER, self.index);
         if let [endpoint] = self.endpoints {

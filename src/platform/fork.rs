@@ -75,7 +75,7 @@ fn call_after_fork() {
     let _ = unsafe { libc::pthread_atfork(None, None, Some(count_fork)) };
 }
 
-/// Nothing forks here.
+/// Platforms without fork.
 #[cfg(not(all(unix, not(miri))))]
 fn call_after_fork() {}
 

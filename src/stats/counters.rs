@@ -33,7 +33,7 @@ impl Counter {
     }
 }
 
-/// What one recorder counts.
+/// Counters of one recorder.
 #[derive(Debug, Default)]
 pub(crate) struct RecorderCounters {
     accepted: Counter,
@@ -97,7 +97,7 @@ impl RecorderCounters {
         self.held.set(spans);
     }
 
-    /// There was no memory for what a span says.
+    /// There was no memory for a span's data.
     #[cold]
     pub(crate) fn miss_memory(&self) {
         self.without_memory.add(1);
@@ -122,7 +122,7 @@ impl RecorderCounters {
     }
 }
 
-/// What the recorders' counters sum up to.
+/// The sums of the recorders' counters.
 #[derive(Clone, Copy, Debug, Default)]
 struct Intake {
     accepted: u64,
@@ -134,7 +134,7 @@ struct Intake {
     open_spans: OpenSpanCounts,
 }
 
-/// What the network thread counts for one destination; it is the only writer.
+/// Counters of one destination; the network thread is the only writer.
 #[derive(Debug, Default)]
 pub(crate) struct DestinationCounters {
     pub(crate) destination: String,
@@ -156,7 +156,7 @@ impl DestinationCounters {
         self.snapshot().0.dropped
     }
 
-    /// The ledger's side of one destination, but for what is buffered, and what was exported.
+    /// The ledger of one destination, except its buffered spans, and its exports.
     ///
     /// Each counter is read once. Outcomes are read before what is in flight or was begun, and the
     /// writer moves spans the other way round, so that no span is ever counted twice.

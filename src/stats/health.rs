@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use crate::stats::ledger::{DroppedSpans, RefusedSpans};
 use crate::stats::notice::{reasons, seconds, span_count};
 
-/// Age of a request that is not worth a word.
+/// Requests younger than this are not shown.
 const SHORT: Duration = Duration::from_millis(100);
 
 /// How delivery is doing, and since when and why.
@@ -25,14 +25,16 @@ const SHORT: Duration = Duration::from_millis(100);
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Health {
-    /// Of the thread that delivers.
+    /// State of the thread that delivers.
     pub network_thread: ThreadState,
     /// Times the network thread panicked and went on.
     pub panics: u64,
     /// Spans that recording refused in the last ten seconds. Counted once a second, so that the
-    /// period is up to a second longer.
+    /// period is up to a second longer. After the collector ended: in the ten seconds before. Zero in
+    /// a fork, while the network thread does not respond, and if the collector is disabled.
     pub refused_recently: RefusedSpans,
-    /// Of each destination.
+    /// One entry for each destination; empty while the network thread does not respond, in a fork,
+    /// and if the collector is disabled.
     pub destinations: Vec<DestinationHealth>,
 }
 
@@ -42,15 +44,16 @@ pub struct Health {
 pub enum ThreadState {
     /// It answers.
     Running,
-    /// It has not answered for a second: nothing is known of the destinations.
+    /// It has not answered for a second; the state of the destinations is unknown.
     NotResponding,
-    /// It is not there, since this process is a fork of the one that made the collector.
+    /// It is missing: this process is a fork of the one that made the collector.
     Forked,
     /// There is none, since the collector is disabled.
     Disabled,
     /// The collector was shut down.
     Ended,
-    /// It has panicked again and again, and was given up: spans are refused.
+    /// It has panicked again and again, and was given up: spans are refused. Undelivered spans are
+    /// dropped.
     Failed,
 }
 
@@ -60,7 +63,7 @@ pub enum ThreadState {
 pub struct DestinationHealth {
     /// The URLs of its endpoints, with commas between them.
     pub destination: String,
-    /// Of each endpoint.
+    /// One entry for each endpoint.
     pub endpoints: Vec<EndpointHealth>,
     /// Time since the end of the oldest span that the network thread has taken and that has no
     /// outcome; `None` if there is none.
@@ -80,14 +83,14 @@ pub struct EndpointHealth {
     pub endpoint: String,
     /// How it is doing.
     pub state: EndpointState,
-    /// Since when.
+    /// Begin of this state.
     pub since: SystemTime,
     /// Reason in words: the last failure. Text of a server is cut to 300 characters.
     pub reason: Option<String>,
     /// Time since the oldest request without a response was begun; `None` if there is none.
     pub oldest_request_age: Option<Duration>,
-    /// Time of the next request at the earliest, while the endpoint backs off, is throttled, or is
-    /// sent requests at the pace of its rate limit; `None` for now.
+    /// Time of the next request at the earliest, while the endpoint backs off, is throttled, fails, or
+    /// is sent requests at the pace of its rate limit; `None` for now.
     pub next_request_at: Option<SystemTime>,
 }
 
@@ -95,19 +98,21 @@ pub struct EndpointHealth {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EndpointState {
-    /// It was sent nothing so far.
+    /// No request to it has succeeded or failed yet.
     Unused,
-    /// It takes what it is sent.
+    /// Its last response accepted spans, or asked for smaller requests.
     Connected,
-    /// It was connected or unused, and for a second nothing has come from it although a
-    /// response, or a first connection, is waited for.
+    /// It was connected or unused, and for a second nothing has come from it although a response is
+    /// awaited, or a connection while there is no other.
     Stalled,
-    /// It cannot be reached, does not answer, or answers that it cannot for now (502, 503, 504). It
-    /// is tried again.
+    /// It cannot be reached, broke a connection, did not answer in time, or answered that it cannot
+    /// for now (502, 503, 504, or 407 from the proxy), or the network thread panicked. It is tried
+    /// again.
     BackingOff,
-    /// It has asked to be left alone for a while, by a 429 or a `Retry-After`.
+    /// It asked for a pause, by a 429 or a `Retry-After`.
     Throttled,
-    /// It refuses what it is sent for good: those spans are lost.
+    /// Its last response rejected all spans of a request; they are lost. A redirect that is not
+    /// followed counts.
     Failing,
 }
 
@@ -182,7 +187,7 @@ impl EndpointHealth {
         }
     }
 
-    /// Notes the state; tells whether it is another one.
+    /// Enters the state. Returns whether it is another one.
     pub(crate) fn enter(&mut self, state: EndpointState, reason: Option<String>) -> bool {
         let is_new = self.state != state;
         if is_new {
@@ -212,7 +217,7 @@ impl fmt::Display for ThreadState {
         f.write_str(match self {
             Self::Running => "running",
             Self::NotResponding => "not responding",
-            Self::Forked => "not there, since this process is a fork",
+            Self::Forked => "missing: this process is a fork",
             Self::Disabled => "disabled",
             Self::Ended => "ended",
             Self::Failed => "failed",

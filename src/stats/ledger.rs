@@ -20,7 +20,7 @@ use crate::stats::refused::Refused;
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ledger {
-    /// Spans for which recording returned `Ok`, but for those that are held or sampled out.
+    /// Spans accepted for delivery. Excludes held and sampled-out spans.
     pub accepted: u64,
     /// Spans for which recording returned [`Refused`](crate::Refused); not among the accepted.
     pub refused: RefusedSpans,
@@ -29,7 +29,7 @@ pub struct Ledger {
     /// Spans that ended and wait for their local root to decide about them
     /// ([`TailSampling`](crate::TailSampling)); not among the accepted yet.
     pub held: u64,
-    /// What became of the accepted spans, for each destination.
+    /// Outcomes of the accepted spans, for each destination.
     pub destinations: Vec<DestinationLedger>,
 }
 
@@ -212,7 +212,7 @@ impl SampledOutSpans {
     }
 }
 
-/// What became of the accepted spans at one destination.
+/// Outcomes of the accepted spans at one destination.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DestinationLedger {
     /// The URLs of its endpoints, with commas between them.
@@ -236,7 +236,7 @@ impl DestinationLedger {
         self.delivered + self.rejected + self.dropped.total()
     }
 
-    /// What was accepted and is nowhere else is buffered, or lost once the network thread ended.
+    /// Accepted spans that are nowhere else are buffered, or lost once the network thread ended.
     pub(crate) fn close(mut self, accepted: u64, ended: bool) -> Self {
         let without_outcome = accepted - self.settled();
         if ended {
@@ -271,10 +271,10 @@ pub struct DroppedSpans {
     /// The oldest made room for the newest: with [`Overflow::DropOldest`](crate::Overflow), or at
     /// a destination that is behind the others ([`Destination`](crate::Destination)).
     pub overflow: u64,
-    /// Their request failed for as long as
-    /// [`retry_budget_ms`](crate::EndpointOptions::retry_budget_ms) says.
+    /// Their request failed for longer than
+    /// [`retry_budget_ms`](crate::EndpointOptions::retry_budget_ms).
     pub retries: u64,
-    /// Not delivered when the shutdown's deadline passed.
+    /// Not delivered when the shutdown's deadline passed, or when the network thread failed.
     pub shut_down: u64,
 }
 

@@ -1,4 +1,4 @@
-//! What happens rarely and is worth being told: see [`OnNotice`].
+//! Rare events that the user should know: see [`OnNotice`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Notice {
-    /// What it is.
+    /// The kind of event.
     pub kind: NoticeKind,
     /// The endpoint or destination it is about, if it is about one.
     pub endpoint: Option<String>,
@@ -39,28 +39,30 @@ pub enum NoticeKind {
     /// wrong.
     Recovered,
     /// An endpoint has not answered for half of the
-    /// [`request_timeout_ms`](crate::EndpointOptions::request_timeout_ms), at least a second.
+    /// [`request_timeout_ms`](crate::EndpointOptions::request_timeout_ms), at least a second. Also for
+    /// a connection that is not established, if there is no other.
     Stalled,
     /// An endpoint cannot be reached, or cannot answer for now.
     BackingOff,
-    /// An endpoint has asked to be left alone for a while.
+    /// An endpoint asked for a pause.
     Throttled,
     /// An endpoint has refused spans for good.
     Rejected,
-    /// An endpoint has taken spans and has something to say, or says what cannot be read.
+    /// An endpoint accepted spans but returned a warning or an unreadable body, or refused the
+    /// compression of requests.
     Warned,
     /// Spans were given up: a destination is too far behind, or has failed for too long, or the
-    /// time of the shutdown was over.
+    /// shutdown's deadline passed, or the network thread failed.
     Dropped,
     /// Recording has refused spans.
     Refused,
-    /// No span was refused, or dropped, for three seconds after some were. The message has
-    /// the time from the first to the last and counts them by reason.
+    /// Losses that one notice did not cover have ended: none for three seconds, or the collector
+    /// ended. The message has their duration and counts them by reason.
     LossesEnded,
     /// Spans were recorded without memory for their data: see
     /// [`Stats::spans_without_memory`](crate::Stats::spans_without_memory).
     WithoutMemory,
-    /// The network thread has panicked and gone on.
+    /// The network thread panicked and went on, or was given up.
     Panicked,
     /// The environment has a value that could not be used: see
     /// [`Config::warnings`](crate::Config::warnings). Each is reported, when the collector starts.
@@ -115,12 +117,11 @@ pub(crate) fn reasons(counts: &[(&str, u64)]) -> String {
     texts.collect::<Vec<_>>().join(", ")
 }
 
-/// Your own function that is told of each [`Notice`], besides the `log` facade (target
-/// `otlp_collector`).
+/// Callback for each [`Notice`], besides the `log` facade (target `otlp_collector`).
 ///
 /// It runs on a thread of its own, which is started when the first notice happens. So it may take its
-/// time, and call the collector; what it cannot keep up with is not told. If it panics, it is
-/// called again for the next one.
+/// time, and call the collector; beyond 1,024 waiting notices further ones are held back. If it
+/// panics, it is called again for the next one.
 ///
 /// ```
 /// use otlp_collector::{Config, OnNotice};

@@ -2,12 +2,13 @@
 
 use std::fmt;
 
-/// Why a span was not accepted. It is counted in the [`Ledger`](crate::Ledger); nothing else is affected.
+/// Why a span was not accepted. It is counted in the [`Ledger`](crate::Ledger); nothing else is
+/// affected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Refused {
-    /// As many spans wait for delivery as [`Config::buffer_capacity`](crate::Config) allows. Then
-    /// nobody looks whether the span would be [too large](Self::TooLarge).
+    /// As many spans wait for delivery as [`Config::buffer_capacity`](crate::Config) allows. It is
+    /// then not checked whether the span is [too large](Self::TooLarge).
     BufferFull,
     /// The encoded span is larger than a slab.
     TooLarge {
@@ -30,7 +31,7 @@ pub enum Refused {
     /// The span's scope needs one more slab on its recorder than
     /// [`Config::recorders_max`](crate::Config::recorders_max) allows.
     NoSlab,
-    /// This process is a fork of the one that made the collector, and has no thread that delivers.
+    /// This process is a fork of the one that made the collector; a fork has no network thread.
     /// A fork that bypasses the C library (a bare `clone` system call) is noticed only at the next
     /// call of the [`Collector`](crate::Collector) other than `collect`.
     Forked,

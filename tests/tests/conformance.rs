@@ -523,7 +523,7 @@ const FAULTS: &[Clause] = &[
             ),
             (
                 "tests/tests/health.rs",
-                &["a_thread_that_only_panics_is_given_up_and_that_is_said"],
+                &["a_thread_that_only_panics_is_given_up_and_reported"],
             ),
         ],
     ),

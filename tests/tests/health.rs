@@ -372,7 +372,7 @@ fn a_panic_is_told_and_counted() {
 }
 
 #[test]
-fn a_thread_that_only_panics_is_given_up_and_that_is_said() {
+fn a_thread_that_only_panics_is_given_up_and_reported() {
     let receiver = Receiver::start().unwrap();
     receiver.answer(Answer::status(503));
     let (collector, notices) = collector(&receiver);
@@ -404,7 +404,7 @@ fn a_thread_that_only_panics_is_given_up_and_that_is_said() {
     drop(collector);
     let told: Vec<_> = notices.iter().map(|notice| notice.to_string()).collect();
     for part in [
-        "only panicked of late and ends",
+        "panicked repeatedly and was stopped",
         "1 span dropped (shut down 1)",
     ] {
         assert!(told.iter().any(|told| told.contains(part)), "{told:?}");

@@ -94,7 +94,7 @@ fn what_the_rotel_agent_finds_too_large_arrives_in_parts() {
     );
 }
 
-// ---- What is sent ----
+// ---- Sending ----
 
 /// A parent, and a child of each kind with each status. All times are set.
 fn family(name: &'static str) -> Vec<Span> {
@@ -290,7 +290,7 @@ fn borrowed(attributes: &[KeyValue]) -> Vec<KeyValueRef<'_>> {
         .collect()
 }
 
-// ---- What is printed ----
+// ---- Printing ----
 
 /// Each request begins with its resource and scope; all have the same.
 fn compare_resources(printed: &str) {

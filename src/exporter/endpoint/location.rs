@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::Target;
 
-/// After this the endpoint itself is asked again.
+/// How long a permanent redirect is remembered.
 const FORGET: Duration = Duration::from_secs(600);
 
 pub(crate) struct Location {

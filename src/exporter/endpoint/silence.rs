@@ -10,7 +10,7 @@ pub(crate) const STALLED: Duration = Duration::from_secs(1);
 /// The activity of one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Activity {
-    /// Has been being established since then.
+    /// Connecting since then.
     Connecting(Instant),
     /// Carries a request, of which the last bytes could be written then.
     Busy(Instant),
@@ -52,8 +52,7 @@ impl Silence {
     }
 
     /// The present silence, if anything is expected. As long as other requests are answered it is
-    /// a request that is slow, not the endpoint; and a connection is missed only if there is no
-    /// other.
+    /// a request that is slow, not the endpoint; and a connection counts only if there is no other.
     pub(crate) fn present(&self, links: impl Iterator<Item = Activity>) -> Option<Silent> {
         let (mut response, mut connection, mut is_connected) = (None::<Instant>, None, false);
         let earlier = |first: Option<Instant>, at: Instant| Some(first.map_or(at, |f| f.min(at)));
@@ -126,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_is_missed_only_if_there_is_no_other() {
+    fn a_connection_counts_only_if_there_is_no_other() {
         let start = Instant::now();
         let silence = Silence::new(Duration::from_secs(10));
         let opening = Activity::Connecting(start);

@@ -1,4 +1,4 @@
-//! The cause of an error response, as far as its status and message tell.
+//! The cause of an error response, from its status and message.
 
 use crate::config::EndpointSettings;
 use crate::exporter::http::reason;

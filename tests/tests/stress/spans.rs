@@ -312,7 +312,7 @@ impl<'a> Source<'a> {
         }
     }
 
-    // ---- What goes wrong ----
+    // ---- Misuse ----
 
     fn forget(&mut self) {
         if !self.dice.one_in(8) {
