@@ -143,7 +143,8 @@ pub struct Config {
     /// any core the process may use.
     pub worker_cores: Vec<usize>,
     /// Recorders that can exist at a time, not counting those behind `collect`. Default 1,024.
-    /// Each further instrumentation scope that one of them writes to counts as one more.
+    /// Each further instrumentation scope that one of them writes to counts as one more. While at
+    /// least half of the number is free, a recorder goes on with the scopes of one that is gone.
     ///
     /// Memory, touched when a recorder is made: a slab, kept for the next one, and 24 bytes for
     /// each slab of the buffer (up to the next power of two), and 1 KiB. Besides, what open spans

@@ -72,6 +72,11 @@ impl Quota {
         taken.is_ok()
     }
 
+    /// Whether more than half is taken.
+    pub(crate) fn is_scarce(&self) -> bool {
+        self.taken.load(Ordering::Relaxed) * 2 > self.max
+    }
+
     pub(crate) fn give_back(&self) {
         self.taken.fetch_sub(1, Ordering::Relaxed);
     }

@@ -30,7 +30,7 @@ pub(super) struct Writer {
 }
 
 /// The slabs and the numbers of a recorder. They outlive it: the next recorder goes on with them, so
-/// that threads that come and go fill a slab together.
+/// that threads that come and go fill slabs together.
 pub(super) struct Lanes {
     /// The first is that of the collector's own scope. Empty once they were handed on.
     list: Vec<Lane>,
@@ -44,6 +44,8 @@ pub(super) struct Lanes {
 struct Lane {
     /// `None` is the collector's own.
     scope: Option<Scope>,
+    /// This recorder has not asked for it: it was left by one that is gone.
+    is_left: bool,
     slab: Option<SlabWriter>,
     ring: Producer<SlabReader>,
     /// When the last span ended.
@@ -75,18 +77,26 @@ impl Writer {
     }
 
     /// Goes on with the lanes of a recorder that is gone.
-    pub(super) fn with_lanes(lanes: Lanes, arrivals: Sender<Arrival>) -> Self {
+    pub(super) fn with_lanes(mut lanes: Lanes, arrivals: Sender<Arrival>) -> Self {
         let shared = Arc::clone(&lanes.shared);
-        Self {
+        if shared.own_lanes.is_scarce() {
+            // Others may need the scopes' slabs.
+            lanes.truncate(1);
+        }
+        lanes.list.iter_mut().for_each(|lane| lane.is_left = true);
+        let mut writer = Self {
+            batch_left: shared.batch_size,
             lanes,
             arrivals,
-            batch_left: shared.batch_size,
             shared,
             without_room: false,
-        }
+        };
+        // Spans of the recorder before may wait.
+        writer.check_batch();
+        writer
     }
 
-    /// Hands on the lane of the collector's own scope, and seals the others.
+    /// Hands on all lanes.
     pub(super) fn take_lanes(&mut self) -> Lanes {
         let empty = Lanes {
             list: Vec::new(),
@@ -94,9 +104,7 @@ impl Writer {
             counters: Arc::clone(&self.lanes.counters),
             shared: Arc::clone(&self.shared),
         };
-        let mut lanes = mem::replace(&mut self.lanes, empty);
-        lanes.truncate(1);
-        lanes
+        mem::replace(&mut self.lanes, empty)
     }
 
     pub(super) fn counters(&self) -> &Arc<CachePadded<RecorderCounters>> {
@@ -107,7 +115,24 @@ impl Writer {
     pub(super) fn lane(&mut self, scope: &Scope) -> Result<usize, Refused> {
         let mut lanes = self.lanes.list.iter();
         let known = lanes.position(|lane| lane.scope.as_ref() == Some(scope));
-        known.map_or_else(|| self.add_lane(Some(scope.clone())), Ok)
+        let lane = match known {
+            Some(lane) => lane,
+            None => match self.add_lane(Some(scope.clone())) {
+                Err(Refused::NoSlab) => self.reuse_lane(scope).ok_or(Refused::NoSlab)?,
+                lane => lane?,
+            },
+        };
+        self.lanes.list[lane].is_left = false;
+        Ok(lane)
+    }
+
+    /// A lane of another scope that this recorder has not asked for, for this one.
+    fn reuse_lane(&mut self, scope: &Scope) -> Option<usize> {
+        let mut lanes = self.lanes.list.iter_mut().enumerate();
+        let (index, lane) = lanes.find(|(_, lane)| lane.is_left && lane.scope.is_some())?;
+        lane.seal();
+        lane.scope = Some(scope.clone());
+        Some(index)
     }
 
     /// The scope of a lane.
@@ -133,6 +158,7 @@ impl Writer {
         self.shared.signal.wake();
         self.lanes.list.push(Lane {
             scope,
+            is_left: false,
             slab: None,
             ring: producer,
             last_time: 0,
@@ -313,7 +339,9 @@ impl Lanes {
             self.shared.own_lanes.give_back();
         }
     }
+}
 
+impl Lanes {
     /// Seals all but the first so many lanes.
     fn truncate(&mut self, count: usize) {
         while self.list.len() > count {

@@ -322,7 +322,7 @@ fn a_success_with_a_body_that_cannot_be_used_is_a_success_and_is_told() {
             let ledger = collector.flush(PATIENCE).unwrap();
             assert_eq!(ledger.delivered(), SPANS, "{status} {form}: {ledger}");
             let error = collector.stats().network.last_error.expect(form);
-            assert!(error.contains("cannot be told"), "{form}: {error}");
+            assert!(error.contains("is unknown"), "{form}: {error}");
         }
     }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use otlp_collector::testing::{Answer, Receiver};
 use otlp_collector::{
-    Collector, Config, Destination, Endpoint, InstrumentationScope, Ledger, Overflow, Recorder,
-    Refused, Scope, Span, SpanRef,
+    Collector, Config, Destination, Endpoint, EndpointOptions, InstrumentationScope, Ledger,
+    Overflow, Recorder, Refused, Scope, Span, SpanRef,
 };
 
 use common::Nobody;
@@ -73,6 +73,49 @@ fn threads_that_come_and_go_beside_a_dead_destination_are_not_refused() {
         assert_eq!(ledger.refused.total(), 0, "{overflow:?} {ledger}");
         assert_eq!(delivered(&ledger), ledger.accepted, "{overflow:?} {ledger}");
     }
+}
+
+/// A request that hangs keeps no more than its share of the buffer, however few spans each slab has.
+#[test]
+fn short_threads_with_scopes_beside_a_destination_that_hangs_are_not_refused() {
+    let (hanging, healthy) = (
+        Receiver::start_counting().unwrap(),
+        Receiver::start_counting().unwrap(),
+    );
+    hanging.pause();
+    let options = EndpointOptions {
+        request_timeout_ms: 3_600_000,
+        ..EndpointOptions::default()
+    };
+    let collector = Collector::new(Config {
+        destinations: vec![
+            Destination::from(Endpoint {
+                url: hanging.endpoint(),
+                options,
+            }),
+            Destination::from(Endpoint::new(healthy.endpoint())),
+        ],
+        recorders_max: 4,
+        shutdown_timeout_ms: 10,
+        ..Config::default()
+    })
+    .unwrap();
+    let scopes: Vec<_> = (0..9)
+        .map(|number| InstrumentationScope::new(format!("scope {number}")))
+        .map(|scope| collector.scope(scope).unwrap())
+        .collect();
+    for number in 0..1500 {
+        let recorder = collector.recorder().unwrap();
+        // Another scope each time takes over the lane of the one before, which seals its slab.
+        record_some(recorder, &scopes[number % scopes.len()], 1);
+        if number % 100 == 0 {
+            while collector.ledger().destinations[1].delivered < collector.ledger().accepted {
+                thread::yield_now();
+            }
+        }
+    }
+    let ledger = collector.shutdown().unwrap();
+    assert_eq!(ledger.refused.total(), 0, "{ledger}");
 }
 
 #[test]
