@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 
 use crate::error::Error;
 use crate::platform::affinity;
+use crate::platform::fork::Process;
 
 /// Which threads run pinned: see [`Collector::pinning`](crate::Collector::pinning).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,16 +30,25 @@ pub struct PinnedWorker {
 
 /// A running thread of [`Collector::spawn_pinned`](crate::Collector::spawn_pinned).
 #[derive(Debug)]
-pub struct Worker<T>(JoinHandle<Option<T>>);
+pub struct Worker<T> {
+    handle: JoinHandle<Option<T>>,
+    /// A fork of it has no such thread.
+    process: Process,
+}
 
 impl<T> Worker<T> {
     /// Waits for the thread's end and gives what its work returned.
     ///
     /// # Errors
-    /// The work panicked; the error is the panic's payload.
+    /// The work panicked; the error is the panic's payload. Or this is a fork of the process that
+    /// started the thread; the error is a text that says so.
     pub fn join(self) -> thread::Result<T> {
+        if !self.process.is_current() {
+            std::mem::forget(self.handle);
+            return Err(Box::new("the thread runs in the parent of this process"));
+        }
         // Its work was done: a thread that could not be pinned is never handed out.
-        self.0
+        self.handle
             .join()
             .map(|done| done.expect("the thread was pinned"))
     }
@@ -46,7 +56,7 @@ impl<T> Worker<T> {
     /// The thread itself.
     #[must_use]
     pub fn thread(&self) -> &thread::Thread {
-        self.0.thread()
+        self.handle.thread()
     }
 }
 
@@ -119,7 +129,10 @@ impl PinnedWorkers {
             })?;
         match outcome.recv() {
             Ok(Err(error)) => Err(error.into()),
-            _ => Ok(Worker(handle)),
+            _ => Ok(Worker {
+                handle,
+                process: Process::current(),
+            }),
         }
     }
 

@@ -4,7 +4,7 @@ use std::io::{self, IoSlice, Read, Write};
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
-use rustls::{CertificateError, ClientConnection, ConnectionCommon};
+use rustls::{CertificateError, ClientConnection, ConnectionCommon, InvalidMessage};
 
 use super::Socket;
 use crate::config::{EndpointSettings, Target};
@@ -164,6 +164,9 @@ fn explain(error: &rustls::Error) -> String {
             }
             _ => "the server's certificate cannot be used",
         },
+        rustls::Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge) => {
+            "the server's certificate chain is too long: remove certificates that are not needed"
+        }
         rustls::Error::InvalidMessage(_) => "the server does not speak TLS: is this an http port?",
         rustls::Error::AlertReceived(_) => "the server refused the TLS session",
         _ => "TLS failed",
