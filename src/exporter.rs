@@ -487,9 +487,6 @@ impl Exporter {
     /// Gives up what is left, so that every span has an outcome, and reports what was held back.
     fn wind_up(&mut self) {
         let now = Instant::now();
-        for destination in &mut self.destinations {
-            destination.keep_health(now);
-        }
         self.give_up(now);
         self.reporter.lift_limits();
         let lost = self.lost();

@@ -197,17 +197,12 @@ impl Destination {
         true
     }
 
-    /// Keeps the health of its endpoints for the time after their connections.
-    pub(crate) fn keep_health(&mut self, now: Instant) {
-        let endpoints = self.endpoints.iter_mut();
-        endpoints.for_each(|endpoint| endpoint.keep_health(now));
-    }
-
     /// Gives up all that has no outcome yet.
     pub(crate) fn give_up(&mut self, backlog: &Backlog, now: Instant) {
-        self.endpoints
-            .iter_mut()
-            .for_each(|endpoint| endpoint.close(now));
+        for endpoint in &mut self.endpoints {
+            endpoint.keep_health(now);
+            endpoint.close(now);
+        }
         let mut waiting = backlog.from(self.place).map(|batch| batch.spans()).sum();
         self.place = backlog.end();
         let mut begun = 0;
