@@ -10,8 +10,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use otlp_collector::{
-    Collector, Compression, Config, EndpointOptions, EndpointState, Ledger, Overflow, Span,
-    TlsOptions,
+    Collector, Compression, Config, EndpointOptions, EndpointState, Ledger, Overflow, Redirects,
+    Span, TlsOptions,
 };
 
 use common::agent::{Agent, free_addresses};
@@ -178,6 +178,7 @@ impl Proxy {
             },
             retry_initial_ms: 10,
             retry_max_ms: 100,
+            redirects: Redirects::Follow,
             ..EndpointOptions::default()
         };
         change(&mut endpoint_options);
