@@ -5,6 +5,7 @@
 
 pub(crate) mod backlog;
 mod compress;
+mod context;
 mod destination;
 mod endpoint;
 #[cfg(all(test, not(loom)))]
@@ -37,8 +38,9 @@ use crate::stats::{DestinationStats, NetworkStats, Stats};
 
 use self::backlog::{Backlog, Number};
 use self::compress::Compressor;
+use self::context::Context;
 use self::destination::Destination;
-use self::endpoint::{Context, Endpoint};
+use self::endpoint::Endpoint;
 use self::metrics_sender::MetricsSender;
 use self::notices::incident::Cause;
 use self::notices::losses::{Losses, Lost};

@@ -1,6 +1,7 @@
 //! One receiver: its connections, what its answers mean, and when it may be asked again.
 
 mod content_coding;
+mod journal;
 mod location;
 mod pace;
 mod pacing;
@@ -10,15 +11,16 @@ pub(crate) mod silence;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use mio::{Registry, Token, Waker};
+use mio::{Token, Waker};
 
 use crate::config::{Compression, EndpointSettings, Target};
-use crate::exporter::compress::Compressor;
+use crate::exporter::context::Context;
 use crate::exporter::endpoint::content_coding::ContentCoding;
+use crate::exporter::endpoint::journal::Journal;
 use crate::exporter::endpoint::location::Location;
 use crate::exporter::endpoint::pacing::Pacing;
 use crate::exporter::endpoint::request_size::{RequestSize, can_split};
-use crate::exporter::endpoint::silence::{STALLED, Silence, Silent};
+use crate::exporter::endpoint::silence::{STALLED, Silent};
 use crate::exporter::http::complaint::Complaint;
 use crate::exporter::http::connection::Exchange;
 use crate::exporter::http::reason;
@@ -26,24 +28,13 @@ use crate::exporter::http::response::Response;
 use crate::exporter::http::retry;
 use crate::exporter::link::{Event, Link, Loss, Why};
 use crate::exporter::notices::incident::Cause;
-use crate::exporter::notices::reporter::{Report, Reporter};
 use crate::exporter::request::Request;
 use crate::exporter::resolve::Resolver;
-use crate::otlp::{Envelope, PartialSuccess};
+use crate::otlp::PartialSuccess;
 use crate::platform::clock::unix_nanos;
-use crate::stats::health::{EndpointHealth, EndpointState};
-use crate::stats::notice::{NoticeKind, span_count};
-use crate::stats::{EndpointStats, NetworkStats, micros};
-
-/// What an endpoint needs of the network thread to do its work.
-pub(crate) struct Context<'a> {
-    pub(crate) now: Instant,
-    pub(crate) registry: &'a Registry,
-    pub(crate) envelope: &'a Envelope,
-    pub(crate) compressor: Option<&'a Compressor>,
-    pub(crate) stats: &'a mut NetworkStats,
-    pub(crate) reporter: &'a mut Reporter,
-}
+use crate::stats::health::EndpointState;
+use crate::stats::notice::NoticeKind;
+use crate::stats::{EndpointStats, micros};
 
 /// What became of a request.
 pub(crate) struct Done {
@@ -106,10 +97,7 @@ pub(crate) struct Endpoint {
     pacing: Pacing,
     /// The last request took more than half of the time it had.
     is_slow: bool,
-    /// A warning about bodies that cannot be read was reported.
-    has_warned_unreadable: bool,
-    silence: Silence,
-    stats: EndpointStats,
+    journal: Journal,
 }
 
 impl Endpoint {
@@ -120,10 +108,7 @@ impl Endpoint {
         first_token: Token,
         waker: Arc<Waker>,
     ) -> Self {
-        let Target {
-            url, host, port, ..
-        } = &*settings.target;
-        let stats = EndpointStats::new(url.clone(), host.clone(), *port);
+        let journal = Journal::new(Arc::clone(&settings));
         let tokens = (0..settings.connections_max).map(|index| Token(first_token.0 + index));
         Self {
             links: tokens.map(|token| Link::new(token, &settings)).collect(),
@@ -132,11 +117,9 @@ impl Endpoint {
             size: RequestSize::new(settings.request_bytes_max, request_bytes_step),
             coding: ContentCoding::new(settings.compression),
             pacing: Pacing::new(settings.retry_initial, settings.retry_max),
-            silence: Silence::new(settings.request_timeout),
             settings,
             is_slow: false,
-            has_warned_unreadable: false,
-            stats,
+            journal,
         }
     }
 
@@ -147,28 +130,14 @@ impl Endpoint {
     }
 
     pub(crate) fn url(&self) -> &str {
-        &self.settings.target.url
+        self.journal.url()
     }
 
     /// Its numbers, with its health as of now.
     pub(crate) fn stats(&self, now: Instant) -> EndpointStats {
-        let mut stats = self.stats.clone();
-        let oldest = self.links.iter().filter_map(Link::busy_since).min();
-        let age = |since| now.saturating_duration_since(since);
-        stats.health.oldest_request_age = oldest.map(age);
-        let pause = (self.pacing.until()).map(|at| at.saturating_duration_since(now));
-        let pause = pause.filter(|pause| !pause.is_zero());
-        stats.health.next_request_at = pause.map(|pause| SystemTime::now() + pause);
-        self.add_stall(&mut stats.health, now);
-        stats
-    }
-
-    /// An endpoint that works otherwise and from which nothing comes is stalled.
-    fn add_stall(&self, health: &mut EndpointHealth, now: Instant) {
-        let silent = self.silent().filter(|silent| silent.lasts(now) >= STALLED);
-        if let Some(silent) = silent {
-            health.stall(silent.lasts(now), silent.in_words(now));
-        }
+        let oldest_request = self.links.iter().filter_map(Link::busy_since).min();
+        let next_request = self.pacing.until();
+        (self.journal).snapshot(now, self.silent(), oldest_request, next_request)
     }
 
     /// The compression of the next request.
@@ -208,7 +177,7 @@ impl Endpoint {
         let slow_at = self.slow_at().filter(|at| now < *at && !self.is_full());
         let stalled_at = self.stalled_at().filter(|at| now < *at);
         let links = self.links.iter().filter_map(|link| link.deadline(now));
-        let silence = self.silence.report_at(self.silent());
+        let silence = self.journal.silence_report_at(self.silent());
         let silence = silence.filter(|at| now < *at);
         (links.chain(wait).chain(slow_at).chain(stalled_at))
             .chain(silence)
@@ -267,9 +236,8 @@ impl Endpoint {
 
     /// Keeps its health for the time after its connections.
     pub(crate) fn keep_health(&mut self, now: Instant) {
-        let mut health = self.stats.health.clone();
-        self.add_stall(&mut health, now);
-        self.stats.health = health;
+        let silent = self.silent();
+        self.journal.keep_stall(now, silent);
     }
 
     /// Breaks all connections.
@@ -284,7 +252,7 @@ impl Endpoint {
         self.close(now);
         self.pacing.failed(now);
         let reason = "the network thread panicked and goes on";
-        self.enter(EndpointState::BackingOff, Some(reason));
+        (self.journal).enter(EndpointState::BackingOff, Some(reason));
     }
 
     pub(crate) fn ready(&mut self, link: usize, event: &mio::event::Event) {
@@ -298,7 +266,8 @@ impl Endpoint {
                 self.happened(index, event, context, done);
             }
         }
-        self.report_silence(context);
+        let silent = self.silent();
+        self.journal.report_silence(silent, context);
     }
 
     // ---- What happened ----
@@ -313,7 +282,7 @@ impl Endpoint {
         match event {
             Event::Connected => {
                 context.stats.connections += 1;
-                self.stats.connections += 1;
+                self.journal.stats.connections += 1;
             }
             Event::Answered(exchange) => self.answered(index, exchange, context, done),
             Event::Lost(loss) => self.lost(index, loss, context, done),
@@ -361,12 +330,11 @@ impl Endpoint {
         let body_bytes = exchange.request.body_bytes as u64;
         context.stats.requests += 1;
         context.stats.body_bytes += body_bytes;
-        self.stats.body_bytes += body_bytes;
+        self.journal.stats.body_bytes += body_bytes;
         let duration = context.now.saturating_duration_since(exchange.started);
         self.is_slow = duration > self.settings.request_timeout / 2;
         let us = micros(duration);
-        self.stats.add_response(exchange.response.status, us);
-        self.silence.answered(context.now);
+        (self.journal).answered(exchange.response.status, us, context.now);
     }
 
     fn accepted(
@@ -384,31 +352,16 @@ impl Endpoint {
             self.size.raise(context.now);
         }
         self.note_move(index, response.status, context);
-        self.stats.last_success_time = unix_nanos();
+        self.journal.stats.last_success_time = unix_nanos();
         let partial = match reason::partial_success(response, &self.settings) {
             Ok(partial) => partial,
             Err(why) => {
-                self.warn_unreadable(response.status, &why, context);
+                let silent = self.silent();
+                (self.journal).warn_unreadable(response.status, &why, silent, context);
                 PartialSuccess::default()
             }
         };
-        let rejected = partial.rejected;
-        if rejected > 0 || !partial.message.is_empty() {
-            self.stats.partial_successes += 1;
-            let message = reason::readable(&partial.message, &self.settings);
-            let cause = Cause::Status(response.status);
-            if rejected == 0 {
-                let what = format!("accepted with a warning: {message}");
-                self.note(NoticeKind::Warned, cause, &what, context);
-            } else {
-                self.note_rejected(
-                    cause,
-                    &format!("partial success ({message})"),
-                    rejected,
-                    context,
-                );
-            }
-        }
+        self.note_partial_success(response.status, &partial, context);
         Outcome::Accepted {
             rejected: partial.rejected.min(request.spans),
         }
@@ -428,16 +381,24 @@ impl Endpoint {
         }
     }
 
-    /// A success whose body cannot be read. Some endpoints always answer so.
-    fn warn_unreadable(&mut self, status: u16, why: &str, context: &mut Context<'_>) {
-        let what = format!(
-            "answered {status}, but {why}: whether it rejected spans is unknown (reported once)"
-        );
-        if std::mem::replace(&mut self.has_warned_unreadable, true) {
-            self.note_error(&what, context);
-        } else {
-            let cause = Cause::Status(status);
+    fn note_partial_success(
+        &mut self,
+        status: u16,
+        partial: &PartialSuccess,
+        context: &mut Context<'_>,
+    ) {
+        if partial.rejected == 0 && partial.message.is_empty() {
+            return;
+        }
+        self.journal.stats.partial_successes += 1;
+        let message = reason::readable(&partial.message, &self.settings);
+        let cause = Cause::Status(status);
+        if partial.rejected == 0 {
+            let what = format!("accepted with a warning: {message}");
             self.note(NoticeKind::Warned, cause, &what, context);
+        } else {
+            let what = format!("partial success ({message})");
+            self.note_rejected(cause, &what, partial.rejected, context);
         }
     }
 
@@ -477,7 +438,7 @@ impl Endpoint {
         context: &mut Context<'_>,
     ) -> Outcome {
         self.pacing.rejected(context.now);
-        self.enter(EndpointState::Failing, Some(what));
+        self.journal.enter(EndpointState::Failing, Some(what));
         let cause = Cause::Status(status);
         match request.spans {
             0 => {
@@ -508,7 +469,7 @@ impl Endpoint {
     fn proxy_refused(&mut self, context: &mut Context<'_>) -> Outcome {
         let what = "the proxy answered 407: check the user and password of proxy";
         self.pacing.failed(context.now);
-        self.enter(EndpointState::BackingOff, Some(what));
+        self.journal.enter(EndpointState::BackingOff, Some(what));
         self.note(NoticeKind::BackingOff, Cause::Status(407), what, context);
         Outcome::Failed
     }
@@ -559,12 +520,12 @@ impl Endpoint {
         if is_stuck && can_split(request, context.envelope) {
             let bytes_max = self.size.too_slow(request, context.envelope);
             let what = format!("{what}: to be sent again in smaller requests");
-            self.enter(state, Some(&what));
+            self.journal.enter(state, Some(&what));
             self.note(kind, cause, &what, context);
             return Outcome::TooSlow { bytes_max };
         }
         let what = format!("{what}: to be sent again");
-        self.enter(state, Some(&what));
+        self.journal.enter(state, Some(&what));
         self.note(kind, cause, &what, context);
         Outcome::Failed
     }
@@ -594,7 +555,7 @@ impl Endpoint {
                 return;
             }
         };
-        self.stats.redirects += 1;
+        self.journal.stats.redirects += 1;
         let event = self.links[index].follow(
             target,
             status == 308,
@@ -649,13 +610,13 @@ impl Endpoint {
             }
             Why::Unreachable | Why::Broken => Outcome::Failed,
         };
-        self.stats.unanswered += u64::from(loss.request.is_some());
-        self.stats.failed_connects += u64::from(loss.why == Why::Unreachable);
+        self.journal.stats.unanswered += u64::from(loss.request.is_some());
+        self.journal.stats.failed_connects += u64::from(loss.why == Why::Unreachable);
         if loss.why == Why::Stale {
-            self.note_error(&reason, context);
+            self.journal.note_error(&reason, context);
         } else {
             self.pacing.failed(context.now);
-            self.enter(EndpointState::BackingOff, Some(&reason));
+            self.journal.enter(EndpointState::BackingOff, Some(&reason));
             let cause = match loss.why {
                 Why::Unreachable => Cause::NoConnection,
                 Why::TimedOut => Cause::TimedOut,
@@ -696,18 +657,8 @@ impl Endpoint {
 
     /// It has answered, and can be sent the next request at once.
     fn answers(&mut self, context: &mut Context<'_>) {
-        let before = self.stats.health.state;
-        let is_new = self.enter(EndpointState::Connected, None) && before != EndpointState::Unused;
-        let was_silent = self.silence.end();
-        if is_new || was_silent {
-            self.report(
-                NoticeKind::Recovered,
-                Cause::Other,
-                "works again",
-                0,
-                context,
-            );
-        }
+        let silent = self.silent();
+        self.journal.works_again(silent, context);
         self.pacing.answered();
     }
 
@@ -748,68 +699,15 @@ impl Endpoint {
         }
     }
 
-    fn enter(&mut self, state: EndpointState, reason: Option<&str>) -> bool {
-        let reason = reason.map(|reason| reason::whole(reason, &self.settings));
-        self.stats.health.enter(state, reason)
-    }
-
-    /// Something went wrong that the user may want to know.
     fn note(&self, kind: NoticeKind, cause: Cause, what: &str, context: &mut Context<'_>) {
-        self.report(kind, cause, what, 0, context);
-        self.note_error(what, context);
+        self.journal.note(kind, cause, what, self.silent(), context);
     }
 
-    /// The endpoint rejected spans.
     fn note_rejected(&self, cause: Cause, what: &str, spans: u64, context: &mut Context<'_>) {
-        self.report(NoticeKind::Rejected, cause, what, spans, context);
-        let what = format!("{what}: {} rejected", span_count(spans));
-        self.note_error(&what, context);
-    }
-
-    fn report(
-        &self,
-        kind: NoticeKind,
-        cause: Cause,
-        what: &str,
-        spans: u64,
-        context: &mut Context<'_>,
-    ) {
-        let now = context.now;
-        let report = Report {
-            kind,
-            cause,
-            endpoint: Some(self.url()),
-            message: &reason::whole(what, &self.settings),
-            spans,
-            since: self.silent().map_or(now, |silent| silent.since),
-        };
-        context.reporter.report(now, &report);
+        (self.journal).note_rejected(cause, what, spans, self.silent(), context);
     }
 
     fn silent(&self) -> Option<Silent> {
-        self.silence
-            .present(self.links.iter().filter_map(Link::activity))
-    }
-
-    /// Reports the silence of an endpoint that otherwise works.
-    fn report_silence(&mut self, context: &mut Context<'_>) {
-        let now = context.now;
-        let silent = self.silent();
-        let is_due = (self.silence.report_at(silent)).is_some_and(|at| at <= now);
-        let Some(silent) = silent.filter(|_| is_due) else {
-            return;
-        };
-        self.silence.reported();
-        if self.stats.health.state.works() {
-            let what = silent.in_words(now);
-            self.note(NoticeKind::Stalled, Cause::Silence, &what, context);
-        }
-    }
-
-    fn note_error(&self, what: &str, context: &mut Context<'_>) {
-        let url = &self.settings.target.url;
-        let what = reason::whole(what, &self.settings);
-        context.stats.last_error = Some(format!("{url}: {what}"));
-        context.stats.errors += 1;
+        (self.journal).silence(self.links.iter().filter_map(Link::activity))
     }
 }

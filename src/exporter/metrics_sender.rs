@@ -8,7 +8,8 @@ use mio::{Token, Waker};
 use prost::Message;
 
 use crate::config::MetricsSettings;
-use crate::exporter::endpoint::{Context, Endpoint, Offer, Outcome};
+use crate::exporter::context::Context;
+use crate::exporter::endpoint::{Endpoint, Offer, Outcome};
 use crate::exporter::request::Request;
 use crate::metrics;
 use crate::otlp::{Envelope, Run};
