@@ -25,7 +25,7 @@ use crate::exporter::http::complaint::Complaint;
 use crate::exporter::http::connection::Exchange;
 use crate::exporter::http::reason;
 use crate::exporter::http::response::Response;
-use crate::exporter::http::retry;
+use crate::exporter::http::verdict::Verdict;
 use crate::exporter::link::{Event, Link, Loss, Why};
 use crate::exporter::notices::incident::Cause;
 use crate::exporter::request::Request;
@@ -297,17 +297,19 @@ impl Endpoint {
         done: &mut Vec<Done>,
     ) {
         self.count(&exchange, context);
-        if matches!(exchange.response.status, 307 | 308) {
-            return self.redirected(index, exchange, context, done);
-        }
         let status = exchange.response.status;
-        let outcome = match status {
-            200..=299 => self.accepted(index, &exchange, context),
-            status if retry::is_retryable(status) => {
-                self.throttle(&exchange.request, &exchange.response, context)
+        let verdict = Verdict::of(&exchange.response, &self.settings, SystemTime::now());
+        let outcome = match verdict {
+            Verdict::Redirected { is_permanent } => {
+                return self.redirected(index, is_permanent, exchange, context, done);
             }
-            407 if self.settings.proxy.is_some() => self.proxy_refused(context),
-            _ => self.refused(&exchange, context),
+            Verdict::Accepted(partial) => self.accepted(index, &exchange, partial, context),
+            Verdict::Retry {
+                wait,
+                is_rate_limit,
+            } => self.throttle(&exchange, wait, is_rate_limit, context),
+            Verdict::ProxyDenied => self.proxy_refused(context),
+            Verdict::Refused(complaint) => self.refused(&exchange, complaint, context),
         };
         self.close_after(index, &exchange.response, context.now);
         done.push(self.answered_with(exchange.request, outcome, status));
@@ -341,6 +343,7 @@ impl Endpoint {
         &mut self,
         index: usize,
         exchange: &Exchange,
+        partial: Result<PartialSuccess, String>,
         context: &mut Context<'_>,
     ) -> Outcome {
         let (request, response) = (&exchange.request, &exchange.response);
@@ -353,14 +356,11 @@ impl Endpoint {
         }
         self.note_move(index, response.status, context);
         self.journal.stats.last_success_time = unix_nanos();
-        let partial = match reason::partial_success(response, &self.settings) {
-            Ok(partial) => partial,
-            Err(why) => {
-                let silent = self.silent();
-                (self.journal).warn_unreadable(response.status, &why, silent, context);
-                PartialSuccess::default()
-            }
-        };
+        let partial = partial.unwrap_or_else(|why| {
+            let silent = self.silent();
+            (self.journal).warn_unreadable(response.status, &why, silent, context);
+            PartialSuccess::default()
+        });
         self.note_partial_success(response.status, &partial, context);
         Outcome::Accepted {
             rejected: partial.rejected.min(request.spans),
@@ -403,14 +403,18 @@ impl Endpoint {
     }
 
     /// The endpoint refused the request as it is: it may accept the spans in another form.
-    fn refused(&mut self, exchange: &Exchange, context: &mut Context<'_>) -> Outcome {
+    fn refused(
+        &mut self,
+        exchange: &Exchange,
+        complaint: Complaint,
+        context: &mut Context<'_>,
+    ) -> Outcome {
         let Exchange {
             request,
             response,
             compression,
             ..
         } = exchange;
-        let complaint = Complaint::of(response, &self.settings);
         if complaint == Complaint::TooLarge && can_split(request, context.envelope) {
             return self.too_large(request, response, context);
         }
@@ -499,20 +503,20 @@ impl Endpoint {
     /// The endpoint asks for the same request later.
     fn throttle(
         &mut self,
-        request: &Request,
-        response: &Response,
+        exchange: &Exchange,
+        wait: Option<Duration>,
+        is_rate_limit: bool,
         context: &mut Context<'_>,
     ) -> Outcome {
-        let header = response.retry_after.as_deref();
-        let asked = header.and_then(|value| retry::retry_after(value, SystemTime::now()));
+        let (request, response) = (&exchange.request, &exchange.response);
         self.pacing.failed(context.now);
-        if let Some(asked) = asked {
-            self.pacing.wait_for(asked, context.now);
+        if let Some(wait) = wait {
+            self.pacing.wait_for(wait, context.now);
         }
-        let is_stuck = response.status == 429 && self.pacing.throttled(context.now);
+        let is_stuck = is_rate_limit && self.pacing.throttled(context.now);
         let what = reason::of_error(response, &self.settings);
         let cause = Cause::Status(response.status);
-        let (state, kind) = if asked.is_some() || response.status == 429 {
+        let (state, kind) = if wait.is_some() || is_rate_limit {
             (EndpointState::Throttled, NoticeKind::Throttled)
         } else {
             (EndpointState::BackingOff, NoticeKind::BackingOff)
@@ -535,6 +539,7 @@ impl Endpoint {
     fn redirected(
         &mut self,
         index: usize,
+        is_permanent: bool,
         exchange: Exchange,
         context: &mut Context<'_>,
         done: &mut Vec<Done>,
@@ -558,7 +563,7 @@ impl Endpoint {
         self.journal.stats.redirects += 1;
         let event = self.links[index].follow(
             target,
-            status == 308,
+            is_permanent,
             request,
             &self.resolver,
             context.now,

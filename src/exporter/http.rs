@@ -7,3 +7,4 @@ pub(crate) mod response;
 #[cfg(all(test, not(loom)))]
 mod response_fuzz;
 pub(crate) mod retry;
+pub(crate) mod verdict;
