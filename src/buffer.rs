@@ -4,7 +4,7 @@
 //! ```text
 //!   recorder                                     network thread
 //!   ────────                                     ──────────────
-//!   Pool::open ──▶ SlabWriter     SlabReader ──▶ ring ──▶ Ring::front
+//!   Pool::open ──▶ SlabWriter     SlabReader ──▶ ring ──▶ Consumer::pop
 //!                    │ commit        ▲             │ take ──▶ Batch, Batch, …
 //!                    ▼               │             ▼
 //!                  [ header │ committed spans │ free room ]

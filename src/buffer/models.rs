@@ -1,6 +1,6 @@
 //! Loom models of the buffer: every interleaving of two threads, within the stated bounds.
 //!
-//! Run with `RUSTFLAGS="--cfg loom" cargo test --release --lib models`.
+//! Run with `RUSTFLAGS="--cfg loom" cargo test --package otlp-collector --release --lib models`.
 
 use loom::thread;
 

@@ -1,7 +1,7 @@
 //! The one place that chooses between `std`'s atomics and loom's.
 //!
-//! [`crate::buffer`] and [`crate::clock`] use it: all that two threads share without a lock is
-//! there, but for single counters.
+//! [`crate::buffer`] and [`crate::platform::clock`] use it for their protocols. Outside of it are single
+//! counters, the pool's counts, the wait for room and the number of the fork.
 
 #[cfg(not(loom))]
 pub(crate) use self::native::*;
