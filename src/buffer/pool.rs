@@ -1,5 +1,10 @@
 //! All slabs of a collector: one block of memory, allocated and touched at start.
 
+#![allow(
+    unsafe_code,
+    reason = "allocates one block and hands out its slabs by address"
+)]
+
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ops::Range;
 use std::ptr::NonNull;

@@ -2,6 +2,11 @@
 //!
 //! Both ends are unique by type: `push` and `pop` take `&mut self` and neither end is `Clone`.
 
+#![allow(
+    unsafe_code,
+    reason = "two threads share slots that one of them owns at a time"
+)]
+
 use std::mem::MaybeUninit;
 
 use crossbeam_utils::CachePadded;

@@ -3,6 +3,11 @@
 //! The header's `committed` word is the whole protocol. The writer writes only beyond it and
 //! publishes with one release store; readers read only before it, after an acquire load.
 
+#![allow(
+    unsafe_code,
+    reason = "two threads share a block of which each owns one part"
+)]
+
 use std::fmt;
 use std::ops::{Deref, Range};
 use std::ptr::NonNull;

@@ -3,6 +3,11 @@
 //! A fork copies all memory and one thread. So everything that must not be used twice, or that
 //! another thread may have been changing, keeps the [`Process`] that it was made in.
 
+#![allow(
+    unsafe_code,
+    reason = "registers a handler for forks with the C library"
+)]
+
 use std::process;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 

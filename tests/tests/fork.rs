@@ -1,6 +1,7 @@
 //! A process that forks: the fork has a copy of the collector and no thread that delivers.
 
 #![cfg(target_os = "linux")]
+#![allow(unsafe_code, reason = "forks the process")]
 
 use std::collections::HashSet;
 use std::io::{ErrorKind, PipeReader, PipeWriter, Read, Write, pipe};

@@ -1,5 +1,7 @@
 //! The processor's counter.
 
+#![allow(unsafe_code, reason = "reads the processor's counter")]
+
 /// Ticks of the counter; always 0 where there is none to be used.
 #[inline(always)]
 #[cfg(all(target_arch = "x86_64", not(miri)))]

@@ -1,0 +1,174 @@
+//! One word, one meaning: the name of a type occurs once.
+
+use std::collections::BTreeMap;
+
+use crate::scanner::Kind;
+use crate::source::{Source, from_texts, library};
+use crate::{assert_found, check};
+
+/// Names that several types have, and the files that declare them, one entry a declaration.
+const SHARED: &[(&str, &[&str])] = &[
+    (
+        "Answer",
+        &["src/collector/network_thread.rs", "src/testing.rs"],
+    ),
+    ("AnyValue", &["src/otlp/proto.rs", "src/span/attribute.rs"]),
+    (
+        "Connection",
+        &["src/exporter/http/connection.rs", "src/testing/serve.rs"],
+    ),
+    ("Data", &["src/metrics.rs", "src/otlp/proto.rs"]),
+    (
+        "Destination",
+        &[
+            "src/config/destination.rs",
+            "src/exporter/destination.rs",
+            "src/metrics/sdk.rs",
+        ],
+    ),
+    ("Encoder", &["src/internals.rs", "src/otlp/attributes.rs"]),
+    (
+        "Endpoint",
+        &["src/config/endpoint.rs", "src/exporter/endpoint.rs"],
+    ),
+    (
+        "Event",
+        &["src/exporter/link.rs", "src/otlp/proto.rs", "src/span.rs"],
+    ),
+    (
+        "Fields",
+        &[
+            "src/otlp/fields.rs",
+            "src/otlp/page.rs",
+            "src/platform/clock/anchor.rs",
+        ],
+    ),
+    ("Hold", &["src/buffer/slab.rs", "src/recorder/hold.rs"]),
+    ("Inner", &["src/collector.rs", "src/testing.rs"]),
+    (
+        "InstrumentationScope",
+        &["src/otlp/proto.rs", "src/span/scope.rs"],
+    ),
+    ("KeyValue", &["src/otlp/proto.rs", "src/span/attribute.rs"]),
+    ("Lane", &["src/processor.rs", "src/recorder/writer.rs"]),
+    (
+        "Link",
+        &["src/exporter/link.rs", "src/otlp/proto.rs", "src/span.rs"],
+    ),
+    ("Metric", &["src/metrics.rs", "src/otlp/proto.rs"]),
+    ("Origin", &["src/recorder/detached.rs", "src/stats.rs"]),
+    ("Place", &["src/otlp/draft.rs", "src/stats/counters.rs"]),
+    (
+        "RaceProbe",
+        &["src/platform/sync.rs", "src/platform/sync.rs"],
+    ),
+    (
+        "Sample",
+        &["src/platform/clock/anchor.rs", "src/span/sampler.rs"],
+    ),
+    ("Shared", &["src/buffer/ring.rs", "src/shared.rs"]),
+    ("Span", &["src/otlp/proto.rs", "src/span.rs"]),
+    ("SpanKind", &["src/otlp/proto.rs", "src/span.rs"]),
+    (
+        "State",
+        &[
+            "src/exporter/endpoint/content_coding.rs",
+            "src/exporter/endpoint/pace.rs",
+            "src/exporter/link.rs",
+            "src/platform/clock/anchor.rs",
+            "src/recorder/state.rs",
+            "src/testing.rs",
+        ],
+    ),
+    (
+        "Status",
+        &[
+            "src/exporter/http/reason.rs",
+            "src/otlp/proto.rs",
+            "src/span.rs",
+        ],
+    ),
+    ("StatusCode", &["src/otlp/draft.rs", "src/otlp/proto.rs"]),
+    (
+        "Value",
+        &[
+            "src/metrics.rs",
+            "src/otlp/fields.rs",
+            "src/otlp/proto.rs",
+            "src/otlp/proto.rs",
+        ],
+    ),
+];
+
+/// The files and lines that declare a struct, enum or trait of each name.
+fn types(sources: &[Source]) -> BTreeMap<&'static str, Vec<(&'static str, usize)>> {
+    let mut found: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for source in sources {
+        for pair in source.code.windows(2) {
+            if let [keyword, name] = pair
+                && matches!(keyword.text, "struct" | "enum" | "trait")
+                && name.kind == Kind::Word
+            {
+                let places = found.entry(name.text).or_default();
+                places.push((source.path, name.line));
+            }
+        }
+    }
+    found
+}
+
+fn findings(sources: &[Source], shared: &[(&str, &[&str])]) -> Vec<String> {
+    let types = types(sources);
+    let mut findings = Vec::new();
+    for (name, places) in types.iter().filter(|(_, places)| places.len() > 1) {
+        let files: Vec<_> = places.iter().map(|(file, _)| *file).collect();
+        if !shared.contains(&(name, &files)) {
+            let places: Vec<_> = places
+                .iter()
+                .map(|(file, line)| format!("{file}:{line}"))
+                .collect();
+            findings.push(format!(
+                "{}: several types are called `{name}`, otherwise than SHARED in \
+                 tests/tests/house/names.rs says. Give the new one a name of its own; if one is \
+                 gone, correct the list.",
+                places.join(", ")
+            ));
+        }
+    }
+    for (name, files) in shared {
+        if types.get(name).is_none_or(|places| places.len() < 2) {
+            findings.push(format!(
+                "{}:1: the name `{name}` is not shared any more. Remove it from SHARED in \
+                 tests/tests/house/names.rs.",
+                files.first().unwrap_or(&"src")
+            ));
+        }
+    }
+    findings
+}
+
+#[test]
+fn names_of_types_occur_once() {
+    check(&findings(library(), SHARED));
+}
+
+#[test]
+fn a_name_that_occurs_twice_is_seen() {
+    let sources = from_texts([
+        (
+            "src/a.rs",
+            "struct State; // enum Other\n#[cfg(test)] enum Other {}",
+        ),
+        ("src/b.rs", "\npub(crate) enum State {}\ntrait Other {}"),
+    ]);
+    let words = ["src/a.rs:1, src/b.rs:2", "`State`"];
+    assert_found(&findings(&sources, &[]), &words);
+    check(&findings(&sources, &[("State", &["src/a.rs", "src/b.rs"])]));
+}
+
+#[test]
+fn a_name_that_is_no_longer_shared_is_seen() {
+    let sources = from_texts([("src/a.rs", "struct State;")]);
+    let findings = findings(&sources, &[("State", &["src/a.rs", "src/b.rs"])]);
+    assert_found(&findings, &["src/a.rs:1", "Remove it from SHARED"]);
+}

@@ -1,0 +1,314 @@
+//! What only named files do: `unsafe`, input and output, reading the clock.
+
+use std::collections::BTreeMap;
+
+use crate::scanner::{Kind, Token};
+use crate::source::{Source, everything, from_texts, library, text};
+use crate::{assert_found, check};
+
+/// Files with `unsafe` code, each with the lint `unsafe_code` allowed at its top.
+const UNSAFE: &[&str] = &[
+    "benches/peers/src/allocations.rs",
+    "src/buffer/pool.rs",
+    "src/buffer/ring.rs",
+    "src/buffer/slab.rs",
+    "src/platform/clock/counter.rs",
+    "src/platform/fork.rs",
+    "tests/tests/allocations.rs",
+    "tests/tests/disabled.rs",
+    "tests/tests/fork.rs",
+];
+
+/// Manifests that deny `unsafe_code` for all other files.
+const DENYING: [&str; 2] = ["Cargo.toml", "benches/peers/Cargo.toml"];
+
+/// Files that name `mio`, a socket or a system call for one.
+const SOCKETS: &[&str] = &[
+    "src/exporter.rs",
+    "src/exporter/compress.rs",
+    "src/exporter/context.rs",
+    "src/exporter/endpoint.rs",
+    "src/exporter/link.rs",
+    "src/exporter/metrics_sender.rs",
+    "src/exporter/resolve.rs",
+    "src/exporter/transport.rs",
+    "src/testing.rs",
+    "src/testing/serve.rs",
+];
+
+/// Files that read a clock.
+const CLOCKS: &[&str] = &[
+    "src/buffer/room.rs",
+    "src/collector.rs",
+    "src/collector/network_thread.rs",
+    "src/exporter.rs",
+    "src/exporter/destination.rs",
+    "src/exporter/endpoint.rs",
+    "src/exporter/endpoint/journal.rs",
+    "src/exporter/metrics_sender.rs",
+    "src/exporter/notices/reporter.rs",
+    "src/lib.rs",
+    "src/platform/clock.rs",
+    "src/recorder.rs",
+    "src/recorder/builder.rs",
+    "src/recorder/detached.rs",
+    "src/recorder/open_span.rs",
+    "src/recorder/writer.rs",
+    "src/span.rs",
+    "src/stats/health.rs",
+    "src/testing.rs",
+];
+
+/// Files, and directories with all their files, that take bytes and `now` from their callers.
+/// None of them may be listed above.
+const PROTOCOL: &[&str] = &[
+    "src/exporter/backlog.rs",
+    "src/exporter/endpoint/content_coding.rs",
+    "src/exporter/endpoint/location.rs",
+    "src/exporter/endpoint/pace.rs",
+    "src/exporter/endpoint/pacing.rs",
+    "src/exporter/endpoint/request_size.rs",
+    "src/exporter/endpoint/silence.rs",
+    "src/exporter/http.rs",
+    "src/exporter/http/",
+    "src/otlp.rs",
+    "src/otlp/",
+    "src/processor.rs",
+];
+
+/// Something that only the files of a list do.
+struct Rule {
+    deed: &'static str,
+    list: &'static str,
+    instead: &'static str,
+    is_done: fn(&[Token], usize) -> bool,
+}
+
+const RULES: [Rule; 3] = [
+    Rule {
+        deed: "has `unsafe` code",
+        list: "UNSAFE",
+        instead: "Use the safe types of `buffer` and `platform`",
+        is_done: |tokens, at| tokens[at].text == "unsafe",
+    },
+    Rule {
+        deed: "names a socket, the event loop or a system call for them",
+        list: "SOCKETS",
+        instead: "Take bytes and return bytes, and let `exporter/transport.rs` move them",
+        is_done: names_socket,
+    },
+    Rule {
+        deed: "reads a clock",
+        list: "CLOCKS",
+        instead: "Take `now` as an argument",
+        is_done: reads_clock,
+    },
+];
+
+fn names_socket(tokens: &[Token], at: usize) -> bool {
+    matches!(
+        tokens[at].text,
+        "mio"
+            | "rustix"
+            | "socket2"
+            | "TcpListener"
+            | "TcpStream"
+            | "ToSocketAddrs"
+            | "UdpSocket"
+            | "UnixDatagram"
+            | "UnixListener"
+            | "UnixStream"
+    )
+}
+
+/// Whether a clock is read, or imported to be read, at `at`.
+fn reads_clock(tokens: &[Token], at: usize) -> bool {
+    let text = |at: usize| tokens.get(at).map_or("", |token| token.text);
+    let before = |count: usize| at.checked_sub(count).map_or("", text);
+    match text(at) {
+        "now" => before(1) == "::" && matches!(before(2), "Instant" | "SystemTime"),
+        "unix_nanos" => {
+            before(1) == "::" || (text(at + 1) == "(" && !matches!(before(1), "fn" | "."))
+        }
+        "elapsed" => before(1) == "." && text(at + 1) == "(" && text(at + 2) == ")",
+        _ => false,
+    }
+}
+
+/// The files that do it, each with the first line where they do.
+fn doing(sources: &[Source], rule: &Rule) -> BTreeMap<&'static str, usize> {
+    let mut found = BTreeMap::new();
+    for source in sources {
+        // In tests too, there is `unsafe` only where it is listed.
+        let tokens = match rule.list {
+            "UNSAFE" => &source.all_code,
+            _ => &source.code,
+        };
+        let words = (0..tokens.len()).filter(|&at| tokens[at].kind == Kind::Word);
+        if let Some(at) = words.into_iter().find(|&at| (rule.is_done)(tokens, at)) {
+            found.insert(source.path, tokens[at].line);
+        }
+    }
+    found
+}
+
+fn findings(sources: &[Source], rule: &Rule, listed: &[&str]) -> Vec<String> {
+    let Rule {
+        deed,
+        list,
+        instead,
+        ..
+    } = rule;
+    let doing = doing(sources, rule);
+    let mut findings = Vec::new();
+    for (file, line) in &doing {
+        if is_protocol(file) {
+            findings.push(format!(
+                "{file}:{line}: {deed}, which protocol code never does. {instead}."
+            ));
+        } else if !listed.contains(file) {
+            findings.push(format!(
+                "{file}:{line}: {deed}, which only the files of {list} in \
+                 tests/tests/house/places.rs do. {instead}, or add the file there."
+            ));
+        }
+    }
+    for file in listed.iter().filter(|file| !doing.contains_key(*file)) {
+        findings.push(format!(
+            "{file}:1: is listed in {list} in tests/tests/house/places.rs, but nothing in it {deed}. \
+             Remove it from the list."
+        ));
+    }
+    findings
+}
+
+fn is_protocol(file: &str) -> bool {
+    PROTOCOL
+        .iter()
+        .any(|path| file == *path || (path.ends_with('/') && file.starts_with(path)))
+}
+
+/// Where the lint is allowed otherwise than at the top of the `listed` files.
+fn lint_findings(sources: &[Source], listed: &[&str]) -> Vec<String> {
+    let mut findings = Vec::new();
+    for source in sources {
+        let tokens = &source.all_code;
+        let mut words = tokens.iter().filter(|token| token.text == "unsafe_code");
+        let allowed = words.next().map(|token| token.line);
+        let path = source.path;
+        match (allowed, listed.contains(&path)) {
+            (Some(line), false) => findings.push(format!(
+                "{path}:{line}: allows the lint `unsafe_code`, but is not listed in UNSAFE in \
+                 tests/tests/house/places.rs. Remove the attribute."
+            )),
+            (None, true) => findings.push(format!(
+                "{path}:1: is listed in UNSAFE in tests/tests/house/places.rs. Begin it with \
+                 `#![allow(unsafe_code, reason = \"…\")]`."
+            )),
+            _ => {}
+        }
+    }
+    findings
+}
+
+#[test]
+fn unsafe_code_is_only_in_named_files() {
+    check(&findings(everything(), &RULES[0], UNSAFE));
+}
+
+#[test]
+fn the_lint_against_unsafe_code_is_lifted_for_the_same_files() {
+    check(&lint_findings(everything(), UNSAFE));
+    for manifest in DENYING {
+        assert!(
+            text(manifest).contains("\nunsafe_code = \"deny\"\n"),
+            "{manifest}:1: does not deny `unsafe_code`. Add it to its lints."
+        );
+    }
+}
+
+#[test]
+fn sockets_are_only_in_named_files() {
+    check(&findings(library(), &RULES[1], SOCKETS));
+}
+
+#[test]
+fn clocks_are_read_only_in_named_files() {
+    check(&findings(library(), &RULES[2], CLOCKS));
+}
+
+#[test]
+fn protocol_files_exist() {
+    for path in PROTOCOL {
+        let mut files = library().iter().map(|source| source.path);
+        assert!(
+            files.any(|file| file.starts_with(path)),
+            "tests/tests/house/places.rs:1: PROTOCOL has {path}, which is gone. Correct the path."
+        );
+    }
+}
+
+#[test]
+fn unsafe_code_elsewhere_is_seen() {
+    let text = "// unsafe\nconst A: &str = \"unsafe\";\n#[cfg(test)] mod t { unsafe fn a() {} }";
+    let sources = from_texts([("src/a.rs", text)]);
+    assert_found(
+        &findings(&sources, &RULES[0], &[]),
+        &["src/a.rs:3", "UNSAFE"],
+    );
+    check(&findings(&sources, &RULES[0], &["src/a.rs"]));
+}
+
+#[test]
+fn a_lint_lifted_elsewhere_is_seen() {
+    let sources = from_texts([
+        ("src/a.rs", "fn a() {}\n#[allow(unsafe_code)] fn b() {}"),
+        ("src/b.rs", "//! Not `unsafe_code`.\n"),
+    ]);
+    assert_found(&lint_findings(&sources, &[]), &["src/a.rs:2"]);
+    assert_eq!(lint_findings(&sources, &["src/b.rs"]).len(), 2);
+}
+
+#[test]
+fn a_socket_elsewhere_is_seen() {
+    for text in ["use mio::Waker;", "fn a(b: &std::net::TcpStream) {}"] {
+        let sources = from_texts([("src/a.rs", text)]);
+        assert_found(
+            &findings(&sources, &RULES[1], &[]),
+            &["src/a.rs:1", "SOCKETS"],
+        );
+    }
+}
+
+#[test]
+fn a_clock_elsewhere_is_seen() {
+    for text in [
+        "fn a() { std::time::Instant::now() }",
+        "fn a() { b.unwrap_or_else(SystemTime::now) }",
+        "use crate::platform::clock::unix_nanos;",
+        "fn a() { unix_nanos() }",
+        "fn a(b: Instant) { b.elapsed() }",
+    ] {
+        let sources = from_texts([("src/a.rs", text)]);
+        assert_found(
+            &findings(&sources, &RULES[2], &[]),
+            &["src/a.rs:1", "CLOCKS"],
+        );
+    }
+    let text = "fn a(now: Instant, unix_nanos: u64) { b(unix_nanos, now) }";
+    check(&findings(&from_texts([("src/a.rs", text)]), &RULES[2], &[]));
+}
+
+#[test]
+fn a_clock_in_protocol_code_is_seen_though_it_is_listed() {
+    let path = "src/exporter/http/retry.rs";
+    let sources = from_texts([(path, "fn a() { Instant::now() }")]);
+    let words = ["retry.rs:1", "protocol code never does"];
+    assert_found(&findings(&sources, &RULES[2], &[path]), &words);
+}
+
+#[test]
+fn a_file_that_no_longer_does_it_is_seen() {
+    let findings = findings(&from_texts([("src/a.rs", "")]), &RULES[2], &["src/a.rs"]);
+    assert_found(&findings, &["src/a.rs:1", "Remove it from the list"]);
+}
