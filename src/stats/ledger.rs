@@ -131,33 +131,11 @@ impl RefusedSpans {
     /// The sum of all reasons.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.buffer_full
-            + self.too_large
-            + self.invalid_id
-            + self.unknown_scope
-            + self.shut_down
-            + self.no_recorder
-            + self.no_slab
-            + self.forked
+        total(&self.by_reason())
     }
 
     /// All counts with their reasons in words.
-    pub(crate) fn by_reason(&self) -> Vec<(&'static str, u64)> {
-        vec![
-            ("buffer full", self.buffer_full),
-            ("too large", self.too_large),
-            ("invalid id", self.invalid_id),
-            ("unknown scope", self.unknown_scope),
-            ("shut down", self.shut_down),
-            ("no recorder", self.no_recorder),
-            ("no slab", self.no_slab),
-            ("forked", self.forked),
-        ]
-    }
-}
-
-impl fmt::Display for RefusedSpans {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    pub(crate) fn by_reason(&self) -> [(&'static str, u64); 8] {
         let Self {
             buffer_full,
             too_large,
@@ -167,13 +145,34 @@ impl fmt::Display for RefusedSpans {
             no_recorder,
             no_slab,
             forked,
-        } = self;
-        write!(
-            f,
-            "buffer full {buffer_full}, too large {too_large}, invalid id {invalid_id}, \
-             unknown scope {unknown_scope}, shut down {shut_down}, no recorder {no_recorder}, \
-             no slab {no_slab}, forked {forked}"
-        )
+        } = *self;
+        [
+            ("buffer full", buffer_full),
+            ("too large", too_large),
+            ("invalid id", invalid_id),
+            ("unknown scope", unknown_scope),
+            ("shut down", shut_down),
+            ("no recorder", no_recorder),
+            ("no slab", no_slab),
+            ("forked", forked),
+        ]
+    }
+}
+
+fn total(by_reason: &[(&str, u64)]) -> u64 {
+    by_reason.iter().map(|(_, count)| count).sum()
+}
+
+/// All reasons, those that did not occur too.
+fn write_reasons(f: &mut fmt::Formatter<'_>, by_reason: &[(&str, u64)]) -> fmt::Result {
+    let counts = by_reason.iter();
+    let counts = counts.map(|(reason, count)| format!("{reason} {count}"));
+    f.write_str(&counts.collect::<Vec<_>>().join(", "))
+}
+
+impl fmt::Display for RefusedSpans {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_reasons(f, &self.by_reason())
     }
 }
 
@@ -282,30 +281,27 @@ impl DroppedSpans {
     /// The sum of all reasons.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.overflow + self.retries + self.shut_down
+        total(&self.by_reason())
     }
 
     /// All counts with their reasons in words.
-    pub(crate) fn by_reason(&self) -> Vec<(&'static str, u64)> {
-        vec![
-            ("overflow", self.overflow),
-            ("retries", self.retries),
-            ("shut down", self.shut_down),
+    pub(crate) fn by_reason(&self) -> [(&'static str, u64); 3] {
+        let Self {
+            overflow,
+            retries,
+            shut_down,
+        } = *self;
+        [
+            ("overflow", overflow),
+            ("retries", retries),
+            ("shut down", shut_down),
         ]
     }
 }
 
 impl fmt::Display for DroppedSpans {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            overflow,
-            retries,
-            shut_down,
-        } = self;
-        write!(
-            f,
-            "overflow {overflow}, retries {retries}, shut down {shut_down}"
-        )
+        write_reasons(f, &self.by_reason())
     }
 }
 

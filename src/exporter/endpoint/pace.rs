@@ -153,7 +153,7 @@ impl Measured {
         let lasted = now.saturating_duration_since(self.since);
         let needs_pace = self.refused * ONE_IN >= self.accepted + self.refused;
         match self.accepted {
-            // What refuses everything is down.
+            // A receiver that refuses everything is down.
             0 => State::Measuring(Self::from(now)),
             _ if lasted >= MEASURE && needs_pace => State::Paced(Paced::new(
                 self.accepted_bytes as f64 / lasted.as_secs_f64(),

@@ -140,7 +140,7 @@ fn tallies(lost: &Lost, open_spans_max: usize) -> Vec<Tally> {
     let refused = Tally {
         kind: NoticeKind::Refused,
         destination: None,
-        counts: lost.refused.by_reason(),
+        counts: lost.refused.by_reason().to_vec(),
         text: ("recording refused ", String::new()),
         end: Some(("recording refuses no more spans: ", "refused")),
     };
@@ -160,7 +160,7 @@ fn tallies(lost: &Lost, open_spans_max: usize) -> Vec<Tally> {
     let dropped = lost.destinations.iter().map(|lost| Tally {
         kind: NoticeKind::Dropped,
         destination: Some(lost.destination.clone()),
-        counts: lost.dropped.by_reason(),
+        counts: lost.dropped.by_reason().to_vec(),
         text: ("", " dropped".to_string()),
         end: Some(("no more spans are dropped: ", "dropped")),
     });

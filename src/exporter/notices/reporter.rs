@@ -22,7 +22,7 @@ pub(crate) struct Reporter {
     on_notice: Option<OnNotice>,
     /// Gone together with the network thread, which lets the listening thread end.
     ended: Sender<()>,
-    /// To the thread that tells, once there was something to be told.
+    /// The thread that calls back, started by the first notice.
     teller: Option<Sender<Notice>>,
     /// In the order of their first events; few, so that a search is cheap.
     streams: Vec<(Key, Stream)>,
@@ -122,7 +122,7 @@ impl Stream {
 }
 
 impl Reporter {
-    /// The other end is disconnected when all that was to be told has been.
+    /// The other end is disconnected after the last notice was passed on.
     pub(crate) fn new(on_notice: Option<OnNotice>) -> (Self, Receiver<()>) {
         let (ended, end) = bounded(0);
         let reporter = Self {
@@ -317,7 +317,7 @@ impl Reporter {
         }
     }
 
-    /// When something is to be told that was held back.
+    /// When the next notice that was held back is due.
     pub(crate) fn deadline(&self, now: Instant) -> Option<Instant> {
         let streams = self.streams.iter();
         streams.filter_map(|(_, stream)| stream.deadline(now)).min()
