@@ -17,23 +17,41 @@ pub mod tls_server;
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use otlp_collector::testing::Receiver;
-use otlp_collector::{Collector, Config};
+use otlp_collector::{Collector, Config, EndpointOptions};
+
+/// The time after which a wait has failed. No test that passes waits this long.
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The directory of the repository.
 pub fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
-/// A receiver that keeps all, and a collector that sends to it, with what `change` makes of the
-/// default configuration.
-pub fn start(change: impl FnOnce(&mut Config)) -> (Receiver, Collector) {
-    let receiver = Receiver::start().unwrap();
-    let mut config = Config {
+/// The default configuration for this receiver.
+pub fn config(receiver: &Receiver) -> Config {
+    Config {
         endpoint: receiver.endpoint(),
         ..Config::default()
-    };
+    }
+}
+
+/// The default options with the shortest waits between attempts.
+pub fn retry_at_once() -> EndpointOptions {
+    EndpointOptions {
+        retry_initial_ms: 1,
+        retry_max_ms: 5,
+        ..EndpointOptions::default()
+    }
+}
+
+/// A receiver that keeps all spans, and a collector that sends to it. `change` receives the default
+/// configuration.
+pub fn start(change: impl FnOnce(&mut Config)) -> (Receiver, Collector) {
+    let receiver = Receiver::start().unwrap();
+    let mut config = config(&receiver);
     change(&mut config);
     let collector = Collector::new(config).unwrap();
     (receiver, collector)

@@ -1,14 +1,11 @@
 //! Bad input is an error at start or a counted refusal, and costs nobody else anything.
 
-use std::time::Duration;
-
+use common::PATIENCE;
 use otlp_collector::testing::Receiver;
 use otlp_collector::{
     AnyValue, Collector, Config, EndpointOptions, InstrumentationScope, KeyValue, Refused, Span,
     SpanRef,
 };
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The message of the error `Collector::new` gives for this configuration.
 fn config_error(config: Config) -> String {

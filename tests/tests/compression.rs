@@ -1,22 +1,17 @@
 //! Compressed bodies arrive whole, once compressed for all that want the same.
 
-use std::time::Duration;
-
+use common::{PATIENCE, retry_at_once};
 use otlp_collector::testing::{Answer, Receiver};
 use otlp_collector::{
     Collector, Compression, Config, Destination, Endpoint, EndpointOptions, Selection, Span,
 };
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 fn endpoint(receiver: &Receiver, compression: Compression) -> Endpoint {
     Endpoint {
         url: receiver.endpoint(),
         options: EndpointOptions {
             compression,
-            retry_initial_ms: 1,
-            retry_max_ms: 5,
-            ..EndpointOptions::default()
+            ..retry_at_once()
         },
     }
 }

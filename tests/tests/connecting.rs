@@ -6,10 +6,9 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use common::PATIENCE;
 use otlp_collector::testing::{Answer, Receiver};
 use otlp_collector::{Collector, Config, EndpointOptions, Span};
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 fn collector(endpoint: String) -> Collector {
     Collector::new(Config {

@@ -6,13 +6,12 @@ use std::net::TcpListener;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use common::PATIENCE;
 use otlp_collector::{Collector, Compression, Config, EndpointOptions, Redirects, Refused, Span};
 
 use common::Nobody;
 use common::script::{Script, ScriptedServer, Step, response};
 
-/// Far more than any machine takes, and far less than a day.
-const PATIENCE: Duration = Duration::from_secs(60);
 const DAY_MS: u64 = 86_400_000;
 
 fn collector(endpoint: String, change: impl FnOnce(&mut EndpointOptions)) -> Collector {

@@ -4,6 +4,7 @@
 use std::thread;
 use std::time::Duration;
 
+use common::PATIENCE;
 use otlp_collector::testing::{Answer, Receiver};
 use otlp_collector::{
     Collector, Compression, Config, Destination, Endpoint, EndpointOptions, MetricsOptions,
@@ -11,8 +12,6 @@ use otlp_collector::{
 };
 
 use common::script::{ScriptedServer, Step, response};
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 fn endpoint(url: String) -> Endpoint {
     Endpoint {

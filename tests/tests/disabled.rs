@@ -9,13 +9,12 @@ use std::fs;
 use std::sync::Barrier;
 use std::time::Duration;
 
+use common::PATIENCE;
 use otlp_collector::{
     AnyValue, Collector, Config, Destination, Endpoint, EndpointOptions, InstrumentationScope,
     KeepIf, KeyValue, MetricsOptions, Overflow, Sampler, Span, SpanContext, SpanLimits, SpanRef,
     TailSampling, ThreadState, TlsOptions,
 };
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Counts the bytes that the current thread allocates, including those that it frees again.
 struct Counting;

@@ -3,12 +3,11 @@
 use std::io::Write;
 use std::process::{Command, Output};
 use std::sync::Mutex;
-use std::time::Duration;
 
+use common::PATIENCE;
 use otlp_collector::testing::Receiver;
 use otlp_collector::{Collector, Config, Endpoint, NoticeKind, OnNotice};
 
-const PATIENCE: Duration = Duration::from_secs(60);
 /// Set in a process that is started by a test of this file, to run one.
 const CHILD: &str = "OTLP_COLLECTOR_TEST_CHILD";
 const DELAY: &str = "OTEL_BSP_SCHEDULE_DELAY is \"soon\"";

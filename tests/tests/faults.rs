@@ -4,6 +4,7 @@
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
+use common::{PATIENCE, retry_at_once};
 use otlp_collector::testing::proto::{ExportTracePartialSuccess, ExportTraceServiceResponse};
 use otlp_collector::{
     Collector, Config, EndpointOptions, EndpointState, Ledger, NoticeKind, OnNotice, Redirects,
@@ -14,7 +15,6 @@ use prost::Message;
 use common::Nobody;
 use common::script::{Script, ScriptedServer, Step, response};
 
-const PATIENCE: Duration = Duration::from_secs(60);
 const SPANS: u64 = 5;
 
 /// What the protocol says becomes of a request.
@@ -32,11 +32,7 @@ enum Fate {
 const DELIVERED: Fate = Fate::Delivered { rejected: 0 };
 
 fn collector(server: &ScriptedServer, change: impl FnOnce(&mut EndpointOptions)) -> Collector {
-    let mut endpoint_options = EndpointOptions {
-        retry_initial_ms: 1,
-        retry_max_ms: 5,
-        ..EndpointOptions::default()
-    };
+    let mut endpoint_options = retry_at_once();
     change(&mut endpoint_options);
     Collector::new(Config {
         endpoint: server.endpoint(),

@@ -9,15 +9,15 @@ use std::net::TcpListener;
 use std::panic::{AssertUnwindSafe, UnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use common::PATIENCE;
 use otlp_collector::testing::Receiver;
 use otlp_collector::{
     Collector, Config, DetachedSpan, InstrumentationScope, KeepIf, Recorder, Refused, Span,
     SpanRef, TailSampling, ThreadState,
 };
 
-const PATIENCE: Duration = Duration::from_secs(60);
 /// After so many a fork hangs.
 const SECONDS: u32 = 60;
 

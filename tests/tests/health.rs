@@ -4,24 +4,19 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
+use common::{PATIENCE, retry_at_once};
 use otlp_collector::testing::{Answer, Receiver};
 use otlp_collector::{
     Collector, Config, EndpointHealth, EndpointOptions, EndpointState, Notice, NoticeKind,
     OnNotice, Span, SpanRef, ThreadState, internals,
 };
 
-const PATIENCE: Duration = Duration::from_secs(60);
-
 /// A collector, and the notices it gives.
 fn collector(receiver: &Receiver) -> (Collector, mpsc::Receiver<Notice>) {
     let (told, notices) = mpsc::channel();
     let collector = Collector::new(Config {
         endpoint: receiver.endpoint(),
-        endpoint_options: EndpointOptions {
-            retry_initial_ms: 1,
-            retry_max_ms: 5,
-            ..EndpointOptions::default()
-        },
+        endpoint_options: retry_at_once(),
         buffer_capacity: 1000,
         batch_size: 100,
         shutdown_timeout_ms: 10,

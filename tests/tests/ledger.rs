@@ -5,12 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use common::PATIENCE;
 use otlp_collector::testing::{Answer, Receiver};
 use otlp_collector::{
     Collector, Config, EndpointOptions, Ledger, Overflow, Recorder, Refused, SpanRef,
 };
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 fn config(receiver: &Receiver) -> Config {
     Config {

@@ -1,6 +1,7 @@
 //! The pipeline's own numbers, as OTLP, for Prometheus and for people.
 
 use common::exposition;
+use common::{PATIENCE, retry_at_once};
 use std::collections::BTreeMap;
 use std::thread;
 use std::time::Duration;
@@ -11,8 +12,6 @@ use otlp_collector::{
     Collector, Compression, Config, Destination, Endpoint, EndpointOptions, KeepIf, MetricsOptions,
     NoticeKind, OnNotice, Sampler, Selection, Span, SpanContext, TailSampling,
 };
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Values by metric and attributes, as in `name{key=value,…}`, with those that are the same for all
 /// left out.
@@ -339,11 +338,7 @@ fn a_request_is_one_export_whatever_its_attempts() {
     receiver.answer(Answer::status(503));
     let collector = Collector::new(Config {
         endpoint: receiver.endpoint(),
-        endpoint_options: EndpointOptions {
-            retry_initial_ms: 1,
-            retry_max_ms: 5,
-            ..EndpointOptions::default()
-        },
+        endpoint_options: retry_at_once(),
         batch_size: 1,
         ..Config::default()
     })

@@ -9,11 +9,11 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use common::PATIENCE;
 use otlp_collector::{Collector, Config, EndpointOptions, EndpointState, Ledger, Overflow, Span};
 
 use common::script::ScriptedServer;
 
-const PATIENCE: Duration = Duration::from_secs(120);
 /// As `.ci/network` sets them up.
 const SERVER: &str = "10.213.7.2";
 const MOVED: &str = "10.213.7.3";

@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use common::PATIENCE;
 use otlp_collector::{
     Collector, Compression, Config, EndpointOptions, EndpointState, Ledger, Overflow, Redirects,
     Span, TlsOptions,
@@ -16,8 +17,6 @@ use otlp_collector::{
 
 use common::agent::{Agent, free_addresses};
 use common::certificates::{Files, authority, identity};
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One nginx with a server of each kind, and the agent behind it.
 struct Proxy {

@@ -1,7 +1,6 @@
 //! Text that comes from outside is bounded wherever it is shown, and secrets in it are not.
 
-use std::time::Duration;
-
+use common::PATIENCE;
 use crossbeam_channel::Receiver as Notices;
 use otlp_collector::testing::{Answer, Receiver};
 use otlp_collector::{
@@ -11,7 +10,6 @@ use otlp_collector::{
 use common::certificates::{Files, authority, identity};
 use common::tls_server::Server;
 
-const PATIENCE: Duration = Duration::from_secs(60);
 /// Characters of everything that a message can consist of: its own words, and 300 characters of text from
 /// outside.
 const SHOWN_MAX: usize = 600;

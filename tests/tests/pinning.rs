@@ -1,15 +1,9 @@
 //! Threads are pinned where the configuration says, or an error says where they can be.
 
+use common::config;
 use core_affinity::CoreId;
 use otlp_collector::testing::Receiver;
 use otlp_collector::{Collector, Config, SpanRef, pin_current_thread};
-
-fn config(receiver: &Receiver) -> Config {
-    Config {
-        endpoint: receiver.endpoint(),
-        ..Config::default()
-    }
-}
 
 #[test]
 fn nothing_is_pinned_by_default() {

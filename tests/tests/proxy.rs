@@ -1,8 +1,8 @@
 //! Through an HTTP proxy: requests to `http` endpoints, tunnels to `https` ones.
 
 use std::thread;
-use std::time::Duration;
 
+use common::PATIENCE;
 use otlp_collector::testing::Receiver;
 use otlp_collector::{Collector, Config, EndpointOptions, EndpointState, Span, TlsOptions};
 
@@ -11,8 +11,6 @@ use common::certificates::{Files, authority, identity};
 use common::relay::Proxy;
 use common::script::{ScriptedServer, Step};
 use common::tls_server::Server;
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 fn config(endpoint: &str, proxy: String) -> Config {
     Config {

@@ -2,15 +2,12 @@
 //!
 //! A failure prints its script; `PROPTEST_CASES` sets how many are tried.
 
-use std::time::Duration;
-
+use common::PATIENCE;
 use otlp_collector::{Collector, Config, EndpointOptions, Span};
 use proptest::prelude::*;
 
 use common::any_script::any_script;
 use common::script::ScriptedServer;
-
-const PATIENCE: Duration = Duration::from_secs(120);
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]

@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
+use common::{PATIENCE, retry_at_once};
 use otlp_collector::{Collector, Config, EndpointOptions, Ledger, Redirects, Span, TlsOptions};
 
 use common::certificates::{Files, authority, identity};
 use common::script::{Script, ScriptedServer, Step, response};
 use common::tls_server::Server;
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 fn collector(endpoint: String, redirects: Redirects, tls: TlsOptions) -> Collector {
     Collector::new(Config {
@@ -16,9 +15,7 @@ fn collector(endpoint: String, redirects: Redirects, tls: TlsOptions) -> Collect
         endpoint_options: EndpointOptions {
             redirects,
             tls,
-            retry_initial_ms: 1,
-            retry_max_ms: 5,
-            ..EndpointOptions::default()
+            ..retry_at_once()
         },
         batch_timeout_ms: 3_600_000,
         shutdown_timeout_ms: 10,

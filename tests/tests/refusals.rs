@@ -3,20 +3,16 @@
 
 use std::time::Duration;
 
+use common::{PATIENCE, retry_at_once};
 use otlp_collector::testing::{Answer, Receiver};
 use otlp_collector::{Collector, Compression, Config, EndpointOptions, Ledger, Span};
 
 use common::script::{ScriptedServer, Step, field, response};
 
-const PATIENCE: Duration = Duration::from_secs(60);
 const HOUR_MS: u64 = 3_600_000;
 
 fn collector(endpoint: String, change: impl FnOnce(&mut EndpointOptions)) -> Collector {
-    let mut endpoint_options = EndpointOptions {
-        retry_initial_ms: 1,
-        retry_max_ms: 5,
-        ..EndpointOptions::default()
-    };
+    let mut endpoint_options = retry_at_once();
     change(&mut endpoint_options);
     Collector::new(Config {
         endpoint,

@@ -1,8 +1,7 @@
 //! A receiver by others, the rotel agent, prints the spans it gets, and all are as they were
 //! sent. Run by `.ci/rotel`.
 
-use std::time::Duration;
-
+use common::PATIENCE;
 use otlp_collector::{
     AnyValue, Collector, Config, EndpointOptions, Event, EventRef, KeyValue, KeyValueRef, Link,
     LinkRef, NO_PARENT, Recorder, Span, SpanContext, SpanKind, SpanRef, Status, StatusRef,
@@ -10,8 +9,6 @@ use otlp_collector::{
 };
 
 use common::agent::Agent;
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
 #[ignore = "needs the rotel agent: run .ci/rotel"]

@@ -2,17 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use common::config;
 use otlp_collector::testing::Receiver;
 use otlp_collector::{
     Collector, Config, EndpointOptions, InstrumentationScope, KeyValue, Refused, Span, SpanRef,
 };
-
-fn config(receiver: &Receiver) -> Config {
-    Config {
-        endpoint: receiver.endpoint(),
-        ..Config::default()
-    }
-}
 
 /// How many spans arrived, by scope and name.
 fn arrived(receiver: &Receiver) -> BTreeMap<(String, String), usize> {

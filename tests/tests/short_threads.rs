@@ -4,6 +4,7 @@
 use std::thread;
 use std::time::Duration;
 
+use common::PATIENCE;
 use otlp_collector::testing::{Answer, Receiver};
 use otlp_collector::{
     Collector, Config, Destination, Endpoint, EndpointOptions, InstrumentationScope, Ledger,
@@ -11,8 +12,6 @@ use otlp_collector::{
 };
 
 use common::Nobody;
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 fn record(recorder: &Recorder) -> Result<(), Refused> {
     let (trace_id, span_id) = (recorder.trace_id(), recorder.span_id());

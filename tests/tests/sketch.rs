@@ -3,12 +3,11 @@
 use std::thread;
 use std::time::Duration;
 
+use common::PATIENCE;
 use otlp_collector::testing::Receiver;
 use otlp_collector::{
     Collector, Config, EndpointOptions, KeyValue, Overflow, Refused, Span, Status,
 };
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 fn config(receiver: &Receiver) -> Config {
     Config {

@@ -3,15 +3,14 @@
 
 use std::fs;
 use std::thread;
-use std::time::Duration;
 
+use common::PATIENCE;
 use otlp_collector::testing::Receiver;
 use otlp_collector::{
     Collector, Config, EndpointOptions, EventRef, KeyValueRef, Overflow, Recorder, Refused,
     SpanKind, SpanRef,
 };
 
-const PATIENCE: Duration = Duration::from_secs(60);
 const SPANS: u64 = 100_000;
 const ROUNDS: u64 = 100;
 

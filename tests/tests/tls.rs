@@ -7,6 +7,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
+use common::{PATIENCE, retry_at_once};
 use otlp_collector::testing::Receiver;
 use otlp_collector::{
     Collector, Config, Destination, Endpoint, EndpointOptions, Overflow, Span, TlsOptions,
@@ -18,16 +19,12 @@ use common::certificates::{Files, authority, identity};
 use common::tls_flood::FloodingServer;
 use common::tls_server::Server;
 
-const PATIENCE: Duration = Duration::from_secs(60);
-
 fn config(endpoint: String, tls: TlsOptions) -> Config {
     Config {
         endpoint,
         endpoint_options: EndpointOptions {
             tls,
-            retry_initial_ms: 1,
-            retry_max_ms: 5,
-            ..EndpointOptions::default()
+            ..retry_at_once()
         },
         overflow: Overflow::Block { timeout_ms: 60_000 },
         shutdown_timeout_ms: 10,

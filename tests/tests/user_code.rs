@@ -3,25 +3,13 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
+use common::{PATIENCE, start};
 use otlp_collector::testing::Receiver;
 use otlp_collector::{
-    AnyValueRef, Collector, Config, GenerateIds, IdGenerator, Key, OpenSpan, Recorder, Sample,
+    AnyValueRef, Collector, GenerateIds, IdGenerator, Key, OpenSpan, Recorder, Sample,
     Sampler, SamplingInput, SamplingResult, SpanRef,
 };
-
-const PATIENCE: Duration = Duration::from_secs(60);
-
-fn start(change: impl FnOnce(&mut Config)) -> (Receiver, Collector) {
-    let receiver = Receiver::start().unwrap();
-    let mut config = Config {
-        endpoint: receiver.endpoint(),
-        ..Config::default()
-    };
-    change(&mut config);
-    (receiver, Collector::new(config).unwrap())
-}
 
 /// The names of all spans that arrived, in alphabetical order; none is missing or refused.
 fn arrived(receiver: &Receiver, collector: &Collector) -> Vec<String> {
