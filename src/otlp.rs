@@ -25,7 +25,7 @@ mod value;
 
 pub(crate) use envelope::{Envelope, Run, SCOPES_MAX, Scopes};
 #[cfg(feature = "testing")]
-pub(crate) use fields::Value;
+pub(crate) use fields::FieldValue;
 pub(crate) use fields::{Fields, span_end_time};
 pub(crate) use output::SPILL;
 pub(crate) use page::Scratch;
@@ -35,17 +35,17 @@ use prost::Message;
 
 use crate::span::attribute::{AnyValue, KeyValue, last_of_each_key};
 
-/// What an endpoint says in the body of a success.
+/// `ExportTracePartialSuccess`: the body of a 2xx response.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct PartialSuccess {
-    /// Spans of the request that it did not take.
+    /// Number of spans of the request that the endpoint rejected.
     pub(crate) rejected: u64,
-    /// Why, in its own words; may be there as a warning without any rejected span.
+    /// The endpoint's reason. A warning if no span was rejected.
     pub(crate) message: String,
 }
 
 impl PartialSuccess {
-    /// Reads the body of a 2xx response; `None` if it is no `ExportTraceServiceResponse`.
+    /// Decodes the body of a 2xx response; `None` if it is not an `ExportTraceServiceResponse`.
     pub(crate) fn decode(body: &[u8]) -> Option<Self> {
         let response = proto::ExportTraceServiceResponse::decode(body).ok()?;
         let partial = response.partial_success.unwrap_or_default();
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn partial_success_is_read_and_nonsense_is_none() {
+    fn partial_success_is_decoded_and_other_bodies_are_not() {
         let response = proto::ExportTraceServiceResponse {
             partial_success: Some(proto::ExportTracePartialSuccess {
                 rejected_spans: 3,

@@ -1,4 +1,4 @@
-//! Encodes the attributes of a span, event or link, as many as are let through.
+//! Encodes the attributes of a span, event or link, up to the attribute limit.
 
 use crate::otlp::output::Output;
 use crate::otlp::repeats::{Items, may_repeat, survivors};
@@ -6,7 +6,7 @@ use crate::otlp::value::encode_attribute;
 use crate::span::attribute::{AsKeyValue, Attributes, KeyValueRef, VisitAttributes};
 use crate::span::limits::SpanLimits;
 
-/// How many attributes there may be, and where they and those that are left out are written.
+/// The attribute limit of a span, event or link, and the tags of its attribute fields.
 #[derive(Clone, Copy)]
 pub(super) struct AttributeFields {
     pub(super) count_max: u32,
@@ -14,8 +14,8 @@ pub(super) struct AttributeFields {
     pub(super) dropped_tag: u8,
 }
 
-/// The attributes of a span, event or link: those of a tuple, then `items`; and how many it has no
-/// more: `dropped` before, and those that are beyond the limit or have no key.
+/// Encodes the attributes of a span, event or link: those of a tuple, then `items`. The dropped
+/// count is `dropped` plus the attributes that exceed the limit or have no key.
 #[inline(always)]
 pub(super) fn encode_attributes<T: Attributes, K: AsKeyValue, O: Output>(
     tuple: &T,
@@ -27,12 +27,12 @@ pub(super) fn encode_attributes<T: Attributes, K: AsKeyValue, O: Output>(
 ) -> Option<O> {
     let is_many = T::COUNT + items.len() > fields.count_max as usize;
     if is_many || may_repeat(tuple, items) {
-        // A copy: what is not lent to a call stays in registers.
+        // A copy, so that the original is not borrowed by the call and stays in registers.
         let tuple = *tuple;
         return encode_chosen(&Both { tuple, items }, dropped, fields, limits, out);
     }
     let tag = fields.tag;
-    let Encoder { mut out, .. } = tuple.visit(Encoder { tag, limits, out })?;
+    let TupleEncoder { mut out, .. } = tuple.visit(TupleEncoder { tag, limits, out })?;
     for item in items {
         out = item.with(
             #[inline(always)]
@@ -42,14 +42,14 @@ pub(super) fn encode_attributes<T: Attributes, K: AsKeyValue, O: Output>(
     out.count(fields.dropped_tag, dropped)
 }
 
-/// Encodes the attributes of a tuple.
-struct Encoder<'l, O> {
+/// Visitor that encodes the attributes of a tuple.
+struct TupleEncoder<'l, O> {
     tag: u8,
     limits: &'l SpanLimits,
     out: O,
 }
 
-impl<O: Output> VisitAttributes for Encoder<'_, O> {
+impl<O: Output> VisitAttributes for TupleEncoder<'_, O> {
     #[inline(always)]
     fn attribute(self, attribute: &KeyValueRef<'_>) -> Option<Self> {
         let out = encode_attribute(self.tag, attribute, self.limits, self.out)?;
@@ -78,7 +78,7 @@ fn encode_chosen<O: Output>(
     out.count(fields.dropped_tag, beyond(dropped, all, survivors.kept()))
 }
 
-/// The attributes of a tuple, and then some more.
+/// The attributes of a tuple followed by those of a slice.
 struct Both<'a, T, K> {
     tuple: T,
     items: &'a [K],
@@ -99,13 +99,13 @@ impl<T: Attributes, K: AsKeyValue> Items for Both<'_, T, K> {
             seen: None,
         };
         let seen = self.tuple.visit(nth).and_then(|nth| nth.seen);
-        seen.expect("the tuple has so many")
+        seen.expect("`at` is below the number of attributes")
     }
 }
 
-/// Looks at one attribute of a tuple.
+/// Visitor that passes one attribute of a tuple to `look`.
 struct Nth<F, R> {
-    /// So many come before it.
+    /// Number of attributes to skip.
     before: usize,
     look: Option<F>,
     seen: Option<R>,
@@ -125,7 +125,7 @@ impl<R, F: FnOnce(&KeyValueRef<'_>) -> R> VisitAttributes for Nth<F, R> {
     }
 }
 
-/// How many were dropped, if of `all` only `kept` are left.
+/// Returns the dropped count: `dropped` plus the items of `all` that were not kept.
 #[inline(always)]
 pub(super) fn beyond(dropped: u32, all: usize, kept: usize) -> u32 {
     dropped.saturating_add(u32::try_from(all - kept).unwrap_or(u32::MAX))

@@ -1,4 +1,4 @@
-//! A span that has not ended: what it says is encoded as it is said, so that its end is a copy.
+//! A span that has not ended. Its data is encoded as it is added, so that ending it is a copy.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use crate::span::id::TraceId;
 use crate::span::limits::SpanLimits;
 use crate::span::{EventRef, LinkRef, SpanKind, StatusRef};
 
-/// The name of a span that got no scratch memory.
+/// The beginning of a span's name, for a span without scratch memory.
 #[derive(Clone, Copy)]
 struct ShortName {
     len: u8,
@@ -42,7 +42,7 @@ impl ShortName {
     }
 }
 
-/// How far the status of a span has come: it only ever goes up.
+/// Status code of an open span, in the order in which it may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum StatusCode {
     Unset,
@@ -50,10 +50,12 @@ enum StatusCode {
     Ok,
 }
 
-/// Where an open span is in its trace. Numbers, since these stay in registers while the span is
-/// started; ids are their big-endian bytes.
+/// Ids and trace flags of an open span.
+///
+/// Ids are integers, which stay in registers while the span is started. Encoded, they are
+/// big-endian.
 #[derive(Clone, Copy)]
-pub(crate) struct Place {
+pub(crate) struct SpanIds {
     pub(crate) trace_id: TraceId,
     pub(crate) span_id: u64,
     /// 0 for a root.
@@ -64,13 +66,13 @@ pub(crate) struct Place {
 
 /// An open span's fields.
 pub(crate) struct Draft {
-    pub(crate) place: Place,
+    pub(crate) ids: SpanIds,
     pub(crate) kind: SpanKind,
     pub(crate) start_time: u64,
-    pub(crate) said: Said,
+    pub(crate) content: Content,
 }
 
-/// What had no room in a span, or was beyond its limits.
+/// Counts of the items that did not fit into a span or exceeded its limits.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Dropped {
     attributes: u32,
@@ -93,37 +95,38 @@ impl Dropped {
     }
 }
 
-/// What has been said about an open span.
-pub(crate) struct Said {
+/// The data of an open span that can change until its end: name, attributes, events, links and
+/// status.
+pub(crate) struct Content {
     status: StatusCode,
     dropped: Dropped,
     scratch: Option<Scratch>,
-    /// Only without scratch memory.
+    /// The name, if there is no scratch memory.
     short_name: ShortName,
 }
 
-impl Said {
-    /// Nothing, and without memory.
-    pub(crate) const NOTHING: Self = Self {
+impl Content {
+    /// No data and no scratch memory.
+    pub(crate) const EMPTY: Self = Self {
         status: StatusCode::Unset,
         dropped: Dropped::NONE,
         scratch: None,
         short_name: ShortName::EMPTY,
     };
 
-    /// The name, and a trace state for those who are told of it.
+    /// Starts a span's data with its name, and the trace state to propagate.
     #[inline(always)]
     pub(crate) fn begin(scratch: Option<Scratch>, trace_state: &str, name: Name<'_>) -> Self {
         let Some(mut scratch) = scratch else {
             return Self {
                 short_name: ShortName::new(name.text()),
-                ..Self::NOTHING
+                ..Self::EMPTY
             };
         };
         scratch.begin(trace_state, name);
         Self {
             scratch: Some(scratch),
-            ..Self::NOTHING
+            ..Self::EMPTY
         }
     }
 
@@ -132,7 +135,7 @@ impl Said {
         self.scratch.is_some()
     }
 
-    /// What it wrote to, to be used again.
+    /// Takes the scratch memory for reuse. The data is gone with it.
     #[inline]
     pub(crate) fn take_scratch(&mut self) -> Option<Scratch> {
         self.scratch.take()
@@ -163,7 +166,7 @@ impl Said {
         count_dropped(!added, &mut self.dropped.attributes);
     }
 
-    /// As [`attribute`](Self::attribute), with a value that is formatted in place.
+    /// Like [`attribute`](Self::attribute), with a value that is formatted in place.
     #[cold]
     pub(crate) fn attribute_display(
         &mut self,
@@ -183,7 +186,7 @@ impl Said {
         count_dropped(!added, &mut self.dropped.events);
     }
 
-    /// An event `exception` with the error's message, as much of it as has room, and its type.
+    /// Adds an event `exception` with the error's message, cut to the free room, and its type.
     #[cold]
     pub(crate) fn exception(
         &mut self,
@@ -204,7 +207,8 @@ impl Said {
         count_dropped(!added, &mut self.dropped.links);
     }
 
-    /// Ok beats Error beats Unset; of several errors the last counts.
+    /// Sets the status. Ok is final, Error overrides Unset, a later Error overrides an earlier
+    /// one.
     pub(crate) fn set_status(&mut self, status: StatusRef<'_>) {
         let code = match status {
             StatusRef::Unset => StatusCode::Unset,
@@ -220,7 +224,7 @@ impl Said {
         }
     }
 
-    // ---- How it is sent ----
+    // ---- Encoding ----
 
     #[inline(always)]
     fn encode_to<O: Output>(&self, out: O) -> Option<O> {
@@ -234,7 +238,7 @@ impl Said {
         encode::encode_status(self.bare_status(), out)
     }
 
-    /// The status, unless it is in the scratch memory.
+    /// Returns the status, unless it is encoded in the scratch memory already.
     #[inline]
     fn bare_status(&self) -> StatusRef<'static> {
         match self.status {
@@ -256,10 +260,10 @@ fn count_dropped(is_dropped: bool, count: &mut u32) {
 }
 
 impl Draft {
-    /// The span, leaving behind one of which only its place in the trace is known.
+    /// Takes the span out and leaves one with the same ids, kind and start but no data.
     pub(crate) fn take(&mut self) -> Self {
         Self {
-            said: std::mem::replace(&mut self.said, Said::NOTHING),
+            content: std::mem::replace(&mut self.content, Content::EMPTY),
             ..*self
         }
     }
@@ -267,15 +271,15 @@ impl Draft {
     #[inline]
     pub(crate) fn context(&self) -> SpanContext<'_> {
         SpanContext {
-            trace_id: self.place.trace_id.to_bytes(),
-            span_id: self.place.span_id.to_be_bytes(),
-            trace_flags: self.place.trace_flags,
+            trace_id: self.ids.trace_id.to_bytes(),
+            span_id: self.ids.span_id.to_be_bytes(),
+            trace_flags: self.ids.trace_flags,
             is_remote: false,
-            trace_state: TraceState::checked(self.said.trace_state()),
+            trace_state: TraceState::checked(self.content.trace_state()),
         }
     }
 
-    /// It, at its end.
+    /// Returns the span with its end time, to be encoded.
     #[inline]
     pub(crate) fn ended(&self, end_time: u64) -> Ended<'_> {
         Ended {
@@ -286,11 +290,11 @@ impl Draft {
 
     #[inline]
     fn flags(&self) -> u32 {
-        encode::span_flags(self.place.trace_flags, Some(self.place.parent_is_remote))
+        encode::span_flags(self.ids.trace_flags, Some(self.ids.parent_is_remote))
     }
 }
 
-/// A span that has been open.
+/// An open span with its end time.
 #[derive(Clone, Copy)]
 pub(crate) struct Ended<'d> {
     draft: &'d Draft,
@@ -306,17 +310,17 @@ impl EncodeSpan for Ended<'_> {
     #[inline(always)]
     fn encode_to<O: Output>(&self, out: O) -> Option<O> {
         let draft = self.draft;
-        let place = &draft.place;
+        let ids = &draft.ids;
         encode::encode_span(
             out,
             #[inline(always)]
             |out| {
-                let span_id = place.span_id.to_be_bytes();
-                let out = encode::encode_ids(&place.trace_id.to_bytes(), &span_id, out)?;
-                let out = encode::encode_parent(&place.parent_span_id.to_be_bytes(), out)?;
+                let span_id = ids.span_id.to_be_bytes();
+                let out = encode::encode_ids(&ids.trace_id.to_bytes(), &span_id, out)?;
+                let out = encode::encode_parent(&ids.parent_span_id.to_be_bytes(), out)?;
                 let (start_time, end_time) = (draft.start_time, self.end_time);
                 let out = encode::encode_kind_and_times(draft.kind, start_time, end_time, out)?;
-                let out = draft.said.encode_to(out)?;
+                let out = draft.content.encode_to(out)?;
                 encode::encode_flags(draft.flags(), out)
             },
         )
@@ -340,9 +344,9 @@ mod tests {
     use crate::span::attribute::{AnyValueRef, AsKeyValue, KeyValue};
     use crate::span::{Event, Link, Status};
 
-    /// One thing that is said of an open span.
+    /// One change of an open span.
     #[derive(Clone, Debug)]
-    enum Saying {
+    enum Change {
         Attribute(KeyValue),
         Display(KeyValue),
         Event(Event),
@@ -351,34 +355,36 @@ mod tests {
         Name(Cow<'static, str>),
     }
 
-    fn any_saying() -> impl Strategy<Value = Saying> {
+    fn any_change() -> impl Strategy<Value = Change> {
         prop_oneof![
             6 => (any_key(), any_value())
-                .prop_map(|(key, value)| Saying::Attribute(KeyValue { key, value })),
+                .prop_map(|(key, value)| Change::Attribute(KeyValue { key, value })),
             1 => (any_key(), any_text())
-                .prop_map(|(key, text)| Saying::Display(KeyValue::new(key, text))),
-            2 => any_event().prop_map(Saying::Event),
-            2 => any_link().prop_map(Saying::Link),
-            1 => any_status().prop_map(Saying::Status),
-            1 => any_text().prop_map(Saying::Name),
+                .prop_map(|(key, text)| Change::Display(KeyValue::new(key, text))),
+            2 => any_event().prop_map(Change::Event),
+            2 => any_link().prop_map(Change::Link),
+            1 => any_status().prop_map(Change::Status),
+            1 => any_text().prop_map(Change::Name),
         ]
     }
 
-    fn say(draft: &mut Draft, saying: &Saying, limits: &SpanLimits) {
+    fn apply(draft: &mut Draft, change: &Change, limits: &SpanLimits) {
         fn references(attributes: &[KeyValue]) -> Vec<KeyValueRef<'_>> {
             attributes.iter().map(AsKeyValue::as_key_value).collect()
         }
-        match saying {
-            Saying::Attribute(attribute) => draft.said.attribute(&attribute.as_key_value(), limits),
-            Saying::Display(attribute) => {
+        match change {
+            Change::Attribute(attribute) => {
+                draft.content.attribute(&attribute.as_key_value(), limits)
+            }
+            Change::Display(attribute) => {
                 let AnyValueRef::String(text) = attribute.as_key_value().value else {
-                    panic!("a text expected");
+                    panic!("expected a string");
                 };
                 draft
-                    .said
+                    .content
                     .attribute_display(Key::from(&*attribute.key), &text, limits);
             }
-            Saying::Event(event) => draft.said.event(
+            Change::Event(event) => draft.content.event(
                 &EventRef {
                     attributes: &references(&event.attributes),
                     dropped_attributes_count: event.dropped_attributes_count,
@@ -386,7 +392,7 @@ mod tests {
                 },
                 limits,
             ),
-            Saying::Link(link) => draft.said.link(
+            Change::Link(link) => draft.content.link(
                 &LinkRef {
                     attributes: &references(&link.attributes),
                     dropped_attributes_count: link.dropped_attributes_count,
@@ -394,15 +400,15 @@ mod tests {
                 },
                 limits,
             ),
-            Saying::Status(status) => draft.said.set_status(status.as_ref()),
-            Saying::Name(name) => draft.said.set_name(Name::from(&**name)),
+            Change::Status(status) => draft.content.set_status(status.as_ref()),
+            Change::Name(name) => draft.content.set_name(Name::from(&**name)),
         }
     }
 
-    /// The naive way: change prost's message as it is said.
-    fn say_to_message(span: &mut proto::Span, saying: &Saying, limits: &SpanLimits) {
-        match saying {
-            Saying::Attribute(attribute) | Saying::Display(attribute) => {
+    /// The reference: makes the change in prost's message.
+    fn apply_to_message(span: &mut proto::Span, change: &Change, limits: &SpanLimits) {
+        match change {
+            Change::Attribute(attribute) | Change::Display(attribute) => {
                 let message = key_value(attribute, limits, 90);
                 let mut known = span.attributes.iter();
                 match known.position(|known| known.key == message.key) {
@@ -414,15 +420,15 @@ mod tests {
                     None => span.dropped_attributes_count += 1,
                 }
             }
-            Saying::Event(_) if span.events.len() == limits.event_count as usize => {
+            Change::Event(_) if span.events.len() == limits.event_count as usize => {
                 span.dropped_events_count += 1;
             }
-            Saying::Event(event) => span.events.push(event_message(event, limits)),
-            Saying::Link(_) if span.links.len() == limits.link_count as usize => {
+            Change::Event(event) => span.events.push(event_message(event, limits)),
+            Change::Link(_) if span.links.len() == limits.link_count as usize => {
                 span.dropped_links_count += 1;
             }
-            Saying::Link(link) => span.links.push(link_message(link, limits)),
-            Saying::Status(new) => {
+            Change::Link(link) => span.links.push(link_message(link, limits)),
+            Change::Status(new) => {
                 let code = |status: &Option<proto::Status>| status.as_ref().map_or(0, |s| s.code);
                 let new = status(new);
                 // Error is 2 and Ok is 1, but Ok is final.
@@ -430,18 +436,18 @@ mod tests {
                     span.status = new;
                 }
             }
-            Saying::Name(name) => span.name = name.to_string(),
+            Change::Name(name) => span.name = name.to_string(),
         }
     }
 
     fn draft(scratch_bytes: usize, trace_state: &str, name: &str) -> Draft {
         let scratch = Some(Scratch::new(scratch_bytes));
-        with(Said::begin(scratch, trace_state, Name::from(name)))
+        with(Content::begin(scratch, trace_state, Name::from(name)))
     }
 
-    fn with(said: Said) -> Draft {
+    fn with(content: Content) -> Draft {
         Draft {
-            place: Place {
+            ids: SpanIds {
                 trace_id: TraceId::from_bytes([1; 16]),
                 span_id: u64::from_be_bytes([2; 8]),
                 parent_span_id: 0,
@@ -450,7 +456,7 @@ mod tests {
             },
             kind: SpanKind::Internal,
             start_time: 3,
-            said,
+            content,
         }
     }
 
@@ -465,12 +471,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_said_is_what_is_sent(
+        fn all_changes_of_an_open_span_are_encoded(
             trace_state in any_trace_state(),
             name in any_text(),
             kind in any_kind(),
             limits in any_limits(),
-            sayings in prop::collection::vec(any_saying(), 0..30),
+            changes in prop::collection::vec(any_change(), 0..30),
         ) {
             let mut draft = draft(1 << 21, trace_state, &name);
             draft.kind = kind;
@@ -485,39 +491,39 @@ mod tests {
                 flags: 0x101,
                 ..Default::default()
             };
-            for saying in &sayings {
-                say(&mut draft, saying, &limits);
-                say_to_message(&mut expected, saying, &limits);
+            for change in &changes {
+                apply(&mut draft, change, &limits);
+                apply_to_message(&mut expected, change, &limits);
             }
-            prop_assert_eq!(draft.said.trace_state(), trace_state);
+            prop_assert_eq!(draft.content.trace_state(), trace_state);
             prop_assert_eq!(decode(&draft), expected);
         }
 
         #[test]
-        fn what_has_no_room_is_counted(
+        fn data_that_does_not_fit_is_counted(
             scratch_bytes in 64..600_usize,
-            sayings in prop::collection::vec(any_saying(), 0..40),
+            changes in prop::collection::vec(any_change(), 0..40),
         ) {
             let limits = SpanLimits::default();
             let mut draft = draft(scratch_bytes, "", "name");
             let mut status_code = 0;
-            for saying in &sayings {
-                say(&mut draft, saying, &limits);
-                match saying {
-                    Saying::Status(Status::Ok) => status_code = 1,
-                    Saying::Status(Status::Error(_)) if status_code != 1 => status_code = 2,
+            for change in &changes {
+                apply(&mut draft, change, &limits);
+                match change {
+                    Change::Status(Status::Ok) => status_code = 1,
+                    Change::Status(Status::Error(_)) if status_code != 1 => status_code = 2,
                     _ => {}
                 }
             }
             let span = decode(&draft);
             prop_assert_eq!(span.trace_id, vec![1; 16]);
             prop_assert_eq!(span.status.map_or(0, |status| status.code), status_code);
-            let said = |wanted: fn(&Saying) -> bool| {
-                sayings.iter().filter(|saying| wanted(saying)).count() as u32
+            let count = |wanted: fn(&Change) -> bool| {
+                changes.iter().filter(|change| wanted(change)).count() as u32
             };
-            let events = said(|saying| matches!(saying, Saying::Event(_)));
+            let events = count(|change| matches!(change, Change::Event(_)));
             prop_assert_eq!(span.events.len() as u32 + span.dropped_events_count, events);
-            let links = said(|saying| matches!(saying, Saying::Link(_)));
+            let links = count(|change| matches!(change, Change::Link(_)));
             prop_assert_eq!(span.links.len() as u32 + span.dropped_links_count, links);
             let mut keys: Vec<_> = span.attributes.iter().map(|attribute| &attribute.key).collect();
             keys.sort();
@@ -527,16 +533,20 @@ mod tests {
     }
 
     #[test]
-    fn without_memory_a_span_says_the_least() {
-        let mut draft = with(Said::begin(None, "a=b", Name::from(&"é".repeat(40))));
+    fn a_span_without_scratch_memory_has_a_short_name_and_counts() {
+        let mut draft = with(Content::begin(None, "a=b", Name::from(&"é".repeat(40))));
         let limits = SpanLimits::default();
-        draft.said.attribute(&KeyValueRef::new("key", 1), &limits);
-        draft.said.attribute_display(key!("key"), &"text", &limits);
-        draft.said.event(&EventRef::new("event", 1), &limits);
         draft
-            .said
+            .content
+            .attribute(&KeyValueRef::new("key", 1), &limits);
+        draft
+            .content
+            .attribute_display(key!("key"), &"text", &limits);
+        draft.content.event(&EventRef::new("event", 1), &limits);
+        draft
+            .content
             .link(&LinkRef::new(&SpanContext::new([1; 16], [1; 8])), &limits);
-        draft.said.set_status(StatusRef::Error("description"));
+        draft.content.set_status(StatusRef::Error("description"));
         let span = decode(&draft);
         assert_eq!(span.name, "é".repeat(15));
         assert_eq!(span.status.unwrap().code, 2);
@@ -545,28 +555,28 @@ mod tests {
             span.dropped_events_count,
             span.dropped_links_count,
         );
-        assert_eq!((dropped, draft.said.trace_state()), ((2, 1, 1), ""));
+        assert_eq!((dropped, draft.content.trace_state()), ((2, 1, 1), ""));
     }
 
     #[test]
-    fn an_attribute_that_outgrows_its_room_goes_and_the_others_stay() {
+    fn an_attribute_without_room_for_its_new_value_is_dropped_alone() {
         let mut draft = draft(64, "", "name");
         let limits = SpanLimits::default();
         let large = "x".repeat(50);
-        draft.said.attribute(&KeyValueRef::new("a", 1), &limits);
-        draft.said.attribute(&KeyValueRef::new("b", 2), &limits);
+        draft.content.attribute(&KeyValueRef::new("a", 1), &limits);
+        draft.content.attribute(&KeyValueRef::new("b", 2), &limits);
         draft
-            .said
+            .content
             .attribute(&KeyValueRef::new("a", &large), &limits);
         let span = decode(&draft);
         assert_eq!((&*span.attributes[0].key, span.attributes.len()), ("b", 1));
         assert_eq!(span.dropped_attributes_count, 1);
-        draft.said.attribute(&KeyValueRef::new("a", 3), &limits);
+        draft.content.attribute(&KeyValueRef::new("a", 3), &limits);
         assert_eq!(decode(&draft).attributes.len(), 2);
     }
 
     #[test]
-    fn a_long_trace_state_loses_members_from_its_end() {
+    fn a_long_trace_state_loses_its_last_members() {
         for (state, kept) in [
             ("a=1,b=2", "a=1,b=2"),
             (
@@ -575,17 +585,16 @@ mod tests {
             ),
             ("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa=1,b=2", ""),
         ] {
-            assert_eq!(draft(64, state, "name").said.trace_state(), kept);
+            assert_eq!(draft(64, state, "name").content.trace_state(), kept);
         }
     }
 
     #[test]
-    fn what_is_formatted_is_cut_once_or_left_out() {
-        struct Halting;
+    fn formatted_text_is_cut_once_or_dropped() {
+        struct IgnoresErrors;
 
-        impl fmt::Display for Halting {
+        impl fmt::Display for IgnoresErrors {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                // One that goes on after an error.
                 let _ = f.write_str(&"é".repeat(100));
                 f.write_str("a")
             }
@@ -593,41 +602,47 @@ mod tests {
 
         let limits = SpanLimits::default();
         let mut draft = draft(128, "", "name");
-        draft.said.attribute_display(key!("cut"), &Halting, &limits);
+        draft
+            .content
+            .attribute_display(key!("cut"), &IgnoresErrors, &limits);
         let span = decode(&draft);
         let value = format!("{:?}", span.attributes[0].value);
         assert!(value.contains("éé") && !value.contains("éa"), "{value}");
 
         let mut draft = self::draft(64, "", "name");
         let long = "x".repeat(40);
-        draft.said.attribute(&KeyValueRef::new("u", "v"), &limits);
         draft
-            .said
+            .content
+            .attribute(&KeyValueRef::new("u", "v"), &limits);
+        draft
+            .content
             .attribute(&KeyValueRef::new("l", &long[..25]), &limits);
-        draft.said.attribute_display(Key::from("u"), &"w", &limits);
+        draft
+            .content
+            .attribute_display(Key::from("u"), &"w", &limits);
         let span = decode(&draft);
         assert_eq!(
             (span.attributes.len(), span.dropped_attributes_count),
             (1, 1)
         );
 
-        // What was there before is not counted any more when its new value has no room.
+        // An attribute removed because its new value has no room does not use up the limit.
         let one = SpanLimits {
             attribute_count: 1,
             ..limits
         };
         let mut full = self::draft(64, "", "name");
-        full.said
+        full.content
             .attribute(&KeyValueRef::new("u", AnyValueRef::Empty), &one);
-        full.said.set_status(StatusRef::Error(&"x".repeat(45)));
-        full.said.attribute_display(Key::from("u"), &"", &one);
+        full.content.set_status(StatusRef::Error(&"x".repeat(45)));
+        full.content.attribute_display(Key::from("u"), &"", &one);
         assert_eq!(decode(&full).dropped_attributes_count, 1);
-        full.said
+        full.content
             .attribute(&KeyValueRef::new("w", AnyValueRef::Empty), &one);
         assert_eq!(decode(&full).attributes[0].key, "w");
 
-        // A new name that does not fit is not made shorter than what there was.
-        draft.said.set_name(Name::from("name and more"));
+        // A new name that does not fit is not cut shorter than the old one.
+        draft.content.set_name(Name::from("name and more"));
         assert!(decode(&draft).name.starts_with("name"));
     }
 
@@ -636,13 +651,13 @@ mod tests {
         let mut draft = draft(64, "", &"ü".repeat(200));
         assert_eq!(decode(&draft).name, "ü".repeat(16));
         draft
-            .said
+            .content
             .exception(&"ß".repeat(500), "error::Type", 7, &SpanLimits::default());
         let span = decode(&draft);
         assert_eq!((span.events.len(), span.dropped_events_count), (0, 1));
         let mut draft = self::draft(400, "", "name");
         draft
-            .said
+            .content
             .exception(&"ß".repeat(500), "error::Type", 7, &SpanLimits::default());
         let span = decode(&draft);
         assert_eq!(
@@ -650,6 +665,7 @@ mod tests {
             ("exception", 0)
         );
     }
+
     #[test]
     fn an_exception_keeps_its_message_if_there_is_no_room_for_its_type() {
         let keys = |draft: &Draft| -> Vec<String> {
@@ -664,7 +680,7 @@ mod tests {
         ] {
             let mut draft = draft(bytes, "", "name");
             let error = "x".repeat(1000);
-            draft.said.exception(&error, "a::type::Name", 7, &limits);
+            draft.content.exception(&error, "a::type::Name", 7, &limits);
             assert_eq!(keys(&draft), expected, "{bytes}");
         }
     }

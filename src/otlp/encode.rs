@@ -1,5 +1,7 @@
-//! What finished spans and those that have been open are encoded by: in one pass, without knowing
-//! before how long the span will be. One that has no room is written again elsewhere.
+//! Encoding that finished spans and ended open spans share.
+//!
+//! A span is encoded in one pass, before its length is known. If it does not fit, the caller
+//! encodes it again into another slab.
 
 use crate::otlp::attributes::{AttributeFields, encode_attributes};
 use crate::otlp::output::{Count, Cursor, Output};
@@ -9,22 +11,23 @@ use crate::span::context::TraceFlags;
 use crate::span::limits::SpanLimits;
 use crate::span::{EventFields, LinkFields, SpanKind, StatusRef};
 
-/// A span on its way to wherever it is encoded.
+/// A span that can be encoded, any number of times.
 pub(crate) trait EncodeSpan: Copy {
-    /// When it ended, in Unix nanoseconds.
+    /// The end time in Unix nanoseconds.
     fn end_time(&self) -> u64;
 
-    /// Writes it as an element of `ScopeSpans.spans`.
+    /// Writes the span as an element of `ScopeSpans.spans`.
     fn encode_to<O: Output>(&self, out: O) -> Option<O>;
 
-    /// Writes it to the beginning of `room`, of which the last [`SPILL`](crate::otlp::SPILL) bytes
-    /// are never part of it, and tells how long it is; `None` if there is no room for it.
+    /// Writes the span to the beginning of `room` and returns its length; `None` if it does not
+    /// fit. The last [`SPILL`](crate::otlp::SPILL) bytes of `room` are scratch and never count.
     #[inline(always)]
     fn encode(&self, room: &mut [u8]) -> Option<usize> {
         encode_at(self, room)
     }
 
-    /// How many bytes it takes; of one that is larger than any slab, some of them.
+    /// Returns the encoded length in bytes. Counting stops early above the size of any slab, so
+    /// larger results are only a lower bound.
     #[cold]
     fn measure(&self) -> usize {
         Count::of(|count| self.encode_to(count))
@@ -41,7 +44,7 @@ pub(super) fn encode_apart(span: &impl EncodeSpan, room: &mut [u8]) -> Option<us
     encode_at(span, room)
 }
 
-/// A span that was encoded before.
+/// A span that is encoded already.
 #[derive(Clone, Copy)]
 pub(crate) struct Encoded<'a> {
     pub(crate) bytes: &'a [u8],
@@ -58,7 +61,7 @@ impl EncodeSpan for Encoded<'_> {
     }
 }
 
-/// An element of `ScopeSpans.spans`, whose fields `write` writes.
+/// Writes an element of `ScopeSpans.spans` with the fields that `write` adds.
 #[inline(always)]
 pub(super) fn encode_span<O: Output>(out: O, write: impl FnOnce(O) -> Option<O>) -> Option<O> {
     out.few([tag::SPANS])?.measured::<2>(write)
@@ -78,17 +81,17 @@ pub(super) fn encode_ids<O: Output>(
     Some(out.behind(28))
 }
 
-/// Nothing if it is 0: the span is a root.
+/// Writes the parent's id, or nothing for a root span (an id of zeros).
 #[inline(always)]
 pub(super) fn encode_parent<O: Output>(parent_span_id: &[u8; 8], mut out: O) -> Option<O> {
     let block = out.block()?;
     block[..2].copy_from_slice(&[tag::PARENT_SPAN_ID, 8]);
     block[2..10].copy_from_slice(parent_span_id);
-    // Not left out by a branch that is as often wrong as spans are roots.
+    // Always written and skipped by the length: a branch would be mispredicted for root spans.
     Some(out.behind(if *parent_span_id == [0; 8] { 0 } else { 10 }))
 }
 
-/// `Span.flags`: the W3C flags, and what is known of the parent's place.
+/// Returns `Span.flags`: the W3C trace flags and, if known, whether the parent is remote.
 #[inline]
 pub(super) fn span_flags(trace_flags: TraceFlags, parent_is_remote: Option<bool>) -> u32 {
     const HAS_IS_REMOTE: u32 = 0x100;
@@ -193,7 +196,7 @@ pub(super) fn encode_link<K: AsKeyValue, O: Output>(
         let out = out.non_empty(tag::LINK_TRACE_STATE, trace_state.as_bytes())?;
         let dropped = link.dropped_attributes_count;
         let out = encode_attributes(&(), link.attributes, dropped, fields, limits, out)?;
-        // Never zero: that the other span's place is known is always said.
+        // Never zero, so never omitted: "has is_remote" is always set.
         let flags = span_flags(context.trace_flags, Some(context.is_remote));
         out.few([tag::LINK_FLAGS])?.few(flags.to_le_bytes())
     })

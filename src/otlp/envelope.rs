@@ -1,4 +1,4 @@
-//! What stands around the spans of a request: resource and scopes.
+//! The envelope of a request: resource and scopes around the spans.
 
 use std::sync::Arc;
 
@@ -22,15 +22,15 @@ const SCOPE: u8 = 1 << 3 | 2;
 /// `ScopeSpans.schema_url`
 const SCOPE_SCHEMA_URL: u8 = 3 << 3 | 2;
 
-/// The longest that tag and length of a message can be.
+/// Maximum bytes of a message's tag and length.
 const HEADER_MAX: usize = 1 + 10;
-/// How many scopes a collector can have besides its own.
+/// Maximum number of scopes of a collector besides its own.
 pub(crate) const SCOPES_MAX: usize = 256;
 
-/// A collector's scopes, with what stands before their spans.
+/// A collector's scopes with the encoded fields that precede their spans.
 pub(crate) type Scopes = scope::Scopes<Vec<u8>>;
 
-/// Everything of a request body but the spans.
+/// All of a request body except the spans.
 ///
 /// ```text
 /// resource_spans = {
@@ -39,23 +39,23 @@ pub(crate) type Scopes = scope::Scopes<Vec<u8>>;
 /// }
 /// ```
 pub(crate) struct Envelope {
-    /// `ResourceSpans.resource` and its schema.
+    /// `ResourceSpans.resource` and `schema_url`, encoded.
     resource: Vec<u8>,
     own_scope: Vec<u8>,
     scopes: Arc<Scopes>,
 }
 
-/// Spans of one scope that follow each other.
+/// Consecutive spans of one scope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Run {
-    /// 0 is the collector's own.
+    /// Scope id; 0 is the collector's own scope.
     pub(crate) scope: u32,
-    /// Their length as `ScopeSpans.spans` elements.
+    /// Length in bytes of the spans as `ScopeSpans.spans` elements.
     pub(crate) bytes: usize,
 }
 
 impl Envelope {
-    /// The keys of `resource` are different.
+    /// Creates an envelope. The keys of `resource` are distinct.
     pub(crate) fn new(
         resource: Vec<KeyValue>,
         schema_url: &str,
@@ -78,12 +78,13 @@ impl Envelope {
         &self.scopes
     }
 
-    /// The scope as one of this collector's; `None` if there is no place for one more.
+    /// Registers a scope, or returns the registered one that is equal; `None` beyond
+    /// [`SCOPES_MAX`].
     pub(crate) fn scope(&self, scope: InstrumentationScope) -> Option<Scope> {
         self.scopes.register(scope, scope_fields)
     }
 
-    /// The bytes that go before each run of spans, and before all.
+    /// Returns the bytes to send before each run. The first also contains the resource.
     pub(crate) fn heads(&self, runs: &[Run]) -> Vec<Vec<u8>> {
         let mut heads: Vec<_> = runs.iter().map(|run| self.scope_head(*run)).collect();
         let scope_spans: usize = heads.iter().map(Vec::len).sum();
@@ -108,23 +109,23 @@ impl Envelope {
         self.scopes.get(scope).unwrap_or(&self.own_scope)
     }
 
-    /// The most that goes before one run of this scope, if it is the first.
+    /// Maximum bytes before the first run of a request, if it is of this scope.
     pub(crate) fn bytes_with(&self, scope: &InstrumentationScope) -> usize {
         self.resource_bytes_max() + HEADER_MAX + scope_fields(scope).len()
     }
 
-    /// The most that goes before all runs.
+    /// Maximum bytes before all runs.
     pub(crate) fn resource_bytes_max(&self) -> usize {
         HEADER_MAX + self.resource.len()
     }
 
-    /// The most that goes before one run.
+    /// Maximum bytes before one run of this scope.
     pub(crate) fn scope_bytes_max(&self, scope: u32) -> usize {
         HEADER_MAX + self.scope_fields(scope).len()
     }
 }
 
-/// `ScopeSpans.scope` and its schema.
+/// Encodes `ScopeSpans.scope` and `schema_url`.
 fn scope_fields(scope: &InstrumentationScope) -> Vec<u8> {
     let message = proto::InstrumentationScope {
         name: scope.name.clone(),
@@ -151,7 +152,7 @@ fn field(tag: u8, content: &[u8]) -> Vec<u8> {
     field
 }
 
-/// A text field, left out when empty.
+/// Encodes a string field, omitted when empty.
 fn text(tag: u8, text: &str) -> Vec<u8> {
     if text.is_empty() {
         return Vec::new();
@@ -243,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn there_are_so_many_scopes_and_no_more() {
+    fn no_more_scopes_than_the_maximum_are_registered() {
         let envelope = Envelope::new(Vec::new(), "", &InstrumentationScope::default());
         for number in 0..SCOPES_MAX {
             let scope = InstrumentationScope::new(number.to_string());

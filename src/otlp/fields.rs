@@ -1,37 +1,37 @@
-//! Reads protobuf without decoding it into messages: a walk over a message's fields.
+//! Iterates over the fields of an encoded protobuf message without decoding it into a struct.
 
 /// One field of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Field<'a> {
     pub(crate) number: u32,
-    pub(crate) value: Value<'a>,
+    pub(crate) value: FieldValue<'a>,
 }
 
 impl<'a> Field<'a> {
-    /// The content of a length-delimited field.
+    /// The content of a length-delimited field; `None` for other wire types.
     pub(crate) fn bytes(&self) -> Option<&'a [u8]> {
         match self.value {
-            Value::Bytes(bytes) => Some(bytes),
+            FieldValue::Bytes(bytes) => Some(bytes),
             _ => None,
         }
     }
 }
 
-/// A field's value by its wire type; groups are not supported, as in proto3.
+/// A field's value by its wire type. Groups are not supported: proto3 has none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Value<'a> {
+pub(crate) enum FieldValue<'a> {
     Varint(u64),
     Fixed64(u64),
     Bytes(&'a [u8]),
     Fixed32(u32),
 }
 
-/// The fields of one message in the order they are written; ends after an error.
+/// Iterator over the fields of a message in wire order; ends after the first error.
 pub(crate) struct Fields<'a> {
     rest: &'a [u8],
 }
 
-/// The bytes are no protobuf message.
+/// The bytes are not a protobuf message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Malformed;
 
@@ -40,7 +40,7 @@ impl<'a> Fields<'a> {
         Self { rest: message }
     }
 
-    /// Bytes not read yet.
+    /// Number of bytes not read yet.
     pub(crate) fn left(&self) -> usize {
         self.rest.len()
     }
@@ -49,13 +49,13 @@ impl<'a> Fields<'a> {
     fn field(&mut self) -> Option<Field<'a>> {
         let tag = self.varint()?;
         let value = match tag & 7 {
-            0 => Value::Varint(self.varint()?),
-            1 => Value::Fixed64(u64::from_le_bytes(*self.take(8)?.first_chunk()?)),
+            0 => FieldValue::Varint(self.varint()?),
+            1 => FieldValue::Fixed64(u64::from_le_bytes(*self.take(8)?.first_chunk()?)),
             2 => {
                 let len = usize::try_from(self.varint()?).ok()?;
-                Value::Bytes(self.take(len)?)
+                FieldValue::Bytes(self.take(len)?)
             }
-            5 => Value::Fixed32(u32::from_le_bytes(*self.take(4)?.first_chunk()?)),
+            5 => FieldValue::Fixed32(u32::from_le_bytes(*self.take(4)?.first_chunk()?)),
             _ => return None,
         };
         let number = u32::try_from(tag >> 3).ok().filter(|number| *number > 0)?;
@@ -64,7 +64,7 @@ impl<'a> Fields<'a> {
 
     #[inline]
     fn varint(&mut self) -> Option<u64> {
-        // Nearly all are one byte.
+        // Nearly all varints take one byte.
         if let [byte @ ..0x80, rest @ ..] = self.rest {
             self.rest = rest;
             return Some(u64::from(*byte));
@@ -108,13 +108,13 @@ impl<'a> Iterator for Fields<'a> {
     }
 }
 
-/// `Span.end_time_unix_nano` of an encoded span; 0 if it has none.
+/// Returns `Span.end_time_unix_nano` of an encoded span; 0 if the field is absent.
 pub(crate) fn span_end_time(span: &[u8]) -> u64 {
     const END_TIME: u32 = 8;
     Fields::new(span)
         .map_while(Result::ok)
         .find_map(|field| match (field.number, field.value) {
-            (END_TIME, Value::Fixed64(time)) => Some(time),
+            (END_TIME, FieldValue::Fixed64(time)) => Some(time),
             _ => None,
         })
         .unwrap_or(0)
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn walks_all_wire_types() {
+    fn fields_of_all_wire_types_are_read() {
         let message = [
             0x08, 0x96, 0x01, // 1: varint 150
             0x11, 1, 0, 0, 0, 0, 0, 0, 0, // 2: fixed64 1
@@ -138,16 +138,16 @@ mod tests {
         assert_eq!(
             fields,
             [
-                Value::Varint(150),
-                Value::Fixed64(1),
-                Value::Bytes(b"hi"),
-                Value::Fixed32(2)
+                FieldValue::Varint(150),
+                FieldValue::Fixed64(1),
+                FieldValue::Bytes(b"hi"),
+                FieldValue::Fixed32(2)
             ]
         );
     }
 
     #[test]
-    fn stops_at_what_is_malformed() {
+    fn a_malformed_field_ends_the_iteration() {
         for message in [
             &[0x1a, 5, b'x'][..],
             &[0x08],

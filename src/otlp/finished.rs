@@ -1,5 +1,4 @@
-//! Encodes one finished span, as an element of `ScopeSpans.spans`: the bytes are prost's for the
-//! same span.
+//! Encodes a finished span as an element of `ScopeSpans.spans`, byte for byte as prost would.
 
 use crate::otlp::attributes::{AttributeFields, beyond, encode_attributes};
 use crate::otlp::encode::{
@@ -13,7 +12,8 @@ use crate::span::attribute::{Attributes, Name};
 use crate::span::limits::SpanLimits;
 use crate::span::{AsEvent, AsLink, Span, SpanRef};
 
-/// A finished span, owned or borrowed, attributes besides its own, and how much it may say.
+/// A finished span, owned or borrowed, with additional attributes and the limits to encode it
+/// within.
 #[derive(Clone, Copy)]
 pub(crate) struct Finished<'a, S, T> {
     pub(crate) span: S,
@@ -21,17 +21,17 @@ pub(crate) struct Finished<'a, S, T> {
     pub(crate) limits: &'a SpanLimits,
 }
 
-/// A macro, since they differ in the types of all that they hold.
+/// A macro, since owned and borrowed spans share no type of field.
 macro_rules! finished {
     ($type:ty, |$span:ident| $name:expr, $status:expr) => {
         impl<T> Finished<'_, $type, T> {
-            /// Whether neither id is all zeros.
+            /// Returns whether trace id and span id are valid, that is not all zeros.
             #[inline(always)]
             pub(crate) fn has_valid_ids(&self) -> bool {
                 self.span.trace_id != [0; 16] && self.span.span_id != [0; 8]
             }
 
-            /// Whether it says no more than most spans do.
+            /// Returns whether the span has none of the rarer fields.
             #[inline(always)]
             fn is_plain(&self) -> bool {
                 let span = &self.span;
@@ -51,14 +51,15 @@ macro_rules! finished {
                 self.span.end_time
             }
 
-            /// Once for plain spans, where the compiler leaves out what these have not; and once
-            /// for any.
+            /// Compiled twice: for plain spans, where the compiler removes the fields that are
+            /// empty, and for all others.
             #[inline(always)]
             fn encode(&self, room: &mut [u8]) -> Option<usize> {
                 if self.is_plain() {
                     encode_at(self, room)
                 } else {
-                    // A copy: what is not lent to a call stays in registers.
+                    // A copy, so that the original is not borrowed by the call and stays in
+                    // registers.
                     encode_apart(&{ *self }, room)
                 }
             }
@@ -123,7 +124,7 @@ finished!(SpanRef<'_>, |span| span.name, span.status);
 finished!(&SpanRef<'_>, |span| span.name, span.status);
 finished!(&Span, |span| Name::from(&*span.name), span.status.as_ref());
 
-/// As many events or links as are let through, and how many there are no more.
+/// Encodes events or links up to their limit, and the dropped count.
 #[inline(always)]
 fn encode_some<T, O: Output>(
     all: &[T],
@@ -152,10 +153,10 @@ mod tests {
     use crate::span::attribute::{AnyValue, AnyValueRef, AsKeyValue, KeyValue, KeyValueRef};
     use crate::span::{EventRef, LinkRef};
 
-    /// In exactly the room it needs, and in no less.
+    /// Encodes a span into exactly the room it needs, and checks that less is not enough.
     fn encoded(span: &impl EncodeSpan) -> Vec<u8> {
         let len = span.measure();
-        // The length of a short one is a byte longer at first.
+        // A short span needs one byte more while its length is reserved as two bytes.
         let room = if len < 130 { len + 1 } else { len };
         let mut out = vec![0xee; room + SPILL];
         assert_eq!(span.encode(&mut out[..len + SPILL - 1]), None);
@@ -236,16 +237,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn bytes_equal_prosts(span in any_span(), limits in any_limits()) {
+        fn a_span_is_encoded_as_by_prost(span in any_span(), limits in any_limits()) {
             let expected = element(message(&span, &limits));
             prop_assert_eq!(&encode(&span, &limits), &expected);
             prop_assert_eq!(&encode_borrowed(&span, &limits), &expected);
         }
 
         #[test]
-        fn the_official_types_read_the_same_span(span in any_span()) {
+        fn the_official_types_decode_the_same_span(span in any_span()) {
             use opentelemetry_proto::tonic::trace::v1 as official;
-            // Their bytes for what they read are ours again, and so no field was lost.
+            // Encoding the decoded span again gives the same bytes, so no field was lost.
             let ours = encode(&span, &SpanLimits::default());
             let theirs = official::ScopeSpans::decode(&*ours).unwrap();
             prop_assert_eq!(theirs.encode_to_vec(), ours);
@@ -286,7 +287,7 @@ mod tests {
         }
     }
 
-    /// Of one text in each form that a caller may have.
+    /// Each homogeneous slice type that callers can pass, and the array it stands for.
     #[test]
     fn homogeneous_slices_are_arrays() {
         let texts = [String::from("a"), String::from("b")];
@@ -326,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tuple_is_as_if_its_attributes_stood_before_the_others() {
+    fn attributes_of_a_tuple_come_before_the_spans_own() {
         let tuple = (
             ("b", "text"),
             (crate::key!("prepared"), 7),
@@ -378,10 +379,10 @@ mod tests {
         }
     }
 
-    const LONG: &str = "a text that is longer than those that are copied by two moves";
+    const LONG: &str = "a text that is longer than those copied by two moves of 16 bytes";
 
     #[test]
-    fn integers_beyond_otlps_are_texts() {
+    fn integers_above_the_largest_i64_are_encoded_as_text() {
         for number in [0, 7, i64::MAX as u64, i64::MAX as u64 + 1, u64::MAX] {
             let limits = SpanLimits::default();
             let mut span = Span::new("span");
@@ -404,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn values_nested_too_deep_are_empty_and_receivers_read_the_rest() {
+    fn values_nested_too_deep_are_empty_and_receivers_decode_the_rest() {
         let array = |inner| AnyValue::Array(vec![inner]);
         let list = |inner| AnyValue::KeyValueList(vec![KeyValue::new("inner", inner)]);
         let limits = SpanLimits::default();
@@ -422,7 +423,7 @@ mod tests {
                 span.events.push(event);
                 let spans = encode(&span, &limits);
                 assert_eq!(spans, element(message(&span, &limits)), "{levels} levels");
-                // `ScopeSpans` and `ResourceSpans` stand around it in a request.
+                // A request wraps the spans in `ScopeSpans` and `ResourceSpans`.
                 let mut request = spans;
                 for tag in [0x12, 0x0a] {
                     let mut message = vec![tag];
@@ -435,7 +436,8 @@ mod tests {
         }
     }
 
-    /// Each level holds the one below twice: written out it would be longer than memory.
+    /// Calls `then` with an array in which each level contains the one below twice. Its encoding
+    /// grows as 2^levels.
     fn with_doubled(levels: u32, value: AnyValueRef<'_>, then: &mut dyn FnMut(AnyValueRef<'_>)) {
         if levels == 0 {
             return then(value);
@@ -444,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_share_their_parts_are_found_too_long() {
+    fn measuring_a_value_of_exponential_length_stops_early() {
         with_doubled(44, AnyValueRef::Int(1), &mut |value| {
             let attributes = [KeyValueRef::new("shared", value)];
             let span = SpanRef {
@@ -463,7 +465,7 @@ mod tests {
     }
 
     #[test]
-    fn of_very_many_attributes_some_are_looked_at_and_all_counted() {
+    fn all_of_very_many_attributes_are_kept_or_counted_as_dropped() {
         let mut span = Span::new("many");
         let numbered = |number: usize| KeyValue::new(format!("key.{number}"), number);
         span.attributes = (0..5000).map(numbered).collect();

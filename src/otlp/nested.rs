@@ -1,5 +1,7 @@
-//! Encodes arrays and lists and those within them, by a loop with a stack of its own: so the most
-//! deeply nested value takes no more of the thread's stack than any other.
+//! Encodes nested arrays and key-value lists.
+//!
+//! A loop with an explicit stack replaces recursion, so the most deeply nested value uses no more
+//! of the thread's stack than a flat one.
 
 use crate::otlp::output::Output;
 use crate::otlp::repeats::{Survivors, may_repeat, survivors};
@@ -10,18 +12,18 @@ use crate::span::attribute::{
 };
 use crate::span::limits::{LOOKED_AT_MAX, MESSAGES_MAX, SpanLimits};
 
-/// A value that has others within it.
+/// A value that contains other values.
 #[derive(Clone, Copy)]
 pub(super) enum Container<'a> {
     Array(ArrayRef<'a>),
     List(KeyValueListRef<'a>),
 }
 
-/// Messages around a value in an array: `ArrayValue`, `AnyValue`.
+/// Messages that wrap a value in an array: `ArrayValue`, `AnyValue`.
 const ARRAY_MESSAGES: u32 = 2;
-/// Messages around a value in a list: `KeyValueList`, `KeyValue`, `AnyValue`.
+/// Messages that wrap a value in a list: `KeyValueList`, `KeyValue`, `AnyValue`.
 const LIST_MESSAGES: u32 = 3;
-/// So many are sent one in the other; further ones are left out.
+/// Maximum nesting of containers. Deeper ones are encoded as empty values.
 const LEVELS_MAX: usize = (MESSAGES_MAX / ARRAY_MESSAGES) as usize;
 
 impl<'a> Container<'a> {
@@ -40,7 +42,7 @@ impl<'a> Container<'a> {
         }
     }
 
-    /// The messages around a value in it.
+    /// Number of messages that wrap a value in the container.
     fn messages(&self) -> u32 {
         match self {
             Self::Array(_) => ARRAY_MESSAGES,
@@ -55,8 +57,8 @@ impl<'a> Container<'a> {
         }
     }
 
-    /// Which values are sent, if not all: of a list each key once, unless there are too many to look
-    /// for that.
+    /// Returns the entries to send, if not all: in a list each key occurs once. Lists longer than
+    /// [`LOOKED_AT_MAX`] are not deduplicated.
     #[inline(never)]
     fn survivors(&self) -> Option<Survivors> {
         match self {
@@ -75,16 +77,16 @@ fn last_of_each_key<K: AsKeyValue>(items: &[K]) -> Option<Survivors> {
 /// A container that is being encoded.
 struct Level<'a> {
     container: Container<'a>,
-    /// The next value to be looked at.
+    /// The index of the next value.
     next: usize,
     survivors: Option<Survivors>,
-    /// The messages around a value in it and in all that it is in.
+    /// Number of messages that wrap a value in this container, outer containers included.
     depth: u32,
-    /// Where the messages start that end with it, the outermost first.
+    /// Positions where the messages start that end with this container, outermost first.
     starts: Starts,
 }
 
-/// Where up to three messages start, one in the other.
+/// Start positions of up to three nested messages.
 #[derive(Clone, Copy, Default)]
 struct Starts {
     places: [usize; 3],
@@ -98,7 +100,7 @@ impl Starts {
         self
     }
 
-    /// Ends the messages.
+    /// Writes the lengths of the messages, innermost first.
     fn close<O: Output>(self, out: O) -> Option<O> {
         let starts = self.places[..self.len].iter().rev();
         starts.copied().try_fold(out, O::close::<1>)
@@ -106,7 +108,7 @@ impl Starts {
 }
 
 impl<'a> Level<'a> {
-    /// The place of the next value that is sent.
+    /// Returns the index of the next value to send.
     fn advance(&mut self) -> Option<usize> {
         let at = match &self.survivors {
             Some(survivors) => survivors.next(self.next)?,
@@ -116,14 +118,14 @@ impl<'a> Level<'a> {
         (at < self.container.len()).then_some(at)
     }
 
-    /// The content of the container at a place, if there is one and it is not nested too deep.
+    /// Returns the value as a container, if it is one and not nested too deep.
     fn inner(&self, value: &AnyValueRef<'a>) -> Option<Container<'a>> {
         let inner = Container::of(value)?;
         (self.depth + inner.messages() <= MESSAGES_MAX).then_some(inner)
     }
 }
 
-/// Encodes the values of a container, all that are in it, and those in them.
+/// Encodes a container with everything nested in it.
 #[inline(never)]
 pub(super) fn encode<O: Output>(
     outermost: Container<'_>,
@@ -144,7 +146,7 @@ pub(super) fn encode<O: Output>(
     Some(out)
 }
 
-/// The containers that are being encoded, each in the one before it.
+/// Stack of the containers that are being encoded, outermost first.
 struct Levels<'a> {
     stack: [Option<Level<'a>>; LEVELS_MAX],
     len: usize,
@@ -155,7 +157,7 @@ impl<'a> Levels<'a> {
         self.stack[self.len.checked_sub(1)?].as_mut()
     }
 
-    /// Begins a container within messages that start there.
+    /// Starts a container. `starts` are the messages around it that end with it.
     #[inline(never)]
     fn enter<O: Output>(
         &mut self,
@@ -176,7 +178,7 @@ impl<'a> Levels<'a> {
         Some(out)
     }
 
-    /// Ends the innermost container, and the messages that it is in.
+    /// Ends the innermost container and the messages that end with it.
     fn leave<O: Output>(&mut self, out: O) -> Option<O> {
         self.len -= 1;
         match &self.stack[self.len] {
@@ -185,7 +187,7 @@ impl<'a> Levels<'a> {
         }
     }
 
-    /// The value at a place of the innermost container.
+    /// Encodes the value at index `at` of the innermost container.
     fn encode_value<O: Output>(&mut self, at: usize, limits: &SpanLimits, out: O) -> Option<O> {
         let Some(level) = self.innermost() else {
             return Some(out);
@@ -233,7 +235,7 @@ impl<'a> Levels<'a> {
         self.enter(inner, depth, starts, out)
     }
 
-    /// The container that a value of the innermost one is, and how deep that is.
+    /// Returns a value of the innermost container as a container, and the current depth.
     fn inner(&mut self, value: &AnyValueRef<'a>) -> (Option<Container<'a>>, u32) {
         match self.innermost() {
             Some(level) => (level.inner(value), level.depth),

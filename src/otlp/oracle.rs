@@ -1,4 +1,5 @@
-//! The naive way to what the encoders write, and spans of every shape to compare on.
+//! A reference for the encoders: builds prost's messages the simple way. Also strategies that
+//! generate spans to compare on.
 
 use std::borrow::Cow;
 
@@ -10,7 +11,7 @@ use crate::span::context::{SpanContext, TraceFlags, TraceState};
 use crate::span::limits::SpanLimits;
 use crate::span::{Event, Link, Span, SpanKind, Status};
 
-/// Builds prost's message of a span, to let prost encode it.
+/// Returns a span as prost's message.
 pub(super) fn message(span: &Span, limits: &SpanLimits) -> proto::Span {
     let (attributes, dropped) = attributes(&span.attributes, limits.attribute_count, limits);
     let events = &span.events[..span.events.len().min(limits.event_count as usize)];
@@ -97,7 +98,8 @@ fn attributes(
     (kept.collect(), dropped)
 }
 
-/// The last of each of the first `count_max` keys, and how many have another key or none.
+/// Returns the last attribute of each of the first `count_max` distinct keys, and how many
+/// attributes have another key or none.
 fn different(all: &[KeyValue], count_max: usize) -> (Vec<&KeyValue>, u32) {
     let mut kept: Vec<&KeyValue> = Vec::new();
     let mut dropped = 0;
@@ -121,7 +123,7 @@ pub(super) fn key_value(attribute: &KeyValue, limits: &SpanLimits, depth: u32) -
     }
 }
 
-/// So many more messages are allowed within it.
+/// Converts a value that may contain at most `depth` levels of messages.
 fn value(value_: &AnyValue, limits: &SpanLimits, depth: u32) -> proto::AnyValue {
     use proto::any_value::Value;
     let length_max = limits
@@ -153,18 +155,18 @@ fn value(value_: &AnyValue, limits: &SpanLimits, depth: u32) -> proto::AnyValue 
     proto::AnyValue { value }
 }
 
-// ---- Spans of every shape ----
+// ---- Strategies ----
 
 pub(super) fn any_text() -> impl Strategy<Value = Cow<'static, str>> {
     prop_oneof![
         8 => "\\PC{0,40}".prop_map(Cow::from),
-        // Around the places where a length takes one more byte.
+        // Around the lengths that take one byte more to encode.
         2 => (120_usize..135).prop_map(|len| Cow::from("x".repeat(len))),
         1 => (16_370_usize..16_400).prop_map(|len| Cow::from("y".repeat(len))),
     ]
 }
 
-/// Few, so that some stand twice.
+/// Generates keys from a small set, so that some are repeated.
 pub(super) fn any_key() -> impl Strategy<Value = Cow<'static, str>> {
     prop_oneof![
         3 => (0..12_u32).prop_map(|number| Cow::from(format!("key.{number}"))),

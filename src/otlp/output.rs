@@ -1,8 +1,9 @@
-//! Writing or counting fields in one pass.
+//! Writes or counts fields in one pass.
 //!
-//! A length stands before what it measures. So a message leaves room for the length it is expected
-//! to have, and moves if that was wrong. Short things are written by moves of a fixed size, which
-//! may write more than was asked for: what is behind is written later, or is spill.
+//! A message is preceded by its length, which is known only at its end. So room for a length of
+//! the expected size is reserved, and the message is moved if its length takes another size. Short
+//! content is copied by moves of a fixed size, which may write past its end. The excess bytes are
+//! overwritten by the next field or end in the spill.
 
 use prost::encoding::encoded_len_varint;
 
@@ -10,37 +11,38 @@ use crate::otlp::tag;
 use crate::span::attribute::{Key, Wire};
 use crate::span::limits::BYTES_MAX;
 
-/// So many bytes behind the last one that counts may be written to.
+/// Bytes past the end of the encoded data that may be overwritten.
 pub(crate) const SPILL: usize = 64;
 
-/// What is written at once, at most.
+/// The largest unit that is written at once.
 pub(crate) type Block = [u8; SPILL];
 
 /// The longest text that is copied by two moves.
 pub(super) const SHORT_MAX: usize = 32;
 
-/// Where fields are written to, or counted.
+/// A destination that fields are written to or counted in.
 ///
-/// Each method gives back what goes on behind what it wrote, or `None` if there was no room: by
-/// value, so that it stays in registers.
+/// Each method returns the output positioned behind the field it wrote, or `None` if there was no
+/// room. Outputs are passed by value, so that they stay in registers.
 pub(crate) trait Output: Sized {
-    /// The next bytes, if there is room.
+    /// Returns the next [`SPILL`] bytes to write to; `None` without room.
     fn block(&mut self) -> Option<&mut Block>;
 
-    /// Behind so many bytes of the block, which count.
+    /// Advances past the first `bytes` bytes of the block, which makes them part of the output.
     fn behind(self, bytes: usize) -> Self;
 
-    /// Bytes of any length.
+    /// Appends bytes of any length.
     fn bytes(self, bytes: &[u8]) -> Option<Self>;
 
-    /// Begins something whose length, expected to take `EXPECTED` bytes, is written before it; and
-    /// where that starts, for [`close`](Self::close).
+    /// Starts content with a length prefix and reserves `EXPECTED` bytes for the prefix. Returns
+    /// the content's start, for [`close`](Self::close).
     fn open<const EXPECTED: usize>(self) -> (Self, usize);
 
-    /// Ends what began there.
+    /// Writes the length prefix of the content that started at `start`.
     fn close<const EXPECTED: usize>(self, start: usize) -> Option<Self>;
 
-    /// What `write` writes, behind its length, which is expected to take `EXPECTED` bytes.
+    /// Writes the content that `write` adds, preceded by its length, which is expected to take
+    /// `EXPECTED` bytes.
     #[inline(always)]
     fn measured<const EXPECTED: usize>(
         self,
@@ -50,7 +52,7 @@ pub(crate) trait Output: Sized {
         write(out)?.close::<EXPECTED>(start)
     }
 
-    /// A few bytes.
+    /// Appends a small array.
     #[inline(always)]
     fn few<const N: usize>(mut self, bytes: [u8; N]) -> Option<Self> {
         self.block()?[..N].copy_from_slice(&bytes);
@@ -71,13 +73,13 @@ pub(crate) trait Output: Sized {
         Some(self.behind(len))
     }
 
-    /// A message whose fields `write` writes.
+    /// Appends a message with the fields that `write` adds.
     #[inline]
     fn message(self, tag: u8, write: impl FnOnce(Self) -> Option<Self>) -> Option<Self> {
         self.few([tag])?.measured::<1>(write)
     }
 
-    /// A text, or bytes.
+    /// Appends a `string` or `bytes` field.
     #[inline(always)]
     fn delimited(mut self, tag: u8, content: &[u8]) -> Option<Self> {
         if content.len() > SHORT_MAX {
@@ -97,7 +99,7 @@ pub(crate) trait Output: Sized {
             .bytes(content)
     }
 
-    /// A field that is left out when empty, as proto3 does.
+    /// Appends a length-delimited field; omitted when empty, as in proto3.
     #[inline(always)]
     fn non_empty(self, tag: u8, content: &[u8]) -> Option<Self> {
         if content.is_empty() {
@@ -117,7 +119,7 @@ pub(crate) trait Output: Sized {
         Some(self.behind(9))
     }
 
-    /// A count that is left out when zero.
+    /// Appends a `uint32` field; omitted when zero, as in proto3.
     #[inline(always)]
     fn count(self, tag: u8, count: u32) -> Option<Self> {
         if count == 0 {
@@ -135,8 +137,8 @@ pub(crate) trait Output: Sized {
         Some(self.behind(wire.len()))
     }
 
-    /// A key and its value, of which only the length is written: the value itself follows, and is
-    /// no longer than a short text.
+    /// Appends a `KeyValue` up to and including the value's length. The caller appends the value,
+    /// which is no longer than a short text.
     #[inline(always)]
     fn short_key_value(mut self, tag: u8, key: &Key<'_>, value_len: usize) -> Option<Self> {
         debug_assert!(value_len <= 2 + SHORT_MAX);
@@ -167,7 +169,7 @@ pub(crate) trait Output: Sized {
         Some(self.behind(6 + text.len()))
     }
 
-    /// As [`short_key_value`](Self::short_key_value), for any.
+    /// Like [`short_key_value`](Self::short_key_value), for keys and values of any length.
     #[inline(never)]
     fn long_key_value(self, tag: u8, key: Key<'_>, value_len: usize) -> Option<Self> {
         self.few([tag])?
@@ -176,7 +178,7 @@ pub(crate) trait Output: Sized {
             .varint(value_len as u64)
     }
 
-    /// A key, and the tag of its value.
+    /// Appends a key and the tag of its value.
     fn key(self, key: Key<'_>) -> Option<Self> {
         match key.wire() {
             Some(wire) => self.prepared(wire),
@@ -196,7 +198,7 @@ fn key_value_len(key: Key<'_>, value_len: usize) -> usize {
     key_len + varint_len(value_len as u64) + value_len
 }
 
-/// Nearly all are one byte.
+/// Returns the encoded length of a varint. The inlined branch covers nearly all.
 #[inline(always)]
 pub(super) fn varint_len(value: u64) -> usize {
     if value < 0x80 {
@@ -206,13 +208,13 @@ pub(super) fn varint_len(value: u64) -> usize {
     }
 }
 
-/// Tag, length and content of a length-delimited field whose tag is one byte.
+/// Returns the encoded length of a length-delimited field with a one-byte tag.
 #[inline(always)]
 pub(super) fn delimited_len(content: usize) -> usize {
     1 + varint_len(content as u64) + content
 }
 
-/// Writes a varint, and tells how long it is.
+/// Writes a varint and returns its length.
 fn put_varint(mut value: u64, out: &mut [u8]) -> usize {
     let mut len = 0;
     while value >= 0x80 {
@@ -224,10 +226,11 @@ fn put_varint(mut value: u64, out: &mut [u8]) -> usize {
     len + 1
 }
 
-/// Copies up to [`SHORT_MAX`] bytes, most of them by two moves of a fixed size that may overlap.
+/// Copies up to [`SHORT_MAX`] bytes. From four bytes on by two moves of a fixed size, which may
+/// overlap.
 #[inline(always)]
 fn copy_short(from: &[u8], to: &mut [u8]) {
-    /// The first and the last bytes as numbers of one type, if there are so many.
+    /// Copies the first and the last bytes as integers of one type, if there are enough.
     macro_rules! ends {
         ($number:ty) => {
             if let (Some(first), Some(last)) = (from.first_chunk(), from.last_chunk()) {
@@ -251,10 +254,10 @@ fn copy_short(from: &[u8], to: &mut [u8]) {
     }
 }
 
-/// Writes into a slice, of which the last [`SPILL`] bytes do not count.
+/// Writes into a slice whose last [`SPILL`] bytes never become part of the output.
 pub(super) struct Cursor<'b> {
     out: &'b mut [u8],
-    /// Fits into 32 bits.
+    /// Position of the next byte. Always fits into 32 bits.
     at: usize,
 }
 
@@ -264,27 +267,28 @@ impl<'b> Cursor<'b> {
         Self::append_to(out, 0)
     }
 
-    /// Behind so many bytes that are there.
+    /// Creates a cursor behind the first `len` bytes, which are kept.
     #[inline(always)]
     pub(super) fn append_to(out: &'b mut [u8], len: usize) -> Self {
         debug_assert!(out.len() < u32::MAX as usize);
         Self { out, at: len }
     }
 
-    /// How much there is, if it had room.
+    /// Returns the length of the output; `None` if it reaches into the spill.
     #[inline(always)]
     pub(super) fn finish(self) -> Option<usize> {
         (self.at() + SPILL <= self.out.len()).then_some(self.at)
     }
 
-    /// So that adding to it is known never to overflow: then one comparison is a whole check.
+    /// The position, cut to 32 bits. Then the compiler can tell that additions do not overflow,
+    /// and one comparison suffices as a bounds check.
     #[inline(always)]
     fn at(&self) -> usize {
         self.at as u32 as usize
     }
 
-    /// Puts the length of what was written from `start` on there, where so many bytes are free for
-    /// it, but other than it takes.
+    /// Writes the length of the content that starts at `start`, where the length takes another
+    /// number of bytes than the `free` ones reserved for it. Moves the content accordingly.
     #[cold]
     fn measure(mut self, start: usize, free: usize) -> Option<Self> {
         let len = self.at - start;
@@ -346,15 +350,15 @@ impl Output for Cursor<'_> {
     }
 }
 
-/// Counts what would be written, until it is longer than any slab: values that share their parts
-/// can be longer than time.
+/// Counts the bytes that would be written, and stops above the size of any slab: values whose
+/// parts are shared can have exponential length.
 pub(super) struct Count {
     len: usize,
     block: Block,
 }
 
 impl Count {
-    /// How much `write` writes, or some of it if that is too much for any slab.
+    /// Returns the number of bytes that `write` writes. Above the size of any slab, a lower bound.
     pub(super) fn of(write: impl FnOnce(Self) -> Option<Self>) -> usize {
         let nothing = Self {
             len: 0,

@@ -1,4 +1,4 @@
-//! The memory that an open span writes to, and the encoded fields in it.
+//! The memory that holds an open span's encoded fields.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut, Range};
@@ -10,31 +10,33 @@ use crate::span::attribute::{Key, KeyValueRef, Keys, Name};
 use crate::span::limits::SpanLimits;
 use crate::span::{AsEvent, AsLink, EventRef, LinkRef, StatusRef};
 
-/// What an open span writes to: of a fixed size, and never another's.
+/// Memory of a fixed size that one open span is encoded into.
 ///
-/// It holds fields of `Span` that are length-delimited, one after the other: the trace state if
-/// there is one, the name, then attributes, events, links and a described status as they came.
+/// It holds the length-delimited fields of `Span` one after another: the trace state if there is
+/// one, the name, then attributes, events, links and a status with description in the order in
+/// which they were set. [`set_name`](Page::set_name) moves the name to the end.
 pub(crate) struct Scratch(Box<Page>);
 
-/// Bytes that the attribute `exception.type` takes besides its value.
+/// Bytes of the attribute `exception.type` in addition to its value.
 const TYPE_KEY_AND_HEADERS: usize = 32;
 
-/// Behind one pointer, so that a span is small enough to be moved about.
+/// The content of a [`Scratch`]. Boxed, so that moving a span is cheap.
 pub(crate) struct Page {
     len: usize,
-    /// All keys that were used.
+    /// Fingerprints of all keys that were set.
     keys: Keys,
     attributes: u32,
     events: u32,
     links: u32,
-    /// The status is among the fields, with its description.
+    /// Whether the fields contain a status with description.
     described: bool,
-    /// The fields, free room, and spill.
+    /// The fields, free room, and the spill.
     bytes: Box<[u8]>,
 }
 
 impl Scratch {
-    /// For so many bytes of fields. Touched, so that no span meets a page fault.
+    /// Allocates room for `bytes` bytes of fields and touches it, so that no span causes a page
+    /// fault.
     pub(crate) fn new(bytes: usize) -> Self {
         Self(Box::new(Page {
             len: 0,
@@ -47,7 +49,7 @@ impl Scratch {
         }))
     }
 
-    /// Empties it, then holds the name, and a trace state for those who are told of it.
+    /// Clears the memory and adds the trace state to propagate and the name.
     #[inline]
     pub(super) fn begin(&mut self, trace_state: &str, name: Name<'_>) {
         self.clear();
@@ -86,13 +88,13 @@ impl DerefMut for Scratch {
 }
 
 impl Page {
-    /// All fields, as they are sent.
+    /// Returns the encoded fields.
     #[inline]
     pub(super) fn written(&self) -> &[u8] {
         &self.bytes[..self.len]
     }
 
-    /// How many bytes of fields it has room for.
+    /// Maximum bytes of fields.
     fn capacity(&self) -> usize {
         self.bytes.len() - SPILL
     }
@@ -101,26 +103,26 @@ impl Page {
         self.capacity() - self.len
     }
 
-    /// Where a field is added.
+    /// Returns a cursor behind the last field.
     #[inline(always)]
     fn out(&mut self) -> Cursor<'_> {
         Cursor::append_to(&mut self.bytes, self.len)
     }
 
-    /// Adds the field that was written to [`out`](Self::out), if there was room.
+    /// Adds the field that was written to [`out`](Self::out). Returns false if there was no room.
     #[inline(always)]
     fn add(&mut self, end: Option<usize>) -> bool {
         self.len = end.unwrap_or(self.len);
         end.is_some()
     }
 
-    /// Adds a field, if there is room.
+    /// Adds a field. Returns false if there is no room.
     fn append(&mut self, write: impl for<'o> FnOnce(Cursor<'o>) -> Option<Cursor<'o>>) -> bool {
         let end = write(self.out()).and_then(Cursor::finish);
         self.add(end)
     }
 
-    /// Puts a field where another is, or nothing if there is no room for it.
+    /// Replaces a field. Without room for the new one, the old one is removed and false returned.
     fn replace(
         &mut self,
         old: Range<usize>,
@@ -133,7 +135,7 @@ impl Page {
         remove(&mut self.bytes, &mut self.len, field);
     }
 
-    /// The fields, as tag and place.
+    /// Iterates over the fields as tag and range.
     fn fields(&self) -> impl Iterator<Item = (u8, Range<usize>)> {
         let written = self.written();
         let mut at = 0;
@@ -146,7 +148,7 @@ impl Page {
         })
     }
 
-    /// `Span.trace_state`, which stands first.
+    /// Returns `Span.trace_state`, which is always the first field.
     #[inline]
     pub(super) fn trace_state(&self) -> &str {
         if self.written().first() == Some(&tag::TRACE_STATE) {
@@ -168,13 +170,13 @@ impl Page {
             .map(|(_, place)| place)
     }
 
-    /// What the field at this place holds.
+    /// Returns the content of the field in this range.
     fn content(&self, field: Range<usize>) -> &[u8] {
         let (_, content) = varint(&self.bytes, field.start + 1);
         &self.bytes[content..field.end]
     }
 
-    /// Sets an attribute; false if it has no room or is one too many.
+    /// Sets an attribute. Returns false if it has no room, no key, or exceeds the limit.
     #[inline(always)]
     pub(super) fn attribute(&mut self, attribute: &KeyValueRef<'_>, limits: &SpanLimits) -> bool {
         if self.keys.may_contain(&attribute.key)
@@ -203,14 +205,14 @@ impl Page {
         found.map(|(_, place)| place)
     }
 
-    /// Formats a text where it is in nobody's way, and hands it on with the fields and the room
-    /// behind them, which is enough for the text and what goes `with_it`. False if there is no room
-    /// for any of the text.
+    /// Formats a text into the end of the free room and passes it to `then`, together with the
+    /// fields. The room left between them suffices for the text and `with_it` more bytes.
+    /// Returns false if not even a part of the text has room.
     fn format(
         &mut self,
         text: &dyn fmt::Display,
         with_it: usize,
-        then: impl FnOnce(&mut Fields<'_>, &str) -> bool,
+        then: impl FnOnce(&mut FieldsBeforeText<'_>, &str) -> bool,
     ) -> bool {
         let end = self.bytes.len() - self.room().saturating_sub(with_it) / 2;
         let (bytes, buffer) = self.bytes.split_at_mut(end);
@@ -219,20 +221,20 @@ impl Page {
             len: 0,
             is_cut: false,
         };
-        // Fails when the text is cut.
+        // An error means that the text was cut.
         let _ = fmt::write(&mut writer, format_args!("{text}"));
         if writer.is_cut && writer.len == 0 {
             return false;
         }
         let text = std::str::from_utf8(&writer.buffer[..writer.len]).unwrap_or_default();
-        let mut fields = Fields {
+        let mut fields = FieldsBeforeText {
             bytes,
             len: &mut self.len,
         };
         then(&mut fields, text)
     }
 
-    /// Replaces the attribute that is there; without room for the new value it goes.
+    /// Replaces an attribute, or removes it if the new value has no room.
     #[cold]
     fn replace_attribute(
         &mut self,
@@ -245,7 +247,7 @@ impl Page {
         replaced
     }
 
-    /// As [`attribute`](Self::attribute), with a value that is formatted in place.
+    /// Like [`attribute`](Self::attribute), with a value that is formatted in place.
     #[cold]
     pub(super) fn add_display(
         &mut self,
@@ -269,7 +271,7 @@ impl Page {
             self.keys.insert(&key);
             self.attributes += u32::from(is_new);
         } else if !is_new {
-            // What it was before it is not any more.
+            // The old value is outdated.
             if let Some(old) = self.find(key) {
                 self.remove(old);
             }
@@ -287,7 +289,7 @@ impl Page {
         added
     }
 
-    /// An event `exception` with the error's message, as much of it as has room, and its type, if
+    /// Adds an event `exception` with the error's message, cut to the free room, and its type, if
     /// that takes less than a quarter of the room.
     #[cold]
     pub(super) fn add_exception(
@@ -346,7 +348,7 @@ impl Page {
     fn append_name(&mut self, name: Name<'_>) {
         let end = encode::encode_name(name, self.out()).and_then(Cursor::finish);
         if !self.add(end) {
-            // As much as leaves room for other things.
+            // At most half, to leave room for attributes.
             self.append_part_of_name(name.text(), self.room() / 2);
         }
     }
@@ -357,7 +359,8 @@ impl Page {
         self.append(|out| encode::encode_name(cut, out));
     }
 
-    /// What would take more than half loses members from its end, as the W3C has it.
+    /// Adds the trace state. If it exceeds half of the memory, members are dropped from its end, as
+    /// W3C Trace Context recommends.
     #[cold]
     fn append_trace_state(&mut self, trace_state: &str) {
         let state = leading_members(trace_state, self.capacity() / 2).as_bytes();
@@ -369,7 +372,7 @@ impl Page {
         self.described
     }
 
-    /// Holds a status with a description, if there is room, and no other any more.
+    /// Adds a status if it has a description and there is room, and removes any earlier one.
     pub(super) fn describe(&mut self, status: StatusRef<'_>) {
         if self.described
             && let Some(old) = self.field(tag::STATUS)
@@ -381,7 +384,7 @@ impl Page {
     }
 }
 
-/// As many whole members of a trace state as have room.
+/// Returns the leading members of a trace state that fit into `bytes_max`.
 fn leading_members(trace_state: &str, bytes_max: usize) -> &str {
     if trace_state.len() <= bytes_max {
         return trace_state;
@@ -392,7 +395,8 @@ fn leading_members(trace_state: &str, bytes_max: usize) -> &str {
     &trace_state[..end.unwrap_or(0)]
 }
 
-/// A varint that was written here, and where it ends.
+/// Reads a varint. Returns its value and the position behind it. The bytes are this crate's own,
+/// so they are not validated.
 fn varint(bytes: &[u8], mut at: usize) -> (usize, usize) {
     let (mut value, mut shift) = (0, 0);
     loop {
@@ -406,7 +410,7 @@ fn varint(bytes: &[u8], mut at: usize) -> (usize, usize) {
     }
 }
 
-/// `KeyValue.key` of an encoded attribute.
+/// Returns `KeyValue.key` of an encoded attribute.
 fn key_of(key_value: &[u8]) -> &[u8] {
     match key_value {
         [tag::KEY, ..] => {
@@ -417,13 +421,13 @@ fn key_of(key_value: &[u8]) -> &[u8] {
     }
 }
 
-/// The fields, while a text is formatted behind them.
-struct Fields<'p> {
+/// A page's fields without the end of its free room, which holds a formatted text.
+struct FieldsBeforeText<'p> {
     bytes: &'p mut [u8],
     len: &'p mut usize,
 }
 
-impl Fields<'_> {
+impl FieldsBeforeText<'_> {
     fn append(&mut self, write: impl for<'o> FnOnce(Cursor<'o>) -> Option<Cursor<'o>>) -> bool {
         append(self.bytes, self.len, write)
     }
@@ -437,7 +441,7 @@ impl Fields<'_> {
     }
 }
 
-/// Adds a field behind the first `len` bytes, if there is room.
+/// Adds a field behind the first `len` bytes. Returns false if there is no room.
 fn append(
     bytes: &mut [u8],
     len: &mut usize,
@@ -448,7 +452,8 @@ fn append(
     end.is_some()
 }
 
-/// Puts a field where another is among the first `len` bytes, or nothing if there is no room.
+/// Replaces a field among the first `len` bytes. Without room for the new one, the old one is
+/// removed and false returned.
 fn replace(
     bytes: &mut [u8],
     len: &mut usize,
@@ -468,7 +473,7 @@ fn remove(bytes: &mut [u8], len: &mut usize, field: Range<usize>) {
     *len -= field.len();
 }
 
-/// Writes text into a fixed room, as many whole characters as fit, and nothing after a cut.
+/// Writes as many whole characters as fit into a buffer, and nothing after the first cut.
 struct TextWriter<'b> {
     buffer: &'b mut [u8],
     len: usize,
@@ -490,7 +495,8 @@ impl fmt::Write for TextWriter<'_> {
     }
 }
 
-/// The longest beginning of `text` in whole characters that has at most `max` bytes.
+/// Returns the length of the longest prefix of `text` with at most `max` bytes that ends between
+/// characters.
 pub(super) fn floor_char_boundary(text: &str, max: usize) -> usize {
     if text.len() <= max {
         return text.len();

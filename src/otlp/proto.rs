@@ -6,7 +6,7 @@ pub struct ExportTraceServiceRequest {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ExportTraceServiceResponse {
-    /// Absent, or present and empty: everything was taken.
+    /// Absent or empty if all spans were accepted.
     #[prost(message, optional, tag = "1")]
     pub partial_success: ::core::option::Option<ExportTracePartialSuccess>,
 }
@@ -356,7 +356,7 @@ pub struct HistogramDataPoint {
     pub count: u64,
     #[prost(double, optional, tag = "5")]
     pub sum: ::core::option::Option<f64>,
-    /// One more than the bounds; none of both are one bucket for all.
+    /// One more than the bounds, or both are empty.
     #[prost(fixed64, repeated, tag = "6")]
     pub bucket_counts: ::prost::alloc::vec::Vec<u64>,
     #[prost(double, repeated, tag = "7")]

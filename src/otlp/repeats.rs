@@ -1,5 +1,4 @@
-//! Finds the attributes whose keys stand more than once, in a time that grows with their number
-//! whatever the keys are.
+//! Finds attributes with repeated keys, in time linear in their number even for hostile keys.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::OnceLock;
@@ -7,7 +6,8 @@ use std::sync::OnceLock;
 use crate::span::attribute::{AsKeyValue, Attributes, KeyValueRef, Keys, VisitAttributes};
 use crate::span::limits::LOOKED_AT_MAX;
 
-/// Whether a key perhaps stands twice, or is missing; if not, surely neither is so.
+/// Returns whether a key may be repeated or empty. False positives are possible, false negatives
+/// are not.
 #[inline(always)]
 pub(super) fn may_repeat<T: Attributes, K: AsKeyValue>(tuple: &T, items: &[K]) -> bool {
     let Some(Marks(mut seen)) = tuple.visit(Marks(0)) else {
@@ -26,7 +26,7 @@ pub(super) fn may_repeat<T: Attributes, K: AsKeyValue>(tuple: &T, items: &[K]) -
     false
 }
 
-/// The marks of a tuple's keys, as long as they differ.
+/// Visitor that collects the marks of a tuple's keys and stops at a possible repeat.
 struct Marks(u64);
 
 impl VisitAttributes for Marks {
@@ -49,7 +49,7 @@ fn may_repeat_among_many<K: AsKeyValue>(items: &[K]) -> bool {
     })
 }
 
-/// Attributes that can be looked at in any order.
+/// A list of attributes with random access.
 pub(super) trait Items {
     fn len(&self) -> usize;
 
@@ -70,14 +70,15 @@ impl<K: AsKeyValue> Items for [K] {
     }
 }
 
-/// The attributes that are sent, of the first [`LOOKED_AT_MAX`]: small, since lists within lists each
-/// have one on the stack.
+/// Set of the attributes to send, among the first [`LOOKED_AT_MAX`].
+///
+/// A bit set, to be small: each level of nested lists has one on the stack.
 pub(super) struct Survivors {
-    /// A bit for each place.
+    /// One bit per index.
     places: [u64; LOOKED_AT_MAX / 64],
-    /// How many there are.
+    /// Number of attributes in the set.
     kept: u16,
-    /// How many others were replaced by one of them.
+    /// Number of attributes that a later one with the same key replaced.
     repeats: u16,
 }
 
@@ -96,7 +97,7 @@ impl Survivors {
         self.repeats.into()
     }
 
-    /// The first that stands there or behind.
+    /// Returns the first index in the set that is at least `from`.
     pub(super) fn next(&self, from: usize) -> Option<usize> {
         let mut word = from / 64;
         let mut left = self.places.get(word)? & u64::MAX << (from % 64);
@@ -111,7 +112,7 @@ impl Survivors {
         self.places[at / 64] >> (at % 64) & 1 != 0
     }
 
-    /// Keeps the attribute at a place, in the stead of an earlier one with the same key.
+    /// Replaces an earlier attribute with the one at index `at`, which has the same key.
     fn replace(&mut self, earlier: usize, at: usize) {
         self.places[earlier / 64] &= !(1 << (earlier % 64));
         self.places[at / 64] |= 1 << (at % 64);
@@ -124,10 +125,10 @@ impl Survivors {
     }
 }
 
-/// Finds the last attribute of each of the first `count_max` different keys. Those without a key are
-/// left out.
+/// Finds the last attribute of each of the first `count_max` distinct keys. Attributes without a
+/// key are skipped.
 ///
-/// Apart, so that its table is off the stack before what it found is encoded.
+/// Not inlined, so that its table is off the stack before the attributes are encoded.
 #[inline(never)]
 pub(super) fn survivors<I: Items + ?Sized>(items: &I, count_max: usize) -> Survivors {
     if items.len() <= FEW {
@@ -137,7 +138,7 @@ pub(super) fn survivors<I: Items + ?Sized>(items: &I, count_max: usize) -> Survi
     }
 }
 
-/// Up to here comparing each with each is faster than filling a table.
+/// Number of attributes up to which comparing all pairs is faster than filling a table.
 const FEW: usize = 16;
 
 fn of_few<I: Items + ?Sized>(items: &I, count_max: usize) -> Survivors {
@@ -180,14 +181,15 @@ fn for_each_key<I: Items + ?Sized>(items: &I, mut take: impl FnMut(usize, &str))
 
 const SLOTS: usize = 2 * LOOKED_AT_MAX;
 
-/// Where each key stands last: place + 1; 0 is free.
+/// Hash table with open addressing. A slot holds the last index of a key plus 1; 0 is a free slot.
 struct Table([u16; SLOTS]);
 
 impl Table {
-    /// The slot of a key, or a free one; `is_at` compares it with the key at a place.
+    /// Returns the slot of a key, or a free slot. `is_at` compares the key with the one at an
+    /// index.
     fn slot(&mut self, key: &str, is_at: impl Fn(usize) -> bool) -> &mut u16 {
         let mut slot = hash(key) % SLOTS;
-        // Ends, since half of the slots are always free.
+        // Terminates, since at least half of the slots are free.
         while let Some(place) = self.0[slot].checked_sub(1)
             && !is_at(place.into())
         {
@@ -197,10 +199,10 @@ impl Table {
     }
 }
 
-/// A seed of this process alone, so that keys cannot be made to collide.
+/// Randomly seeded per process, so that collisions cannot be provoked.
 static HASHER: OnceLock<RandomState> = OnceLock::new();
 
-/// Seeds the hash, which makes a system call.
+/// Seeds the hash ahead of the record path, since that makes a system call.
 pub(crate) fn seed() {
     HASHER.get_or_init(RandomState::new);
 }
@@ -216,7 +218,7 @@ mod tests {
 
     use super::*;
 
-    /// Counts how often keys are compared.
+    /// Attributes that count the comparisons of their keys.
     struct Counting<'a> {
         attributes: Vec<KeyValueRef<'a>>,
         comparisons: Cell<usize>,
@@ -247,7 +249,7 @@ mod tests {
         }
     }
 
-    /// Keys of 16 bytes that a multiplicative hash without a seed maps to one value.
+    /// Returns 16-byte keys that an unseeded multiplicative hash maps to one value.
     fn colliding_keys() -> Vec<String> {
         const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
         let as_text = |word: u64| String::from_utf8(word.to_le_bytes().to_vec());
@@ -267,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    #[cfg_attr(miri, ignore = "making the keys takes minutes there")]
+    #[cfg_attr(miri, ignore = "generating the keys takes minutes under Miri")]
     fn keys_made_to_collide_are_compared_about_once_each() {
         let keys = colliding_keys();
         let items = Counting::new(&keys);
@@ -282,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_of_each_of_the_first_keys_is_kept_in_its_place() {
+    fn the_last_attribute_of_each_of_the_first_keys_is_kept() {
         for padding in [0, 100] {
             let keys = ["a", "b", "a", "", "c", "b", "c", "d"].map(String::from);
             let more: Vec<_> = (0..padding)

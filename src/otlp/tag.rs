@@ -1,4 +1,4 @@
-//! Field numbers and wire types of the messages written here, as tags of a single byte.
+//! Tags of the encoded fields: field number and wire type, in one byte each except [`FLAGS`].
 
 const fn len(field: u8) -> u8 {
     field << 3 | 2
@@ -34,7 +34,7 @@ pub(super) const DROPPED_EVENTS: u8 = varint(12);
 pub(super) const LINKS: u8 = len(13);
 pub(super) const DROPPED_LINKS: u8 = varint(14);
 pub(super) const STATUS: u8 = len(15);
-/// `fixed32(16)`: takes two bytes.
+/// `fixed32(16)`: field numbers above 15 take two bytes.
 pub(super) const FLAGS: [u8; 2] = [0x85, 1];
 
 pub(super) const EVENT_TIME: u8 = fixed64(1);

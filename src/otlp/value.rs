@@ -1,4 +1,4 @@
-//! Encodes an attribute: `KeyValue` and `AnyValue`, within the limits.
+//! Encodes an attribute (`KeyValue` with its `AnyValue`) within the span limits.
 
 use crate::otlp::nested::{self, Container};
 use crate::otlp::output::{Output, SHORT_MAX, delimited_len, varint_len};
@@ -6,7 +6,7 @@ use crate::otlp::tag;
 use crate::span::attribute::{AnyValueRef, KeyValueRef};
 use crate::span::limits::SpanLimits;
 
-/// One attribute as an element of a repeated field whose tag is one byte.
+/// Encodes an attribute as an element of a repeated field with a one-byte tag.
 #[inline(always)]
 pub(super) fn encode_attribute<O: Output>(
     tag: u8,
@@ -17,7 +17,7 @@ pub(super) fn encode_attribute<O: Output>(
     encode_key_value(tag, attribute, limits, out, encode_long)
 }
 
-/// A key of a list and its value, which is neither an array nor a list.
+/// Encodes an entry of a key-value list; its value is neither an array nor a list.
 #[inline(never)]
 pub(super) fn encode_entry<O: Output>(
     entry: &KeyValueRef<'_>,
@@ -27,7 +27,8 @@ pub(super) fn encode_entry<O: Output>(
     encode_key_value(tag::VALUES, entry, limits, out, encode_long_scalar)
 }
 
-/// A key and its value; `encode_long` is for what is not short and of a most common kind.
+/// Encodes a key and its value: short values of the common kinds here, all others by
+/// `encode_long`.
 #[inline(always)]
 fn encode_key_value<O: Output>(
     tag: u8,
@@ -43,14 +44,15 @@ fn encode_key_value<O: Output>(
         AnyValueRef::Int(number) => 1 + varint_len(number as u64),
         AnyValueRef::Bool(_) => 2,
         AnyValueRef::Double(_) => 9,
-        // By value: what is only lent here stays in registers.
+        // Passed by value, so that the caller's copy stays in registers.
         _ => return encode_long(tag, *attribute, limits, out),
     };
     let out = out.short_key_value(tag, &attribute.key, len)?;
     encode_short_value(&attribute.value, limits, out)
 }
 
-/// A member of a oneof is written even if it has its type's default value.
+/// Encodes a value of a common kind. Default values are written too: proto3 omits them only
+/// outside of a oneof.
 #[inline(always)]
 fn encode_short_value<O: Output>(
     value: &AnyValueRef<'_>,
@@ -79,7 +81,7 @@ fn encode_int<O: Output>(number: i64, out: O) -> Option<O> {
     }
 }
 
-/// An attribute whose value is long, or of a less common kind.
+/// Encodes an attribute whose value is long or of a less common kind.
 #[inline(never)]
 fn encode_long<O: Output>(
     tag: u8,
@@ -116,7 +118,8 @@ fn encode_long_scalar<O: Output>(
     })
 }
 
-/// A value that is neither an array nor a list; these are left out.
+/// Encodes a value that is neither an array nor a list. Writes nothing for those: they end up
+/// here only beyond the nesting limit.
 #[inline(never)]
 pub(super) fn encode_scalar<O: Output>(
     value: &AnyValueRef<'_>,
@@ -130,7 +133,7 @@ pub(super) fn encode_scalar<O: Output>(
     }
 }
 
-/// As an integer, or as text if it is larger than OTLP's.
+/// Encodes an integer, or decimal text if it exceeds OTLP's signed 64 bits.
 fn encode_uint<O: Output>(number: u64, out: O) -> Option<O> {
     match i64::try_from(number) {
         Ok(number) => encode_int(number, out),
@@ -138,7 +141,7 @@ fn encode_uint<O: Output>(number: u64, out: O) -> Option<O> {
     }
 }
 
-/// Digits of the largest `u64`.
+/// Number of decimal digits of `u64::MAX`.
 const DECIMAL_MAX: usize = 20;
 
 fn decimal(mut number: u64, digits: &mut [u8; DECIMAL_MAX]) -> &[u8] {

@@ -1,6 +1,6 @@
 //! What a span starts with: its parent, the sampler's decision, its ids.
 
-use crate::otlp::draft::{Draft, Place, Said};
+use crate::otlp::draft::{Content, Draft, SpanIds};
 use crate::platform::clock::unix_nanos;
 use crate::recorder::{OpenSpan, Recorder};
 use crate::span::attribute::{AsKeyValue, KeyValue, KeyValueRef, Name};
@@ -133,7 +133,7 @@ impl<'r, 'b> SpanBuilder<'r, 'b> {
         let sampler = &recorder.shared.tracing.sampler;
         let decision = sampler.decide(trace_id, kind, |custom| self.ask(custom, trace_id));
         let inherited = parent.map_or(random, |parent| parent.trace_flags);
-        let place = Place {
+        let ids = SpanIds {
             trace_id,
             span_id,
             parent_span_id: parent.map_or(0, |parent| parent.span_id),
@@ -147,17 +147,17 @@ impl<'r, 'b> SpanBuilder<'r, 'b> {
         };
         if decision.is_sampled {
             recorder.counters.start(origin);
-            self.start_sampled(place, trace_state(parent, &decision), decision.attributes)
+            self.start_sampled(ids, trace_state(parent, &decision), decision.attributes)
         } else {
             recorder.counters.leave_out(origin);
-            self.start_unsampled(place, trace_state(parent, &decision))
+            self.start_unsampled(ids, trace_state(parent, &decision))
         }
     }
 
     #[inline(always)]
     fn start_sampled(
         self,
-        place: Place,
+        ids: SpanIds,
         trace_state: &str,
         more_attributes: &[KeyValue],
     ) -> OpenSpan<'r> {
@@ -171,41 +171,41 @@ impl<'r, 'b> SpanBuilder<'r, 'b> {
         if scratch.is_none() {
             recorder.counters.miss_memory();
         }
-        let mut said = Said::begin(scratch, trace_state, self.name);
+        let mut content = Content::begin(scratch, trace_state, self.name);
         let limits = recorder.limits();
         for attribute in self.attributes {
-            said.attribute(attribute, limits);
+            content.attribute(attribute, limits);
         }
         for attribute in more_attributes {
-            said.attribute(&attribute.as_key_value(), limits);
+            content.attribute(&attribute.as_key_value(), limits);
         }
         for link in self.links {
-            said.link(link, limits);
+            content.link(link, limits);
         }
         let draft = Draft {
-            place,
+            ids,
             kind: self.kind,
             // As late as can be: what was done until here is not the span's.
             start_time: self.start_time.unwrap_or_else(unix_nanos),
-            said,
+            content,
         };
         OpenSpan::new(recorder, draft, self.lane, true, hold)
     }
 
     /// The span is there to be a parent and to tell others, and records nothing.
     #[inline(always)]
-    fn start_unsampled(self, place: Place, trace_state: &str) -> OpenSpan<'r> {
-        let said = if trace_state.is_empty() {
-            Said::NOTHING
+    fn start_unsampled(self, ids: SpanIds, trace_state: &str) -> OpenSpan<'r> {
+        let content = if trace_state.is_empty() {
+            Content::EMPTY
         } else {
             let (scratch, _) = self.recorder.prepare(|_| None);
-            Said::begin(scratch, trace_state, Name::from(""))
+            Content::begin(scratch, trace_state, Name::from(""))
         };
         let draft = Draft {
-            place,
+            ids,
             kind: self.kind,
             start_time: 0,
-            said,
+            content,
         };
         OpenSpan::new(self.recorder, draft, self.lane, false, None)
     }
@@ -268,11 +268,11 @@ impl<'b> Parent<'b> {
             Self::Open(span) => {
                 let draft = span.draft();
                 Some(ParentPlace {
-                    trace_id: draft.place.trace_id,
-                    span_id: draft.place.span_id,
-                    trace_flags: draft.place.trace_flags,
+                    trace_id: draft.ids.trace_id,
+                    span_id: draft.ids.span_id,
+                    trace_flags: draft.ids.trace_flags,
                     is_remote: false,
-                    trace_state: draft.said.trace_state(),
+                    trace_state: draft.content.trace_state(),
                 })
             }
         }

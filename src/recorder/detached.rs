@@ -139,7 +139,7 @@ impl DetachedSpan {
                 None => Err(self.recorder.refuse()),
             };
         }
-        if let (Some(scratch), Some(home)) = (self.draft.said.take_scratch(), &self.home) {
+        if let (Some(scratch), Some(home)) = (self.draft.content.take_scratch(), &self.home) {
             home.give_back(scratch);
         }
         result
@@ -149,7 +149,7 @@ impl DetachedSpan {
 impl Drop for DetachedSpan {
     fn drop(&mut self) {
         if self.is_recording && panicking() && !self.in_panic {
-            self.draft.said.set_status(StatusRef::Error("panicked"));
+            self.draft.content.set_status(StatusRef::Error("panicked"));
         }
         let end_time = unix_nanos().max(self.draft.start_time);
         // A refusal is counted.

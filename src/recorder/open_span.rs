@@ -156,7 +156,7 @@ impl<'r> OpenSpan<'r> {
 
     #[inline(always)]
     fn finish(&mut self, end_time: u64) -> Result<(), Refused> {
-        if self.is_recording || self.draft.said.has_scratch() {
+        if self.is_recording || self.draft.content.has_scratch() {
             self.finish_recording(end_time)
         } else {
             Ok(())
@@ -170,7 +170,7 @@ impl<'r> OpenSpan<'r> {
             self.recorder.counters.end();
             result = self.recorder.end(&self.draft, self.lane, hold, end_time);
         }
-        if let Some(scratch) = self.draft.said.take_scratch() {
+        if let Some(scratch) = self.draft.content.take_scratch() {
             match &self.home {
                 None => self.recorder.state.borrow_mut().scratch.give_back(scratch),
                 Some(home) => home.give_back(scratch),
@@ -184,7 +184,7 @@ impl Drop for OpenSpan<'_> {
     #[inline]
     fn drop(&mut self) {
         if self.is_recording && panicking() && !self.in_panic {
-            self.draft.said.set_status(StatusRef::Error("panicked"));
+            self.draft.content.set_status(StatusRef::Error("panicked"));
         }
         let end_time = self.now();
         // A refusal is counted.
@@ -232,7 +232,7 @@ macro_rules! say {
                 if self.is_recording {
                     let attribute = crate::span::attribute::KeyValueRef::new(key, value);
                     self.draft
-                        .said
+                        .content
                         .attribute(&attribute, self.recorder.limits());
                 }
                 self
@@ -247,7 +247,7 @@ macro_rules! say {
             ) -> &mut Self {
                 if self.is_recording {
                     self.draft
-                        .said
+                        .content
                         .attribute_display(key.into(), value, self.recorder.limits());
                 }
                 self
@@ -272,7 +272,7 @@ macro_rules! say {
             /// Adds an event with its time.
             pub fn event_at(&mut self, event: &crate::span::EventRef<'_>) -> &mut Self {
                 if self.is_recording {
-                    self.draft.said.event(event, self.recorder.limits());
+                    self.draft.content.event(event, self.recorder.limits());
                 }
                 self
             }
@@ -280,7 +280,7 @@ macro_rules! say {
             /// Adds a link to another span.
             pub fn link(&mut self, link: &crate::span::LinkRef<'_>) -> &mut Self {
                 if self.is_recording {
-                    self.draft.said.link(link, self.recorder.limits());
+                    self.draft.content.link(link, self.recorder.limits());
                 }
                 self
             }
@@ -289,7 +289,7 @@ macro_rules! say {
             /// counts.
             pub fn set_status(&mut self, status: crate::span::StatusRef<'_>) -> &mut Self {
                 if self.is_recording {
-                    self.draft.said.set_status(status);
+                    self.draft.content.set_status(status);
                 }
                 self
             }
@@ -300,7 +300,7 @@ macro_rules! say {
                 name: impl Into<crate::span::attribute::Name<'a>>,
             ) -> &mut Self {
                 if self.is_recording {
-                    self.draft.said.set_name(name.into());
+                    self.draft.content.set_name(name.into());
                 }
                 self
             }
@@ -322,7 +322,7 @@ macro_rules! say {
                     let now = crate::platform::clock::unix_nanos();
                     let limits = self.recorder.limits();
                     let type_name = std::any::type_name::<E>();
-                    self.draft.said.exception(&error, type_name, now, limits);
+                    self.draft.content.exception(&error, type_name, now, limits);
                 }
                 self
             }

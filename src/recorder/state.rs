@@ -23,12 +23,12 @@ impl State {
         end_time: u64,
     ) -> Result<(), Refused> {
         let trace = self.held.trace(hold);
-        if draft.said.has_failed() {
+        if draft.content.has_failed() {
             trace.note_failure();
         }
         if hold.decides && trace.decision() == Decision::Pending {
             let nanos = end_time.saturating_sub(draft.start_time);
-            if trace.is_kept(draft.place.trace_id, nanos) {
+            if trace.is_kept(draft.ids.trace_id, nanos) {
                 self.keep(hold);
             } else {
                 self.drop_trace(hold);

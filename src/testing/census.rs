@@ -1,6 +1,6 @@
 //! Checks and counts the spans of a request without building messages.
 
-use crate::otlp::{Fields, Value};
+use crate::otlp::{FieldValue, Fields};
 
 /// How many spans the body of a request holds; `None` if it is no valid OTLP.
 pub(super) fn spans(request: &[u8]) -> Option<u64> {
@@ -83,8 +83,8 @@ fn check_key_value(message: &[u8]) -> Option<()> {
     for field in Fields::new(message) {
         let field = field.ok()?;
         match (field.number, field.value) {
-            (1, Value::Bytes(key)) => check_text(key)?,
-            (2, Value::Bytes(value)) => check_value(value)?,
+            (1, FieldValue::Bytes(key)) => check_text(key)?,
+            (2, FieldValue::Bytes(value)) => check_value(value)?,
             _ => return None,
         }
     }
@@ -95,10 +95,12 @@ fn check_value(message: &[u8]) -> Option<()> {
     for field in Fields::new(message) {
         let field = field.ok()?;
         match (field.number, field.value) {
-            (1, Value::Bytes(text)) => check_text(text)?,
-            (2 | 3, Value::Varint(_)) | (4, Value::Fixed64(_)) | (7, Value::Bytes(_)) => {}
-            (5, Value::Bytes(values)) => each(values, |_, value| check_value(value))?,
-            (6, Value::Bytes(values)) => each(values, |_, value| check_key_value(value))?,
+            (1, FieldValue::Bytes(text)) => check_text(text)?,
+            (2 | 3, FieldValue::Varint(_))
+            | (4, FieldValue::Fixed64(_))
+            | (7, FieldValue::Bytes(_)) => {}
+            (5, FieldValue::Bytes(values)) => each(values, |_, value| check_value(value))?,
+            (6, FieldValue::Bytes(values)) => each(values, |_, value| check_key_value(value))?,
             _ => return None,
         }
     }
@@ -119,7 +121,7 @@ fn sum(message: &[u8], mut count: impl FnMut(u32, &[u8]) -> Option<u64>) -> Opti
     let mut sum = 0;
     for field in Fields::new(message) {
         let field = field.ok()?;
-        if let Value::Bytes(content) = field.value {
+        if let FieldValue::Bytes(content) = field.value {
             sum += count(field.number, content)?;
         }
     }

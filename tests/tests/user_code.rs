@@ -7,8 +7,8 @@ use std::sync::Arc;
 use common::{PATIENCE, start};
 use otlp_collector::testing::Receiver;
 use otlp_collector::{
-    AnyValueRef, Collector, GenerateIds, IdGenerator, Key, OpenSpan, Recorder, Sample,
-    Sampler, SamplingInput, SamplingResult, SpanRef,
+    AnyValueRef, Collector, GenerateIds, IdGenerator, Key, OpenSpan, Recorder, Sample, Sampler,
+    SamplingInput, SamplingResult, SpanRef,
 };
 
 /// The names of all spans that arrived, in alphabetical order; none is missing or refused.
