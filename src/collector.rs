@@ -27,7 +27,7 @@ use crate::stats::ledger::Ledger;
 use crate::stats::refused::Refused;
 use crate::stats::{DestinationStats, Stats};
 
-use self::network::Network;
+use self::network::NetworkHandle;
 use self::pinned::PinnedWorkers;
 pub use self::pinned::{PinnedWorker, Pinning, Worker, pin_current_thread};
 
@@ -60,7 +60,7 @@ struct Inner {
     settings: Arc<Settings>,
     shared: Arc<Shared>,
     recorders: Arc<Recorders>,
-    network: Network,
+    network: NetworkHandle,
     workers: PinnedWorkers,
 }
 
@@ -89,7 +89,7 @@ impl Collector {
         clock::start();
         seed_hash();
         let (arrivals, recorders) = unbounded();
-        let (shared, network) = Network::start(&settings, recorders, reporting)?;
+        let (shared, network) = NetworkHandle::start(&settings, recorders, reporting)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 recorders: Recorders::new(Arc::clone(&shared), arrivals, settings.leases),

@@ -13,6 +13,7 @@ mod head_fuzz;
 pub(crate) mod http;
 mod link;
 mod metrics_sender;
+mod network;
 mod notices;
 mod operation;
 pub(crate) mod request;
@@ -27,7 +28,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
-use mio::{Events, Poll, Token, Waker};
 
 use crate::buffer::Wanted;
 use crate::config::{Compression, Overflow, Settings};
@@ -42,14 +42,13 @@ use self::context::Context;
 use self::destination::Destination;
 use self::endpoint::Endpoint;
 use self::metrics_sender::MetricsSender;
+use self::network::ConnectionId;
+pub(crate) use self::network::system::SystemNetwork;
 use self::notices::incident::Cause;
 use self::notices::losses::{Losses, Lost};
 use self::notices::reporter::Report;
 pub(crate) use self::notices::reporter::Reporter;
 
-/// The waker's token; links have those after it.
-const WAKER: Token = Token(0);
-const EVENTS_MAX: usize = 64;
 /// Turns that may panic one after the other before the thread gives up.
 const PANICS_MAX: u32 = 100;
 /// Time of a shutdown that is kept for the last metrics, or a quarter of it if that is less.
@@ -75,18 +74,10 @@ pub(crate) enum Command {
     Panic,
 }
 
-/// The poll and its waker, made before the thread starts so that errors reach the user.
-pub(crate) fn poll() -> io::Result<(Poll, Arc<Waker>)> {
-    let poll = Poll::new()?;
-    let waker = Waker::new(poll.registry(), WAKER)?;
-    Ok((poll, Arc::new(waker)))
-}
-
 pub(crate) struct Exporter {
     settings: Arc<Settings>,
     shared: Arc<Shared>,
-    poll: Poll,
-    events: Events,
+    network: SystemNetwork,
     commands: Receiver<Command>,
     processor: Processor,
     backlog: Backlog,
@@ -97,8 +88,7 @@ pub(crate) struct Exporter {
     metrics: Option<MetricsSender>,
     /// The metrics' own requests are not among those that they tell of.
     metrics_stats: NetworkStats,
-    /// Which destination, endpoint and link has which token after the waker's; those behind are the
-    /// metrics'.
+    /// The destination, endpoint and link of each connection's id. Those behind are the metrics'.
     routes: Vec<(usize, usize, usize)>,
     stats: NetworkStats,
     errors_shared: u64,
@@ -127,7 +117,7 @@ impl Exporter {
     pub(crate) fn new(
         settings: Arc<Settings>,
         shared: Arc<Shared>,
-        (poll, waker): (Poll, Arc<Waker>),
+        network: SystemNetwork,
         commands: Receiver<Command>,
         processor: Processor,
         reporter: Reporter,
@@ -138,20 +128,19 @@ impl Exporter {
             .by_ref()
             .chain(metrics.map(|metrics| &metrics.endpoint))
             .any(|endpoint| endpoint.compression != Compression::None)
-            .then(|| Compressor::start(settings.network_core, Arc::clone(&waker)))
+            .then(|| Compressor::start(settings.network_core, network.waker()))
             .transpose()?;
-        let (destinations, routes) = destinations(&settings, &shared, &waker);
-        let metrics = settings.metrics.as_ref().map(|metrics| {
-            let first_token = Token(WAKER.0 + 1 + routes.len());
-            MetricsSender::new(metrics, first_token, Arc::clone(&waker))
-        });
+        let (destinations, routes) = destinations(&settings, &shared);
+        let metrics = settings
+            .metrics
+            .as_ref()
+            .map(|metrics| MetricsSender::new(metrics, ConnectionId(routes.len())));
         let open_spans_max = settings.open_spans_max;
         Ok(Self {
             next_take: Instant::now() + settings.batch_timeout,
             settings,
             shared,
-            poll,
-            events: Events::with_capacity(EVENTS_MAX),
+            network,
             commands,
             processor,
             backlog: Backlog::new(),
@@ -366,7 +355,7 @@ impl Exporter {
                 &mut self.backlog,
                 &mut Context {
                     now,
-                    registry: self.poll.registry(),
+                    network: &self.network,
                     envelope: &self.settings.envelope,
                     compressor: self.compressor.as_ref(),
                     stats: &mut self.stats,
@@ -406,7 +395,7 @@ impl Exporter {
         };
         let context = &mut Context {
             now,
-            registry: self.poll.registry(),
+            network: &self.network,
             envelope: &self.settings.envelope,
             compressor: self.compressor.as_ref(),
             stats: &mut self.metrics_stats,
@@ -592,28 +581,22 @@ impl Exporter {
     }
 
     fn poll(&mut self, timeout: Option<Duration>) {
-        if let Err(error) = self.poll.poll(&mut self.events, timeout) {
-            assert_eq!(error.kind(), io::ErrorKind::Interrupted, "poll: {error}");
-        }
-        for event in &self.events {
-            let Some(index) = event.token().0.checked_sub(WAKER.0 + 1) else {
-                continue;
-            };
-            if let Some(&(destination, endpoint, link)) = self.routes.get(index) {
+        self.network.poll(timeout, |id, readiness| {
+            if let Some(&(destination, endpoint, link)) = self.routes.get(id.0) {
                 let endpoint = self.destinations[destination].endpoint(endpoint);
-                endpoint.ready(link, event);
+                endpoint.ready(link, readiness);
             } else if let Some(metrics) = &mut self.metrics {
-                metrics.endpoint().ready(index - self.routes.len(), event);
+                let link = id.0 - self.routes.len();
+                metrics.endpoint().ready(link, readiness);
             }
-        }
+        });
     }
 }
 
-/// All destinations, and which of their links has which token after the waker's.
+/// All destinations, and the destination, endpoint and link of each connection's id.
 fn destinations(
     settings: &Settings,
     shared: &Shared,
-    waker: &Arc<Waker>,
 ) -> (Vec<Destination>, Vec<(usize, usize, usize)>) {
     let mut routes = Vec::new();
     let counters = shared.counters.destinations.iter();
@@ -630,13 +613,9 @@ fn destinations(
                 .iter()
                 .enumerate()
                 .map(|(index, endpoint)| {
-                    let first_token = Token(WAKER.0 + 1 + routes.len());
-                    let endpoint = Endpoint::new(
-                        Arc::clone(endpoint),
-                        settings.slab_bytes,
-                        first_token,
-                        Arc::clone(waker),
-                    );
+                    let first_id = ConnectionId(routes.len());
+                    let endpoint =
+                        Endpoint::new(Arc::clone(endpoint), settings.slab_bytes, first_id);
                     routes.extend((0..endpoint.links()).map(|link| (destination, index, link)));
                     endpoint
                 });

@@ -12,19 +12,19 @@ use crate::config::Settings;
 use crate::error::Error;
 #[cfg(feature = "internals")]
 use crate::exporter::Command;
-use crate::exporter::{self, Exporter, Reporter};
+use crate::exporter::{Exporter, Reporter, SystemNetwork};
 use crate::processor::{Arrival, Processor};
 use crate::shared::Shared;
 use crate::stats::NetworkStats;
 use crate::stats::health::ThreadState;
 use crate::stats::ledger::Ledger;
 
-pub(super) enum Network {
+pub(super) enum NetworkHandle {
     Thread(NetworkThread),
     Disabled(Disabled),
 }
 
-impl Network {
+impl NetworkHandle {
     /// Allocates the buffer and starts the network thread, unless the collector is disabled.
     pub(super) fn start(
         settings: &Arc<Settings>,
@@ -39,9 +39,9 @@ impl Network {
             };
             return Ok((shared, Self::Disabled(network)));
         }
-        let poll = exporter::poll()
+        let sockets = SystemNetwork::new()
             .map_err(|error| Error::resources("no poll for sockets", Some(error)))?;
-        let waker = Arc::clone(&poll.1);
+        let waker = sockets.waker();
         // Fails only if the network thread is gone and needs no wake-up.
         let signal = Signal::new(move || drop(waker.wake()));
         let shared = Arc::new(Shared::new(settings, signal)?);
@@ -49,7 +49,7 @@ impl Network {
         let exporter = Exporter::new(
             Arc::clone(settings),
             Arc::clone(&shared),
-            poll,
+            sockets,
             orders,
             Processor::new(recorders),
             reporter,

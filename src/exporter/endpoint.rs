@@ -11,8 +11,6 @@ pub(crate) mod silence;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use mio::{Token, Waker};
-
 use crate::config::{Compression, EndpointSettings, Target};
 use crate::exporter::context::Context;
 use crate::exporter::endpoint::content_coding::ContentCoding;
@@ -27,6 +25,7 @@ use crate::exporter::http::reason;
 use crate::exporter::http::response::Response;
 use crate::exporter::http::verdict::Verdict;
 use crate::exporter::link::{Event, Link, Loss, Why};
+use crate::exporter::network::{ConnectionId, Readiness};
 use crate::exporter::notices::incident::Cause;
 use crate::exporter::request::Request;
 use crate::exporter::resolve::Resolver;
@@ -101,19 +100,20 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    /// Its links get the tokens from `first_token` on.
+    /// Its connections have the ids from `first_id` on.
     pub(crate) fn new(
         settings: Arc<EndpointSettings>,
         request_bytes_step: usize,
-        first_token: Token,
-        waker: Arc<Waker>,
+        first_id: ConnectionId,
     ) -> Self {
         let journal = Journal::new(Arc::clone(&settings));
-        let tokens = (0..settings.connections_max).map(|index| Token(first_token.0 + index));
+        let ids = (first_id.0..)
+            .map(ConnectionId)
+            .take(settings.connections_max);
         Self {
-            links: tokens.map(|token| Link::new(token, &settings)).collect(),
+            links: ids.map(|id| Link::new(id, &settings)).collect(),
             location: Location::new(Arc::clone(&settings.target)),
-            resolver: Resolver::new(waker, settings.connections_max),
+            resolver: Resolver::new(settings.connections_max),
             size: RequestSize::new(settings.request_bytes_max, request_bytes_step),
             coding: ContentCoding::new(settings.compression),
             pacing: Pacing::new(settings.retry_initial, settings.retry_max),
@@ -212,7 +212,7 @@ impl Endpoint {
     fn open(&mut self, index: usize, context: &mut Context<'_>) -> Offer {
         let link = &mut self.links[index];
         link.close(self.location.current(context.now));
-        match link.open(&self.resolver, context.now, context.registry) {
+        match link.open(&self.resolver, context.now, context.network) {
             // Without a request on it there is nothing that could come of it.
             Some(event) => {
                 self.happened(index, event, context, &mut Vec::new());
@@ -255,14 +255,14 @@ impl Endpoint {
         (self.journal).enter(EndpointState::BackingOff, Some(reason));
     }
 
-    pub(crate) fn ready(&mut self, link: usize, event: &mio::event::Event) {
-        self.links[link].ready(event);
+    pub(crate) fn ready(&mut self, link: usize, readiness: Readiness) {
+        self.links[link].ready(readiness);
     }
 
     /// Does all that can be done without waiting; tells what came of requests.
     pub(crate) fn advance(&mut self, context: &mut Context<'_>, done: &mut Vec<Done>) {
         for index in 0..self.links.len() {
-            while let Some(event) = self.links[index].advance(context.now, context.registry) {
+            while let Some(event) = self.links[index].advance(context.now, context.network) {
                 self.happened(index, event, context, done);
             }
         }
@@ -567,7 +567,7 @@ impl Endpoint {
             request,
             &self.resolver,
             context.now,
-            context.registry,
+            context.network,
         );
         if let Some(event) = event {
             self.happened(index, event, context, done);

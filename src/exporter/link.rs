@@ -15,14 +15,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::TryRecvError;
-use mio::{Registry, Token};
 
 use crate::config::{Compression, EndpointSettings, Proxy, Target};
 use crate::exporter::endpoint::silence::Activity;
 use crate::exporter::http::connection::{Connection, Exchange, PARTS_MAX};
 use crate::exporter::http::response::ResponseError;
+use crate::exporter::network::{ConnectionId, Network, Readiness};
 use crate::exporter::request::Request;
-use crate::exporter::resolve::{self, Resolver};
+use crate::exporter::resolve::{self, Lookup, Resolver};
 use crate::exporter::transport::Transport;
 
 /// Reads of one turn: with the buffer's size half a megabyte.
@@ -31,7 +31,7 @@ const READS_MAX: u32 = 64;
 const ADDRESS_TIMEOUT_MIN: Duration = Duration::from_millis(100);
 
 pub(crate) struct Link {
-    token: Token,
+    id: ConnectionId,
     settings: Arc<EndpointSettings>,
     /// Where it leads.
     target: Arc<Target>,
@@ -51,7 +51,7 @@ pub(crate) struct Link {
 enum State {
     Down,
     Resolving {
-        answer: resolve::Answer,
+        lookup: Lookup,
         deadline: Instant,
     },
     Connecting {
@@ -98,9 +98,9 @@ pub(crate) enum Why {
 }
 
 impl Link {
-    pub(crate) fn new(token: Token, settings: &Arc<EndpointSettings>) -> Self {
+    pub(crate) fn new(id: ConnectionId, settings: &Arc<EndpointSettings>) -> Self {
         Self {
-            token,
+            id,
             target: Arc::clone(&settings.target),
             settings: Arc::clone(settings),
             compression: Compression::None,
@@ -185,15 +185,15 @@ impl Link {
         &mut self,
         resolver: &Resolver,
         now: Instant,
-        registry: &Registry,
+        network: &dyn Network,
     ) -> Option<Event> {
         let deadline = now + self.settings.connect_timeout;
         let (host, port) = self.server();
         if let Some(address) = resolve::literal(host, port) {
-            return self.connect(vec![address], deadline, None, now, registry);
+            return self.connect(vec![address], deadline, None, now, network);
         }
-        match resolver.ask(host, port) {
-            Ok(answer) => self.state = State::Resolving { answer, deadline },
+        match resolver.look_up(host, port, network) {
+            Ok(lookup) => self.state = State::Resolving { lookup, deadline },
             Err(error) => return Some(self.unresolved(&error)),
         }
         None
@@ -235,13 +235,13 @@ impl Link {
         request: Arc<Request>,
         resolver: &Resolver,
         now: Instant,
-        registry: &Registry,
+        network: &dyn Network,
     ) -> Option<Event> {
         self.target = target;
         self.has_moved = is_permanent && (self.has_moved || self.redirects == 0);
         self.redirects += 1;
         self.carried = Some(request);
-        self.open(resolver, now, registry)
+        self.open(resolver, now, network)
     }
 
     pub(crate) fn target(&self) -> &Arc<Target> {
@@ -267,40 +267,40 @@ impl Link {
         self.target = Arc::clone(target);
     }
 
-    pub(crate) fn ready(&mut self, event: &mio::event::Event) {
+    pub(crate) fn ready(&mut self, readiness: Readiness) {
         match &mut self.state {
             State::Connecting { transport, .. } | State::Up { transport, .. } => {
-                transport.ready(event);
+                transport.add_readiness(readiness);
             }
             State::Down | State::Resolving { .. } => {}
         }
     }
 
     /// Does what can be done without waiting, until something happens.
-    pub(crate) fn advance(&mut self, now: Instant, registry: &Registry) -> Option<Event> {
+    pub(crate) fn advance(&mut self, now: Instant, network: &dyn Network) -> Option<Event> {
         match &self.state {
             State::Down => None,
-            State::Resolving { .. } => self.resolved(now, registry),
-            State::Connecting { .. } => self.connected(now, registry),
+            State::Resolving { .. } => self.resolved(now, network),
+            State::Connecting { .. } => self.connected(now, network),
             State::Up { .. } => self.exchange(now),
         }
     }
 
     // ---- Getting connected ----
 
-    fn resolved(&mut self, now: Instant, registry: &Registry) -> Option<Event> {
-        let State::Resolving { answer, deadline } = &self.state else {
+    fn resolved(&mut self, now: Instant, network: &dyn Network) -> Option<Event> {
+        let State::Resolving { lookup, deadline } = &self.state else {
             return None;
         };
         let deadline = *deadline;
-        match answer.try_recv() {
+        match lookup.try_recv() {
             Err(TryRecvError::Empty) if now < deadline => None,
             Err(TryRecvError::Empty) => Some(self.unresolved(&io::ErrorKind::TimedOut.into())),
             Err(lost) => Some(self.unresolved(&io::Error::other(lost))),
             Ok(Err(error)) => Some(self.unresolved(&error)),
             Ok(Ok(mut addresses)) => {
                 addresses.reverse();
-                self.connect(addresses, deadline, None, now, registry)
+                self.connect(addresses, deadline, None, now, network)
             }
         }
     }
@@ -312,11 +312,11 @@ impl Link {
         deadline: Instant,
         mut error: Option<io::Error>,
         now: Instant,
-        registry: &Registry,
+        network: &dyn Network,
     ) -> Option<Event> {
         let settings = &self.settings;
         while let Some(address) = addresses.pop().filter(|_| now < deadline) {
-            match Transport::connect(address, &self.target, settings, registry, self.token) {
+            match Transport::connect(address, &self.target, settings, network, self.id) {
                 Ok(transport) => {
                     let left = deadline - now;
                     let share = left / (addresses.len() as u32 + 1);
@@ -326,7 +326,7 @@ impl Link {
                         next_at: now + share.max(ADDRESS_TIMEOUT_MIN.min(left)),
                         deadline,
                     };
-                    return self.advance(now, registry);
+                    return self.advance(now, network);
                 }
                 Err(failed) => error = Some(failed),
             }
@@ -339,7 +339,7 @@ impl Link {
         Some(self.lost(Why::Unreachable, format!("cannot connect{by}: {reason}")))
     }
 
-    fn connected(&mut self, now: Instant, registry: &Registry) -> Option<Event> {
+    fn connected(&mut self, now: Instant, network: &dyn Network) -> Option<Event> {
         let State::Connecting {
             transport, next_at, ..
         } = &mut self.state
@@ -365,7 +365,7 @@ impl Link {
         };
         if let Err(error) = connected {
             drop(transport);
-            return self.connect(others, deadline, Some(error), now, registry);
+            return self.connect(others, deadline, Some(error), now, network);
         }
         self.state = State::Up {
             transport,

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use mio::{Token, Waker};
 use prost::Message;
 
 use crate::config::MetricsSettings;
 use crate::exporter::context::Context;
 use crate::exporter::endpoint::{Endpoint, Offer, Outcome};
+use crate::exporter::network::ConnectionId;
 use crate::exporter::request::Request;
 use crate::metrics;
 use crate::otlp::{Envelope, Run};
@@ -34,10 +34,10 @@ pub(crate) struct MetricsSender {
 }
 
 impl MetricsSender {
-    /// Its links get the tokens from `first_token` on.
-    pub(crate) fn new(settings: &MetricsSettings, first_token: Token, waker: Arc<Waker>) -> Self {
+    /// Its connections have the ids from `first_id` on.
+    pub(crate) fn new(settings: &MetricsSettings, first_id: ConnectionId) -> Self {
         Self {
-            endpoint: Endpoint::new(Arc::clone(&settings.endpoint), 0, first_token, waker),
+            endpoint: Endpoint::new(Arc::clone(&settings.endpoint), 0, first_id),
             interval: settings.interval,
             next_at: Instant::now() + settings.interval,
             start_time: unix_nanos(),

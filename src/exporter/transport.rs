@@ -1,30 +1,29 @@
-//! The only socket I/O: a non-blocking stream that remembers whether it is ready, under TLS if
-//! that is wanted.
+//! A byte stream to an endpoint: plain, or TLS, which may go through a proxy's tunnel.
 
 #[cfg(feature = "tls")]
 mod tls;
+mod tracked_stream;
 #[cfg(feature = "tls")]
 mod tunnel;
 
-use std::io::{self, IoSlice, Read};
-use std::net::{Shutdown, SocketAddr};
-
-use mio::event::Event;
-use mio::net::TcpStream;
-use mio::{Interest, Registry, Token};
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 
 use crate::config::{EndpointSettings, Target};
+use crate::exporter::network::{ConnectionId, Network, Readiness};
+
+use self::tracked_stream::TrackedStream;
 
 #[cfg(all(test, not(loom), feature = "tls"))]
 pub(in crate::exporter) use self::tunnel::head as connect_head;
 
 /// A connection, perhaps still being established.
 pub(crate) struct Transport {
-    socket: Socket,
+    stream: TrackedStream,
     layer: Layer,
 }
 
-/// What is between HTTP and the socket.
+/// The protocol between HTTP and the stream.
 enum Layer {
     Plain,
     #[cfg(feature = "tls")]
@@ -39,85 +38,81 @@ struct Secure {
 }
 
 impl Transport {
-    /// Begins to connect to the target's address, or to the proxy's.
+    /// Begins to connect to an address of the target or, if there is one, of the proxy.
     pub(crate) fn connect(
         address: SocketAddr,
         target: &Target,
         settings: &EndpointSettings,
-        registry: &Registry,
-        token: Token,
+        network: &dyn Network,
+        id: ConnectionId,
     ) -> io::Result<Self> {
         let layer = Layer::new(target, settings)?;
-        let mut stream = TcpStream::connect(address)?;
-        registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
-        Ok(Self {
-            socket: Socket {
-                stream,
-                readable: false,
-                writable: false,
-                connected: false,
-            },
-            layer,
-        })
+        let stream = TrackedStream::new(network.connect(address, id)?);
+        Ok(Self { stream, layer })
     }
 
-    /// Notes what the operating system said about the stream.
-    pub(crate) fn ready(&mut self, event: &Event) {
-        self.socket.ready(event);
+    /// Notes a change of readiness.
+    pub(crate) fn add_readiness(&mut self, readiness: Readiness) {
+        self.stream.add_readiness(readiness);
     }
 
-    /// Whether the connection stands; the error if it failed.
+    /// Returns whether the connection is established with all its layers, or the error with which the
+    /// attempt failed.
     pub(crate) fn is_connected(&mut self) -> io::Result<bool> {
-        if !self.socket.is_connected()? {
+        if !self.stream.is_connected()? {
             return Ok(false);
         }
         match &mut self.layer {
             Layer::Plain => Ok(true),
             #[cfg(feature = "tls")]
-            Layer::Tls(secure) => secure.is_agreed(&mut self.socket),
+            Layer::Tls(secure) => secure.is_agreed(&mut self.stream),
         }
     }
 
     /// Something may be left to read.
     pub(crate) fn is_readable(&self) -> bool {
-        self.socket.connected && self.socket.readable
+        self.stream.is_readable()
     }
 
-    /// A write failed: what can be read now may not have been announced yet.
+    /// Makes the next read try, as after a failed write: bytes may have come whose readiness is not
+    /// reported yet.
     pub(crate) fn assume_readable(&mut self) {
-        self.socket.readable = true;
+        self.stream.add_readiness(Readiness {
+            readable: true,
+            writable: false,
+        });
     }
 
-    /// Gives the connection up together with what the operating system has still to send of it: on a
-    /// slow line that would stand in the way of what comes next.
-    pub(crate) fn abort(self) {
-        abort(&self.socket.stream);
+    /// Closes the connection and discards unsent bytes: on a slow line they would delay those of the
+    /// next connection.
+    pub(crate) fn abort(mut self) {
+        self.stream.discard_unsent();
     }
 
-    /// Writes what it can; `None` if nothing can be written now.
+    /// Writes some bytes; `None` if none can be written now.
     pub(crate) fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<Option<usize>> {
         match &mut self.layer {
-            Layer::Plain => self.socket.write(slices),
+            Layer::Plain => self.stream.write(slices),
             #[cfg(feature = "tls")]
-            Layer::Tls(secure) => secure.session.write(&mut self.socket, slices),
+            Layer::Tls(secure) => secure.session.write(&mut self.stream, slices),
         }
     }
 
-    /// Passes on what was written and is held back in between, as far as that can be done now.
+    /// Passes written bytes that a layer holds back on to the stream, as many as it accepts now.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         match &mut self.layer {
             Layer::Plain => Ok(()),
             #[cfg(feature = "tls")]
-            Layer::Tls(secure) => secure.session.flush(&mut self.socket),
+            Layer::Tls(secure) => secure.session.flush(&mut self.stream),
         }
     }
 
-    /// Reads what there is, 0 at the end; `None` if nothing can be read now.
+    /// Reads some bytes, 0 at the end; `None` if none can be read now.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         match &mut self.layer {
-            Layer::Plain => self.socket.read(buffer),
+            Layer::Plain => self.stream.read(buffer),
             #[cfg(feature = "tls")]
-            Layer::Tls(secure) => secure.session.read(&mut self.socket, buffer),
+            Layer::Tls(secure) => secure.session.read(&mut self.stream, buffer),
         }
     }
 }
@@ -146,101 +141,14 @@ impl Layer {
 
 #[cfg(feature = "tls")]
 impl Secure {
-    /// The tunnel is there, if there is to be one, and so is the session.
-    fn is_agreed(&mut self, socket: &mut Socket) -> io::Result<bool> {
+    /// Returns whether the tunnel, if there is to be one, is open and the TLS handshake is complete.
+    fn is_agreed(&mut self, stream: &mut TrackedStream) -> io::Result<bool> {
         if let Some(tunnel) = &mut self.tunnel {
-            if !tunnel.is_open(socket)? {
+            if !tunnel.is_open(stream)? {
                 return Ok(false);
             }
             self.tunnel = None;
         }
-        self.session.handshake(socket)
+        self.session.handshake(stream)
     }
-}
-
-/// The stream itself.
-struct Socket {
-    stream: TcpStream,
-    readable: bool,
-    writable: bool,
-    connected: bool,
-}
-
-impl Socket {
-    fn ready(&mut self, event: &Event) {
-        self.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
-        self.writable |= event.is_writable() || event.is_write_closed() || event.is_error();
-    }
-
-    fn is_connected(&mut self) -> io::Result<bool> {
-        if self.connected || !self.writable {
-            return Ok(self.connected);
-        }
-        if let Some(error) = self.stream.take_error()? {
-            return Err(error);
-        }
-        match self.stream.peer_addr() {
-            Ok(_) => {
-                self.stream.set_nodelay(true)?;
-                self.connected = true;
-                Ok(true)
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<Option<usize>> {
-        attempt(&mut self.writable, || send(&self.stream, slices))
-    }
-
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
-        attempt(&mut self.readable, || self.stream.read(buffer))
-    }
-}
-
-impl Drop for Socket {
-    /// Ends the connection even if a fork of this process has a copy of the socket, which would
-    /// keep it open, and events coming, after a close.
-    fn drop(&mut self) {
-        // Fails only if there is no connection.
-        let _ = self.stream.shutdown(Shutdown::Both);
-    }
-}
-
-/// Sends without the signal that a closed connection raises where it can be suppressed for one
-/// call: in a host that is no Rust program SIGPIPE may end the process.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-fn send(stream: &TcpStream, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-    socket2::SockRef::from(stream).send_vectored_with_flags(slices, libc::MSG_NOSIGNAL)
-}
-
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn send(mut stream: &TcpStream, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-    io::Write::write_vectored(&mut stream, slices)
-}
-
-#[cfg(any(target_os = "linux", target_os = "android"))]
-fn abort(stream: &TcpStream) {
-    // If it fails, then it is closed in the ordinary way.
-    let _ = socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO));
-}
-
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn abort(_: &TcpStream) {}
-
-/// Tries while the stream is ready; notes when it no longer is.
-fn attempt(
-    ready: &mut bool,
-    mut operation: impl FnMut() -> io::Result<usize>,
-) -> io::Result<Option<usize>> {
-    while *ready {
-        match operation() {
-            Ok(bytes) => return Ok(Some(bytes)),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => *ready = false,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(None)
 }

@@ -1,4 +1,4 @@
-//! TLS between HTTP and the socket.
+//! TLS between HTTP and the stream.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustls::pki_types::ServerName;
 use rustls::{CertificateError, ClientConnection, ConnectionCommon, InvalidMessage};
 
-use super::Socket;
+use super::tracked_stream::TrackedStream;
 use crate::config::{EndpointSettings, Target};
 
 /// Encrypted bytes that wait for the socket; a larger buffer only costs memory.
@@ -44,14 +44,14 @@ impl Session {
     }
 
     /// True once both sides have agreed.
-    pub(super) fn handshake(&mut self, socket: &mut Socket) -> io::Result<bool> {
+    pub(super) fn handshake(&mut self, stream: &mut TrackedStream) -> io::Result<bool> {
         for _ in 0..FILLS_MAX {
-            self.flush(socket)?;
+            self.flush(stream)?;
             if !self.connection.is_handshaking() {
                 self.bytes_without_data = 0;
                 return Ok(true);
             }
-            if !self.fill(socket)? {
+            if !self.fill(stream)? {
                 return Ok(false);
             }
         }
@@ -60,19 +60,19 @@ impl Session {
 
     pub(super) fn write(
         &mut self,
-        socket: &mut Socket,
+        stream: &mut TrackedStream,
         slices: &[IoSlice<'_>],
     ) -> io::Result<Option<usize>> {
-        self.flush(socket)?;
+        self.flush(stream)?;
         let taken = self.connection.writer().write_vectored(slices)?;
-        self.flush(socket)?;
+        self.flush(stream)?;
         Ok((taken > 0).then_some(taken))
     }
 
     /// Sends what is encrypted, as much as the socket takes now.
-    pub(super) fn flush(&mut self, socket: &mut Socket) -> io::Result<()> {
+    pub(super) fn flush(&mut self, stream: &mut TrackedStream) -> io::Result<()> {
         while self.connection.wants_write() {
-            match self.connection.write_tls(&mut Io(socket)) {
+            match self.connection.write_tls(&mut Io(stream)) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
@@ -84,7 +84,7 @@ impl Session {
 
     pub(super) fn read(
         &mut self,
-        socket: &mut Socket,
+        stream: &mut TrackedStream,
         buffer: &mut [u8],
     ) -> io::Result<Option<usize>> {
         for _ in 0..FILLS_MAX {
@@ -98,7 +98,7 @@ impl Session {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
             }
-            if !self.fill(socket)? {
+            if !self.fill(stream)? {
                 return Ok(None);
             }
         }
@@ -107,8 +107,8 @@ impl Session {
     }
 
     /// Takes what came on the socket; false if nothing can be read now.
-    fn fill(&mut self, socket: &mut Socket) -> io::Result<bool> {
-        match self.connection.read_tls(&mut Io(socket)) {
+    fn fill(&mut self, stream: &mut TrackedStream) -> io::Result<bool> {
+        match self.connection.read_tls(&mut Io(stream)) {
             Ok(0) if self.connection.is_handshaking() => Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
                 "the server closed the connection in the TLS handshake",
@@ -121,18 +121,18 @@ impl Session {
                         "the server sent more than 128 KiB of TLS records without data",
                     ));
                 }
-                self.process(socket).map(|()| true)
+                self.process(stream).map(|()| true)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
             Err(error) => Err(error),
         }
     }
 
-    fn process(&mut self, socket: &mut Socket) -> io::Result<()> {
+    fn process(&mut self, stream: &mut TrackedStream) -> io::Result<()> {
         let connection: &mut ConnectionCommon<_> = &mut self.connection;
         if let Err(error) = connection.process_new_packets() {
             // So that the server learns why; the reason that counts is known.
-            let _ = self.flush(socket);
+            let _ = self.flush(stream);
             return Err(io::Error::new(io::ErrorKind::InvalidData, explain(&error)));
         }
         Ok(())
@@ -175,7 +175,7 @@ fn explain(error: &rustls::Error) -> String {
 }
 
 /// The socket as rustls wants it.
-struct Io<'a>(&'a mut Socket);
+struct Io<'a>(&'a mut TrackedStream);
 
 impl Read for Io<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {

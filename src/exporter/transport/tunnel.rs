@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice};
 
-use super::Socket;
+use super::tracked_stream::TrackedStream;
 use crate::config::{Proxy, Target};
 
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
@@ -41,16 +41,16 @@ impl Tunnel {
     }
 
     /// True once the proxy is connected to the server.
-    pub(super) fn is_open(&mut self, socket: &mut Socket) -> io::Result<bool> {
+    pub(super) fn is_open(&mut self, stream: &mut TrackedStream) -> io::Result<bool> {
         while self.sent < self.request.len() {
-            match socket.write(&[IoSlice::new(&self.request[self.sent..])])? {
+            match stream.write(&[IoSlice::new(&self.request[self.sent..])])? {
                 None => return Ok(false),
                 Some(bytes) => self.sent += bytes,
             }
         }
         // The server does not speak before it is spoken to: what comes is the proxy's answer.
         let mut buffer = [0; 1024];
-        while let Some(bytes) = socket.read(&mut buffer)? {
+        while let Some(bytes) = stream.read(&mut buffer)? {
             if bytes == 0 {
                 return Err(failed("closed the connection without an answer"));
             }

@@ -22,11 +22,6 @@ const CIRCLES: &[&[&str]] = &[
     ],
     &["src/exporter/backlog.rs", "src/exporter/request.rs"],
     &[
-        "src/exporter/transport.rs",
-        "src/exporter/transport/tls.rs",
-        "src/exporter/transport/tunnel.rs",
-    ],
-    &[
         "src/metrics.rs",
         "src/metrics/otlp.rs",
         "src/metrics/pipeline.rs",

@@ -24,14 +24,8 @@ const DENYING: [&str; 2] = ["Cargo.toml", "benches/peers/Cargo.toml"];
 
 /// Files that name `mio`, a socket or a system call for one.
 const SOCKETS: &[&str] = &[
-    "src/exporter.rs",
     "src/exporter/compress.rs",
-    "src/exporter/context.rs",
-    "src/exporter/endpoint.rs",
-    "src/exporter/link.rs",
-    "src/exporter/metrics_sender.rs",
-    "src/exporter/resolve.rs",
-    "src/exporter/transport.rs",
+    "src/exporter/network/system.rs",
     "src/testing.rs",
     "src/testing/serve.rs",
 ];
@@ -94,7 +88,7 @@ const RULES: [Rule; 3] = [
     Rule {
         deed: "names a socket, the event loop or a system call for them",
         list: "SOCKETS",
-        instead: "Take bytes and return bytes, and let `exporter/transport.rs` move them",
+        instead: "Take bytes and return bytes, and let `exporter/network/system.rs` move them",
         is_done: names_socket,
     },
     Rule {
