@@ -4,7 +4,7 @@
 
 use loom::thread;
 
-use crate::buffer::pool::PAGE_BYTES;
+use crate::buffer::pool::{FreeList, PAGE_BYTES};
 use crate::buffer::{Pool, Signal, SlabReader, SlabWriter, Wanted, ring};
 use crate::platform::sync::{Arc, AtomicBool, Ordering};
 
@@ -165,6 +165,34 @@ fn two_threads_never_get_the_same_slab() {
             thread.join().unwrap();
         }
         assert_eq!(pool.slabs_left(), 2);
+    });
+}
+
+/// The ABA problem: a pop that read the head, and then the index below it, must fail if that head
+/// was popped and pushed again meanwhile, since the index below may be in use by then.
+#[test]
+fn a_delayed_pop_fails_after_its_head_was_popped_and_pushed_again() {
+    check(|| {
+        let free = Arc::new(FreeList::new(2));
+        free.push(1);
+        free.push(0);
+        let other = {
+            let free = Arc::clone(&free);
+            thread::spawn(move || {
+                let first = free.pop();
+                let kept = free.pop();
+                first.into_iter().for_each(|index| free.push(index));
+                kept
+            })
+        };
+        let mut taken: Vec<u32> = free.pop().into_iter().collect();
+        taken.extend(other.join().unwrap());
+        while let Some(index) = free.pop() {
+            assert!(taken.len() < 2, "an index is free twice");
+            taken.push(index);
+        }
+        taken.sort_unstable();
+        assert_eq!(taken, [0, 1]);
     });
 }
 

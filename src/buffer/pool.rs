@@ -249,7 +249,7 @@ impl Drop for Pool {
 /// Last in, first out: the slab that was freed last is the one most likely still in cache.
 /// The head carries a tag that changes with every operation, so that a pop which was held up
 /// between its read and its exchange cannot succeed on a list that changed meanwhile.
-struct FreeList {
+pub(super) struct FreeList {
     /// Tag in the high half, index + 1 of the first free slab in the low half (0: none).
     head: CachePadded<AtomicU64>,
     /// For each slab: index + 1 of the next free one (0: none).
@@ -257,14 +257,14 @@ struct FreeList {
 }
 
 impl FreeList {
-    fn new(slabs: usize) -> Self {
+    pub(super) fn new(slabs: usize) -> Self {
         Self {
             head: CachePadded::new(AtomicU64::new(0)),
             next: (0..slabs).map(|_| AtomicU32::new(0)).collect(),
         }
     }
 
-    fn pop(&self) -> Option<u32> {
+    pub(super) fn pop(&self) -> Option<u32> {
         let mut head = self.head.load(Ordering::Acquire);
         loop {
             let index = (head as u32).checked_sub(1)?;
@@ -276,7 +276,7 @@ impl FreeList {
         }
     }
 
-    fn push(&self, index: u32) {
+    pub(super) fn push(&self, index: u32) {
         let mut head = self.head.load(Ordering::Relaxed);
         loop {
             self.next[index as usize].store(head as u32, Ordering::Relaxed);

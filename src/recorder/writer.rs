@@ -392,3 +392,116 @@ impl Drop for Lane {
         self.seal();
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::collections::VecDeque;
+
+    use crossbeam_channel::unbounded;
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::buffer::{Batch, Signal};
+    use crate::config::{Config, Settings};
+    use crate::processor::Processor;
+    use crate::recorder::Recorders;
+    use crate::span::Span;
+
+    /// Recorders of a small buffer, and the processor of their slabs.
+    struct Setup {
+        recorders: Arc<Recorders>,
+        shared: Arc<Shared>,
+        slabs: Arc<Mutex<Slabs>>,
+        wake_ups: Arc<Mutex<u32>>,
+    }
+
+    struct Slabs {
+        processor: Processor,
+        taken: VecDeque<Batch>,
+    }
+
+    impl Slabs {
+        /// Frees the slab that was sealed first, if there is one.
+        fn free_one(&mut self) {
+            let taken = &mut self.taken;
+            (self.processor).drain(|batch, _| taken.push_back(batch));
+            drop(taken.pop_front());
+        }
+    }
+
+    /// A wake-up by a recorder runs `on_wake_up`, within its call.
+    fn setup(overflow: Overflow, on_wake_up: fn(&mut Slabs)) -> Setup {
+        let settings = Settings::new(&Config {
+            overflow,
+            buffer_capacity: 100,
+            batch_size: 100,
+            ..Config::default()
+        });
+        let settings = settings.unwrap();
+        let (arrivals, arriving) = unbounded();
+        let slabs = Arc::new(Mutex::new(Slabs {
+            processor: Processor::new(arriving),
+            taken: VecDeque::new(),
+        }));
+        let wake_ups = Arc::new(Mutex::new(0));
+        let signal = Signal::new({
+            let (slabs, wake_ups) = (Arc::clone(&slabs), Arc::clone(&wake_ups));
+            move || {
+                *wake_ups.lock() += 1;
+                on_wake_up(&mut slabs.lock());
+            }
+        });
+        let shared = Arc::new(Shared::new(&settings, signal).unwrap());
+        Setup {
+            recorders: Recorders::new(Arc::clone(&shared), arrivals, 1),
+            shared,
+            slabs,
+            wake_ups,
+        }
+    }
+
+    impl Setup {
+        fn record(&self) -> Result<(), Refused> {
+            self.recorders.collect(Span::new("span"))
+        }
+
+        /// Records a span while the processor sleeps; returns also how often that woke it.
+        fn record_and_wake(&self) -> (Result<(), Refused>, u32) {
+            self.shared.signal.want(Wanted::FewSlabs);
+            let before = *self.wake_ups.lock();
+            let result = self.record();
+            (result, *self.wake_ups.lock() - before)
+        }
+    }
+
+    #[test]
+    fn the_first_refusal_of_each_full_buffer_wakes_the_processor() {
+        let waits = [0, 1].map(|timeout_ms| Overflow::Block { timeout_ms });
+        let policies = [Overflow::Refuse, Overflow::DropOldest];
+        for overflow in policies.into_iter().chain(waits) {
+            let setup = setup(overflow, |_| ());
+            for _ in 0..3 {
+                let first_refusal = loop {
+                    let recorded = setup.record_and_wake();
+                    if recorded.0.is_err() {
+                        break recorded;
+                    }
+                };
+                assert_eq!(first_refusal, (Err(Refused::BufferFull), 1), "{overflow:?}");
+                let next = setup.record_and_wake();
+                assert_eq!(next, (Err(Refused::BufferFull), 0), "{overflow:?}");
+                (setup.slabs.lock().processor).drain(|batch, _| drop(batch));
+            }
+        }
+    }
+
+    #[test]
+    fn recorders_that_block_wait_each_time_that_the_buffer_is_full() {
+        let setup = setup(Overflow::Block { timeout_ms: 0 }, Slabs::free_one);
+        while setup.record().is_ok() {}
+        setup.slabs.lock().free_one();
+        for _ in 0..500 {
+            assert_eq!(setup.record_and_wake().0, Ok(()));
+        }
+    }
+}
