@@ -57,7 +57,6 @@ pub struct Collector {
 }
 
 struct Inner {
-    settings: Arc<Settings>,
     shared: Arc<Shared>,
     recorders: Arc<Recorders>,
     network: NetworkHandle,
@@ -77,7 +76,7 @@ impl Collector {
         let mut reporting = Reporter::new(config.on_notice.clone());
         reporting.0.report_configuration(&config.warnings);
         let settings = match Settings::new(&config) {
-            Ok(settings) => Arc::new(settings),
+            Ok(settings) => settings,
             Err(error) => {
                 let (reporter, told) = reporting;
                 // The warnings may explain the error; their callback gets a moment.
@@ -89,11 +88,11 @@ impl Collector {
         clock::start();
         seed_hash();
         let (arrivals, recorders) = unbounded();
-        let (shared, network) = NetworkHandle::start(&settings, recorders, reporting)?;
+        let leases = settings.leases;
+        let (shared, network) = NetworkHandle::start(settings, recorders, reporting)?;
         Ok(Self {
             inner: Arc::new(Inner {
-                recorders: Recorders::new(Arc::clone(&shared), arrivals, settings.leases),
-                settings,
+                recorders: Recorders::new(Arc::clone(&shared), arrivals, leases),
                 shared,
                 network,
                 workers: PinnedWorkers::default(),
@@ -125,7 +124,7 @@ impl Collector {
         if self.inner.shared.signal.is_closed() {
             return Err(Error::ended(self.ledger()));
         }
-        let max = self.inner.settings.recorders_max;
+        let max = self.inner.shared.settings.config.recorders_max;
         self.inner.recorders.recorder(max).ok_or_else(|| {
             Error::resources(
                 format!(
@@ -159,7 +158,7 @@ impl Collector {
     /// # }
     /// ```
     pub fn scope(&self, scope: InstrumentationScope) -> Result<Scope, Error> {
-        let settings = &self.inner.settings;
+        let settings = &self.inner.shared.settings;
         self.inner.network.check_process()?;
         settings.check_scope(&scope)?;
         settings
@@ -210,7 +209,7 @@ impl Collector {
     #[must_use]
     pub fn pinning(&self) -> Pinning {
         Pinning {
-            network_core: self.inner.settings.network_core,
+            network_core: self.inner.shared.settings.config.network_core,
             // A fork has none of its parent's threads, nor any who let go of the list's lock.
             workers: if self.inner.shared.is_forked() {
                 Vec::new()
@@ -251,7 +250,7 @@ impl Collector {
     /// The network thread panicked, did not end in time ([`Error::is_timed_out`]), or this is a fork
     /// of its process ([`Error::is_forked`]); the error has the ledger.
     pub fn shutdown(&self) -> Result<Ledger, Error> {
-        let deadline = after(self.inner.settings.shutdown_timeout);
+        let deadline = after(self.inner.shared.settings.shutdown_timeout);
         self.inner.network.shut_down(deadline)
     }
 
@@ -298,7 +297,7 @@ impl Collector {
 
 impl fmt::Debug for Collector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let destinations = self.inner.settings.destinations.iter();
+        let destinations = self.inner.shared.settings.destinations.iter();
         f.debug_struct("Collector")
             .field(
                 "destinations",
@@ -322,7 +321,7 @@ const DROP_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Inner {
     fn check_worker_core(&self, core: usize) -> Result<(), Error> {
-        let configured = &self.settings.worker_cores;
+        let configured = &self.shared.settings.config.worker_cores;
         if configured.is_empty() {
             return Ok(affinity::check(std::iter::once(&core))?);
         }
@@ -338,7 +337,7 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         // There is no caller to return the error or the ledger to.
-        let timeout = self.settings.shutdown_timeout.min(DROP_TIMEOUT);
+        let timeout = self.shared.settings.shutdown_timeout.min(DROP_TIMEOUT);
         let _ = self.network.shut_down(after(timeout));
     }
 }

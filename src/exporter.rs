@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::buffer::Wanted;
-use crate::config::{Compression, Overflow, Settings};
+use crate::config::{Compression, Overflow};
 use crate::processor::Processor;
 use crate::shared::Shared;
 use crate::stats::notice::NoticeKind;
@@ -75,7 +75,6 @@ pub(crate) enum Command {
 }
 
 pub(crate) struct Exporter {
-    settings: Arc<Settings>,
     shared: Arc<Shared>,
     network: SystemNetwork,
     commands: Receiver<Command>,
@@ -115,30 +114,29 @@ struct Flush {
 
 impl Exporter {
     pub(crate) fn new(
-        settings: Arc<Settings>,
         shared: Arc<Shared>,
         network: SystemNetwork,
         commands: Receiver<Command>,
         processor: Processor,
         reporter: Reporter,
     ) -> io::Result<Self> {
+        let settings = &shared.settings;
         let mut endpoints = settings.destinations.iter().flat_map(|d| &d.endpoints);
         let metrics = settings.metrics.as_ref();
         let compressor = endpoints
             .by_ref()
             .chain(metrics.map(|metrics| &metrics.endpoint))
             .any(|endpoint| endpoint.compression != Compression::None)
-            .then(|| Compressor::start(settings.network_core, network.waker()))
+            .then(|| Compressor::start(settings.config.network_core, network.waker()))
             .transpose()?;
-        let (destinations, routes) = destinations(&settings, &shared);
+        let (destinations, routes) = destinations(&shared);
         let metrics = settings
             .metrics
             .as_ref()
             .map(|metrics| MetricsSender::new(metrics, ConnectionId(routes.len())));
-        let open_spans_max = settings.open_spans_max;
+        let open_spans_max = settings.config.open_spans_max;
         Ok(Self {
             next_take: Instant::now() + settings.batch_timeout,
-            settings,
             shared,
             network,
             commands,
@@ -244,7 +242,7 @@ impl Exporter {
     fn take_batches(&mut self, now: Instant) {
         if self.wants_batches(now) && self.is_due(now) {
             self.drain();
-            self.next_take = now + self.settings.batch_timeout;
+            self.next_take = now + self.shared.settings.batch_timeout;
         }
     }
 
@@ -256,7 +254,7 @@ impl Exporter {
 
     fn is_due(&mut self, now: Instant) -> bool {
         let enough = match self.stop {
-            None => u64::from(self.settings.batch_size),
+            None => self.shared.settings.config.batch_size as u64,
             Some(_) => 1,
         };
         now >= self.next_take
@@ -265,7 +263,7 @@ impl Exporter {
     }
 
     fn has_few_slabs(&self) -> bool {
-        self.shared.pool.slabs_left() < self.shared.few_slabs
+        self.shared.pool.slabs_left() < self.shared.settings.few_slabs
     }
 
     /// Takes all that is committed.
@@ -283,7 +281,7 @@ impl Exporter {
             self.drain();
         }
         self.keep_together(now);
-        if self.settings.overflow == Overflow::DropOldest && self.has_few_slabs() {
+        if self.shared.settings.config.overflow == Overflow::DropOldest && self.has_few_slabs() {
             self.drop_oldest(now);
         }
         self.release();
@@ -291,7 +289,7 @@ impl Exporter {
 
     /// Whether spans can be dropped to make room for new ones.
     fn may_shed(&self) -> bool {
-        self.settings.overflow == Overflow::DropOldest || self.destinations.len() > 1
+        self.shared.settings.config.overflow == Overflow::DropOldest || self.destinations.len() > 1
     }
 
     /// A destination that is behind the foremost by more than half the buffer loses its oldest:
@@ -302,7 +300,7 @@ impl Exporter {
         let Some(foremost) = foremost.filter(|d| d.sets_the_pace(now)) else {
             return;
         };
-        let slabs = self.shared.slabs / if self.has_few_slabs() { 8 } else { 2 };
+        let slabs = self.shared.settings.slabs / if self.has_few_slabs() { 8 } else { 2 };
         let last = (foremost.weight_before(backlog)).saturating_sub(Backlog::weight_of(slabs));
         for destination in &mut self.destinations {
             while destination.weight_before(backlog) < last {
@@ -314,7 +312,7 @@ impl Exporter {
     /// Makes room by dropping the oldest, as the user has chosen.
     fn drop_oldest(&mut self, now: Instant) {
         // Somewhat more than asked for, so that it is not needed again at once.
-        let enough = 2 * self.shared.few_slabs;
+        let enough = 2 * self.shared.settings.few_slabs;
         while self.shared.pool.slabs_left() < enough {
             let backlog = &self.backlog;
             let last = (self.destinations.iter_mut()).min_by_key(|d| d.weight_before(backlog));
@@ -356,7 +354,7 @@ impl Exporter {
                 &mut Context {
                     now,
                     network: &self.network,
-                    envelope: &self.settings.envelope,
+                    envelope: &self.shared.settings.envelope,
                     compressor: self.compressor.as_ref(),
                     stats: &mut self.stats,
                     reporter: &mut self.reporter,
@@ -396,7 +394,7 @@ impl Exporter {
         let context = &mut Context {
             now,
             network: &self.network,
-            envelope: &self.settings.envelope,
+            envelope: &self.shared.settings.envelope,
             compressor: self.compressor.as_ref(),
             stats: &mut self.metrics_stats,
             reporter: &mut self.reporter,
@@ -594,10 +592,8 @@ impl Exporter {
 }
 
 /// All destinations, and the destination, endpoint and link of each connection's id.
-fn destinations(
-    settings: &Settings,
-    shared: &Shared,
-) -> (Vec<Destination>, Vec<(usize, usize, usize)>) {
+fn destinations(shared: &Shared) -> (Vec<Destination>, Vec<(usize, usize, usize)>) {
+    let settings = &shared.settings;
     let mut routes = Vec::new();
     let counters = shared.counters.destinations.iter();
     // What several destinations have on the way leaves half the buffer free.
@@ -615,7 +611,7 @@ fn destinations(
                 .map(|(index, endpoint)| {
                     let first_id = ConnectionId(routes.len());
                     let endpoint =
-                        Endpoint::new(Arc::clone(endpoint), settings.slab_bytes, first_id);
+                        Endpoint::new(Arc::clone(endpoint), settings.config.slab_bytes, first_id);
                     routes.extend((0..endpoint.links()).map(|link| (destination, index, link)));
                     endpoint
                 });

@@ -90,7 +90,7 @@ impl Merger {
     #[must_use]
     pub fn new(batches: u64) -> Self {
         let settings = Settings::new(&Config::default()).expect("the defaults are valid");
-        let pool = Pool::new(batches as usize, 0, settings.slab_bytes, 1).expect("memory");
+        let pool = Pool::new(batches as usize, 0, settings.config.slab_bytes, 1).expect("memory");
         let batches = (0..batches)
             .map(|_| {
                 let (mut writer, mut reader) = Pool::open(&pool, 0, 0).expect("a slab");

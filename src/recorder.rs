@@ -106,21 +106,17 @@ impl Recorder {
         recorders: Weak<Recorders>,
         with_spans: bool,
     ) -> Self {
-        let tracing = &shared.tracing;
-        let open_spans_max = if with_spans {
-            tracing.open_spans_max
-        } else {
-            0
-        };
-        let tail_sampling = tracing.tail_sampling.as_ref().filter(|_| with_spans);
+        let config = &shared.settings.config;
+        let open_spans_max = if with_spans { config.open_spans_max } else { 0 };
+        let tail_sampling = config.tail_sampling.as_ref().filter(|_| with_spans);
         Self {
             counters: Arc::clone(writer.counters()),
             state: RefCell::new(State {
                 writer,
-                scratch: ScratchPool::new(open_spans_max, tracing.open_span_bytes),
+                scratch: ScratchPool::new(open_spans_max, config.open_span_bytes),
                 held: HeldTraces::new(tail_sampling),
             }),
-            ids: RefCell::new(tracing.ids(with_spans)),
+            ids: RefCell::new(shared.ids(with_spans)),
             shared,
             recorders,
         }
@@ -375,7 +371,7 @@ impl Recorder {
 
     #[inline]
     fn limits(&self) -> &SpanLimits {
-        &self.shared.tracing.limits
+        &self.shared.settings.config.span_limits
     }
 
     #[inline(always)]

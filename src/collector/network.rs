@@ -27,11 +27,11 @@ pub(super) enum NetworkHandle {
 impl NetworkHandle {
     /// Allocates the buffer and starts the network thread, unless the collector is disabled.
     pub(super) fn start(
-        settings: &Arc<Settings>,
+        settings: Settings,
         recorders: Receiver<Arrival>,
         (reporter, notices_told): (Reporter, Receiver<()>),
     ) -> Result<(Arc<Shared>, Self), Error> {
-        if settings.disabled {
+        if settings.config.disabled {
             let shared = Arc::new(Shared::new(settings, Signal::new(|| ()))?);
             let network = Disabled {
                 shared: Arc::clone(&shared),
@@ -47,7 +47,6 @@ impl NetworkHandle {
         let shared = Arc::new(Shared::new(settings, signal)?);
         let (commands, orders) = unbounded();
         let exporter = Exporter::new(
-            Arc::clone(settings),
             Arc::clone(&shared),
             sockets,
             orders,
@@ -60,7 +59,7 @@ impl NetworkHandle {
             commands,
             notices_told,
             Arc::clone(&shared),
-            settings.network_core,
+            shared.settings.config.network_core,
         )?;
         Ok((shared, Self::Thread(network)))
     }

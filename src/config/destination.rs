@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::config::endpoint::{self, Endpoint, EndpointSettings, RequestBytes};
-use crate::config::in_range;
+use crate::config::range::in_range;
 use crate::error::Error;
 
 /// One place that gets every span: a receiver, or a group of receivers of which one is enough.

@@ -1,8 +1,11 @@
 //! A configuration for people, without secrets.
 
-use std::fmt::{self, Debug};
+use std::fmt;
 
-use crate::config::{Config, Destination, Endpoint};
+use crate::config::destination::Destination;
+use crate::config::endpoint::Endpoint;
+use crate::config::options::Config;
+use crate::config::redaction::{debug_struct, without_secrets};
 
 /// One line for each field. Values of headers, and what may be a secret in a URL, are not shown.
 impl fmt::Display for Config {
@@ -17,88 +20,23 @@ impl fmt::Display for Config {
         for (index, destination) in self.destinations.iter().enumerate() {
             write_destination(f, index, destination)?;
         }
-        let (_, others) = fields(self);
-        others
-            .iter()
-            .try_for_each(|(name, value)| writeln!(f, "{name} = {value:?}"))
+        for (name, value) in self.fields() {
+            if !matches!(name, "endpoint" | "endpoint_options" | "destinations") {
+                writeln!(f, "{name} = {value:?}")?;
+            }
+        }
+        Ok(())
     }
 }
 
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut shown = f.debug_struct("Config");
-        shown.field("endpoint", &without_secrets(&self.endpoint));
-        let (endpoints, others) = fields(self);
-        for (name, value) in endpoints.into_iter().chain(others) {
-            shown.field(name, value);
-        }
-        shown.finish()
+        let redacted = Self {
+            endpoint: without_secrets(&self.endpoint),
+            ..self.clone()
+        };
+        debug_struct(f, "Config", redacted.fields())
     }
-}
-
-type Field<'a> = (&'static str, &'a dyn Debug);
-
-/// All fields but the endpoint's URL: what else is about endpoints, and the others.
-fn fields(config: &Config) -> ([Field<'_>; 2], [Field<'_>; 23]) {
-    // In full, so that a new field is not forgotten.
-    let Config {
-        endpoint: _,
-        endpoint_options,
-        destinations,
-        disabled,
-        config_file,
-        service_name,
-        resource_attributes,
-        resource_schema_url,
-        sampler,
-        tail_sampling,
-        span_limits,
-        id_generator,
-        open_spans_max,
-        open_span_bytes,
-        batch_size,
-        batch_timeout_ms,
-        buffer_capacity,
-        slab_bytes,
-        metrics,
-        on_notice,
-        overflow,
-        network_core,
-        worker_cores,
-        recorders_max,
-        shutdown_timeout_ms,
-        warnings,
-    } = config;
-    let endpoints: [Field<'_>; 2] = [
-        ("endpoint_options", endpoint_options),
-        ("destinations", destinations),
-    ];
-    let others: [Field<'_>; 23] = [
-        ("disabled", disabled),
-        ("config_file", config_file),
-        ("service_name", service_name),
-        ("resource_attributes", resource_attributes),
-        ("resource_schema_url", resource_schema_url),
-        ("sampler", sampler),
-        ("tail_sampling", tail_sampling),
-        ("span_limits", span_limits),
-        ("id_generator", id_generator),
-        ("open_spans_max", open_spans_max),
-        ("open_span_bytes", open_span_bytes),
-        ("batch_size", batch_size),
-        ("batch_timeout_ms", batch_timeout_ms),
-        ("buffer_capacity", buffer_capacity),
-        ("slab_bytes", slab_bytes),
-        ("metrics", metrics),
-        ("on_notice", on_notice),
-        ("overflow", overflow),
-        ("network_core", network_core),
-        ("worker_cores", worker_cores),
-        ("recorders_max", recorders_max),
-        ("shutdown_timeout_ms", shutdown_timeout_ms),
-        ("warnings", warnings),
-    ];
-    (endpoints, others)
 }
 
 fn write_destination(
@@ -125,21 +63,6 @@ fn write_endpoint(f: &mut fmt::Formatter<'_>, name: &str, endpoint: &Endpoint) -
     writeln!(f, "{name}.options = {options:?}")
 }
 
-/// The URL without user, password and query.
-pub(super) fn without_secrets(url: &str) -> String {
-    let (url, query) = match url.split_once('?') {
-        Some((url, _)) => (url, "?(not shown)"),
-        None => (url, ""),
-    };
-    match (url.find("://"), url.rfind('@')) {
-        (Some(scheme), Some(at)) if scheme < at => {
-            format!("{}://(not shown){}{query}", &url[..scheme], &url[at..])
-        }
-        (_, Some(at)) => format!("(not shown){}{query}", &url[at..]),
-        (_, None) => format!("{url}{query}"),
-    }
-}
-
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
@@ -161,7 +84,7 @@ mod tests {
         assert!(!shown.contains("hidden"), "{shown}");
         for line in [
             "endpoint = \"http://(not shown)@h:1/a?(not shown)\"\n",
-            "headers: [\"api-key\"]",
+            "headers: [(\"api-key\", \"(not shown)\")]",
             "\nbatch_size = 4096\n",
         ] {
             assert!(shown.contains(line), "{line}: {shown}");

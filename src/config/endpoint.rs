@@ -4,14 +4,15 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::display::without_secrets;
+use crate::config::declare::options;
 use crate::config::headers::header_lines;
 use crate::config::proxy::Proxy;
+use crate::config::range::{DAY_MS, in_range};
+use crate::config::redaction::{debug_struct, without_secrets};
 use crate::config::target::Target;
 use crate::config::tls::TlsOptions;
 #[cfg(feature = "tls")]
 use crate::config::tls::TlsSettings;
-use crate::config::{DAY_MS, in_range};
 use crate::error::Error;
 
 /// How bodies are compressed.
@@ -109,155 +110,107 @@ impl Endpoint {
     }
 }
 
-/// How requests are made to an endpoint. Start from [`EndpointOptions::default`]:
-///
-/// ```
-/// use otlp_collector::{Config, EndpointOptions};
-///
-/// let config = Config {
-///     endpoint: "http://localhost:4318".to_string(),
-///     endpoint_options: EndpointOptions {
-///         headers: vec![("X-Tenant".to_string(), "shop".to_string())],
-///         request_timeout_ms: 3000,
-///         ..EndpointOptions::default()
-///     },
-///     ..Config::default()
-/// };
-/// # drop(config);
-/// ```
-///
-/// `Debug` shows the names of headers and not their values, which may be secrets.
-#[derive(Clone, PartialEq)]
-pub struct EndpointOptions {
-    /// Path that is appended to that of the URL, unless the URL ends with it. Default `/v1/traces`;
-    /// empty to use the URL as it is. Characters beyond ASCII are percent-encoded; a fragment is an
-    /// error.
-    pub path: String,
-    /// More headers of every request. Default none. Those that HTTP or OTLP need are set by this
-    /// library and refused here; a `User-Agent` is put before this library's own. They are not
-    /// sent to another host, port or scheme that a redirect may name.
-    pub headers: Vec<(String, String)>,
-    /// Which redirects are followed. Default [`Redirects::SameOrigin`].
-    pub redirects: Redirects,
-    /// How bodies are compressed. Default not at all. It is done once for all endpoints that ask for
-    /// the same and keep up with each other, on a thread of its own that runs on
-    /// [`network_core`](crate::Config::network_core), if that is set.
+options! {
+    /// How requests are made to an endpoint. Start from [`EndpointOptions::default`]:
     ///
-    /// A request refused for its compression is sent once more without it: after a 415, a 400 whose
-    /// message names the encoding, or any other 400 except one about size while no compressed request
-    /// was accepted before. If the plain one is accepted, compression stays off for ten minutes.
+    /// ```
+    /// use otlp_collector::{Config, EndpointOptions};
     ///
-    /// Memory: bodies that are compressed and not yet delivered, besides the buffer; at most 4 MiB are
-    /// kept for other endpoints that are behind.
-    pub compression: Compression,
-    /// TLS settings: trusted CAs and this client's certificate. Default: the system's CAs, no client
-    /// certificate.
-    pub tls: TlsOptions,
-    /// The HTTP proxy that all connections are made through, as in
-    /// `http://user:password@proxy.internal:3128`. Default none, whatever the environment says.
-    /// `https` endpoints are reached by `CONNECT`; they and TLS are the same as without it. It
-    /// resolves the endpoint's name. The proxy's own responses to requests for `http` endpoints are
-    /// treated as the endpoint's, except 407, which is retried.
-    pub proxy: Option<String>,
-    /// Connections at a time. Default 4, at most 64. A further one is opened only when a request's
-    /// worth of spans waits while the others have been busy for 10 ms or more. Requests on several
-    /// connections may overtake each other.
-    pub connections_max: usize,
-    /// Largest body of a request in bytes, before compression. Default 1 MiB, at most 64 MiB
-    /// (OTLP's limit). Receivers refuse what they find too large: the OpenTelemetry Collector above
-    /// 20 MiB. Requests answered with 413, with a 400 whose message means the same, or too late are
-    /// split, and so are those answered with 429 several times in a row. The limit learned from a 413
-    /// or 400 is forgotten after ten minutes.
+    /// let config = Config {
+    ///     endpoint: "http://localhost:4318".to_string(),
+    ///     endpoint_options: EndpointOptions {
+    ///         headers: vec![("X-Tenant".to_string(), "shop".to_string())],
+    ///         request_timeout_ms: 3000,
+    ///         ..EndpointOptions::default()
+    ///     },
+    ///     ..Config::default()
+    /// };
+    /// # drop(config);
+    /// ```
     ///
-    /// In a small buffer it is less: a request takes at most a quarter of what can be on the way at a
-    /// time, which is seven eighths of the buffer, or half of it for several destinations together.
-    pub request_bytes_max: usize,
-    /// Largest body of a response in bytes. Default 4 MiB (OTLP's limit), at most 64 MiB. Of a longer
-    /// one the rest is not read and the connection is closed. Its status counts as usual, but the
-    /// message and the number of rejected spans in it stay unknown, so that all spans of a success
-    /// count as delivered.
-    pub response_bytes_max: usize,
-    /// Milliseconds to establish a connection: to resolve the name, connect to one of its
-    /// addresses, get through the proxy, and agree on TLS. Default 5,000.
-    pub connect_timeout_ms: u64,
-    /// Milliseconds from a request's first byte to the end of its response. Default 10,000.
-    pub request_timeout_ms: u64,
-    /// Milliseconds after which an unused connection is closed. Default 45,000: receivers close
-    /// theirs after a minute.
-    pub idle_timeout_ms: u64,
-    /// Milliseconds of the first backoff after a failure. Default 100. Each next one is up to twice
-    /// as long; the wait is random between nothing and that.
-    pub retry_initial_ms: u64,
-    /// Milliseconds of the longest backoff. Default 2,000: trying costs little, and the buffer
-    /// fills in seconds.
-    pub retry_max_ms: u64,
-    /// Milliseconds from a request's first failure on in which it is sent again. Default 300,000; 0
-    /// gives up after the first failure. Spans given up are counted as dropped by
-    /// [`retries`](crate::DroppedSpans::retries). Spans that were never sent wait as long as there is
-    /// room, however long that is.
-    pub retry_budget_ms: u64,
-}
-
-impl Default for EndpointOptions {
-    fn default() -> Self {
-        Self {
-            path: "/v1/traces".to_string(),
-            headers: Vec::new(),
-            redirects: Redirects::SameOrigin,
-            compression: Compression::None,
-            tls: TlsOptions::default(),
-            proxy: None,
-            connections_max: 4,
-            request_bytes_max: 1024 * 1024,
-            response_bytes_max: RESPONSE_BYTES_DEFAULT,
-            connect_timeout_ms: 5000,
-            request_timeout_ms: 10_000,
-            idle_timeout_ms: 45_000,
-            retry_initial_ms: 100,
-            retry_max_ms: 2000,
-            retry_budget_ms: 300_000,
-        }
+    /// `Debug` shows the names of headers and not their values, which may be secrets.
+    #[derive(Clone, PartialEq)]
+    pub struct EndpointOptions {
+        /// Path that is appended to that of the URL, unless the URL ends with it. Default `/v1/traces`;
+        /// empty to use the URL as it is. Characters beyond ASCII are percent-encoded; a fragment is an
+        /// error.
+        pub path: String = "/v1/traces".to_string(),
+        /// More headers of every request. Default none. Those that HTTP or OTLP need are set by this
+        /// library and refused here; a `User-Agent` is put before this library's own. They are not
+        /// sent to another host, port or scheme that a redirect may name.
+        pub headers: Vec<(String, String)> = Vec::new(),
+        /// Which redirects are followed. Default [`Redirects::SameOrigin`].
+        pub redirects: Redirects = Redirects::SameOrigin,
+        /// How bodies are compressed. Default not at all. It is done once for all endpoints that ask for
+        /// the same and keep up with each other, on a thread of its own that runs on
+        /// [`network_core`](crate::Config::network_core), if that is set.
+        ///
+        /// A request refused for its compression is sent once more without it: after a 415, a 400 whose
+        /// message names the encoding, or any other 400 except one about size while no compressed request
+        /// was accepted before. If the plain one is accepted, compression stays off for ten minutes.
+        ///
+        /// Memory: bodies that are compressed and not yet delivered, besides the buffer; at most 4 MiB are
+        /// kept for other endpoints that are behind.
+        pub compression: Compression = Compression::None,
+        /// TLS settings: trusted CAs and this client's certificate. Default: the system's CAs, no client
+        /// certificate.
+        pub tls: TlsOptions = TlsOptions::default(),
+        /// The HTTP proxy that all connections are made through, as in
+        /// `http://user:password@proxy.internal:3128`. Default none, whatever the environment says.
+        /// `https` endpoints are reached by `CONNECT`; they and TLS are the same as without it. It
+        /// resolves the endpoint's name. The proxy's own responses to requests for `http` endpoints are
+        /// treated as the endpoint's, except 407, which is retried.
+        pub proxy: Option<String> = None,
+        /// Connections at a time. Default 4, at most 64. A further one is opened only when a request's
+        /// worth of spans waits while the others have been busy for 10 ms or more. Requests on several
+        /// connections may overtake each other.
+        pub connections_max: usize = 4,
+        /// Largest body of a request in bytes, before compression. Default 1 MiB, at most 64 MiB
+        /// (OTLP's limit). Receivers refuse what they find too large: the OpenTelemetry Collector above
+        /// 20 MiB. Requests answered with 413, with a 400 whose message means the same, or too late are
+        /// split, and so are those answered with 429 several times in a row. The limit learned from a 413
+        /// or 400 is forgotten after ten minutes.
+        ///
+        /// In a small buffer it is less: a request takes at most a quarter of what can be on the way at a
+        /// time, which is seven eighths of the buffer, or half of it for several destinations together.
+        pub request_bytes_max: usize = 1024 * 1024,
+        /// Largest body of a response in bytes. Default 4 MiB (OTLP's limit), at most 64 MiB. Of a longer
+        /// one the rest is not read and the connection is closed. Its status counts as usual, but the
+        /// message and the number of rejected spans in it stay unknown, so that all spans of a success
+        /// count as delivered.
+        pub response_bytes_max: usize = RESPONSE_BYTES_DEFAULT,
+        /// Milliseconds to establish a connection: to resolve the name, connect to one of its
+        /// addresses, get through the proxy, and agree on TLS. Default 5,000.
+        pub connect_timeout_ms: u64 = 5000,
+        /// Milliseconds from a request's first byte to the end of its response. Default 10,000.
+        pub request_timeout_ms: u64 = 10_000,
+        /// Milliseconds after which an unused connection is closed. Default 45,000: receivers close
+        /// theirs after a minute.
+        pub idle_timeout_ms: u64 = 45_000,
+        /// Milliseconds of the first backoff after a failure. Default 100. Each next one is up to twice
+        /// as long; the wait is random between nothing and that.
+        pub retry_initial_ms: u64 = 100,
+        /// Milliseconds of the longest backoff. Default 2,000: trying costs little, and the buffer
+        /// fills in seconds.
+        pub retry_max_ms: u64 = 2000,
+        /// Milliseconds from a request's first failure on in which it is sent again. Default 300,000; 0
+        /// gives up after the first failure. Spans given up are counted as dropped by
+        /// [`retries`](crate::DroppedSpans::retries). Spans that were never sent wait as long as there is
+        /// room, however long that is.
+        pub retry_budget_ms: u64 = 300_000,
     }
 }
 
 impl fmt::Debug for EndpointOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // In full, so that a new field is not forgotten.
-        let Self {
-            path,
-            headers,
-            redirects,
-            compression,
-            tls,
-            proxy,
-            connections_max,
-            request_bytes_max,
-            response_bytes_max,
-            connect_timeout_ms,
-            request_timeout_ms,
-            idle_timeout_ms,
-            retry_initial_ms,
-            retry_max_ms,
-            retry_budget_ms,
-        } = self;
-        let headers: Vec<_> = headers.iter().map(|(name, _)| name).collect();
-        f.debug_struct("EndpointOptions")
-            .field("path", &without_secrets(path))
-            .field("headers", &headers)
-            .field("redirects", redirects)
-            .field("compression", compression)
-            .field("tls", tls)
-            .field("proxy", &proxy.as_deref().map(without_secrets))
-            .field("connections_max", connections_max)
-            .field("request_bytes_max", request_bytes_max)
-            .field("response_bytes_max", response_bytes_max)
-            .field("connect_timeout_ms", connect_timeout_ms)
-            .field("request_timeout_ms", request_timeout_ms)
-            .field("idle_timeout_ms", idle_timeout_ms)
-            .field("retry_initial_ms", retry_initial_ms)
-            .field("retry_max_ms", retry_max_ms)
-            .field("retry_budget_ms", retry_budget_ms)
-            .finish()
+        let hidden = |(name, _): &(String, String)| (name.clone(), "(not shown)".to_string());
+        let redacted = Self {
+            path: without_secrets(&self.path),
+            headers: self.headers.iter().map(hidden).collect(),
+            proxy: self.proxy.as_deref().map(without_secrets),
+            ..self.clone()
+        };
+        debug_struct(f, "EndpointOptions", redacted.fields())
     }
 }
 

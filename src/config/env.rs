@@ -9,10 +9,91 @@ use std::str::FromStr;
 
 use percent_encoding::percent_decode_str;
 
-use crate::config::{BUFFER_CAPACITY_MAX, Compression, Config, DAY_MS, Target};
+use crate::config::checks::BUFFER_CAPACITY_MAX;
+use crate::config::endpoint::Compression;
+use crate::config::headers::header_lines;
+use crate::config::options::Config;
+use crate::config::range::DAY_MS;
+use crate::config::target::Target;
 use crate::span::attribute::{AnyValue, KeyValue};
 use crate::span::limits::LOOKED_AT_MAX;
 use crate::span::sampler::{ParentBased, Sampler};
+
+impl Config {
+    /// The configuration that the environment asks for: the default, changed by these variables of
+    /// the [OpenTelemetry specification]. Values set in code beat it:
+    ///
+    /// ```
+    /// use otlp_collector::Config;
+    ///
+    /// let config = Config {
+    ///     service_name: "checkout".to_string(),
+    ///     ..Config::from_env()
+    /// };
+    /// println!("{config}"); // all that holds, without secrets
+    /// ```
+    ///
+    /// | variable | changes |
+    /// | --- | --- |
+    /// | `OTEL_EXPORTER_OTLP_ENDPOINT` | `endpoint`: a base, `/v1/traces` is appended in any case |
+    /// | `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` | `endpoint`, as it is: `path` becomes empty if it ends differently (so set `endpoint_options` too if you set `endpoint`) |
+    /// | `OTEL_EXPORTER_OTLP_[TRACES_]HEADERS` | `headers`: `name=value,…`, values percent-encoded |
+    /// | `OTEL_EXPORTER_OTLP_[TRACES_]TIMEOUT` | `request_timeout_ms`; 0 is a day |
+    /// | `OTEL_EXPORTER_OTLP_[TRACES_]COMPRESSION` | `compression`: `none`, `gzip`, `zstd` |
+    /// | `OTEL_EXPORTER_OTLP_[TRACES_]CERTIFICATE` | `tls.ca_file` |
+    /// | `OTEL_EXPORTER_OTLP_[TRACES_]CLIENT_CERTIFICATE`, `…_CLIENT_KEY` | `tls.client_certificate_file`, `tls.client_key_file` |
+    /// | `OTEL_EXPORTER_OTLP_[TRACES_]PROTOCOL` | nothing: `http/protobuf` is the only one |
+    /// | `OTEL_BSP_SCHEDULE_DELAY` | `batch_timeout_ms`; 0 is 1 |
+    /// | `OTEL_BSP_EXPORT_TIMEOUT` | `retry_budget_ms`; 0 is a day |
+    /// | `OTEL_BSP_MAX_QUEUE_SIZE` | `buffer_capacity` |
+    /// | `OTEL_BSP_MAX_EXPORT_BATCH_SIZE` | `batch_size`, at most `buffer_capacity` |
+    /// | `OTEL_TRACES_SAMPLER`, `…_ARG` | `sampler`: `always_on`, `always_off`, `traceidratio`, each also after `parentbased_` |
+    /// | `OTEL_[SPAN_]ATTRIBUTE_VALUE_LENGTH_LIMIT`, `OTEL_[SPAN_]ATTRIBUTE_COUNT_LIMIT`, `OTEL_{EVENT,LINK}_ATTRIBUTE_COUNT_LIMIT`, `OTEL_SPAN_{EVENT,LINK}_COUNT_LIMIT` | `span_limits` |
+    /// | `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES` | `service_name`, `resource_attributes`: `key=value,…`, percent-encoded |
+    /// | `OTEL_TRACES_EXPORTER` | `disabled`, if it is `none` instead of `otlp` |
+    /// | `OTEL_SDK_DISABLED` | `disabled`, and `sampler` to `AlwaysOff` |
+    /// | `OTEL_CONFIG_FILE` | `config_file`; all others are ignored |
+    ///
+    /// Those for traces beat those for all signals. An empty variable is one that is not set. A value
+    /// that cannot be used is ignored, and described in [`warnings`](Self::warnings); but an endpoint
+    /// that is no URL, and for an `https` endpoint a file that cannot be read or a feature that is
+    /// missing, are errors of [`Collector::new`](crate::Collector::new): to send elsewhere, or without
+    /// what was asked for, would be worse. So is `OTEL_CONFIG_FILE`, even where destinations are set in
+    /// code: the file stands for all other settings too. To start without it, unset the variable, or
+    /// set [`config_file`](Self::config_file) to `None` in code and configure the rest there.
+    ///
+    /// Where [`destinations`](Self::destinations) are set in code, variables about the endpoint have
+    /// no effect. Defaults that the specification gives are not taken over where this library has
+    /// others. `OTEL_PROPAGATORS`, `OTEL_LOG_LEVEL`, `OTEL_ENTITIES` and
+    /// `OTEL_EXPORTER_OTLP_[TRACES_]INSECURE`, which is for gRPC, change nothing; nor do `HTTP_PROXY`
+    /// and its like.
+    ///
+    /// [OpenTelemetry specification]: https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
+    #[must_use]
+    pub fn from_env() -> Self {
+        // One that is not Unicode counts as set, so that it gets a warning.
+        let lookup = |name: &str| Some(std::env::var_os(name)?.to_string_lossy().into_owned());
+        Self::from_vars(lookup)
+    }
+
+    /// As [`from_env`](Self::from_env), with variables from elsewhere.
+    ///
+    /// ```
+    /// use otlp_collector::Config;
+    ///
+    /// let config = Config::from_vars(|name| match name {
+    ///     "OTEL_SERVICE_NAME" => Some("checkout".to_string()),
+    ///     "OTEL_BSP_SCHEDULE_DELAY" => Some("soon".to_string()),
+    ///     _ => None,
+    /// });
+    /// assert_eq!(config.service_name, "checkout");
+    /// assert_eq!(config.warnings.len(), 1);
+    /// ```
+    #[must_use]
+    pub fn from_vars(lookup: impl Fn(&str) -> Option<String>) -> Self {
+        config(&lookup)
+    }
+}
 
 /// Reads variables, and gathers what is wrong with them.
 struct Vars<'a> {
@@ -21,7 +102,7 @@ struct Vars<'a> {
 }
 
 /// The configuration, with warnings about values that could not be used.
-pub(super) fn config(lookup: &dyn Fn(&str) -> Option<String>) -> Config {
+fn config(lookup: &dyn Fn(&str) -> Option<String>) -> Config {
     let mut vars = Vars {
         lookup,
         warnings: Vec::new(),
@@ -381,7 +462,7 @@ impl Vars<'_> {
             }
             let decoded = pair.split_once('=').and_then(|(key, value)| {
                 let header = (key.trim().to_string(), decode(value.trim())?);
-                super::headers::header_lines(std::slice::from_ref(&header)).ok()?;
+                header_lines(std::slice::from_ref(&header)).ok()?;
                 Some(header)
             });
             match decoded {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::endpoint::{self, Endpoint, EndpointOptions, EndpointSettings, RequestBytes};
-use crate::config::{DAY_MS, in_range};
+use crate::config::range::{DAY_MS, in_range};
 use crate::error::Error;
 
 /// Where the pipeline's own metrics go: those of OpenTelemetry's semantic conventions (`otel.sdk.…`, in

@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use percent_encoding::percent_decode_str;
 
-use crate::config::display::without_secrets;
+use crate::config::redaction::without_secrets;
 use crate::config::target::Target;
 use crate::error::Error;
 

@@ -2,12 +2,11 @@
 
 use std::env::consts;
 
-use crate::config::Config;
 use crate::span::attribute::{AnyValue, KeyValue, last_of_each_key};
 
 /// The resource's attributes; the user's own beat those found out here.
-pub(super) fn attributes(config: &Config) -> Vec<KeyValue> {
-    let service_name = match &*config.service_name {
+pub(super) fn attributes(service_name: &str, own: &[KeyValue]) -> Vec<KeyValue> {
+    let service_name = match service_name {
         "" => default_service_name(),
         name => name.to_string(),
     };
@@ -27,7 +26,7 @@ pub(super) fn attributes(config: &Config) -> Vec<KeyValue> {
     for (key, value) in found {
         attributes.extend(value.map(|value| KeyValue::new(key, AnyValue::from(value))));
     }
-    attributes.extend(config.resource_attributes.iter().cloned());
+    attributes.extend(own.iter().cloned());
     last_of_each_key(attributes)
 }
 

@@ -4,7 +4,7 @@ use http::Uri;
 use http::uri::PathAndQuery;
 use percent_encoding::{CONTROLS, utf8_percent_encode};
 
-use crate::config::display::without_secrets;
+use crate::config::redaction::without_secrets;
 use crate::error::Error;
 
 /// Where requests go.

@@ -130,7 +130,7 @@ impl<'r, 'b> SpanBuilder<'r, 'b> {
         let recorder = self.recorder;
         let (trace_id, span_id, random) = recorder.new_ids(parent.map(|parent| parent.trace_id));
         let kind = parent.map(|parent| parent.kind());
-        let sampler = &recorder.shared.tracing.sampler;
+        let sampler = &recorder.shared.settings.config.sampler;
         let decision = sampler.decide(trace_id, kind, |custom| self.ask(custom, trace_id));
         let inherited = parent.map_or(random, |parent| parent.trace_flags);
         let ids = SpanIds {

@@ -57,7 +57,7 @@ struct Origin {
 
 impl Origin {
     fn limits(&self) -> &SpanLimits {
-        &self.shared.tracing.limits
+        &self.shared.settings.config.span_limits
     }
 
     /// Counts a span that ends after the collector is gone.

@@ -160,7 +160,7 @@ impl Recorders {
     }
 
     fn wait_for(&self, slot: usize) -> Result<MutexGuard<'_, Option<Recorder>>, Refused> {
-        let wait = match self.shared.overflow {
+        let wait = match self.shared.settings.config.overflow {
             Overflow::Block { timeout_ms } => Duration::from_millis(timeout_ms),
             Overflow::Refuse | Overflow::DropOldest => WAIT,
         };
@@ -197,10 +197,13 @@ mod tests {
             ..Config::default()
         };
         let settings = Settings::new(&config).unwrap();
-        let shared = Arc::new(Shared::new(&settings, Signal::new(|| ())).unwrap());
+        let shared = Arc::new(Shared::new(settings, Signal::new(|| ())).unwrap());
         let (arrivals, _processor) = unbounded();
         let recorders = Recorders::new(Arc::clone(&shared), arrivals, 2);
-        let scope = settings.envelope.scope(InstrumentationScope::new("scope"));
+        let scope = shared
+            .settings
+            .envelope
+            .scope(InstrumentationScope::new("scope"));
         let in_scope = Span {
             scope: Some(scope.unwrap()),
             ..Span::new("in scope")

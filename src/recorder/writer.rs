@@ -85,7 +85,7 @@ impl Writer {
         }
         lanes.list.iter_mut().for_each(|lane| lane.is_left = true);
         let mut writer = Self {
-            batch_left: shared.batch_size,
+            batch_left: shared.settings.config.batch_size as u32,
             lanes,
             arrivals,
             shared,
@@ -148,7 +148,7 @@ impl Writer {
         if !self.lanes.join() {
             return Err(Refused::NoSlab);
         }
-        let (producer, consumer) = ring(self.shared.slabs + 1);
+        let (producer, consumer) = ring(self.shared.settings.slabs + 1);
         let arrival = Arrival {
             ring: consumer,
             counters: Arc::clone(&self.lanes.counters),
@@ -249,7 +249,7 @@ impl Writer {
     /// Tells the network thread if a batch waits; else a batch lacks as much as it took meanwhile.
     #[cold]
     fn check_batch(&mut self) {
-        let batch_size = self.shared.batch_size;
+        let batch_size = self.shared.settings.config.batch_size as u32;
         let waiting = self.lanes.counters.waiting();
         if waiting >= u64::from(batch_size) {
             self.shared.signal.notify(Wanted::Batch);
@@ -286,7 +286,7 @@ impl Writer {
             return Err(Refused::BufferFull);
         }
         self.lanes.list[lane].slab = Some(writer);
-        if self.shared.pool.slabs_left() < self.shared.few_slabs {
+        if self.shared.pool.slabs_left() < self.shared.settings.few_slabs {
             self.shared.signal.notify(Wanted::FewSlabs);
         }
         Ok(bytes)
@@ -305,7 +305,7 @@ impl Writer {
             return None;
         }
         shared.signal.notify(Wanted::FewSlabs);
-        let Overflow::Block { timeout_ms } = shared.overflow else {
+        let Overflow::Block { timeout_ms } = shared.settings.config.overflow else {
             return None;
         };
         let deadline = Instant::now() + Duration::from_millis(timeout_ms);
@@ -451,7 +451,7 @@ mod tests {
                 on_wake_up(&mut slabs.lock());
             }
         });
-        let shared = Arc::new(Shared::new(&settings, signal).unwrap());
+        let shared = Arc::new(Shared::new(settings, signal).unwrap());
         Setup {
             recorders: Recorders::new(Arc::clone(&shared), arrivals, 1),
             shared,

@@ -1,0 +1,242 @@
+//! Checks of the values of a [`Config`] that need nothing besides themselves.
+
+use std::ops::RangeInclusive;
+
+use crate::buffer::PAGE_BYTES;
+use crate::config::options::{Config, Overflow};
+use crate::config::range::{DAY_MS, in_range};
+use crate::error::Error;
+use crate::platform::affinity;
+use crate::span::attribute::KeyValue;
+use crate::span::limits::{LOOKED_AT_MAX, MESSAGES_MAX, SpanLimits};
+
+const SLAB_BYTES_MAX: usize = 16 << 20;
+pub(super) const BUFFER_CAPACITY_MAX: usize = 1 << 26;
+const RECORDERS_LIMIT: usize = 1 << 20;
+const OPEN_SPANS_LIMIT: usize = 1 << 16;
+const OPEN_SPAN_BYTES_MIN: usize = 64;
+/// The most that open spans, and held traces, of one recorder can be given.
+const RECORDER_BYTES_MAX: usize = 1 << 30;
+
+pub(super) fn check_plain_values(config: &mut Config) -> Result<(), Error> {
+    check_file(config)?;
+    check_sizes(config)?;
+    check_times(config)?;
+    check_limits(&config.span_limits)?;
+    check_sampling(config)?;
+    check_attributes("resource_attributes", &config.resource_attributes)?;
+    affinity::check(config.network_core.iter().chain(&config.worker_cores))?;
+    Ok(())
+}
+
+/// Sizes with the range of each.
+fn sizes(config: &mut Config) -> [(&'static str, &mut usize, RangeInclusive<usize>); 6] {
+    [
+        (
+            "buffer_capacity",
+            &mut config.buffer_capacity,
+            1..=BUFFER_CAPACITY_MAX,
+        ),
+        (
+            "batch_size",
+            &mut config.batch_size,
+            1..=BUFFER_CAPACITY_MAX,
+        ),
+        (
+            "slab_bytes",
+            &mut config.slab_bytes,
+            PAGE_BYTES..=SLAB_BYTES_MAX,
+        ),
+        (
+            "recorders_max",
+            &mut config.recorders_max,
+            1..=RECORDERS_LIMIT,
+        ),
+        (
+            "open_spans_max",
+            &mut config.open_spans_max,
+            0..=OPEN_SPANS_LIMIT,
+        ),
+        (
+            "open_span_bytes",
+            &mut config.open_span_bytes,
+            OPEN_SPAN_BYTES_MIN..=SLAB_BYTES_MAX,
+        ),
+    ]
+}
+
+/// Brings every size into its range.
+pub(super) fn clamp_sizes(config: &mut Config) {
+    for (_, value, range) in sizes(config) {
+        *value = (*value).clamp(*range.start(), *range.end());
+    }
+}
+
+fn check_sizes(config: &mut Config) -> Result<(), Error> {
+    for (name, value, range) in sizes(config) {
+        in_range(name, *value, *range.start(), *range.end())?;
+    }
+    let Config {
+        batch_size,
+        buffer_capacity,
+        open_spans_max,
+        open_span_bytes,
+        ..
+    } = *config;
+    if batch_size > buffer_capacity {
+        return Err(Error::config(format!(
+            "batch_size is {batch_size}, more than buffer_capacity ({buffer_capacity}) can hold: \
+             lower batch_size or raise buffer_capacity"
+        )));
+    }
+    let bytes = open_spans_max * open_span_bytes;
+    in_range(
+        "open_spans_max times open_span_bytes",
+        bytes,
+        0,
+        RECORDER_BYTES_MAX,
+    )
+}
+
+fn check_file(config: &Config) -> Result<(), Error> {
+    match &config.config_file {
+        None => Ok(()),
+        Some(file) => Err(Error::config(format!(
+            "config_file (OTEL_CONFIG_FILE) is {file:?}, and this library cannot read such files: \
+             unset the variable, or set config_file to None in code and configure the rest there"
+        ))),
+    }
+}
+
+fn check_times(config: &Config) -> Result<(), Error> {
+    in_range("batch_timeout_ms", config.batch_timeout_ms, 1, DAY_MS)?;
+    in_range("shutdown_timeout_ms", config.shutdown_timeout_ms, 0, DAY_MS)?;
+    if let Overflow::Block { timeout_ms } = config.overflow {
+        in_range("timeout_ms of Overflow::Block", timeout_ms, 0, DAY_MS)?;
+    }
+    Ok(())
+}
+
+pub(super) fn check_attributes(of: &str, attributes: &[KeyValue]) -> Result<(), Error> {
+    if attributes.iter().any(|attribute| attribute.key.is_empty()) {
+        return Err(Error::config(format!("{of} has an empty key: name it")));
+    }
+    match attributes
+        .iter()
+        .find(|attribute| attribute.value.messages() > MESSAGES_MAX)
+    {
+        None => Ok(()),
+        Some(attribute) => Err(Error::config(format!(
+            "{of} has values nested too deep for receivers in {:?}: 45 arrays or 30 lists at most",
+            attribute.key
+        ))),
+    }
+}
+
+fn check_limits(limits: &SpanLimits) -> Result<(), Error> {
+    for (name, count) in [
+        ("attribute_count", limits.attribute_count),
+        ("event_attribute_count", limits.event_attribute_count),
+        ("link_attribute_count", limits.link_attribute_count),
+    ] {
+        let name = format!("{name} of span_limits");
+        in_range(&name, count as usize, 0, LOOKED_AT_MAX)?;
+    }
+    Ok(())
+}
+
+fn check_sampling(config: &Config) -> Result<(), Error> {
+    if let Some(ratio) = config.sampler.invalid_ratio() {
+        return Err(Error::config(format!(
+            "sampler has the ratio {ratio}: it must be from 0 to 1"
+        )));
+    }
+    let Some(tail) = &config.tail_sampling else {
+        return Ok(());
+    };
+    in_range(
+        "held_traces_max of tail_sampling",
+        tail.held_traces_max,
+        1,
+        1 << 16,
+    )?;
+    in_range(
+        "held_trace_bytes of tail_sampling",
+        tail.held_trace_bytes,
+        256,
+        SLAB_BYTES_MAX,
+    )?;
+    let bytes = tail.held_traces_max * tail.held_trace_bytes;
+    in_range(
+        "held_traces_max times held_trace_bytes",
+        bytes,
+        0,
+        RECORDER_BYTES_MAX,
+    )?;
+    if tail.keep_if.one_in == Some(0) {
+        return Err(Error::config(
+            "one_in of tail_sampling is 0: one in no traces cannot be kept; use None",
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::config::Settings;
+
+    /// The message of the error that `change` of the default leads to.
+    fn error(change: impl FnOnce(&mut Config)) -> String {
+        let mut config = Config::default();
+        change(&mut config);
+        let error = Settings::new(&config).err().expect("no error");
+        assert!(error.is_config() || error.is_core());
+        error.to_string()
+    }
+
+    #[test]
+    fn errors_name_the_field_and_the_value() {
+        assert_eq!(
+            error(|c| c.batch_size = 0),
+            "batch_size is 0: it must be from 1 to 67108864"
+        );
+        assert_eq!(
+            error(|c| c.batch_size = 200_000),
+            "batch_size is 200000, more than buffer_capacity (100000) can hold: \
+             lower batch_size or raise buffer_capacity"
+        );
+        for (name, message) in [
+            ("buffer_capacity is 0", error(|c| c.buffer_capacity = 0)),
+            (
+                "buffer_capacity is 1844",
+                error(|c| c.buffer_capacity = usize::MAX),
+            ),
+            ("slab_bytes is 100", error(|c| c.slab_bytes = 100)),
+            (
+                "request_bytes_max is 0",
+                error(|c| c.endpoint_options.request_bytes_max = 0),
+            ),
+            (
+                "request_bytes_max is 5000",
+                error(|c| c.endpoint_options.request_bytes_max = 5000),
+            ),
+            (
+                "response_bytes_max is 67108865",
+                error(|c| c.endpoint_options.response_bytes_max = (64 << 20) + 1),
+            ),
+            ("recorders_max is 0", error(|c| c.recorders_max = 0)),
+            ("batch_timeout_ms is 0", error(|c| c.batch_timeout_ms = 0)),
+            (
+                "request_timeout_ms is 1844",
+                error(|c| c.endpoint_options.request_timeout_ms = u64::MAX),
+            ),
+            (
+                "retry_initial_ms is 6000",
+                error(|c| c.endpoint_options.retry_initial_ms = 6000),
+            ),
+        ] {
+            assert!(message.starts_with(name), "{message}");
+        }
+    }
+}
