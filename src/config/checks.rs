@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use crate::buffer::PAGE_BYTES;
 use crate::config::options::{Config, Overflow};
 use crate::config::range::{DAY_MS, in_range};
+use crate::config::redaction::without_secrets;
 use crate::error::Error;
 use crate::platform::affinity;
 use crate::span::attribute::KeyValue;
@@ -20,6 +21,7 @@ const RECORDER_BYTES_MAX: usize = 1 << 30;
 
 pub(super) fn check_plain_values(config: &mut Config) -> Result<(), Error> {
     check_file(config)?;
+    check_one_way_to_name_receivers(config)?;
     check_sizes(config)?;
     check_times(config)?;
     check_limits(&config.span_limits)?;
@@ -108,6 +110,31 @@ fn check_file(config: &Config) -> Result<(), Error> {
     }
 }
 
+/// Refuses options that [`Config::destinations`] would silently replace.
+fn check_one_way_to_name_receivers(config: &Config) -> Result<(), Error> {
+    if config.destinations.is_empty() {
+        return Ok(());
+    }
+    let default = Config::default();
+    if config.endpoint != default.endpoint {
+        return Err(Error::config(format!(
+            "endpoint is {:?}, but destinations are set too and replace it: remove endpoint, or \
+             move it into destinations; if it is from the environment, unset \
+             OTEL_EXPORTER_OTLP_ENDPOINT and OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, or set endpoint \
+             to its default in code",
+            without_secrets(&config.endpoint)
+        )));
+    }
+    if config.endpoint_options != default.endpoint_options {
+        return Err(Error::config(
+            "endpoint_options are changed, but destinations are set too and have options of their \
+             own: remove endpoint_options, or move them to the endpoints in destinations; if they \
+             are from the environment, set endpoint_options to their default in code",
+        ));
+    }
+    Ok(())
+}
+
 fn check_times(config: &Config) -> Result<(), Error> {
     in_range("batch_timeout_ms", config.batch_timeout_ms, 1, DAY_MS)?;
     in_range("shutdown_timeout_ms", config.shutdown_timeout_ms, 0, DAY_MS)?;
@@ -184,7 +211,7 @@ fn check_sampling(config: &Config) -> Result<(), Error> {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::config::Settings;
+    use crate::config::{Endpoint, Settings};
 
     /// The message of the error that `change` of the default leads to.
     fn error(change: impl FnOnce(&mut Config)) -> String {
@@ -238,5 +265,37 @@ mod tests {
         ] {
             assert!(message.starts_with(name), "{message}");
         }
+    }
+
+    #[test]
+    fn destinations_beside_an_endpoint_or_its_options_are_an_error() {
+        let destinations = || vec![Endpoint::new("http://localhost:1").into()];
+        let message = error(|c| {
+            c.destinations = destinations();
+            c.endpoint = "http://user:hidden@localhost:2".to_string();
+        });
+        assert!(
+            message.starts_with("endpoint is \"http://(not shown)@localhost:2\", but destinations"),
+            "{message}"
+        );
+        let message = error(|c| {
+            c.destinations = destinations();
+            c.endpoint_options.connections_max = 3;
+        });
+        assert!(
+            message.starts_with("endpoint_options are changed, but"),
+            "{message}"
+        );
+        let alone = Config {
+            destinations: destinations(),
+            ..Config::default()
+        };
+        assert!(Settings::new(&alone).is_ok());
+        let disabled = Config {
+            endpoint: "http://localhost:2".to_string(),
+            disabled: true,
+            ..alone
+        };
+        assert!(Settings::new(&disabled).is_ok());
     }
 }

@@ -62,8 +62,22 @@ impl Config {
     /// code: the file stands for all other settings too. To start without it, unset the variable, or
     /// set [`config_file`](Self::config_file) to `None` in code and configure the rest there.
     ///
-    /// Where [`destinations`](Self::destinations) are set in code, variables about the endpoint have
-    /// no effect. Defaults that the specification gives are not taken over where this library has
+    /// [`destinations`](Self::destinations) in code conflict with variables that change `endpoint` or
+    /// `endpoint_options`. To ignore those variables, set both to their defaults in code:
+    ///
+    /// ```
+    /// use otlp_collector::{Config, Destination, Endpoint, EndpointOptions};
+    ///
+    /// let config = Config {
+    ///     destinations: vec![Destination::from(Endpoint::new("http://10.0.0.1:4318"))],
+    ///     endpoint: Config::default().endpoint,
+    ///     endpoint_options: EndpointOptions::default(),
+    ///     ..Config::from_env()
+    /// };
+    /// # drop(config);
+    /// ```
+    ///
+    /// Defaults that the specification gives are not taken over where this library has
     /// others. `OTEL_PROPAGATORS`, `OTEL_LOG_LEVEL`, `OTEL_ENTITIES` and
     /// `OTEL_EXPORTER_OTLP_[TRACES_]INSECURE`, which is for gRPC, change nothing; nor do `HTTP_PROXY`
     /// and its like.

@@ -38,9 +38,11 @@ options! {
         pub endpoint: String = DEFAULT_ENDPOINT.to_string(),
         /// How requests are made to [`endpoint`](Self::endpoint).
         pub endpoint_options: EndpointOptions = EndpointOptions::default(),
-        /// Where spans go, each of them to all, if that is more than one endpoint. Default empty: to
-        /// [`endpoint`](Self::endpoint) alone. At most 64; if there are any, `endpoint` and
-        /// `endpoint_options` do not count, whether they come from code or from the environment.
+        /// The destinations of spans, instead of the one [`endpoint`](Self::endpoint): each gets every
+        /// span. Default empty: `endpoint` is the only destination. At most 64.
+        ///
+        /// Together with an `endpoint` or `endpoint_options` that differ from their defaults, whether
+        /// set in code or by the environment, it is an error.
         pub destinations: Vec<Destination> = Vec::new(),
         /// Whether spans are accepted and thrown away. Default false. Contexts are still made and passed
         /// on, by `sampler`; threads are still pinned.

@@ -422,7 +422,7 @@ fn a_disabled_collector_takes_all_and_sends_nothing() {
 }
 
 #[test]
-fn destinations_in_code_beat_an_endpoint_of_the_environment() {
+fn destinations_in_code_conflict_with_an_endpoint_from_the_environment() {
     let receiver = Receiver::start().unwrap();
     let from_environment = Config::from_vars(|name| match name {
         "OTEL_EXPORTER_OTLP_ENDPOINT" => Some("no URL at all".to_string()),
@@ -432,9 +432,21 @@ fn destinations_in_code_beat_an_endpoint_of_the_environment() {
     assert_eq!(from_environment.warnings, [""; 0]);
     let error = Collector::new(from_environment.clone()).unwrap_err();
     assert!(error.to_string().contains("\"no URL at all\""), "{error}");
-    let collector = Collector::new(Config {
+    let both = Config {
         destinations: vec![endpoint(receiver.endpoint()).into()],
         ..from_environment
+    };
+    let error = Collector::new(both.clone()).unwrap_err();
+    assert!(error.is_config());
+    let error = error.to_string();
+    assert!(
+        error.contains("remove endpoint") && error.contains("OTEL_EXPORTER_OTLP_ENDPOINT"),
+        "{error}"
+    );
+    let collector = Collector::new(Config {
+        endpoint: Config::default().endpoint,
+        endpoint_options: EndpointOptions::default(),
+        ..both
     })
     .unwrap();
     record(&collector.recorder().unwrap()).unwrap();
