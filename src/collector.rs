@@ -28,8 +28,8 @@ use crate::stats::refused::Refused;
 use crate::stats::{DestinationStats, Stats};
 
 use self::network::NetworkHandle;
-use self::pinned::PinnedWorkers;
-pub use self::pinned::{PinnedWorker, Pinning, Worker, pin_current_thread};
+use self::pinned::PinnedThreads;
+pub use self::pinned::{PinnedJoinHandle, PinnedThread, Pinning, pin_current_thread};
 
 /// The started pipeline. Cloning shares it; dropping the last clone shuts it down, giving
 /// undelivered spans a second at most.
@@ -60,7 +60,7 @@ struct Inner {
     shared: Arc<Shared>,
     recorders: Arc<Recorders>,
     network: NetworkHandle,
-    workers: PinnedWorkers,
+    pinned_threads: PinnedThreads,
 }
 
 impl Collector {
@@ -95,7 +95,7 @@ impl Collector {
                 recorders: Recorders::new(Arc::clone(&shared), arrivals, leases),
                 shared,
                 network,
-                workers: PinnedWorkers::default(),
+                pinned_threads: PinnedThreads::default(),
             }),
         })
     }
@@ -170,7 +170,7 @@ impl Collector {
     /// Starts a thread that is pinned to `core` and has a recorder.
     ///
     /// # Errors
-    /// The core is not among [`Config::worker_cores`], if any are given, or not among those the
+    /// The core is not among [`Config::pinned_cores`], if any are given, or not among those the
     /// process may use ([`Error::is_core`]); there is no recorder or thread to be had, or the name
     /// has a zero byte ([`Error::is_resources`]); the collector was shut down
     /// ([`Error::is_shut_down`]); or this is a fork of its process ([`Error::is_forked`]).
@@ -195,14 +195,10 @@ impl Collector {
         core: usize,
         name: impl Into<String>,
         work: impl FnOnce(&Recorder) -> T + Send + 'static,
-    ) -> Result<Worker<T>, Error> {
-        let worker = PinnedWorker {
-            name: name.into(),
-            core,
-        };
-        self.inner.check_worker_core(core)?;
+    ) -> Result<PinnedJoinHandle<T>, Error> {
+        self.inner.check_pinned_core(core)?;
         let recorder = self.recorder()?;
-        self.inner.workers.spawn(worker, move || work(&recorder))
+        (self.inner.pinned_threads).spawn(name.into(), core, move || work(&recorder))
     }
 
     /// Which threads are pinned, as the operating system confirmed it.
@@ -211,10 +207,10 @@ impl Collector {
         Pinning {
             network_core: self.inner.shared.settings.config.network_core,
             // A fork has none of its parent's threads, nor any who let go of the list's lock.
-            workers: if self.inner.shared.is_forked() {
+            threads: if self.inner.shared.is_forked() {
                 Vec::new()
             } else {
-                self.inner.workers.running()
+                self.inner.pinned_threads.running()
             },
         }
     }
@@ -320,8 +316,8 @@ const REPORT_TIMEOUT: Duration = Duration::from_millis(500);
 const DROP_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Inner {
-    fn check_worker_core(&self, core: usize) -> Result<(), Error> {
-        let configured = &self.shared.settings.config.worker_cores;
+    fn check_pinned_core(&self, core: usize) -> Result<(), Error> {
+        let configured = &self.shared.settings.config.pinned_cores;
         if configured.is_empty() {
             return Ok(affinity::check(std::iter::once(&core))?);
         }
@@ -329,7 +325,7 @@ impl Inner {
             return Ok(());
         }
         Err(Error::core(format!(
-            "core {core} is not among the configured worker_cores {configured:?}"
+            "core {core} is not one of pinned_cores {configured:?}; use one of them, or add it"
         )))
     }
 }

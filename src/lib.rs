@@ -136,7 +136,7 @@ mod stats;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use self::collector::{Collector, PinnedWorker, Pinning, Worker, pin_current_thread};
+pub use self::collector::{Collector, PinnedJoinHandle, PinnedThread, Pinning, pin_current_thread};
 pub use self::config::{
     Compression, Config, Destination, Endpoint, EndpointOptions, MetricsOptions, Overflow,
     Redirects, Selection, TlsOptions,

@@ -27,7 +27,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use otlp_collector::testing::Receiver;
-use otlp_collector::{Collector, Config, Worker};
+use otlp_collector::{Collector, Config, PinnedJoinHandle};
 
 use latency::Latencies;
 use options::Options;
@@ -116,7 +116,7 @@ fn start_handlers(
     listener: &TcpListener,
     running: &Arc<AtomicBool>,
     latencies: &Arc<Latencies>,
-) -> Result<Vec<Worker<std::io::Result<()>>>, Box<dyn Error>> {
+) -> Result<Vec<PinnedJoinHandle<std::io::Result<()>>>, Box<dyn Error>> {
     let cores = Collector::cores();
     let storage = collector.scope(shop::storage_scope())?;
     (0..options.threads)

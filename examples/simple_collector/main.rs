@@ -16,7 +16,7 @@ use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
 use otlp_collector::testing::Receiver;
-use otlp_collector::{Collector, Config, Overflow, Worker};
+use otlp_collector::{Collector, Config, Overflow, PinnedJoinHandle};
 
 use options::Options;
 use report::{Outcome, Report};
@@ -133,7 +133,10 @@ fn introduce(options: &Options, collector: &Collector, receiver: Option<&Receive
 }
 
 /// Starts the threads, shows progress while they work, and gives them back finished.
-fn work(options: &Options, collector: &Collector) -> Result<Vec<Worker<Records>>, Box<dyn Error>> {
+fn work(
+    options: &Options,
+    collector: &Collector,
+) -> Result<Vec<PinnedJoinHandle<Records>>, Box<dyn Error>> {
     let cores = Collector::cores();
     let start = Arc::new(Barrier::new(options.threads));
     let (finished, progress) = channel::<()>();

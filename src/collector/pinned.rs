@@ -1,4 +1,4 @@
-//! Threads of the user's that are pinned to cores.
+//! The user's threads that are pinned to cores.
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -10,50 +10,54 @@ use crate::error::Error;
 use crate::platform::affinity;
 use crate::platform::fork::Process;
 
-/// Which threads run pinned: see [`Collector::pinning`](crate::Collector::pinning).
+/// The pinned threads of a collector: see [`Collector::pinning`](crate::Collector::pinning).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Pinning {
     /// The network thread's core, if it is pinned.
     pub network_core: Option<usize>,
-    /// The threads of [`Collector::spawn_pinned`](crate::Collector::spawn_pinned) that are running.
-    pub workers: Vec<PinnedWorker>,
+    /// The running threads of [`Collector::spawn_pinned`](crate::Collector::spawn_pinned).
+    pub threads: Vec<PinnedThread>,
 }
 
-/// A thread of [`Collector::spawn_pinned`](crate::Collector::spawn_pinned).
+/// Name and core of a thread of [`Collector::spawn_pinned`](crate::Collector::spawn_pinned).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PinnedWorker {
+#[non_exhaustive]
+pub struct PinnedThread {
     /// The thread's name.
     pub name: String,
     /// The core it is pinned to.
     pub core: usize,
 }
 
-/// A running thread of [`Collector::spawn_pinned`](crate::Collector::spawn_pinned).
+/// An owned permission to join a thread of
+/// [`Collector::spawn_pinned`](crate::Collector::spawn_pinned), as [`std::thread::JoinHandle`].
+/// Dropping it detaches the thread.
 #[derive(Debug)]
-pub struct Worker<T> {
+pub struct PinnedJoinHandle<T> {
     handle: JoinHandle<Option<T>>,
-    /// A fork of it has no such thread.
+    /// A fork of this process does not have the thread.
     process: Process,
 }
 
-impl<T> Worker<T> {
-    /// Waits for the thread's end and gives what its work returned.
+impl<T> PinnedJoinHandle<T> {
+    /// Waits for the thread to finish and returns its closure's value.
     ///
     /// # Errors
-    /// The work panicked; the error is the panic's payload. Or this is a fork of the process that
-    /// started the thread; the error is a text that says so.
+    /// The closure panicked: the error is the panic's payload. In a fork of the process that
+    /// started the thread the error is a text.
     pub fn join(self) -> thread::Result<T> {
         if !self.process.is_current() {
             std::mem::forget(self.handle);
             return Err(Box::new("the thread runs in the parent of this process"));
         }
-        // Its work was done: a thread that could not be pinned is never handed out.
+        // The closure ran: there is no handle of a thread that could not be pinned.
         self.handle
             .join()
-            .map(|done| done.expect("the thread was pinned"))
+            .map(|value| value.expect("the thread was pinned"))
     }
 
-    /// The thread itself.
+    /// Returns the thread.
     #[must_use]
     pub fn thread(&self) -> &thread::Thread {
         self.handle.thread()
@@ -61,10 +65,10 @@ impl<T> Worker<T> {
 }
 
 /// Pins the calling thread to a core, one of [`Collector::cores`](crate::Collector::cores), and reads
-/// back that it took effect. Threads that it starts from then on run on that core too, unless they
-/// are pinned elsewhere; so call [`Collector::new`](crate::Collector::new) before.
+/// back that the pinning took effect. Threads that it starts afterwards inherit the core unless they
+/// are pinned themselves; so call [`Collector::new`](crate::Collector::new) before.
 ///
-/// It needs no collector, so it works where tracing is disabled too.
+/// It needs no collector and works where tracing is disabled.
 ///
 /// # Errors
 /// This process may not use the core, or the operating system refused
@@ -90,68 +94,72 @@ pub fn pin_current_thread(core: usize) -> Result<(), Error> {
     Ok(affinity::pin(core)?)
 }
 
-/// The workers that are running.
+/// The running pinned threads.
 #[derive(Clone, Default)]
-pub(super) struct PinnedWorkers(Arc<Mutex<Vec<PinnedWorker>>>);
+pub(super) struct PinnedThreads(Arc<Mutex<Vec<PinnedThread>>>);
 
-impl PinnedWorkers {
-    pub(super) fn running(&self) -> Vec<PinnedWorker> {
+impl PinnedThreads {
+    pub(super) fn running(&self) -> Vec<PinnedThread> {
         self.0.lock().clone()
     }
 
     /// Starts a thread, which runs `work` if it could be pinned.
     pub(super) fn spawn<T: Send + 'static>(
         &self,
-        worker: PinnedWorker,
+        name: String,
+        core: usize,
         work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<Worker<T>, Error> {
-        let name = worker.name.clone();
+    ) -> Result<PinnedJoinHandle<T>, Error> {
         if name.contains('\0') {
             return Err(Error::resources(
-                format!("no thread can have the name {name:?}: it has a zero byte"),
+                format!("thread name {name:?} contains a zero byte; remove it"),
                 None,
             ));
         }
-        let workers = self.clone();
+        let threads = self.clone();
+        let thread = PinnedThread {
+            name: name.clone(),
+            core,
+        };
         let (pinned, outcome) = bounded(1);
         let handle = thread::Builder::new()
             .name(name.clone())
             .spawn(move || {
-                let result = affinity::pin(worker.core);
-                let entry = result.is_ok().then(|| workers.enter(worker));
+                let result = affinity::pin(core);
+                let registration = result.is_ok().then(|| threads.register(thread));
                 // The spawning thread waits for it.
                 let _ = pinned.send(result);
-                // The entry ends with the thread's work, also when that panics.
-                entry.map(|_entry| work())
+                // The registration lasts as long as the closure runs, also if that panics.
+                registration.map(|_registration| work())
             })
             .map_err(|error| {
                 Error::resources(format!("cannot start thread {name:?}"), Some(error))
             })?;
         match outcome.recv() {
             Ok(Err(error)) => Err(error.into()),
-            _ => Ok(Worker {
+            _ => Ok(PinnedJoinHandle {
                 handle,
                 process: Process::current(),
             }),
         }
     }
 
-    fn enter(self, worker: PinnedWorker) -> Entry {
-        self.0.lock().push(worker.clone());
-        Entry { all: self, worker }
+    fn register(self, thread: PinnedThread) -> Registration {
+        self.0.lock().push(thread.clone());
+        Registration { all: self, thread }
     }
 }
 
-/// A worker among those that are running, until this is dropped.
-struct Entry {
-    all: PinnedWorkers,
-    worker: PinnedWorker,
+/// Keeps a thread in the list of running threads until it is dropped.
+struct Registration {
+    all: PinnedThreads,
+    thread: PinnedThread,
 }
 
-impl Drop for Entry {
+impl Drop for Registration {
     fn drop(&mut self) {
         let mut all = self.all.0.lock();
-        if let Some(at) = all.iter().position(|worker| *worker == self.worker) {
+        if let Some(at) = all.iter().position(|thread| *thread == self.thread) {
             all.remove(at);
         }
     }

@@ -27,7 +27,7 @@ pub(super) fn check_plain_values(config: &mut Config) -> Result<(), Error> {
     check_limits(&config.span_limits)?;
     check_sampling(config)?;
     check_attributes("resource_attributes", &config.resource_attributes)?;
-    affinity::check(config.network_core.iter().chain(&config.worker_cores))?;
+    affinity::check(config.network_core.iter().chain(&config.pinned_cores))?;
     Ok(())
 }
 

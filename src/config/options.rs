@@ -117,7 +117,7 @@ options! {
         pub network_core: Option<usize> = None,
         /// The cores [`spawn_pinned`](crate::Collector::spawn_pinned) may pin to. Default empty:
         /// any core the process may use.
-        pub worker_cores: Vec<usize> = Vec::new(),
+        pub pinned_cores: Vec<usize> = Vec::new(),
         /// Recorders that can exist at a time, not counting those behind `collect`. Default 1,024.
         /// Each further instrumentation scope that one of them writes to counts as one more. While at
         /// least half of the number is free, a recorder goes on with the scopes of one that is gone.

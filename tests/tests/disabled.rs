@@ -114,7 +114,7 @@ fn a_disabled_collector_starts_whatever_the_other_settings_are() {
             }
         },
         |c| c.network_core = Some(1 << 20),
-        |c| c.worker_cores = vec![1 << 20],
+        |c| c.pinned_cores = vec![1 << 20],
         |c| c.endpoint = "no URL".to_string(),
         |c| c.config_file = Some("otel.yaml".into()),
         |c| c.sampler = Sampler::TraceIdRatio(f64::NAN),
@@ -191,7 +191,7 @@ fn a_disabled_collector_does_all_that_another_does_but_send() {
         recorder.start("pinned").end().unwrap();
         (
             core_affinity::get_core_ids().unwrap(),
-            spawned.pinning().workers.len(),
+            spawned.pinning().threads.len(),
         )
     });
     let (cores, workers) = worker.unwrap().join().unwrap();

@@ -11,7 +11,7 @@ fn nothing_is_pinned_by_default() {
     let collector = Collector::new(config(&receiver)).unwrap();
     let pinning = collector.pinning();
     assert_eq!(pinning.network_core, None);
-    assert!(pinning.workers.is_empty());
+    assert!(pinning.threads.is_empty());
 }
 
 #[test]
@@ -21,7 +21,7 @@ fn what_took_effect_can_be_read_back() {
     let (first, last) = (cores[0], *cores.last().unwrap());
     let collector = Collector::new(Config {
         network_core: Some(last),
-        worker_cores: vec![first],
+        pinned_cores: vec![first],
         ..config(&receiver)
     })
     .unwrap();
@@ -37,13 +37,13 @@ fn what_took_effect_can_be_read_back() {
     let (cores_of_worker, pinning) = worker.join().unwrap();
     assert_eq!(cores_of_worker, [CoreId { id: first }]);
     assert_eq!(pinning.network_core, Some(last));
-    assert_eq!(pinning.workers.len(), 1);
+    assert_eq!(pinning.threads.len(), 1);
     assert_eq!(
-        (&*pinning.workers[0].name, pinning.workers[0].core),
+        (&*pinning.threads[0].name, pinning.threads[0].core),
         ("worker-0", first)
     );
 
-    assert!(collector.pinning().workers.is_empty());
+    assert!(collector.pinning().threads.is_empty());
     assert_eq!(collector.shutdown().unwrap().delivered(), 1);
 }
 
@@ -60,7 +60,7 @@ fn a_core_that_does_not_exist_is_an_error_that_names_those_that_do() {
             ..config(&receiver)
         },
         Config {
-            worker_cores: vec![cores[0], missing],
+            pinned_cores: vec![cores[0], missing],
             ..config(&receiver)
         },
     ] {
@@ -84,7 +84,7 @@ fn a_worker_stays_on_the_configured_cores() {
         return;
     };
     let collector = Collector::new(Config {
-        worker_cores: vec![first],
+        pinned_cores: vec![first],
         ..config(&receiver)
     })
     .unwrap();
@@ -92,7 +92,7 @@ fn a_worker_stays_on_the_configured_cores() {
     assert!(error.is_core());
     assert_eq!(
         error.to_string(),
-        format!("core {other} is not among the configured worker_cores [{first}]")
+        format!("core {other} is not one of pinned_cores [{first}]; use one of them, or add it")
     );
 }
 
@@ -109,7 +109,7 @@ fn a_worker_that_panics_says_so_and_loses_nothing() {
         })
         .unwrap();
     assert!(worker.join().is_err());
-    assert!(collector.pinning().workers.is_empty());
+    assert!(collector.pinning().threads.is_empty());
     assert_eq!(collector.shutdown().unwrap().delivered(), 1);
 }
 
