@@ -1,5 +1,5 @@
-//! The only place where two threads meet: slabs, the pool they come from, and the ring that
-//! orders them.
+//! Memory that recorders share with the network thread: slabs, the pool they come from, and the
+//! ring that orders them.
 //!
 //! ```text
 //!   recorder                                     network thread
@@ -11,20 +11,19 @@
 //!                    ▲ last of writer, reader and batches gone: back to the pool
 //! ```
 //!
-//! A slab enters the ring when it is *opened*, not when it is full. So the network thread always
-//! sees each recorder's open slab and takes its committed prefix whenever it wants to, without
-//! asking the recorder for anything.
+//! A slab enters the ring when it is *opened*, not when it is full. So the network thread can take
+//! the committed prefix of each recorder's open slab at any time, without the recorder's help.
 
 mod pool;
 mod ring;
-mod room;
 mod signal;
 mod slab;
+mod waiters;
 
 #[cfg(all(test, loom))]
 mod models;
 
 pub(crate) use pool::{PAGE_BYTES, Pool};
 pub(crate) use ring::{Consumer, Producer, ring};
-pub(crate) use signal::{Signal, Wanted};
+pub(crate) use signal::{Signal, WakeOn};
 pub(crate) use slab::{Batch, OVERHEAD_BYTES, SLAB_WEIGHT, SlabReader, SlabWriter};

@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 
-use crate::buffer::Wanted;
+use crate::buffer::WakeOn;
 use crate::config::{Compression, Overflow};
 use crate::processor::Processor;
 use crate::shared::Shared;
@@ -182,7 +182,7 @@ impl Exporter {
     fn turn(&mut self) -> ControlFlow<()> {
         let now = Instant::now();
         self.obey_commands();
-        self.backlog.note_unused(self.processor.forget_gone());
+        self.backlog.note_unused(self.processor.reap());
         self.take_batches(now);
         self.advance_destinations(now);
         self.share_last_error();
@@ -531,20 +531,20 @@ impl Exporter {
     /// slept through.
     fn sleep(&mut self, now: Instant) {
         let ready = self.wants_batches(now);
-        let wanted = if ready {
-            Wanted::Batch
+        let event = if ready {
+            WakeOn::Batch
         } else {
             // Recorders that are gone may have left slabs that can be freed.
-            Wanted::FewSlabs
+            WakeOn::FewSlabs
         };
-        self.shared.signal.want(wanted);
-        // After `want`: what was published before it is seen here, the rest makes a wake-up.
-        let due = match wanted {
-            Wanted::Batch => self.is_due(now),
-            Wanted::FewSlabs => {
+        self.shared.signal.wake_on(event);
+        // After `wake_on`: spans published before it are seen here, later ones wake the thread.
+        let due = match event {
+            WakeOn::Batch => self.is_due(now),
+            WakeOn::FewSlabs => {
                 self.may_shed() && self.has_few_slabs() && self.processor.has_sealed_slab()
             }
-            Wanted::Nothing => false,
+            WakeOn::Nothing => false,
         };
         // Events of sockets are polled in any case.
         let at_once = due || !self.commands.is_empty();
@@ -554,7 +554,7 @@ impl Exporter {
             self.next_deadline(now, ready)
         };
         self.poll(deadline.map(|at| at.saturating_duration_since(Instant::now())));
-        if self.shared.signal.want(Wanted::Nothing) {
+        if self.shared.signal.wake_on(WakeOn::Nothing) {
             self.stats.wake_ups += 1;
         }
     }

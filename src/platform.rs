@@ -1,4 +1,4 @@
-//! The machine: its clock, its cores, forks of the process, and atomics that loom can watch.
+//! The machine: clock, core affinity, fork detection, and atomics that loom can model.
 
 pub(crate) mod affinity;
 pub(crate) mod clock;

@@ -1,4 +1,4 @@
-//! The network thread's first half: takes batches from the recorders' rings.
+//! The first half of the network thread: takes batches from the recorders' rings.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,16 +9,16 @@ use crossbeam_utils::CachePadded;
 use crate::buffer::{Batch, Consumer, SLAB_WEIGHT, SlabReader};
 use crate::stats::counters::RecorderCounters;
 
-/// What the network thread gets of a new recorder.
+/// A new lane of a recorder, as sent to the network thread.
 pub(crate) struct Arrival {
     pub(crate) ring: Consumer<SlabReader>,
     pub(crate) counters: Arc<CachePadded<RecorderCounters>>,
 }
 
-/// All rings, and the slabs that came out of them.
+/// The consumers of all recorders' rings.
 pub(crate) struct Processor {
     arrivals: Receiver<Arrival>,
-    lanes: Vec<Lane>,
+    lanes: Vec<LaneReader>,
 }
 
 impl Processor {
@@ -29,61 +29,62 @@ impl Processor {
         }
     }
 
-    /// Whether there is a recorder that could have spans.
+    /// Returns whether any recorder exists or has left spans behind.
     pub(crate) fn has_recorders(&mut self) -> bool {
-        self.adopt();
+        self.accept_arrivals();
         !self.lanes.is_empty()
     }
 
-    /// Spans committed and not yet taken.
+    /// Returns the number of spans committed and not yet taken.
     pub(crate) fn spans_waiting(&mut self) -> u64 {
-        self.adopt();
-        self.lanes.iter_mut().map(Lane::spans_waiting).sum()
+        self.accept_arrivals();
+        self.lanes.iter_mut().map(LaneReader::spans_waiting).sum()
     }
 
-    /// Whether taking what there is would let go of a slab.
+    /// Returns whether taking all committed spans would exhaust a slab.
     pub(crate) fn has_sealed_slab(&mut self) -> bool {
-        self.lanes.iter_mut().any(Lane::has_sealed_slab)
+        self.lanes.iter_mut().any(LaneReader::has_sealed_slab)
     }
 
-    /// Lets go of slabs that were taken whole, and of recorders that are gone and left nothing, so
-    /// that neither adds up while nothing is drained. Returns what [`drain`](Self::drain) returns.
-    pub(crate) fn forget_gone(&mut self) -> u64 {
-        self.adopt();
+    /// Drops exhausted slabs, and lanes whose recorder is gone and left no slab, so that neither
+    /// accumulate while nothing is drained. Returns the same as [`drain`](Self::drain).
+    pub(crate) fn reap(&mut self) -> u64 {
+        self.accept_arrivals();
         let mut unused = 0;
         self.lanes.retain_mut(|lane| {
-            // Read first: if the recorder is gone now, what the ring gives is all there will be.
+            // Loaded before the last pops: if it is true, nothing is pushed after them.
             let abandoned = lane.ring.is_abandoned();
             lane.pop_slabs();
-            unused += lane.forget_exhausted();
+            unused += lane.drop_exhausted();
             !(abandoned && lane.slabs.is_empty())
         });
         unused
     }
 
-    /// Takes all that is committed, of open slabs too, each batch with its weight. Returns the
-    /// weight of what stays unused in the slabs that were sealed after their last batch was taken:
-    /// batches taken before occupy that too.
+    /// Takes all committed spans, those of open slabs included, and passes each batch with its
+    /// weight to `deliver`. Returns the unused weight of slabs that were sealed after their last
+    /// batch had been taken. The batches taken before occupy that weight too.
     pub(crate) fn drain(&mut self, mut deliver: impl FnMut(Batch, u64)) -> u64 {
-        self.adopt();
+        self.accept_arrivals();
         let lanes = self.lanes.iter_mut();
         lanes.map(|lane| lane.drain(&mut deliver)).sum()
     }
 
-    fn adopt(&mut self) {
-        self.lanes.extend(self.arrivals.try_iter().map(Lane::new));
+    fn accept_arrivals(&mut self) {
+        self.lanes
+            .extend(self.arrivals.try_iter().map(LaneReader::new));
     }
 }
 
-/// One recorder's spans, in order.
-struct Lane {
+/// The reading side of one recorder's lane: its slabs, in order.
+struct LaneReader {
     ring: Consumer<SlabReader>,
     counters: Arc<CachePadded<RecorderCounters>>,
-    /// Slabs popped from the ring; the last may be open still.
+    /// Slabs popped from the ring. The last one may still be open.
     slabs: VecDeque<SlabReader>,
 }
 
-impl Lane {
+impl LaneReader {
     fn new(arrival: Arrival) -> Self {
         Self {
             ring: arrival.ring,
@@ -114,7 +115,7 @@ impl Lane {
             let is_exhausted = slab.is_exhausted();
             if let Some(batch) = batch {
                 self.counters.taken.add(batch.spans());
-                // The batch that ends a slab occupies all that is left of it.
+                // The last batch of a slab also carries the slab's unused weight.
                 let until = if is_exhausted {
                     SLAB_WEIGHT
                 } else {
@@ -125,7 +126,7 @@ impl Lane {
                     self.slabs.pop_front();
                 }
             } else if is_exhausted {
-                unused += self.forget_exhausted();
+                unused += self.drop_exhausted();
             }
             if !is_exhausted {
                 break;
@@ -134,11 +135,11 @@ impl Lane {
         unused
     }
 
-    /// Lets go of the first slabs if all of them was taken; returns the weight that stays unused.
-    fn forget_exhausted(&mut self) -> u64 {
+    /// Drops exhausted slabs from the front and returns their unused weight.
+    fn drop_exhausted(&mut self) -> u64 {
         let mut unused = 0;
         while let Some(slab) = self.slabs.front().filter(|slab| slab.is_exhausted()) {
-            // No batch keeps a slab that had no spans.
+            // A slab without spans has no batch that keeps it occupied.
             if slab.weight_taken() > 0 {
                 unused += SLAB_WEIGHT.saturating_sub(slab.weight_taken());
             }
@@ -162,7 +163,7 @@ mod tests {
     use crate::buffer::{Pool, ring};
 
     #[test]
-    fn takes_sealed_and_open_slabs_and_lets_go_of_gone_recorders() {
+    fn spans_of_sealed_and_open_slabs_are_taken_and_gone_recorders_are_removed() {
         let pool = Pool::new(3, 0, 4096, 2).unwrap();
         let (recorders, arrivals) = unbounded();
         let mut processor = Processor::new(arrivals);
@@ -187,24 +188,24 @@ mod tests {
         let mut taken = Vec::new();
         let unused = processor.drain(|batch, _| taken.extend_from_slice(&batch));
         assert_eq!((&*taken, unused), (&b"abc"[..], 0));
-        // The first was sealed and is free again, the second is open still.
+        // The first slab was sealed and is free again, the second one is still open.
         assert_eq!(pool.slabs_left(), 3);
 
         second.write(b"d");
         drop((second, producer));
         assert_eq!(pool.slabs_left(), 2);
-        assert_eq!(processor.forget_gone(), 0);
+        assert_eq!(processor.reap(), 0);
         assert!(processor.has_recorders());
         processor.drain(|batch, _| taken.extend_from_slice(&batch));
         assert_eq!(taken, b"abcd");
         assert_eq!(counters.taken.get(), 4);
-        assert_eq!(processor.forget_gone(), 0);
+        assert_eq!(processor.reap(), 0);
         assert!(!processor.has_recorders());
         assert_eq!(pool.slabs_left(), 3);
     }
 
     #[test]
-    fn a_slab_that_was_taken_and_then_sealed_is_free_without_another_drain() {
+    fn a_slab_that_is_sealed_after_its_spans_were_taken_is_freed_without_a_drain() {
         let pool = Pool::new(1, 0, 4096, 4).unwrap();
         let (recorders, arrivals) = unbounded();
         let mut processor = Processor::new(arrivals);
@@ -222,7 +223,7 @@ mod tests {
         assert_eq!((&*weights, unused), (&[SLAB_WEIGHT / 4][..], 0));
         drop((writer, producer));
         assert_eq!(pool.slabs_left(), 0);
-        assert_eq!(processor.forget_gone(), SLAB_WEIGHT / 4 * 3);
+        assert_eq!(processor.reap(), SLAB_WEIGHT / 4 * 3);
         assert_eq!(pool.slabs_left(), 1);
     }
 }

@@ -1,4 +1,4 @@
-//! What the recorders and the network thread share.
+//! State shared by recorders and the network thread.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -23,15 +23,15 @@ pub(crate) struct Shared {
     pub(crate) signal: Signal,
     pub(crate) counters: Counters,
     pub(crate) scopes: Arc<Scopes>,
-    /// Slabs for the lanes of recorders that are not to be lent.
+    /// Permits for lanes (one slab each) of recorders that `collect` does not share.
     pub(crate) own_lanes: Quota,
-    /// How many recorders had ids of their own so far.
+    /// Number of recorders so far that got an id generator of their own.
     numbered: AtomicU64,
-    /// Of a connection or a response, in words.
+    /// Last error of a connection or a response.
     pub(crate) last_error: Mutex<Option<String>>,
 }
 
-/// So many may be taken, and some are.
+/// A limited number of permits.
 pub(crate) struct Quota {
     taken: AtomicUsize,
     max: usize,
@@ -45,7 +45,7 @@ impl Quota {
         }
     }
 
-    /// False if all are taken.
+    /// Takes a permit. Returns false if all are taken.
     pub(crate) fn take(&self) -> bool {
         let one_more = |taken| (taken < self.max).then_some(taken + 1);
         let taken = self
@@ -54,7 +54,7 @@ impl Quota {
         taken.is_ok()
     }
 
-    /// Whether more than half is taken.
+    /// Returns whether more than half of the permits are taken.
     pub(crate) fn is_scarce(&self) -> bool {
         self.taken.load(Ordering::Relaxed) * 2 > self.max
     }
@@ -86,8 +86,8 @@ impl Shared {
         })
     }
 
-    /// Ids for a new recorder. One that only takes finished spans needs none: it must not change
-    /// what the others get.
+    /// Returns the ids of a new recorder. A recorder for finished spans alone gets a dummy, so
+    /// that it does not change the ids of other recorders.
     pub(crate) fn ids(&self, starts_spans: bool) -> Ids {
         if !starts_spans {
             return Ids::new(&IdGenerator::Seeded(0), 0);
@@ -104,8 +104,8 @@ impl Shared {
         }
     }
 
-    /// Fails in a fork of the process that made this: that has the memory of its parent, but none of
-    /// its threads.
+    /// Fails in a fork of the process that created the collector: a fork has a copy of the memory,
+    /// but no network thread.
     pub(crate) fn check_process(&self) -> Result<(), Error> {
         if self.is_forked() {
             return Err(Error::forked(self.counters.ledger()));
@@ -113,13 +113,13 @@ impl Shared {
         Ok(())
     }
 
-    /// Whether this is such a fork, made by whatever system call.
+    /// Returns whether this process is such a fork, whichever system call created it.
     pub(crate) fn is_forked(&self) -> bool {
         fork::watch();
         self.signal.is_forked()
     }
 
-    /// Counts a span for which there is no recorder.
+    /// Counts a span that was refused without a recorder.
     pub(crate) fn refuse(&self, why: Refused) -> Refused {
         self.counters.refuse_without_recorder(why);
         why
@@ -136,7 +136,7 @@ fn pool(settings: &Settings) -> Result<sync::Arc<Pool>, Error> {
     let slab_bytes = settings.config.slab_bytes;
     let lanes = match settings.config.disabled {
         true => 0,
-        // Each scope is written to by one recorder to be lent.
+        // For each scope at most one lent recorder has a lane.
         false => settings.config.recorders_max + leases + SCOPES_MAX,
     };
     Pool::new(slabs, lanes, slab_bytes, spans_per_slab).ok_or_else(|| {

@@ -1,15 +1,15 @@
-//! Loom models of the buffer: every interleaving of two threads, within the stated bounds.
+//! Loom models of the buffer: all interleavings of two threads, within the bound of [`check`].
 //!
 //! Run with `RUSTFLAGS="--cfg loom" cargo test --package otlp-collector --release --lib models`.
 
 use loom::thread;
 
 use crate::buffer::pool::{FreeList, PAGE_BYTES};
-use crate::buffer::{Pool, Signal, SlabReader, SlabWriter, Wanted, ring};
+use crate::buffer::{Pool, Signal, SlabReader, SlabWriter, WakeOn, ring};
 use crate::platform::sync::{Arc, AtomicBool, Ordering};
 
-/// Runs `model` in every interleaving with at most three preemptions: bugs of two threads that
-/// need more are not known, and without a bound some models take hours.
+/// Runs `model` in every interleaving with at most three preemptions. Bugs of two threads that need
+/// more are unknown so far, and without a bound some models take hours.
 fn check(model: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(3);
@@ -25,7 +25,7 @@ fn write(writer: &mut SlabWriter, value: u8) {
     writer.write(&[value; u8::MAX as usize][..usize::from(value)]);
 }
 
-/// Takes what is there; checks that spans come whole, in order, each once.
+/// Takes the committed spans and checks that they are complete, in order and unique.
 fn take(reader: &mut SlabReader, expected: &mut u8) {
     let Some(batch) = reader.take() else { return };
     let mut bytes = &*batch;
@@ -69,7 +69,7 @@ fn a_slab_is_used_again_only_after_its_last_reader() {
         let recorder = thread::spawn(move || {
             write(&mut writer, 1);
             drop(writer);
-            // Succeeds only in interleavings where the reader has let go.
+            // Succeeds only in interleavings in which the reader was dropped already.
             if let Some((mut writer, _reader)) = Pool::open(&again, 0, 0) {
                 write(&mut writer, 5);
             }
@@ -99,7 +99,7 @@ fn slabs_cross_the_ring_and_nothing_is_lost_when_the_thread_exits() {
         let mut expected = 1;
         let mut open: Option<SlabReader> = None;
         loop {
-            // Read before the ring: if it holds, the ring below is complete.
+            // Loaded before the last pop: if it is true, nothing is pushed after that.
             let abandoned = consumer.is_abandoned();
             while let Some(reader) = open.as_mut() {
                 take(reader, &mut expected);
@@ -210,10 +210,10 @@ fn a_complete_batch_is_seen_before_the_sleep_or_wakes_it() {
             let signal = Arc::clone(&signal);
             thread::spawn(move || {
                 write(&mut writer, 1);
-                signal.notify(Wanted::Batch);
+                signal.notify(WakeOn::Batch);
             })
         };
-        signal.want(Wanted::Batch);
+        signal.wake_on(WakeOn::Batch);
         let seen = reader.spans_waiting() > 0;
         recorder.join().unwrap();
         assert!(seen || woken.load(Ordering::Relaxed));

@@ -1,8 +1,8 @@
-//! All slabs of a collector: one block of memory, allocated and touched at start.
+//! All slabs of a collector: one allocation, made at start.
 
 #![allow(
     unsafe_code,
-    reason = "allocates one block and hands out its slabs by address"
+    reason = "makes one allocation and hands out its slabs by address"
 )]
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
@@ -13,20 +13,20 @@ use std::time::Instant;
 
 use crossbeam_utils::CachePadded;
 
-use crate::buffer::room::Room;
 use crate::buffer::slab::{self, HEADER_BYTES, Header, OVERHEAD_BYTES, SlabReader, SlabWriter};
+use crate::buffer::waiters::Waiters;
 use crate::platform::sync::{Arc, AtomicU32, AtomicU64, Ordering, RaceProbe};
 
-/// A page; each slab starts on one.
+/// Page size. Each slab starts on a page.
 pub(crate) const PAGE_BYTES: usize = 4096;
 
-/// The slabs and which of them are free.
+/// The slabs, and which of them are free.
 ///
-/// Some are shared by all recorders: as many sealed slabs may wait for delivery. Besides, each
-/// recorder has one of its own, so that the open slab of a recorder that has fallen quiet takes
-/// nothing from the others.
+/// Shared slabs limit how many sealed slabs may wait for delivery. In addition, the pool has one
+/// slab for each recorder, so that the open slab of an idle recorder does not reduce the memory of
+/// the other recorders.
 pub(crate) struct Pool {
-    /// Where the first slab begins.
+    /// Address of the first slab.
     memory: NonNull<u8>,
     slabs: u32,
     allocation: NonNull<u8>,
@@ -34,26 +34,30 @@ pub(crate) struct Pool {
     slab_bytes: usize,
     spans_per_slab: u32,
     shared: u32,
-    /// Sealed and not yet freed; at times more than `shared` by what recorders seal at once.
+    /// Number of slabs sealed and not yet freed. May briefly exceed `shared` when several recorders
+    /// seal at the same time.
     sealed: CachePadded<atomic::AtomicU32>,
+    /// Current number of recorders.
     recorders: atomic::AtomicU32,
-    /// The most recorders there ever were: so many slabs of their own are in circulation.
-    recorders_most: atomic::AtomicU32,
+    /// Highest number of recorders so far. As many slabs are in circulation besides the shared
+    /// ones.
+    recorders_peak: atomic::AtomicU32,
     free: FreeList,
-    room: Room,
+    waiters: Waiters,
     probes: Box<[RaceProbe]>,
 }
 
-// SAFETY: the pool hands each slab to one writer and one reader, whose protocol is in `slab`;
-// everything else in it is atomic or never changes.
+// SAFETY: the pool hands each slab to one writer and one reader, whose protocol is in `slab`. All
+// other state is atomic or immutable.
 unsafe impl Send for Pool {}
 // SAFETY: as above.
 unsafe impl Sync for Pool {}
 
 impl Pool {
-    /// `shared` slabs, and one for each of up to `recorders_max` recorders, of `slab_bytes` bytes
-    /// (a multiple of the page size), each for at most `spans_per_slab` spans. `None` if there
-    /// is no such memory. With no slabs at all any number of recorders can join, and none can write.
+    /// Allocates `shared` slabs, and one more for each of up to `recorders_max` recorders. Each has
+    /// `slab_bytes` bytes (a multiple of the page size) and holds at most `spans_per_slab` spans.
+    /// Touches the shared slabs. Returns `None` if the allocation fails. Without any slab, any
+    /// number of recorders can join, and none can write.
     pub(crate) fn new(
         shared: usize,
         recorders_max: usize,
@@ -63,15 +67,15 @@ impl Pool {
         let slabs = shared + recorders_max;
         assert!(slab_bytes.is_multiple_of(PAGE_BYTES) && slab_bytes > OVERHEAD_BYTES);
         assert!(slabs < u32::MAX as usize && slab_bytes <= u32::MAX as usize);
-        // Aligned by hand: for an alignment beyond the usual one the system's allocator would
-        // write the zeros itself, and so touch what recorders to come may never need.
+        // Aligned here, since for larger alignments the system's allocator would write the zeros
+        // itself, which would touch slabs of recorders that may never exist.
         let bytes = slabs.checked_mul(slab_bytes)?.checked_add(PAGE_BYTES)?;
         let layout = Layout::from_size_align(bytes, align_of::<usize>()).ok()?;
         // SAFETY: the layout's size is not zero.
         let allocation = NonNull::new(unsafe { alloc_zeroed(layout) })?;
         let padding = allocation.align_offset(PAGE_BYTES);
         let pool = Self {
-            // SAFETY: the allocation has a page more than the slabs need.
+            // SAFETY: the allocation is one page larger than the slabs.
             memory: unsafe { allocation.add(padding) },
             slabs: slabs as u32,
             allocation,
@@ -81,9 +85,9 @@ impl Pool {
             shared: shared as u32,
             sealed: CachePadded::default(),
             recorders: atomic::AtomicU32::new(0),
-            recorders_most: atomic::AtomicU32::new(0),
+            recorders_peak: atomic::AtomicU32::new(0),
             free: FreeList::new(slabs),
-            room: Room::default(),
+            waiters: Waiters::default(),
             probes: (0..slabs)
                 .map(|_| RaceProbe::new(slab_bytes - HEADER_BYTES))
                 .collect(),
@@ -92,8 +96,8 @@ impl Pool {
         Some(Arc::new(pool))
     }
 
-    /// One more recorder (or scope of a recorder): brings a slab for it, if there never were so
-    /// many; false if there are as many as there can be.
+    /// Adds a recorder (or a scope of a recorder). Puts another slab into circulation if this is a
+    /// new peak. Returns false if there is the maximum number already.
     pub(crate) fn join(&self) -> bool {
         if self.is_empty() {
             return true;
@@ -103,13 +107,13 @@ impl Pool {
             self.leave();
             return false;
         }
-        let most = self.recorders_most.fetch_max(recorders, Ordering::Relaxed);
-        // Empty unless `recorders` is a new record; never the same slab for two callers.
-        self.circulate(self.shared + most..self.shared + recorders);
+        let peak = self.recorders_peak.fetch_max(recorders, Ordering::Relaxed);
+        // An empty range unless `recorders` is a new peak. Two callers never get the same slab.
+        self.circulate(self.shared + peak..self.shared + recorders);
         true
     }
 
-    /// One recorder less.
+    /// Removes a recorder.
     pub(crate) fn leave(&self) {
         if self.is_empty() {
             return;
@@ -117,8 +121,8 @@ impl Pool {
         self.recorders.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Opens a free slab for spans of `scope` from `first_time` (Unix nanoseconds) on, or `None`
-    /// if too many wait for delivery.
+    /// Opens a free slab for spans of `scope`, the first of which ended at `first_time` (Unix
+    /// nanoseconds). Returns `None` if too many slabs wait for delivery.
     pub(crate) fn open(
         pool: &Arc<Self>,
         scope: u32,
@@ -131,70 +135,70 @@ impl Pool {
         Some(slab::open(pool, index, scope, first_time))
     }
 
-    /// How many more slabs can wait for delivery before recorders are refused new ones.
+    /// Number of slabs that may still be sealed before [`open`](Self::open) returns `None`.
     pub(crate) fn slabs_left(&self) -> usize {
         self.shared
             .saturating_sub(self.sealed.load(Ordering::Relaxed)) as usize
     }
 
-    /// There is no memory for spans: they are discarded.
+    /// Returns whether there are no slabs, so that all spans are discarded.
     pub(crate) fn is_empty(&self) -> bool {
         self.slabs == 0
     }
 
-    /// Bytes of spans that fit into one slab.
+    /// Maximum bytes of spans in a slab.
     pub(crate) fn room_per_slab(&self) -> usize {
         self.slab_bytes - OVERHEAD_BYTES
     }
 
-    /// Spans that one slab holds at most.
+    /// Maximum number of spans in a slab.
     pub(crate) fn spans_per_slab(&self) -> u32 {
         self.spans_per_slab
     }
 
-    /// Bytes of memory in circulation.
+    /// Bytes of the slabs in circulation.
     pub(crate) fn bytes(&self) -> usize {
-        let recorders = self.recorders_most.load(Ordering::Relaxed);
+        let recorders = self.recorders_peak.load(Ordering::Relaxed);
         (self.shared + recorders) as usize * self.slab_bytes
     }
 
-    /// As [`open`](Self::open), but waits for a slab until `deadline`, or until `give_up`.
+    /// Like [`open`](Self::open), but waits for a free slab until `deadline` or until
+    /// `is_cancelled` returns true.
     pub(crate) fn open_by(
         pool: &Arc<Self>,
         scope: u32,
         first_time: u64,
         deadline: Instant,
-        give_up: impl Fn() -> bool,
+        is_cancelled: impl Fn() -> bool,
     ) -> Option<(SlabWriter, SlabReader)> {
-        pool.room
+        pool.waiters
             .wait(deadline, || match Self::open(pool, scope, first_time) {
-                None if give_up() => Some(None),
+                None if is_cancelled() => Some(None),
                 None => None,
                 opened => Some(opened),
             })
             .flatten()
     }
 
-    /// A writer is about to seal its slab.
+    /// Counts a slab that its writer is about to seal.
     pub(super) fn seal(&self) {
         self.sealed.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A sealed slab has no holder any more.
+    /// Frees a sealed slab that has no holder left.
     pub(super) fn free(&self, index: u32) {
         self.free.push(index);
         self.sealed.fetch_sub(1, Ordering::Relaxed);
         let enough = (self.shared / 4) as usize;
-        self.room.notify(|| self.slabs_left() >= enough);
+        self.waiters.notify(|| self.slabs_left() >= enough);
     }
 
     pub(super) fn header(&self, index: u32) -> &Header {
-        // SAFETY: `circulate` wrote a header at the slab's start; its fields that change are
-        // atomics.
+        // SAFETY: `circulate` wrote a header at the slab's start; its mutable fields are atomics.
         unsafe { self.slab(index).cast::<Header>().as_ref() }
     }
 
-    /// Where the spans of a slab begin.
+    /// Returns the address of a slab's first span.
     pub(super) fn spans(&self, index: u32) -> NonNull<u8> {
         // SAFETY: a slab is larger than its header.
         unsafe { self.slab(index).add(HEADER_BYTES) }
@@ -206,26 +210,27 @@ impl Pool {
 
     fn slab(&self, index: u32) -> NonNull<u8> {
         debug_assert!(index < self.slabs);
-        // SAFETY: indices come from the free list, which holds only those of this pool's slabs.
+        // SAFETY: callers pass indices below `slabs`: those of `circulate` and those from the free
+        // list, which `circulate` fills.
         unsafe { self.memory.add(index as usize * self.slab_bytes) }
     }
 
-    /// Makes these slabs ready and free.
+    /// Puts slabs into circulation: touches them, writes their headers and marks them as free.
     fn circulate(&self, slabs: Range<u32>) {
         for index in slabs {
             self.touch(index);
-            // SAFETY: the slab's start is in bounds and aligned to a page, and nobody else
-            // knows the slab yet.
+            // SAFETY: the slab's start is in bounds and aligned to a page, and no other thread has
+            // access to the slab yet.
             unsafe { self.slab(index).cast::<Header>().write(Header::new()) };
             self.free.push(index);
         }
     }
 
-    /// Makes the kernel give the slab's memory now, so that no recorder meets a page fault.
+    /// Makes the kernel map the slab's pages now, so that no recorder causes a page fault.
     fn touch(&self, index: u32) {
         for offset in (0..self.slab_bytes).step_by(PAGE_BYTES) {
-            // SAFETY: in bounds, and nobody else knows the slab yet; volatile, since writing
-            // zeros to zeroed memory could be optimised away.
+            // SAFETY: in bounds, and no other thread has access to the slab yet. Volatile, since
+            // writing zeros to zeroed memory could be optimised away.
             unsafe { self.slab(index).add(offset).write_volatile(0) };
         }
     }
@@ -233,10 +238,10 @@ impl Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        let recorders = self.recorders_most.load(Ordering::Relaxed);
+        let recorders = self.recorders_peak.load(Ordering::Relaxed);
         for index in 0..(self.shared + recorders).min(self.slabs) {
             // SAFETY: each header was written by `circulate`, and no holder of a slab is left,
-            // since each keeps the pool alive. (A no-op but for loom's atomics.)
+            // since each keeps the pool alive. (A no-op except for loom's atomics.)
             unsafe { self.slab(index).cast::<Header>().drop_in_place() };
         }
         // SAFETY: allocated by `new` with this layout.
@@ -246,13 +251,13 @@ impl Drop for Pool {
 
 /// A lock-free stack of slab indices.
 ///
-/// Last in, first out: the slab that was freed last is the one most likely still in cache.
-/// The head carries a tag that changes with every operation, so that a pop which was held up
-/// between its read and its exchange cannot succeed on a list that changed meanwhile.
+/// Last in, first out: the slab freed last is the most likely to be in cache. The head carries a
+/// tag that changes with every operation, so that a pop delayed between its load and its exchange
+/// fails if the list changed meanwhile (the ABA problem).
 pub(super) struct FreeList {
     /// Tag in the high half, index + 1 of the first free slab in the low half (0: none).
     head: CachePadded<AtomicU64>,
-    /// For each slab: index + 1 of the next free one (0: none).
+    /// For each free slab, index + 1 of the next one (0: none).
     next: Box<[AtomicU32]>,
 }
 
@@ -287,7 +292,7 @@ impl FreeList {
         }
     }
 
-    /// Replaces the head that was seen by one with the next tag that points to `first`.
+    /// Replaces the head `seen` by one that points to `first` and has the next tag.
     fn exchange(&self, seen: u64, first: u32) -> Result<u64, u64> {
         let tag = (seen >> 32).wrapping_add(1) << 32;
         self.head.compare_exchange_weak(

@@ -1,10 +1,10 @@
 //! A bounded single-producer single-consumer queue.
 //!
-//! Both ends are unique by type: `push` and `pop` take `&mut self` and neither end is `Clone`.
+//! Each end is unique by type: `push` and `pop` take `&mut self`, and neither end is `Clone`.
 
 #![allow(
     unsafe_code,
-    reason = "two threads share slots that one of them owns at a time"
+    reason = "two threads share slots, each owned by one of them at a time"
 )]
 
 use std::mem::MaybeUninit;
@@ -13,10 +13,10 @@ use crossbeam_utils::CachePadded;
 
 use crate::platform::sync::{Arc, AtomicBool, AtomicU64, Ordering, UnsafeCell};
 
-/// A ring for at least `capacity` items.
+/// Creates a ring for at least `capacity` items.
 pub(crate) fn ring<T>(capacity: usize) -> (Producer<T>, Consumer<T>) {
     let slots = capacity.next_power_of_two();
-    let shared = Arc::new(Shared {
+    let buffer = Arc::new(RingBuffer {
         slots: (0..slots)
             .map(|_| UnsafeCell::new(MaybeUninit::uninit()))
             .collect(),
@@ -25,30 +25,30 @@ pub(crate) fn ring<T>(capacity: usize) -> (Producer<T>, Consumer<T>) {
         abandoned: AtomicBool::new(false),
     });
     let producer = Producer {
-        shared: Arc::clone(&shared),
+        buffer: Arc::clone(&buffer),
         head_seen: 0,
         tail: 0,
     };
-    (producer, Consumer { shared, head: 0 })
+    (producer, Consumer { buffer, head: 0 })
 }
 
-struct Shared<T> {
+struct RingBuffer<T> {
     slots: Box<[UnsafeCell<MaybeUninit<T>>]>,
-    /// How many items were popped; written by the consumer only.
+    /// Number of items popped so far; written by the consumer only.
     head: CachePadded<AtomicU64>,
-    /// How many items were pushed; written by the producer only.
+    /// Number of items pushed so far; written by the producer only.
     tail: CachePadded<AtomicU64>,
-    /// The producer is gone and will push nothing more.
+    /// Whether the producer was dropped, so that no more items will be pushed.
     abandoned: AtomicBool,
 }
 
-// SAFETY: slots in `head..tail` belong to the consumer, the others to the producer; both
-// indices move with release stores after the slot was read or written.
-unsafe impl<T: Send> Send for Shared<T> {}
-// SAFETY: as above; the ends are unique.
-unsafe impl<T: Send> Sync for Shared<T> {}
+// SAFETY: slots in `head..tail` belong to the consumer, all others to the producer. Both indices
+// are advanced by release stores after the slot was read or written.
+unsafe impl<T: Send> Send for RingBuffer<T> {}
+// SAFETY: as above; each end is unique.
+unsafe impl<T: Send> Sync for RingBuffer<T> {}
 
-impl<T> Shared<T> {
+impl<T> RingBuffer<T> {
     fn slot(&self, position: u64) -> &UnsafeCell<MaybeUninit<T>> {
         &self.slots[position as usize & (self.slots.len() - 1)]
     }
@@ -56,52 +56,54 @@ impl<T> Shared<T> {
     /// Moves the item at `position` out.
     ///
     /// # Safety
-    /// `position` lies in `head..tail`, and `head` is moved past it before anyone reads it again.
+    /// `position` lies in `head..tail`, and `head` is advanced past it before it could be read
+    /// again.
     unsafe fn read(&self, position: u64) -> T {
         self.slot(position).with(|slot| {
-            // SAFETY: the producer wrote the item before it moved `tail` past it.
+            // SAFETY: the producer wrote the item before it advanced `tail` past it.
             unsafe { (*slot).assume_init_read() }
         })
     }
 }
 
-impl<T> Drop for Shared<T> {
+impl<T> Drop for RingBuffer<T> {
     fn drop(&mut self) {
         let tail = self.tail.load(Ordering::Relaxed);
         for position in self.head.load(Ordering::Relaxed)..tail {
-            // SAFETY: both ends are gone; what was not popped is dropped once, here.
+            // SAFETY: both ends are gone, so each item that was not popped is dropped once, here.
             drop(unsafe { self.read(position) });
         }
     }
 }
 
-/// The end that pushes.
+/// The pushing end of a ring.
 pub(crate) struct Producer<T> {
-    shared: Arc<Shared<T>>,
-    /// `head` as last read: while it shows room, the consumer's cache line is left alone.
+    buffer: Arc<RingBuffer<T>>,
+    /// `head` as last loaded. While it implies free slots, the consumer's cache line is not
+    /// touched.
     head_seen: u64,
     tail: u64,
 }
 
 impl<T> Producer<T> {
-    /// Appends an item, or gives it back if the ring is full.
+    /// Appends an item, or returns it if the ring is full.
     pub(crate) fn push(&mut self, item: T) -> Result<(), T> {
         if !self.has_room() {
             return Err(item);
         }
-        self.shared.slot(self.tail).with_mut(|slot| {
-            // SAFETY: the slot is not in `head..tail`, so it is the producer's, and empty.
+        self.buffer.slot(self.tail).with_mut(|slot| {
+            // SAFETY: the slot is not in `head..tail`, so it belongs to the producer and is empty.
             unsafe { (*slot).write(item) };
         });
         self.tail += 1;
-        self.shared.tail.store(self.tail, Ordering::Release);
+        self.buffer.tail.store(self.tail, Ordering::Release);
         Ok(())
     }
 
     fn has_room(&mut self) -> bool {
-        let capacity = self.shared.slots.len() as u64;
+        let capacity = self.buffer.slots.len() as u64;
         if self.tail - self.head_seen == capacity {
-            self.head_seen = self.shared.head.load(Ordering::Acquire);
+            self.head_seen = self.buffer.head.load(Ordering::Acquire);
         }
         self.tail - self.head_seen < capacity
     }
@@ -109,32 +111,33 @@ impl<T> Producer<T> {
 
 impl<T> Drop for Producer<T> {
     fn drop(&mut self) {
-        self.shared.abandoned.store(true, Ordering::Release);
+        self.buffer.abandoned.store(true, Ordering::Release);
     }
 }
 
-/// The end that pops.
+/// The popping end of a ring.
 pub(crate) struct Consumer<T> {
-    shared: Arc<Shared<T>>,
+    buffer: Arc<RingBuffer<T>>,
     head: u64,
 }
 
 impl<T> Consumer<T> {
-    /// Removes the oldest item.
+    /// Removes and returns the oldest item; `None` if the ring is empty.
     pub(crate) fn pop(&mut self) -> Option<T> {
-        if self.shared.tail.load(Ordering::Acquire) == self.head {
+        if self.buffer.tail.load(Ordering::Acquire) == self.head {
             return None;
         }
-        // SAFETY: `head < tail`, and `head` moves past the item right below.
-        let item = unsafe { self.shared.read(self.head) };
+        // SAFETY: `head < tail`, and `head` is advanced past the item right below.
+        let item = unsafe { self.buffer.read(self.head) };
         self.head += 1;
-        self.shared.head.store(self.head, Ordering::Release);
+        self.buffer.head.store(self.head, Ordering::Release);
         Some(item)
     }
 
-    /// Whether the producer is gone: once this was true, what `pop` gives is all there will be.
+    /// Returns whether the producer was dropped. If so, items popped from now on are the last
+    /// ones.
     pub(crate) fn is_abandoned(&self) -> bool {
-        self.shared.abandoned.load(Ordering::Acquire)
+        self.buffer.abandoned.load(Ordering::Acquire)
     }
 }
 
@@ -145,7 +148,7 @@ mod tests {
     use super::ring;
 
     #[test]
-    fn gives_items_in_order_and_refuses_when_full() {
+    fn items_are_popped_in_order_and_a_full_ring_returns_the_item() {
         let (mut producer, mut consumer) = ring(2);
         for round in 0..5 {
             assert_eq!(producer.push(round), Ok(()));
@@ -158,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn drops_what_was_not_popped() {
+    fn items_that_were_not_popped_are_dropped() {
         let item = Arc::new(());
         let (mut producer, mut consumer) = ring(4);
         for _ in 0..3 {

@@ -1,86 +1,88 @@
-//! The one call a recorder may make into the operating system: waking the network thread.
+//! The only system call of the record path: waking the network thread.
 //!
-//! The network thread says before it sleeps what it wants to be woken for. A recorder that has
-//! just published something asks [`Signal::notify`], which makes the call only if it is wanted,
-//! and only once for each sleep, whoever comes first.
+//! Before it sleeps, the network thread stores which event is to wake it. A recorder that has just
+//! published something calls [`Signal::notify`], which makes the system call only if the network
+//! thread waits for that event, and at most once per sleep.
 
 use crate::platform::fork::{self, Process};
 use crate::platform::sync::{AtomicU32, Ordering, fence};
 use crate::stats::refused::Refused;
 
-/// What the network thread wants to be woken for; a higher one includes the lower.
+/// The event that wakes the network thread. A higher one includes the lower ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u32)]
-pub(crate) enum Wanted {
-    /// Nothing: it is awake, or can do nothing about new spans.
+pub(crate) enum WakeOn {
+    /// No event: the thread is awake, or could do nothing about new spans.
     Nothing = 0,
-    /// Free slabs are getting few.
+    /// Few slabs are free.
     FewSlabs = 1,
     /// A batch is complete.
     Batch = 2,
 }
 
 pub(crate) struct Signal {
-    wanted: AtomicU32,
-    /// Where recorders may record: the number of the process that made this, or [`NOWHERE`].
+    awaited: AtomicU32,
+    /// Generation of the process in which recorders may record: the one that created the signal,
+    /// or [`NO_PROCESS`].
     open_in: AtomicU32,
     process: Process,
     waker: Box<dyn Fn() + Send + Sync>,
 }
 
-/// No process has this number.
-const NOWHERE: u32 = u32::MAX;
+/// A generation that no process has.
+const NO_PROCESS: u32 = u32::MAX;
 
 impl Signal {
     pub(crate) fn new(waker: impl Fn() + Send + Sync + 'static) -> Self {
         let process = Process::current();
         Self {
-            wanted: AtomicU32::new(Wanted::Nothing as u32),
+            awaited: AtomicU32::new(WakeOn::Nothing as u32),
             open_in: AtomicU32::new(process.generation()),
             process,
             waker: Box::new(waker),
         }
     }
 
-    /// Recorder: `event` came about; wakes the network thread if it waits for that.
+    /// Wakes the network thread if it waits for `event`. Called by recorders.
     #[cold]
-    pub(crate) fn notify(&self, event: Wanted) {
-        // Pairs with the fence in `want`: either the network thread sees what was published
-        // before this call, or this load sees what it wants.
+    pub(crate) fn notify(&self, event: WakeOn) {
+        // Pairs with the fence in `wake_on`: either the network thread sees what was published
+        // before this call, or this load sees the event that it waits for.
         fence(Ordering::SeqCst);
-        if self.wanted.load(Ordering::Relaxed) >= event as u32
-            && self.wanted.swap(Wanted::Nothing as u32, Ordering::Relaxed) != 0
+        if self.awaited.load(Ordering::Relaxed) >= event as u32
+            && self.awaited.swap(WakeOn::Nothing as u32, Ordering::Relaxed) != 0
         {
             (self.waker)();
         }
     }
 
-    /// Network thread: to be called before the last look at the rings before a sleep, and with
-    /// [`Wanted::Nothing`] after it. Tells whether somebody has made the wake-up call since.
-    pub(crate) fn want(&self, what: Wanted) -> bool {
-        let before = self.wanted.swap(what as u32, Ordering::Relaxed);
+    /// Sets the event that wakes the network thread, which calls this before it checks the rings
+    /// for the last time before a sleep, and with [`WakeOn::Nothing`] after the sleep. Returns
+    /// whether a recorder has called the waker since the last call.
+    pub(crate) fn wake_on(&self, event: WakeOn) -> bool {
+        let before = self.awaited.swap(event as u32, Ordering::Relaxed);
         fence(Ordering::SeqCst);
-        before == Wanted::Nothing as u32
+        before == WakeOn::Nothing as u32
     }
 
-    /// Wakes the network thread in any case, for what is not the record path.
+    /// Wakes the network thread unconditionally. Not for the record path.
     pub(crate) fn wake(&self) {
         (self.waker)();
     }
 
-    /// From now on recorders refuse spans.
+    /// Makes recorders refuse spans from now on.
     pub(crate) fn close(&self) {
-        self.open_in.store(NOWHERE, Ordering::Relaxed);
+        self.open_in.store(NO_PROCESS, Ordering::Relaxed);
     }
 
-    /// Whether recorders refuse spans: after [`close`](Self::close), and in a fork of the process
-    /// that made this.
+    /// Returns whether recorders refuse spans: after [`close`](Self::close), and in a fork of the
+    /// process that created the signal.
     #[inline]
     pub(crate) fn is_closed(&self) -> bool {
         self.open_in.load(Ordering::Relaxed) != fork::generation()
     }
 
-    /// Why it [`is_closed`](Self::is_closed).
+    /// Returns why recorders refuse spans, if [`is_closed`](Self::is_closed).
     #[cold]
     pub(crate) fn why_closed(&self) -> Refused {
         if self.is_forked() {
@@ -90,7 +92,8 @@ impl Signal {
         }
     }
 
-    /// Whether this is a fork of the process that made this, where no thread would be woken.
+    /// Returns whether this process is a fork of the one that created the signal. There is no
+    /// network thread in a fork.
     pub(crate) fn is_forked(&self) -> bool {
         !self.process.is_current()
     }

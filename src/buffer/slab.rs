@@ -1,11 +1,12 @@
-//! One fixed-size block of memory: a header that describes it, then encoded spans.
+//! A slab: a block of memory of fixed size with a self-describing header, then encoded spans.
 //!
-//! The header's `committed` word is the whole protocol. The writer writes only beyond it and
-//! publishes with one release store; readers read only before it, after an acquire load.
+//! The header's `committed` word is the whole protocol. The writer writes only behind the committed
+//! bytes and publishes with one release store. Readers read only the committed bytes, after an
+//! acquire load.
 
 #![allow(
     unsafe_code,
-    reason = "two threads share a block of which each owns one part"
+    reason = "two threads share a block, each with exclusive use of one part"
 )]
 
 use std::fmt;
@@ -16,34 +17,35 @@ use crate::buffer::pool::Pool;
 use crate::otlp::SPILL;
 use crate::platform::sync::{Arc, AtomicU32, AtomicU64, Ordering};
 
-/// `"OTLPSLAB"`, so that a slab can be recognised in a memory dump or a shared file.
+/// `"OTLPSLAB"`, to find slabs in a memory dump or a shared file.
 const MAGIC: u64 = u64::from_be_bytes(*b"OTLPSLAB");
-/// Raised whenever the header's layout or the meaning of a field changes.
+/// Version of the header's layout and meaning.
 const VERSION: u32 = 1;
 
-/// What stands at the start of each slab. It holds no pointers.
+/// The start of each slab. Contains no pointers.
 #[repr(C, align(64))]
 pub(crate) struct Header {
     magic: u64,
     version: u32,
-    /// Which instrumentation scope the spans belong to; 0 is the collector's own.
+    /// Id of the spans' instrumentation scope; 0 is the collector's own.
     scope: AtomicU32,
-    /// When its first and its last span ended, in Unix nanoseconds (last: 0 until sealed).
+    /// End time of the first span, in Unix nanoseconds.
     first_time: AtomicU64,
+    /// End time of the last span, in Unix nanoseconds; 0 until sealed.
     last_time: AtomicU64,
-    /// What is finished: see [`Committed`].
+    /// The slab's progress: see [`Committed`].
     committed: AtomicU64,
-    /// The writer, the reader and each batch hold one; the last to let go frees the slab.
+    /// Number of [`Holder`]s: the writer, the reader and each batch. The last one frees the slab.
     holders: AtomicU32,
 }
 
-/// Room the header takes at the start of a slab.
+/// Bytes of the header at the start of a slab.
 pub(crate) const HEADER_BYTES: usize = size_of::<Header>();
 
-/// What a slab has no room for spans in: its header, and what may be written to behind the last.
+/// Bytes of a slab that spans cannot use: the header and the spill behind the last span.
 pub(crate) const OVERHEAD_BYTES: usize = HEADER_BYTES + SPILL;
 
-/// The weight of a whole slab: the measure of what a batch takes of the buffer.
+/// Weight of a whole slab. Weights measure how much of the buffer a batch occupies.
 pub(crate) const SLAB_WEIGHT: u64 = 1 << 20;
 
 impl Header {
@@ -60,8 +62,8 @@ impl Header {
     }
 }
 
-/// A slab's progress in one word, so that it is published by one store:
-/// bit 63 sealed, bits 32..63 the number of spans, bits 0..32 their bytes.
+/// A slab's progress in one word, so that one store publishes it: bit 63 is set when the slab is
+/// sealed, bits 32..63 are the number of spans, bits 0..32 their bytes.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 struct Committed(u64);
 
@@ -90,23 +92,23 @@ impl Committed {
     }
 }
 
-/// One holder of a slab of `pool`, which frees the slab if it is the last.
-struct Hold {
+/// A counted reference to a slab of `pool`. Dropping the last one frees the slab.
+struct Holder {
     pool: Arc<Pool>,
     index: u32,
 }
 
-impl Hold {
+impl Holder {
     fn header(&self) -> &Header {
         self.pool.header(self.index)
     }
 
-    /// A committed range of the slab's spans.
+    /// Returns the slab's bytes in a committed range.
     fn spans(&self, range: Range<usize>) -> &[u8] {
         self.pool.probe(self.index).reads(range.clone());
-        // SAFETY: `range` was read from the committed word with acquire ordering, so its bytes
-        // were written before and are not written again while this hold keeps the slab from
-        // the pool.
+        // SAFETY: the end of `range` was loaded from the committed word with acquire ordering, so
+        // its bytes were written before. They are not written again while this holder keeps the
+        // slab out of the pool.
         unsafe {
             std::slice::from_raw_parts(
                 self.pool.spans(self.index).add(range.start).as_ptr(),
@@ -116,9 +118,9 @@ impl Hold {
     }
 }
 
-impl Clone for Hold {
+impl Clone for Holder {
     fn clone(&self) -> Self {
-        // Relaxed: who clones has a hold, so the slab cannot be freed meanwhile.
+        // Relaxed suffices: the holder being cloned keeps the slab from being freed meanwhile.
         self.header().holders.fetch_add(1, Ordering::Relaxed);
         Self {
             pool: Arc::clone(&self.pool),
@@ -127,18 +129,18 @@ impl Clone for Hold {
     }
 }
 
-impl Drop for Hold {
+impl Drop for Holder {
     fn drop(&mut self) {
-        // Release: what this holder read or wrote happens before the slab is used again. Acquire, for
-        // the last one: so does what the others did. A fence would do, but ThreadSanitizer ignores
-        // fences.
+        // Release orders this holder's reads and writes before the slab's next use. Acquire does the
+        // same, for the last holder, with those of all other holders. An acquire fence would suffice,
+        // but ThreadSanitizer ignores fences.
         if self.header().holders.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.pool.free(self.index);
         }
     }
 }
 
-/// Both ends of the slab `index`, freshly taken from `pool`'s free slabs.
+/// Creates both ends of the slab `index`, which was just taken from the free slabs of `pool`.
 pub(super) fn open(
     pool: &Arc<Pool>,
     index: u32,
@@ -152,7 +154,7 @@ pub(super) fn open(
     header.last_time.store(0, Ordering::Relaxed);
     header.committed.store(0, Ordering::Relaxed);
     header.holders.store(2, Ordering::Relaxed);
-    let hold = || Hold {
+    let holder = || Holder {
         pool: Arc::clone(pool),
         index,
     };
@@ -161,61 +163,62 @@ pub(super) fn open(
         room: pool.room_per_slab(),
         spans_left: pool.spans_per_slab(),
         committed: Committed::default(),
-        hold: hold(),
+        holder: holder(),
     };
     let reader = SlabReader {
         taken: Committed::default(),
-        hold: hold(),
+        holder: holder(),
     };
     (writer, reader)
 }
 
-/// The writing end of a slab: unique, and owned by one recorder. Dropping it seals the slab.
+/// The only writing end of a slab, owned by one recorder. Dropping it seals the slab.
 pub(crate) struct SlabWriter {
-    /// Where the next span goes, and how many bytes are free from there, not counting the spill.
+    /// Address of the next span.
     tail: NonNull<u8>,
+    /// Free bytes from `tail` on, without the spill.
     room: usize,
     spans_left: u32,
     committed: Committed,
-    hold: Hold,
+    holder: Holder,
 }
 
-// SAFETY: the writer is the only one that writes to the slab's free room, on whichever thread
-// it is; `tail` points into memory that the hold's pool keeps alive.
+// SAFETY: only the writer writes to the slab's free room, on whichever thread it is. `tail` points
+// into memory that the holder's pool keeps alive.
 unsafe impl Send for SlabWriter {}
 
 impl SlabWriter {
-    /// Free room, of which the last [`SPILL`] bytes cannot be committed; `None` if the slab has as
-    /// many spans as it can have.
+    /// Returns the free room, whose last [`SPILL`] bytes cannot be committed; `None` if the slab
+    /// has its maximum number of spans.
     #[inline]
     pub(crate) fn room(&mut self) -> Option<&mut [u8]> {
         if self.spans_left == 0 {
             return None;
         }
         // SAFETY: `tail..tail + room + SPILL` lies within the slab, was initialised when the pool
-        // was made, and belongs to this writer alone: what of it is committed, is no longer
-        // part of it.
+        // was created, and is used by this writer alone: `commit` removes the committed bytes from
+        // this range before a reader can see them.
         Some(unsafe { std::slice::from_raw_parts_mut(self.tail.as_ptr(), self.room + SPILL) })
     }
 
-    /// Publishes one span: the `bytes` bytes at the start of the free room.
+    /// Publishes one span: the first `bytes` bytes of the free room.
     ///
     /// # Panics
-    /// If the slab has no such [`room`](Self::room).
+    /// If `bytes` exceeds the [`room`](Self::room), or the slab has its maximum number of spans.
     #[inline]
     pub(crate) fn commit(&mut self, bytes: usize) {
         assert!(bytes <= self.room && self.spans_left > 0);
         let start = self.committed.bytes();
-        self.hold
+        self.holder
             .pool
-            .probe(self.hold.index)
+            .probe(self.holder.index)
             .writes(start..start + bytes);
         self.committed = self.committed.with_span(bytes);
         // SAFETY: `bytes <= room`, so the new tail is within the slab or one past its end.
         self.tail = unsafe { self.tail.add(bytes) };
         self.room -= bytes;
         self.spans_left -= 1;
-        self.hold
+        self.holder
             .header()
             .committed
             .store(self.committed.0, Ordering::Release);
@@ -228,9 +231,9 @@ impl SlabWriter {
         self.commit(span.len());
     }
 
-    /// Ends the slab, whose last span ended at `last_time`: nothing more will be written to it.
+    /// Seals the slab, whose last span ended at `last_time`. Nothing more is written to it.
     pub(crate) fn seal(self, last_time: u64) {
-        self.hold
+        self.holder
             .header()
             .last_time
             .store(last_time, Ordering::Relaxed);
@@ -239,28 +242,28 @@ impl SlabWriter {
 
 impl Drop for SlabWriter {
     fn drop(&mut self) {
-        // Before the store: then the slab may be freed, which counts it back.
-        self.hold.pool.seal();
-        self.hold
+        // Counted before the store: after it the slab may be freed, which decrements the count.
+        self.holder.pool.seal();
+        self.holder
             .header()
             .committed
             .store(self.committed.sealed().0, Ordering::Release);
     }
 }
 
-/// The reading end of a slab: unique, and owned by the ring, then by the network thread.
+/// The only reading end of a slab, owned by the ring, then by the network thread.
 pub(crate) struct SlabReader {
     taken: Committed,
-    hold: Hold,
+    holder: Holder,
 }
 
 impl SlabReader {
-    /// Spans committed and not yet taken.
+    /// Number of spans committed and not yet taken.
     pub(crate) fn spans_waiting(&self) -> u32 {
         self.committed().spans() - self.taken.spans()
     }
 
-    /// All that was committed since the last take, if there is any.
+    /// Takes all spans committed since the last take; `None` if there are none.
     pub(crate) fn take(&mut self) -> Option<Batch> {
         let committed = self.committed();
         let range = self.taken.bytes()..committed.bytes();
@@ -270,59 +273,63 @@ impl SlabReader {
         }
         self.taken = committed;
         Some(Batch {
-            hold: self.hold.clone(),
+            holder: self.holder.clone(),
             range,
             spans,
         })
     }
 
-    /// Whether the slab is sealed and all of it was taken, so that the reader can be dropped.
+    /// Returns whether the slab is sealed and all of its spans were taken, so that the reader can
+    /// be dropped.
     pub(crate) fn is_exhausted(&self) -> bool {
         let committed = self.committed();
         committed.is_sealed() && committed.spans() == self.taken.spans()
     }
 
-    /// Whether nothing more will be written to it.
+    /// Returns whether the writer is gone, so that no more spans will be committed.
     pub(crate) fn is_sealed(&self) -> bool {
         self.committed().is_sealed()
     }
 
-    /// The share of the slab that was taken, of [`SLAB_WEIGHT`]: a slab is full when it has no more
-    /// bytes, or when it has all the spans it can have.
+    /// Returns the weight of the spans taken so far: their share of the slab's bytes or of its
+    /// maximum number of spans, whichever is more.
     pub(crate) fn weight_taken(&self) -> u64 {
-        let pool = &self.hold.pool;
+        let pool = &self.holder.pool;
         let bytes = self.taken.bytes() as u64 * SLAB_WEIGHT / pool.room_per_slab() as u64;
         let spans = u64::from(self.taken.spans()) * SLAB_WEIGHT;
         bytes.max(spans / u64::from(pool.spans_per_slab()))
     }
 
     fn committed(&self) -> Committed {
-        Committed(self.hold.header().committed.load(Ordering::Acquire))
+        Committed(self.holder.header().committed.load(Ordering::Acquire))
     }
 }
 
 /// Finished spans: a committed range of one slab, as `ScopeSpans.spans` elements.
 ///
-/// Cloning shares the bytes. The slab goes back to its pool when the last holder is gone.
+/// Cloning shares the bytes. The slab returns to its pool when the last holder is dropped.
 #[derive(Clone)]
 pub(crate) struct Batch {
-    hold: Hold,
+    holder: Holder,
     range: Range<usize>,
     spans: u32,
 }
 
 impl Batch {
-    /// How many spans it holds; never 0.
+    /// Number of spans; never 0.
     pub(crate) fn spans(&self) -> u64 {
         u64::from(self.spans)
     }
 
-    /// Its first spans, so many in so many bytes, and the others.
+    /// Splits the batch behind its first `spans` spans, which take `bytes` bytes.
+    ///
+    /// # Panics
+    /// If the batch has fewer spans or bytes.
     pub(crate) fn split_at(&self, spans: u32, bytes: usize) -> (Self, Self) {
         let middle = self.range.start + bytes;
         assert!(spans <= self.spans && middle <= self.range.end);
         let part = |range, spans| Self {
-            hold: self.hold.clone(),
+            holder: self.holder.clone(),
             range,
             spans,
         };
@@ -332,9 +339,9 @@ impl Batch {
         )
     }
 
-    /// The instrumentation scope they belong to; 0 is the collector's own.
+    /// Id of the spans' instrumentation scope; 0 is the collector's own.
     pub(crate) fn scope(&self) -> u32 {
-        self.hold.header().scope.load(Ordering::Relaxed)
+        self.holder.header().scope.load(Ordering::Relaxed)
     }
 }
 
@@ -342,14 +349,14 @@ impl Deref for Batch {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        self.hold.spans(self.range.clone())
+        self.holder.spans(self.range.clone())
     }
 }
 
 impl fmt::Debug for Batch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Batch")
-            .field("slab", &self.hold.index)
+            .field("slab", &self.holder.index)
             .field("range", &self.range)
             .field("spans", &self.spans)
             .finish()
@@ -366,7 +373,7 @@ mod tests {
     use crate::buffer::{Consumer, Pool, Producer, ring};
 
     #[test]
-    fn a_batch_is_what_was_committed_since_the_last() {
+    fn a_batch_has_the_spans_committed_since_the_last_one() {
         let pool = Pool::new(1, 0, 4096, 100).unwrap();
         let (mut writer, mut reader) = Pool::open(&pool, 0, 7).unwrap();
         assert!(reader.take().is_none());
@@ -387,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_split_between_spans_and_its_parts_hold_the_slab() {
+    fn a_batch_is_split_between_spans_and_its_parts_share_the_slab() {
         let pool = Pool::new(1, 0, 4096, 10).unwrap();
         let (mut writer, mut reader) = Pool::open(&pool, 0, 7).unwrap();
         for text in ["zero", "one", "three"] {
@@ -406,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slab_is_full_by_bytes_or_by_spans() {
+    fn a_slab_is_full_when_it_has_no_room_or_all_its_spans() {
         let pool = Pool::new(2, 0, 4096, 2).unwrap();
         let (mut writer, _reader) = Pool::open(&pool, 0, 0).unwrap();
         assert_eq!(writer.room().unwrap().len(), pool.room_per_slab() + SPILL);
@@ -420,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slab_returns_when_its_last_holder_goes() {
+    fn a_slab_is_free_when_its_last_holder_is_dropped() {
         let pool = Pool::new(1, 0, 4096, 10).unwrap();
         let (mut writer, mut reader) = Pool::open(&pool, 0, 0).unwrap();
         writer.write(&[1]);
@@ -435,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn open_slabs_of_quiet_recorders_take_nothing_from_others() {
+    fn open_slabs_of_idle_recorders_take_no_shared_slabs() {
         const RECORDERS: usize = 5;
         let pool = Pool::new(2, RECORDERS, 4096, 10).unwrap();
         assert_eq!(pool.bytes(), 2 * 4096);
@@ -446,14 +453,14 @@ mod tests {
             })
             .collect();
         assert_eq!((pool.slabs_left(), pool.bytes()), (2, 7 * 4096));
-        // Sealed ones count, whoever filled them.
+        // Dropping both ends seals and frees the slabs.
         drop(
             open.into_iter()
                 .map(|(_, reader)| reader)
                 .collect::<Vec<_>>(),
         );
         assert_eq!(pool.slabs_left(), 2);
-        // A recorder that comes after another went needs no more memory.
+        // A recorder that replaces another one needs no more memory.
         pool.leave();
         assert!(pool.join());
         assert_eq!(pool.bytes(), 7 * 4096);
@@ -464,7 +471,7 @@ mod tests {
         let pool = Pool::new(1, 0, 4096, 10).unwrap();
         let (mut writer, mut reader) = Pool::open(&pool, 0, 0).unwrap();
         writer.write(&[1; SPAN_BYTES]);
-        // Orders nothing: the holders alone do.
+        // Relaxed, to order nothing: the count of holders alone must do that.
         let is_read = AtomicBool::new(false);
         thread::scope(|threads| {
             let read = threads.spawn(|| {
@@ -489,7 +496,7 @@ mod tests {
     const SPAN_BYTES: usize = 100;
 
     #[test]
-    fn slabs_go_from_thread_to_thread_and_are_used_again() {
+    fn slabs_pass_between_threads_and_are_reused() {
         let pool = Pool::new(2, usize::from(WRITERS), 4096, 10).unwrap();
         thread::scope(|threads| {
             for number in 1..=WRITERS {

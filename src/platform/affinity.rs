@@ -1,19 +1,19 @@
-//! Which cores there are, and pinning a thread to one.
+//! Lists the usable cores and pins threads to them.
 
 use core_affinity::CoreId;
 
-/// Why a core cannot be used.
+/// The reason why a thread cannot be pinned to a core.
 pub(crate) struct CoreError(pub(crate) String);
 
-/// The cores this process may use.
+/// Returns the cores that this process may use.
 ///
-/// On Linux those of its main thread, so that a thread that is pinned already still sees them
-/// all; elsewhere those of the calling thread.
+/// On Linux these are the main thread's, so that a pinned thread still gets all of them; elsewhere
+/// the calling thread's.
 pub(crate) fn cores() -> Vec<usize> {
     cores_of_process().unwrap_or_else(cores_of_thread)
 }
 
-/// Fails if one of `wanted` is not among the cores there are.
+/// Fails if this process may not use one of the `wanted` cores.
 pub(crate) fn check<'a>(wanted: impl Iterator<Item = &'a usize>) -> Result<(), CoreError> {
     let mut wanted = wanted.peekable();
     if wanted.peek().is_none() {
@@ -23,12 +23,12 @@ pub(crate) fn check<'a>(wanted: impl Iterator<Item = &'a usize>) -> Result<(), C
     match wanted.find(|core| !cores.contains(core)) {
         None => Ok(()),
         Some(core) => Err(CoreError(format!(
-            "core {core} cannot be pinned to: this process may use the cores {cores:?}"
+            "cannot pin a thread to core {core}: this process may use the cores {cores:?}"
         ))),
     }
 }
 
-/// Pins the calling thread and reads back that it took effect.
+/// Pins the calling thread to a core and, on Linux, verifies that this took effect.
 pub(crate) fn pin(core: usize) -> Result<(), CoreError> {
     let set = core_affinity::set_for_current(CoreId { id: core });
     if set && (cores_of_thread() == [core] || !cfg!(target_os = "linux")) {
@@ -54,7 +54,7 @@ fn cores_of_process() -> Option<Vec<usize>> {
     parse_list(line.trim())
 }
 
-/// Reads a list such as `0-2,5`.
+/// Parses a list such as `0-2,5`.
 fn parse_list(list: &str) -> Option<Vec<usize>> {
     let mut cores = Vec::new();
     for range in list.split(',') {
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lists_of_cores_are_read() {
+    fn lists_of_cores_are_parsed() {
         assert_eq!(parse_list("0"), Some(vec![0]));
         assert_eq!(parse_list("0-2,5,8-9"), Some(vec![0, 1, 2, 5, 8, 9]));
         assert_eq!(parse_list(""), None);

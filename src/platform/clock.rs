@@ -1,8 +1,8 @@
-//! The wall clock that spans are stamped with.
+//! The wall clock for span timestamps.
 //!
-//! Where the kernel trusts the processor's counter, so do we: reading it takes less than half the
-//! time of a call for the clock. The counter is held against the operating system's clock every
-//! few milliseconds, so adjustments of that are followed.
+//! Where the kernel uses the processor's time stamp counter, so does this clock: reading it takes
+//! less than half the time of `clock_gettime`. The counter is calibrated against the operating
+//! system's clock every few milliseconds, so adjustments of that clock are followed.
 
 mod anchor;
 mod counter;
@@ -10,17 +10,18 @@ mod counter;
 use std::sync::OnceLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use self::anchor::{Anchor, Sample};
+use self::anchor::{Anchor, ClockSample};
 
-/// Nanoseconds since the Unix epoch, as OTLP's `*_time_unix_nano` fields want them.
+/// Returns the nanoseconds since the Unix epoch, for OTLP's `*_time_unix_nano` fields.
 ///
-/// The operating system's clock; from the first [`Collector`](crate::Collector) on, where the kernel
-/// trusts the processor's counter, that counter, held within about a microsecond of the clock.
+/// Reads the operating system's clock. Once the first [`Collector`](crate::Collector) was created,
+/// and if the kernel uses the processor's time stamp counter for its own clock, reads that counter
+/// instead, calibrated to within about a microsecond of the clock.
 ///
-/// On one thread it goes back only where the clock does, or (by less than a microsecond) where
-/// another thread is interrupted just while it corrects the counter's reading. A time taken when a
-/// message arrives can be before the one at which another thread sent it, by up to 3 µs where this
-/// was measured: processors read their counter somewhat ahead of other things.
+/// On one thread the time goes back only if the system's clock does, or by less than a microsecond
+/// if another thread is interrupted during a calibration. Across threads, the time at which a
+/// message is received can be before the time at which it was sent (by up to 3 µs where measured):
+/// processors may read the counter ahead of preceding instructions.
 ///
 /// ```
 /// let start = otlp_collector::unix_nanos();
@@ -35,7 +36,7 @@ pub fn unix_nanos() -> u64 {
     }
 }
 
-/// Prepares for [`unix_nanos`] to use the processor's counter, which it does from then on.
+/// Makes [`unix_nanos`] use the processor's counter from now on, if the kernel does.
 pub(crate) fn start() {
     if EPOCH.get().is_none() && counter::is_trusted() {
         EPOCH.get_or_init(Instant::now);
@@ -49,10 +50,10 @@ static ANCHOR: Anchor = Anchor::new();
 #[cfg(loom)]
 static ANCHOR: std::sync::LazyLock<Anchor> = std::sync::LazyLock::new(Anchor::new);
 
-/// What the steady clock is counted from; set once the counter may be used.
+/// Origin of the steady clock. Set once the counter is in use.
 static EPOCH: OnceLock<Instant> = OnceLock::new();
 
-/// Holds the counter against the clock if it is time to.
+/// Calibrates the counter if one is in use, and returns the time.
 #[cold]
 fn corrected_nanos() -> u64 {
     if EPOCH.get().is_none() {
@@ -63,22 +64,22 @@ fn corrected_nanos() -> u64 {
 }
 
 fn system_nanos() -> u64 {
-    // A clock set before 1970 counts as 1970: a wrong time must not become a panic.
+    // A clock set before 1970 reads as 1970: a wrong time must not cause a panic.
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_nanos() as u64)
 }
 
-/// All clocks at one moment; `None` if the thread was held up in between.
-fn sample() -> Option<Sample> {
-    /// About a microsecond.
+/// Reads all clocks at one moment; `None` if the thread was interrupted in between.
+fn sample() -> Option<ClockSample> {
+    /// Ticks of about a microsecond.
     const TICKS_MAX: u64 = 2500;
     let before = counter::ticks();
     let unix = system_nanos();
     let between = counter::ticks();
     let steady = EPOCH.get()?.elapsed().as_nanos() as u64;
     let after = counter::ticks();
-    (after.wrapping_sub(before) < TICKS_MAX).then(|| Sample {
+    (after.wrapping_sub(before) < TICKS_MAX).then(|| ClockSample {
         ticks: before.wrapping_add(between.wrapping_sub(before) / 2),
         unix,
         steady,
@@ -90,14 +91,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_the_systems_clock() {
+    fn the_time_is_that_of_the_systems_clock() {
         start();
         for _ in 0..100_000 {
             let before = system_nanos();
             let now = unix_nanos();
             let after = system_nanos();
-            // It may be ahead or behind by what reading the clocks takes, but a stop of this
-            // thread in a sample is noticed.
+            // Reading the clocks takes some time. An interruption of this thread during a sample
+            // takes longer, but such samples are discarded.
             let tolerance = 100_000;
             assert!(before < now + tolerance, "{before} {now}");
             assert!(now < after + tolerance, "{now} {after}");

@@ -1,7 +1,8 @@
-//! The one place that chooses between `std`'s atomics and loom's.
+//! Selects `std`'s atomics or loom's.
 //!
-//! [`crate::buffer`] and [`crate::platform::clock`] use it for their protocols. Outside of it are single
-//! counters, the pool's counts, the wait for room and the number of the fork.
+//! The protocols of [`crate::buffer`] and [`crate::platform::clock`] use these types. Atomics that
+//! are not modelled use `std` directly: counters, the pool's counts, the wait for a free slab and
+//! the generation of forks.
 
 #[cfg(not(loom))]
 pub(crate) use self::native::*;
@@ -14,7 +15,7 @@ mod native {
     pub(crate) use std::sync::Arc;
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 
-    /// `std::cell::UnsafeCell` behind the closure interface that loom needs.
+    /// `std::cell::UnsafeCell` with loom's interface of closures.
     #[derive(Debug)]
     pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
 
@@ -31,22 +32,6 @@ mod native {
             write(self.0.get())
         }
     }
-
-    /// Says which bytes of a slab are read and written, for loom to check; costs nothing here.
-    #[derive(Debug)]
-    pub(crate) struct RaceProbe;
-
-    impl RaceProbe {
-        pub(crate) fn new(_bytes: usize) -> Self {
-            Self
-        }
-
-        #[inline(always)]
-        pub(crate) fn writes(&self, _range: std::ops::Range<usize>) {}
-
-        #[inline(always)]
-        pub(crate) fn reads(&self, _range: std::ops::Range<usize>) {}
-    }
 }
 
 #[cfg(loom)]
@@ -54,26 +39,49 @@ mod modelled {
     pub(crate) use loom::cell::UnsafeCell;
     pub(crate) use loom::sync::Arc;
     pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
+}
 
-    /// One loom cell for each of a slab's first bytes: loom fails a model that races on one.
-    #[derive(Debug)]
-    pub(crate) struct RaceProbe(Box<[UnsafeCell<()>]>);
+/// Reports accesses to a slab's bytes to loom, which fails a model with a data race. Does nothing
+/// without loom.
+#[derive(Debug)]
+pub(crate) struct RaceProbe {
+    /// One cell for each of the slab's first bytes.
+    #[cfg(loom)]
+    cells: Box<[UnsafeCell<()>]>,
+}
 
-    impl RaceProbe {
-        /// Bytes that models write; more cells would only make each run slower.
-        const WATCHED: usize = 16;
+#[cfg(not(loom))]
+impl RaceProbe {
+    pub(crate) fn new(_bytes: usize) -> Self {
+        Self {}
+    }
 
-        pub(crate) fn new(bytes: usize) -> Self {
-            let watched = bytes.min(Self::WATCHED);
-            Self((0..watched).map(|_| UnsafeCell::new(())).collect())
+    #[inline(always)]
+    pub(crate) fn writes(&self, _range: std::ops::Range<usize>) {}
+
+    #[inline(always)]
+    pub(crate) fn reads(&self, _range: std::ops::Range<usize>) {}
+}
+
+#[cfg(loom)]
+impl RaceProbe {
+    /// Number of bytes that models write; more cells would only slow down the models.
+    const CELLS_MAX: usize = 16;
+
+    pub(crate) fn new(bytes: usize) -> Self {
+        let cells = 0..bytes.min(Self::CELLS_MAX);
+        Self {
+            cells: cells.map(|_| UnsafeCell::new(())).collect(),
         }
+    }
 
-        pub(crate) fn writes(&self, range: std::ops::Range<usize>) {
-            self.0[range].iter().for_each(|byte| byte.with_mut(|_| ()));
-        }
+    pub(crate) fn writes(&self, range: std::ops::Range<usize>) {
+        let cells = self.cells[range].iter();
+        cells.for_each(|cell| cell.with_mut(|_| ()));
+    }
 
-        pub(crate) fn reads(&self, range: std::ops::Range<usize>) {
-            self.0[range].iter().for_each(|byte| byte.with(|_| ()));
-        }
+    pub(crate) fn reads(&self, range: std::ops::Range<usize>) {
+        let cells = self.cells[range].iter();
+        cells.for_each(|cell| cell.with(|_| ()));
     }
 }

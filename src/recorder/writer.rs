@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 use crossbeam_utils::CachePadded;
 
-use crate::buffer::{Pool, Producer, SlabReader, SlabWriter, Wanted, ring};
+use crate::buffer::{Pool, Producer, SlabReader, SlabWriter, WakeOn, ring};
 use crate::config::Overflow;
 use crate::otlp::encode::EncodeSpan;
 use crate::processor::Arrival;
@@ -252,7 +252,7 @@ impl Writer {
         let batch_size = self.shared.settings.config.batch_size as u32;
         let waiting = self.lanes.counters.waiting();
         if waiting >= u64::from(batch_size) {
-            self.shared.signal.notify(Wanted::Batch);
+            self.shared.signal.notify(WakeOn::Batch);
             self.batch_left = batch_size;
         } else {
             self.batch_left = batch_size - waiting as u32;
@@ -287,7 +287,7 @@ impl Writer {
         }
         self.lanes.list[lane].slab = Some(writer);
         if self.shared.pool.slabs_left() < self.shared.settings.few_slabs {
-            self.shared.signal.notify(Wanted::FewSlabs);
+            self.shared.signal.notify(WakeOn::FewSlabs);
         }
         Ok(bytes)
     }
@@ -304,7 +304,7 @@ impl Writer {
         if std::mem::replace(&mut self.without_room, true) {
             return None;
         }
-        shared.signal.notify(Wanted::FewSlabs);
+        shared.signal.notify(WakeOn::FewSlabs);
         let Overflow::Block { timeout_ms } = shared.settings.config.overflow else {
             return None;
         };
@@ -467,7 +467,7 @@ mod tests {
 
         /// Records a span while the processor sleeps; returns also how often that woke it.
         fn record_and_wake(&self) -> (Result<(), Refused>, u32) {
-            self.shared.signal.want(Wanted::FewSlabs);
+            self.shared.signal.wake_on(WakeOn::FewSlabs);
             let before = *self.wake_ups.lock();
             let result = self.record();
             (result, *self.wake_ups.lock() - before)

@@ -53,7 +53,7 @@ fn a_core_that_does_not_exist_is_an_error_that_names_those_that_do() {
     let cores = Collector::cores();
     let missing = cores.iter().max().unwrap() + 1;
     let expected =
-        format!("core {missing} cannot be pinned to: this process may use the cores {cores:?}");
+        format!("cannot pin a thread to core {missing}: this process may use the cores {cores:?}");
     for config in [
         Config {
             network_core: Some(missing),
@@ -151,6 +151,6 @@ fn a_thread_can_be_pinned_without_a_collector() {
     let missing = last + 1;
     let error = pin_current_thread(missing).unwrap_err();
     assert!(error.is_core());
-    let expected = format!("core {missing} cannot be pinned to: this process may use the cores");
+    let expected = format!("cannot pin a thread to core {missing}: this process may use the cores");
     assert!(error.to_string().starts_with(&expected), "{error}");
 }

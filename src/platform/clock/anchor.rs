@@ -1,50 +1,52 @@
-//! What the counter showed when the clock was read last, and how fast both go.
+//! Converts the counter to wall-clock time from its value when the clock was last read, and its
+//! rate.
 
 use crossbeam_utils::CachePadded;
 
 use crate::platform::sync::{AtomicU64, Ordering, fence};
 
-/// Several clocks at one moment.
+/// Several clocks read at one moment.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Sample {
-    /// The counter.
+pub(super) struct ClockSample {
+    /// The counter, in ticks.
     pub(super) ticks: u64,
     /// The wall clock, in Unix nanoseconds.
     pub(super) unix: u64,
-    /// A clock that is never set, in nanoseconds.
+    /// The monotonic clock, in nanoseconds.
     pub(super) steady: u64,
 }
 
-/// After so long the counter is held against the clocks again.
+/// Time between calibrations.
 const PERIOD_NANOS: u64 = 10_000_000;
-/// The least from which the counter's speed is told.
+/// Minimum time span from which the counter's rate is computed.
 const CALIBRATION_NANOS: u64 = 5_000_000;
-/// From which on it is told anew.
+/// Maximum time span from which the rate is computed; then a new span starts.
 const BASELINE_NANOS_MAX: u64 = 1_000_000_000;
-/// For so many periods an anchor is of use if it cannot be corrected.
+/// Number of periods for which a calibration is used if there is no newer one.
 const PERIODS_MAX: u64 = 50;
-/// The wall clock is followed at once if it was set back by more.
+/// A wall clock set back by more than this is followed at once; by less, gradually.
 const STEP_NANOS: u64 = 1_000_000;
 
-/// How the wall clock follows from the counter.
+/// Parameters that convert the counter to the wall clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct State {
+struct Calibration {
     ticks: u64,
     /// The wall clock at `ticks`.
     unix: u64,
-    /// Nanoseconds that are added for a tick, in units of 2^-32; 0 while not known.
+    /// Nanoseconds added per tick, in units of 2^-32; 0 while unknown.
     pace: u64,
-    /// In ticks.
+    /// Time between calibrations, in ticks.
     period: u64,
-    /// Nanoseconds in a tick, as `pace`: that differs while the time is too far ahead.
+    /// Measured nanoseconds per tick, in the unit of `pace`. `pace` is lower while the time is
+    /// ahead of the clock.
     rate: u64,
     base_ticks: u64,
     base_steady: u64,
 }
 
-impl State {
-    /// The first of several samples.
-    fn first(sample: Sample) -> Self {
+impl Calibration {
+    /// Starts a calibration with a first sample.
+    fn first(sample: ClockSample) -> Self {
         Self {
             ticks: sample.ticks,
             unix: sample.unix,
@@ -54,18 +56,19 @@ impl State {
         }
     }
 
-    /// With what one more sample tells.
-    fn next(self, sample: Sample) -> Self {
+    /// Returns the calibration after one more sample.
+    fn next(self, sample: ClockSample) -> Self {
         let steady = sample.steady.wrapping_sub(self.base_steady);
         if steady < CALIBRATION_NANOS {
             return self;
         }
         let ticks = sample.ticks.wrapping_sub(self.base_ticks);
         let rate = (u128::from(steady) << 32) / u128::from(ticks.max(1));
-        // The speed of a counter does not change: it was stopped, or it is another machine's now.
+        // The rate is constant. If it changed, the counter was stopped or the virtual machine was
+        // moved.
         let changed =
             self.rate != 0 && rate.abs_diff(self.rate.into()) > u128::from(self.rate >> 10);
-        // Some hundred MHz at least, so that nothing overflows.
+        // A counter slower than 62.5 MHz (16 ns per tick) could overflow the arithmetic.
         if rate == 0 || rate > 16 << 32 || changed {
             return Self::first(sample);
         }
@@ -85,10 +88,11 @@ impl State {
         }
     }
 
-    /// At the sample. Time that is ahead does not go back but more slowly for a period.
-    fn anchored(self, sample: Sample) -> Self {
-        let told = self.nanos(sample.ticks).unwrap_or(0);
-        let ahead = told.saturating_sub(sample.unix);
+    /// Anchors the time at the sample. If the time is ahead of the clock, it does not go back but
+    /// advances more slowly for a period.
+    fn anchored(self, sample: ClockSample) -> Self {
+        let time = self.nanos(sample.ticks).unwrap_or(0);
+        let ahead = time.saturating_sub(sample.unix);
         let (unix, ahead) = if ahead < STEP_NANOS {
             (sample.unix + ahead, ahead)
         } else {
@@ -103,19 +107,19 @@ impl State {
         }
     }
 
-    /// The wall clock, as far as can be told.
+    /// Returns the wall-clock time; `None` if the calibration is missing or too old.
     fn nanos(&self, ticks: u64) -> Option<u64> {
         let elapsed = ticks.wrapping_sub(self.ticks);
         (elapsed < self.period * PERIODS_MAX).then(|| self.unix + ((elapsed * self.pace) >> 32))
     }
 }
 
-/// A [`State`] that any thread can read, and any correct: a sequence lock, where who comes in the
-/// way of another does not wait.
-pub(super) struct Anchor(CachePadded<Fields>);
+/// A [`Calibration`] that any thread can read or update: a sequence lock. Readers and writers
+/// that meet another writer do not wait for it.
+pub(super) struct Anchor(CachePadded<AtomicCalibration>);
 
-struct Fields {
-    /// Odd while it is being corrected.
+struct AtomicCalibration {
+    /// Odd while an update is in progress.
     version: AtomicU64,
     ticks: AtomicU64,
     unix: AtomicU64,
@@ -126,7 +130,7 @@ struct Fields {
     base_steady: AtomicU64,
 }
 
-/// Loom's atomics cannot be made before a model runs.
+/// A function that is `const` except under loom, whose atomics exist only within a model.
 macro_rules! const_unless_loom {
     ($(#[$doc:meta])* $visibility:vis fn $name:ident() -> $type:ty $body:block) => {
         $(#[$doc])*
@@ -141,9 +145,9 @@ macro_rules! const_unless_loom {
 
 impl Anchor {
     const_unless_loom! {
-        /// Not set.
+        /// Creates an anchor without a calibration.
         pub(super) fn new() -> Self {
-            Self(CachePadded::new(Fields {
+            Self(CachePadded::new(AtomicCalibration {
                 version: AtomicU64::new(0),
                 ticks: AtomicU64::new(0),
                 unix: AtomicU64::new(0),
@@ -156,7 +160,7 @@ impl Anchor {
         }
     }
 
-    /// The wall clock, unless it is time for a correction.
+    /// Returns the wall-clock time, unless a new calibration is due.
     #[inline(always)]
     pub(super) fn fresh_nanos(&self, ticks: impl FnOnce() -> u64) -> Option<u64> {
         let fields = &*self.0;
@@ -172,23 +176,24 @@ impl Anchor {
         (elapsed < period).then(|| unix + (elapsed.wrapping_mul(pace) >> 32))
     }
 
-    /// The wall clock, as far as can be told.
+    /// Returns the wall-clock time; `None` if the calibration is missing, too old, or being
+    /// updated.
     pub(super) fn nanos(&self, ticks: impl FnOnce() -> u64) -> Option<u64> {
-        // As long as another thread takes to correct it, if that is not held up.
+        // Long enough for an update by another thread, unless that is interrupted.
         const ATTEMPTS: u32 = if cfg!(loom) { 1 } else { 100 };
-        let (_, state) = (0..ATTEMPTS).find_map(|_| self.load())?;
-        state.nanos(ticks())
+        let (_, calibration) = (0..ATTEMPTS).find_map(|_| self.load())?;
+        calibration.nanos(ticks())
     }
 
-    /// Takes a sample, unless another thread does.
-    pub(super) fn correct(&self, sample: impl FnOnce() -> Option<Sample>) {
-        let Some((version, state)) = self.load() else {
+    /// Calibrates with a sample, unless another thread does so at the same time.
+    pub(super) fn correct(&self, sample: impl FnOnce() -> Option<ClockSample>) {
+        let Some((version, calibration)) = self.load() else {
             return;
         };
         let Some(sample) = sample() else { return };
         let next = match version {
-            0 => State::first(sample),
-            _ => state.next(sample),
+            0 => Calibration::first(sample),
+            _ => calibration.next(sample),
         };
         let taken = self.0.version.compare_exchange(
             version,
@@ -197,18 +202,18 @@ impl Anchor {
             Ordering::Relaxed,
         );
         if taken.is_ok() {
-            // Before what follows is seen, the odd version is.
+            // Readers that see any of the stores below also see the odd version.
             fence(Ordering::Release);
             self.store(next);
             self.0.version.store(version + 2, Ordering::Release);
         }
     }
 
-    /// What is there and its version; `None` while another thread corrects it.
-    fn load(&self) -> Option<(u64, State)> {
+    /// Loads the calibration and its version; `None` during an update by another thread.
+    fn load(&self) -> Option<(u64, Calibration)> {
         let fields = &*self.0;
         let version = fields.version.load(Ordering::Acquire);
-        let state = State {
+        let calibration = Calibration {
             ticks: fields.ticks.load(Ordering::Relaxed),
             unix: fields.unix.load(Ordering::Relaxed),
             pace: fields.pace.load(Ordering::Relaxed),
@@ -217,27 +222,29 @@ impl Anchor {
             base_ticks: fields.base_ticks.load(Ordering::Relaxed),
             base_steady: fields.base_steady.load(Ordering::Relaxed),
         };
-        self.is_still(version).then_some((version, state))
+        self.is_still(version).then_some((version, calibration))
     }
 
-    /// Whether what was read since belongs to one state, of this version.
+    /// Returns whether all values loaded since `version` was loaded belong to that version.
     #[inline(always)]
     fn is_still(&self, version: u64) -> bool {
         fence(Ordering::Acquire);
         version & 1 == 0 && self.0.version.load(Ordering::Relaxed) == version
     }
 
-    fn store(&self, state: State) {
+    fn store(&self, calibration: Calibration) {
         let fields = &*self.0;
-        fields.ticks.store(state.ticks, Ordering::Relaxed);
-        fields.unix.store(state.unix, Ordering::Relaxed);
-        fields.pace.store(state.pace, Ordering::Relaxed);
-        fields.period.store(state.period, Ordering::Relaxed);
-        fields.rate.store(state.rate, Ordering::Relaxed);
-        fields.base_ticks.store(state.base_ticks, Ordering::Relaxed);
+        fields.ticks.store(calibration.ticks, Ordering::Relaxed);
+        fields.unix.store(calibration.unix, Ordering::Relaxed);
+        fields.pace.store(calibration.pace, Ordering::Relaxed);
+        fields.period.store(calibration.period, Ordering::Relaxed);
+        fields.rate.store(calibration.rate, Ordering::Relaxed);
+        fields
+            .base_ticks
+            .store(calibration.base_ticks, Ordering::Relaxed);
         fields
             .base_steady
-            .store(state.base_steady, Ordering::Relaxed);
+            .store(calibration.base_steady, Ordering::Relaxed);
     }
 }
 
@@ -247,94 +254,94 @@ mod tests {
 
     const START: u64 = 1_800_000_000_000_000_000;
 
-    /// A counter of 2.5 GHz, and clocks with it.
-    fn at(nanos: u64) -> Sample {
-        Sample {
+    /// Clocks that agree with a counter of 2.5 GHz.
+    fn at(nanos: u64) -> ClockSample {
+        ClockSample {
             ticks: (1 << 40) + nanos * 5 / 2,
             unix: START + nanos,
             steady: nanos,
         }
     }
 
-    fn running() -> State {
-        let state = State::first(at(0));
-        assert_eq!(state.next(at(4_999_999)), state);
-        state.next(at(6_000_000)).next(at(10_000_000))
+    fn running() -> Calibration {
+        let calibration = Calibration::first(at(0));
+        assert_eq!(calibration.next(at(4_999_999)), calibration);
+        calibration.next(at(6_000_000)).next(at(10_000_000))
     }
 
     #[test]
-    fn it_tells_the_time_between_samples_and_some_time_after() {
-        let state = running();
+    fn time_is_known_between_samples_and_for_some_time_after() {
+        let calibration = running();
         for nanos in [10_000_000, 10_000_400, 19_999_999, 500_000_000] {
-            let told = state.nanos(at(nanos).ticks).unwrap();
-            assert!(told.abs_diff(START + nanos) <= 1 + nanos / 1_000_000_000);
+            let time = calibration.nanos(at(nanos).ticks).unwrap();
+            assert!(time.abs_diff(START + nanos) <= 1 + nanos / 1_000_000_000);
         }
-        assert_eq!(state.nanos(at(600_000_000).ticks), None);
-        assert_eq!(state.nanos(at(9_000_000).ticks), None);
-        assert_eq!(State::first(at(0)).nanos(at(1).ticks), None);
+        assert_eq!(calibration.nanos(at(600_000_000).ticks), None);
+        assert_eq!(calibration.nanos(at(9_000_000).ticks), None);
+        assert_eq!(Calibration::first(at(0)).nanos(at(1).ticks), None);
     }
 
     #[test]
-    fn what_is_ahead_slows_down_and_what_is_behind_jumps() {
+    fn time_that_is_ahead_slows_down_and_time_that_is_behind_jumps() {
         let mut late = at(20_000_000);
         late.unix -= 500;
-        let state = running().next(late);
-        let told = state.nanos(late.ticks).unwrap();
-        assert!(told.abs_diff(late.unix + 500) <= 1);
-        let told = state.nanos(at(30_000_000).ticks).unwrap();
-        assert!(told.abs_diff(START + 30_000_000 - 500) <= 2, "{told}");
+        let calibration = running().next(late);
+        let time = calibration.nanos(late.ticks).unwrap();
+        assert!(time.abs_diff(late.unix + 500) <= 1);
+        let time = calibration.nanos(at(30_000_000).ticks).unwrap();
+        assert!(time.abs_diff(START + 30_000_000 - 500) <= 2, "{time}");
 
         let mut early = at(20_000_000);
         early.unix += 3_600_000_000_000;
-        let state = running().next(early);
-        assert_eq!(state.nanos(early.ticks), Some(early.unix));
+        let calibration = running().next(early);
+        assert_eq!(calibration.nanos(early.ticks), Some(early.unix));
     }
 
     #[test]
     fn a_clock_that_is_set_back_is_followed() {
         let mut back = at(20_000_000);
         back.unix -= 3_600_000_000_000;
-        let state = running().next(back);
-        assert_eq!(state.nanos(back.ticks), Some(back.unix));
+        let calibration = running().next(back);
+        assert_eq!(calibration.nanos(back.ticks), Some(back.unix));
     }
 
     #[test]
-    fn a_counter_that_changes_its_speed_is_learnt_anew() {
+    fn a_counter_that_changes_its_rate_is_calibrated_anew() {
         let mut stopped = at(20_000_000);
         stopped.ticks -= 10_000_000;
-        let state = running().next(stopped);
-        assert_eq!(state, State::first(stopped));
+        let calibration = running().next(stopped);
+        assert_eq!(calibration, Calibration::first(stopped));
         let mut reset = at(20_000_000);
         reset.ticks = 5;
-        assert_eq!(running().next(reset), State::first(reset));
+        assert_eq!(running().next(reset), Calibration::first(reset));
         let mut later = at(25_000_000);
         later.ticks = 5 + 12_500_000;
-        let told = State::first(reset).next(later).nanos(later.ticks);
-        assert_eq!(told, Some(later.unix));
+        let time = Calibration::first(reset).next(later).nanos(later.ticks);
+        assert_eq!(time, Some(later.unix));
     }
 
     #[test]
-    fn a_sample_that_failed_is_taken_again() {
+    fn a_failed_sample_is_taken_again() {
         let anchor = Anchor::new();
         anchor.correct(|| None);
         anchor.correct(|| Some(at(0)));
         anchor.correct(|| None);
         anchor.correct(|| Some(at(6_000_000)));
-        let told = anchor.fresh_nanos(|| at(7_000_000).ticks).unwrap();
-        assert!(told.abs_diff(START + 7_000_000) <= 1);
+        let time = anchor.fresh_nanos(|| at(7_000_000).ticks).unwrap();
+        assert!(time.abs_diff(START + 7_000_000) <= 1);
         assert_eq!(anchor.fresh_nanos(|| at(17_000_000).ticks), None);
     }
 
     #[test]
-    fn the_speed_is_told_from_the_last_second() {
-        let state = running().next(at(1_500_000_000));
-        assert_eq!(state.base_steady, 1_500_000_000);
-        // The wall clock is made faster by 500 in a million, and with it the steady one.
+    fn the_rate_is_computed_from_the_last_second() {
+        let calibration = running().next(at(1_500_000_000));
+        assert_eq!(calibration.base_steady, 1_500_000_000);
+        // NTP slews both clocks by 500 ppm.
         let mut faster = at(3_000_000_000);
         faster.steady += 750_000;
-        let state = state.next(faster);
+        let calibration = calibration.next(faster);
         assert!(
-            state
+            calibration
                 .rate
                 .abs_diff((0.4 * 1.0005 * (1_u64 << 32) as f64) as u64)
                 < 100
@@ -349,10 +356,10 @@ mod models {
 
     use super::*;
 
-    /// Any mixture of two states would tell another time.
+    /// Any mixture of two calibrations would give another time.
     #[test]
-    fn models_of_an_anchor_show_no_mixture() {
-        let sample = |nanos: u64| Sample {
+    fn models_of_an_anchor_never_mix_two_calibrations() {
+        let sample = |nanos: u64| ClockSample {
             ticks: nanos,
             unix: 1_000_000_000 + nanos,
             steady: nanos,
@@ -368,8 +375,8 @@ mod models {
                 thread::spawn(move || anchor.correct(|| Some(sample(9_000_000))))
             };
             let ticks = 11_000_000;
-            for told in [anchor.fresh_nanos(|| ticks), anchor.nanos(|| ticks)] {
-                assert!(told.is_none_or(|told| told == 1_000_000_000 + ticks));
+            for time in [anchor.fresh_nanos(|| ticks), anchor.nanos(|| ticks)] {
+                assert!(time.is_none_or(|time| time == 1_000_000_000 + ticks));
             }
             anchor.correct(|| Some(sample(10_000_000)));
             corrector.join().unwrap();

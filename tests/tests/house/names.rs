@@ -21,42 +21,22 @@ const SHARED: &[(&str, &[&str])] = &[
     ),
     (
         "Destination",
-        &[
-            "src/config/destination.rs",
-            "src/exporter/destination.rs",
-            "src/metrics/sdk.rs",
-        ],
+        &["src/config/destination.rs", "src/exporter/destination.rs"],
     ),
     (
         "Endpoint",
         &["src/config/endpoint.rs", "src/exporter/endpoint.rs"],
     ),
     ("Event", &["src/exporter/link.rs", "src/span.rs"]),
-    (
-        "Fields",
-        &["src/otlp/fields.rs", "src/platform/clock/anchor.rs"],
-    ),
-    ("Hold", &["src/buffer/slab.rs", "src/recorder/hold.rs"]),
     ("Inner", &["src/collector.rs", "src/testing.rs"]),
-    ("Lane", &["src/processor.rs", "src/recorder/writer.rs"]),
     ("Link", &["src/exporter/link.rs", "src/span.rs"]),
     ("Origin", &["src/recorder/detached.rs", "src/stats.rs"]),
-    (
-        "RaceProbe",
-        &["src/platform/sync.rs", "src/platform/sync.rs"],
-    ),
-    (
-        "Sample",
-        &["src/platform/clock/anchor.rs", "src/span/sampler.rs"],
-    ),
-    ("Shared", &["src/buffer/ring.rs", "src/shared.rs"]),
     (
         "State",
         &[
             "src/exporter/endpoint/content_coding.rs",
             "src/exporter/endpoint/pace.rs",
             "src/exporter/link.rs",
-            "src/platform/clock/anchor.rs",
             "src/recorder/state.rs",
             "src/testing.rs",
         ],

@@ -32,7 +32,7 @@ const SOCKETS: &[&str] = &[
 
 /// Files that read a clock.
 const CLOCKS: &[&str] = &[
-    "src/buffer/room.rs",
+    "src/buffer/waiters.rs",
     "src/collector.rs",
     "src/collector/network_thread.rs",
     "src/exporter.rs",
