@@ -1,4 +1,5 @@
-//! Parts of the pipeline for the benches to measure alone: not for use, and changed at will.
+//! Parts of the pipeline for benches and tests to use in isolation. Not part of the API; changes
+//! without notice.
 
 use crate::buffer::{self, Batch, Consumer, Pool, Producer};
 use crate::collector::Collector;
@@ -12,12 +13,12 @@ use crate::otlp::finished::Finished;
 use crate::span::SpanRef;
 use crate::span::limits::SpanLimits;
 
-/// Makes the network thread panic, to see what becomes of it.
+/// Makes the network thread panic once, to test the recovery.
 pub fn panic_network_thread(collector: &Collector) {
     collector.command(Command::Panic);
 }
 
-/// Writes one span over the other.
+/// Encodes spans into one buffer, each over the previous one.
 #[derive(Debug)]
 pub struct Encoder {
     room: Vec<u8>,
@@ -39,7 +40,7 @@ impl Encoder {
         }
     }
 
-    /// How long it is; 0 if it has no room.
+    /// Encodes a span and returns its length; 0 if it does not fit.
     #[inline(never)]
     pub fn encode(&mut self, span: &SpanRef<'_>) -> usize {
         let span = Finished {
@@ -51,7 +52,7 @@ impl Encoder {
     }
 }
 
-/// The recorders' ring, of numbers.
+/// Creates a ring like that of a recorder, but of integers.
 #[must_use]
 pub fn ring(capacity: usize) -> (RingProducer, RingConsumer) {
     let (producer, consumer) = buffer::ring(capacity);
@@ -63,7 +64,7 @@ pub struct RingProducer(Producer<u64>);
 
 impl RingProducer {
     /// # Errors
-    /// It is full.
+    /// Returns the item if the ring is full.
     pub fn push(&mut self, item: u64) -> Result<(), u64> {
         self.0.push(item)
     }
@@ -78,7 +79,7 @@ impl RingConsumer {
     }
 }
 
-/// Makes the same request again and again.
+/// Builds the same request repeatedly.
 #[allow(missing_debug_implementations)]
 pub struct Merger {
     settings: Settings,
@@ -86,7 +87,7 @@ pub struct Merger {
 }
 
 impl Merger {
-    /// Of so many batches, each of a full slab.
+    /// Creates a merger of that many batches, each a full slab.
     #[must_use]
     pub fn new(batches: u64) -> Self {
         let settings = Settings::new(&Config::default()).expect("the defaults are valid");
@@ -101,7 +102,7 @@ impl Merger {
         Self { settings, batches }
     }
 
-    /// How long its head and body are.
+    /// Builds the request and returns the length of its head and body.
     #[inline(never)]
     pub fn merge(&mut self) -> usize {
         let Settings {
@@ -119,7 +120,7 @@ impl Merger {
     }
 }
 
-/// The status of a response; 0 if it is none.
+/// Parses a response and returns its status; 0 if it is malformed or incomplete.
 #[inline(never)]
 #[must_use]
 pub fn status_of(response: &[u8]) -> u16 {

@@ -1,6 +1,6 @@
-//! The pipeline's own numbers as metrics: those of OpenTelemetry's semantic conventions
-//! (`otel.sdk.*`), and others of this library (`otlp_collector.*`). As OTLP, as text for
-//! Prometheus, and as a report for people.
+//! The pipeline's statistics as metrics: those of OpenTelemetry's semantic conventions
+//! (`otel.sdk.*`) and this library's own (`otlp_collector.*`). Formats: OTLP, Prometheus text and a
+//! human-readable report.
 
 mod otlp;
 mod pipeline;
@@ -14,7 +14,7 @@ pub(crate) use self::otlp::elements;
 
 use crate::stats::{Buckets, Stats};
 
-/// One metric with all its points.
+/// A metric with all its data points.
 struct Metric {
     name: &'static str,
     unit: &'static str,
@@ -23,11 +23,11 @@ struct Metric {
 }
 
 enum Data {
-    /// Only ever more.
+    /// Monotonic sums.
     Counter(Vec<Point<u64>>),
-    /// More or less; sums over several points mean something.
+    /// Sums that can fall.
     UpDownCounter(Vec<Point<u64>>),
-    /// A value whose sum over several points means nothing.
+    /// Values that are not additive.
     Gauge(Vec<Point<f64>>),
     /// Durations in seconds.
     Histogram(Vec<Point<Buckets>>),
@@ -72,7 +72,7 @@ fn metrics(stats: &Stats) -> Vec<Metric> {
 }
 
 impl Data {
-    /// Makes one point of those with the same attributes, as of two endpoints on the same host and
+    /// Merges points with equal attributes, such as those of two endpoints with the same host and
     /// port: a time series must not occur twice.
     fn merge(&mut self) {
         match self {

@@ -1,11 +1,11 @@
-//! As OTLP.
+//! Metrics as OTLP messages.
 
 use super::{Attribute, Data, Metric, Point, Value, metrics};
 use crate::otlp::proto;
 use crate::span::attribute::{AnyValue, KeyValue};
 use crate::stats::{Buckets, Stats};
 
-/// The metrics as one `ScopeMetrics` without its scope: the elements of its field `metrics`.
+/// Returns all metrics as a `ScopeMetrics` message in which only the field `metrics` is set.
 pub(crate) fn elements(stats: &Stats, start_time: u64, now: u64) -> proto::ScopeMetrics {
     let metrics = metrics(stats).into_iter();
     proto::ScopeMetrics {

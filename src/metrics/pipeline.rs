@@ -1,4 +1,4 @@
-//! Metrics of this library that no semantic convention has.
+//! Metrics that no semantic convention defines (`otlp_collector.*`).
 
 use super::sdk::{EXPORTER, component, server};
 use super::{Attribute, Data, Metric, Point, Value};
@@ -49,13 +49,13 @@ fn spans(stats: &Stats) -> [Metric; 6] {
         Metric {
             name: "otlp_collector.spans.dropped",
             unit: "{span}",
-            description: "Accepted spans that were given up, by reason.",
+            description: "Accepted spans that were dropped, by reason.",
             data: Data::Counter(dropped(stats)),
         },
         Metric {
             name: "otlp_collector.spans.without_memory",
             unit: "{span}",
-            description: "Spans that lost their data since more than open_spans_max were open.",
+            description: "Spans that lost their data because more than open_spans_max were open.",
             data: Data::Counter(vec![point(Vec::new(), stats.spans_without_memory)]),
         },
         Metric {
@@ -148,7 +148,7 @@ fn endpoints(stats: &Stats) -> [Metric; 7] {
         ),
         gauge(
             "otlp_collector.endpoint.oldest_request.age",
-            "Time since the oldest unanswered request was begun; 0 if there is none.",
+            "Time since the oldest unanswered request was started; 0 if there is none.",
             |endpoint| {
                 let age = endpoint.health.oldest_request_age.unwrap_or_default();
                 age.as_secs_f64()

@@ -1,4 +1,4 @@
-//! As text for Prometheus (exposition format 0.0.4), with names as OpenTelemetry's rules make them.
+//! Metrics as Prometheus text (exposition format 0.0.4), with names by OpenTelemetry's rules.
 
 use std::fmt::Write;
 
@@ -6,14 +6,16 @@ use super::{Attribute, Data, Metric, Point, metrics};
 use crate::stats::{Buckets, Stats};
 
 impl Stats {
-    /// All metrics as text for Prometheus: those of the semantic conventions, `otel_sdk_*`, and
-    /// this library's own, `otlp_collector_*`.
+    /// Returns all metrics in the Prometheus text format: those of the semantic conventions
+    /// (`otel_sdk_*`) and this library's own (`otlp_collector_*`).
     ///
-    /// The latter have the state of each endpoint (`otlp_collector_endpoint_status`), its responses,
-    /// failures and last success, refused and dropped spans by reason, and the time from a
-    /// span's end to its acknowledgement. An endpoint does not work, spans are lost, or the network
-    /// thread does not answer when one of these holds. In a group with fail-over the first can hold
-    /// while another endpoint delivers.
+    /// The latter include the state of each endpoint (`otlp_collector_endpoint_status`), its
+    /// responses, failures and last success, refused and dropped spans by reason, and the time from
+    /// a span's end to its acknowledgement.
+    ///
+    /// Each of these alert rules means that an endpoint fails, spans are lost, or the network
+    /// thread does not respond. In a group with fail-over the first can be true while another
+    /// endpoint delivers.
     ///
     /// ```text
     /// otlp_collector_endpoint_status{otlp_collector_endpoint_state!~"unused|connected"} > 0
@@ -68,7 +70,7 @@ fn write_metric(page: &mut String, metric: &Metric) {
     }
 }
 
-/// The name with its unit. Units in braces have no suffix.
+/// Returns the name with a suffix for the unit. Units in braces add none.
 fn name(metric: &Metric) -> String {
     let name = metric.name.replace('.', "_");
     match metric.unit {
@@ -99,7 +101,7 @@ fn write_histogram(page: &mut String, name: &str, labels: &str, buckets: &Bucket
 }
 
 fn write_head(page: &mut String, name: &str, kind: &str, description: &str) {
-    // Writing to a string does not fail.
+    // Writing to a string is infallible.
     let _ = writeln!(page, "# HELP {name} {description}");
     let _ = writeln!(page, "# TYPE {name} {kind}");
 }

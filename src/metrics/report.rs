@@ -1,4 +1,4 @@
-//! As a report for people.
+//! The statistics as a human-readable report.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use hdrhistogram::Histogram;
 use crate::stats::notice::reasons;
 use crate::stats::{EndpointStats, Stats};
 
-/// Some lines for each part of the pipeline.
+/// A report in several lines per part of the pipeline.
 impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ledger = &self.ledger;
@@ -24,8 +24,8 @@ impl fmt::Display for Stats {
             0 => {}
             spans => writeln!(
                 f,
-                "bare          {spans}: more than open_spans_max were open; they have neither \
-                 attributes nor events nor links"
+                "bare          {spans} without attributes, events and links: more than \
+                 open_spans_max were open"
             )?,
         }
         writeln!(
@@ -96,7 +96,7 @@ fn write_endpoint(f: &mut fmt::Formatter<'_>, endpoint: &EndpointStats) -> fmt::
 
 fn write_times(f: &mut fmt::Formatter<'_>, what: &str, us: &Histogram<u64>) -> fmt::Result {
     if us.is_empty() {
-        return writeln!(f, "{what:<13} nothing so far");
+        return writeln!(f, "{what:<13} none yet");
     }
     let ms = |quantile| us.value_at_quantile(quantile) as f64 / 1e3;
     writeln!(

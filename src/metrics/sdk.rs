@@ -1,4 +1,4 @@
-//! Metrics of OpenTelemetry's semantic conventions, `otel/sdk-metrics`.
+//! Metrics of OpenTelemetry's semantic conventions (`otel/sdk-metrics`).
 
 use super::{Attribute, Data, Metric, Point, Value};
 use crate::stats::ledger::{DestinationLedger, DroppedSpans};
@@ -6,7 +6,7 @@ use crate::stats::{
     Buckets, DestinationStats, EndpointStats, Export, ExportCounts, Exports, Stats,
 };
 
-/// There is one of each for every destination.
+/// Component types. Each destination counts as one processor and one exporter.
 const PROCESSOR: &str = "batching_span_processor";
 pub(super) const EXPORTER: &str = "otlp_http_span_exporter";
 
@@ -39,13 +39,13 @@ pub(super) fn metrics(stats: &Stats) -> Vec<Metric> {
         Metric {
             name: "otel.sdk.processor.span.processed",
             unit: "{span}",
-            description: "Spans whose export began, with any outcome, or that were lost before.",
+            description: "Spans whose export was started, with any outcome, or that were lost before.",
             data: Data::Counter(processed(stats)),
         },
         Metric {
             name: "otel.sdk.exporter.span.inflight",
             unit: "{span}",
-            description: "Spans whose export has begun and has no outcome, also between attempts.",
+            description: "Spans whose export was started and has no outcome yet, also between attempts.",
             data: Data::UpDownCounter(in_flight(stats)),
         },
         Metric {
@@ -57,7 +57,7 @@ pub(super) fn metrics(stats: &Stats) -> Vec<Metric> {
         Metric {
             name: "otel.sdk.exporter.operation.duration",
             unit: "s",
-            description: "From the first attempt to send a request to its outcome.",
+            description: "Time from the first attempt to send a request to its outcome.",
             data: Data::Histogram(durations(stats)),
         },
     ]
@@ -95,7 +95,7 @@ fn started(stats: &Stats) -> Vec<Point<u64>> {
 
 fn waiting(stats: &Stats) -> Vec<Point<u64>> {
     let points = destinations(stats).map(|destination| {
-        let Destination { exports, lost, .. } = &destination;
+        let DestinationView { exports, lost, .. } = &destination;
         let gone = exports.begun + lost.total();
         destination.of_processor(stats.ledger.accepted.saturating_sub(gone), None)
     });
@@ -112,7 +112,7 @@ fn processed(stats: &Stats) -> Vec<Point<u64>> {
     let refused = &stats.ledger.refused;
     let invalid = refused.invalid_id + refused.unknown_scope;
     let points = destinations(stats).flat_map(|destination| {
-        let Destination { exports, lost, .. } = &destination;
+        let DestinationView { exports, lost, .. } = &destination;
         let outcomes = [
             (exports.begun, None),
             (refused.buffer_full + lost.overflow, Some("queue_full")),
@@ -131,7 +131,7 @@ fn processed(stats: &Stats) -> Vec<Point<u64>> {
 
 fn in_flight(stats: &Stats) -> Vec<Point<u64>> {
     let points = destinations(stats).map(|destination| {
-        let Destination {
+        let DestinationView {
             ledger, exports, ..
         } = &destination;
         let ended = ledger.delivered + ledger.rejected + exports.dropped.total();
@@ -141,7 +141,7 @@ fn in_flight(stats: &Stats) -> Vec<Point<u64>> {
     points.collect()
 }
 
-/// Reasons of failure that have a time series from the start, so that their first increase is seen.
+/// Errors whose time series exist from the start, so that alerts see their first increase.
 const COMMON_ERRORS: [&str; 3] = ["rejected", "timeout", "connection_lost"];
 
 fn exported(stats: &Stats) -> Vec<Point<u64>> {
@@ -170,7 +170,7 @@ fn durations(stats: &Stats) -> Vec<Point<Buckets>> {
     points
 }
 
-/// The cause of an export's last attempt, unless that was a full success.
+/// Returns the error of an export's last attempt; `None` if it was a full success.
 fn error_type(export: &Export) -> Option<String> {
     let status = export.failure_status();
     export
@@ -181,25 +181,25 @@ fn error_type(export: &Export) -> Option<String> {
 
 // ---- Attributes ----
 
-/// One destination, which is a processor and an exporter of its own.
-struct Destination<'a> {
+/// A destination's statistics: those of one processor and one exporter.
+struct DestinationView<'a> {
     index: usize,
     ledger: &'a DestinationLedger,
     exports: ExportCounts,
-    /// Spans dropped before they were handed to an endpoint.
+    /// Spans dropped before they were passed to an endpoint.
     lost: DroppedSpans,
     endpoints: &'a [EndpointStats],
-    /// Exports by how they ended.
+    /// Exports by outcome.
     failures: &'a Exports,
 }
 
-fn destinations(stats: &Stats) -> impl Iterator<Item = Destination<'_>> {
+fn destinations(stats: &Stats) -> impl Iterator<Item = DestinationView<'_>> {
     static NONE: Exports = Exports::new();
     let ledgers = stats.ledger.destinations.iter();
     let pairs = ledgers.zip(&stats.exports).enumerate();
     pairs.map(|(index, (ledger, exports))| {
         let network = stats.network.destinations.get(index);
-        Destination {
+        DestinationView {
             index,
             ledger,
             exports: *exports,
@@ -210,14 +210,14 @@ fn destinations(stats: &Stats) -> impl Iterator<Item = Destination<'_>> {
     })
 }
 
-impl Destination<'_> {
+impl DestinationView<'_> {
     fn of_processor(&self, value: u64, error: Option<&str>) -> Point<u64> {
         let mut attributes = component(PROCESSOR, self.index);
         attributes.extend(error.map(|error| ("error.type", error.into())));
         Point { attributes, value }
     }
 
-    /// A group has no single server address.
+    /// Only a destination with one endpoint has a server address.
     fn of_exporter(&self, value: u64, error: Option<&str>) -> Point<u64> {
         let mut attributes = component(EXPORTER, self.index);
         if let [endpoint] = self.endpoints {
