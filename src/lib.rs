@@ -110,6 +110,16 @@
 //! * Whatever the endpoint does, recording threads are not affected until the buffer is full; then
 //!   spans are refused.
 //!
+//! # Compatibility
+//!
+//! * Structs that a program fills, such as [`Config`] and [`Span`], are exhaustive. Write them with
+//!   struct update syntax, as in `Config { batch_size: 1000, ..Config::default() }`: a minor release may
+//!   add fields.
+//! * Structs that a program only reads, such as [`Ledger`] and [`Stats`], and enums are
+//!   `non_exhaustive`: a minor release may add fields and variants. Exceptions are enums that OTLP
+//!   closes, such as [`SpanKind`].
+//! * The API has no type of another crate, except in `testing`.
+//!
 //! # Features
 //!
 //! * `gzip`, `zstd`: compressed bodies ([`Compression`]).
@@ -169,7 +179,9 @@ pub use self::stats::ledger::{
 };
 pub use self::stats::notice::{Notice, NoticeKind, OnNotice};
 pub use self::stats::refused::Refused;
-pub use self::stats::{DestinationStats, Durations, EndpointStats, NetworkStats, Stats};
+pub use self::stats::{
+    DestinationStats, DurationHistogram, Durations, EndpointStats, NetworkStats, Stats,
+};
 
 /// The README's programs are compiled.
 #[cfg(doctest)]

@@ -3,6 +3,7 @@
 mod buckets;
 pub(crate) mod counters;
 pub(crate) mod health;
+mod histogram;
 pub(crate) mod ledger;
 pub(crate) mod notice;
 pub(crate) mod refused;
@@ -10,9 +11,8 @@ pub(crate) mod refused;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
-
 pub(crate) use self::buckets::Buckets;
+pub use self::histogram::DurationHistogram;
 
 use crate::stats::health::{DestinationHealth, EndpointHealth};
 use crate::stats::ledger::{DestinationLedger, DroppedSpans, Ledger, RefusedSpans};
@@ -158,18 +158,18 @@ pub struct NetworkStats {
     pub(crate) refused_recently: RefusedSpans,
     /// Of each destination.
     pub destinations: Vec<DestinationStats>,
-    /// From a span's end to its acknowledgement, in microseconds, at most an hour. Of each request
-    /// the spans of one batch are counted, of another in turn; spans without an end time are not.
-    /// Covers the collector's lifetime; the metric `otlp_collector.delivery.duration` has the same in
-    /// buckets, from which quantiles of any period can be computed.
-    pub delivery_us: Histogram<u64>,
-    pub(crate) delivery: Buckets,
+    /// Time from a span's end to its acknowledgement, over the collector's lifetime. Samples the spans
+    /// of one batch of each request, another one in turn; excludes spans without an end time. The
+    /// metric `otlp_collector.delivery.duration` has the same in buckets, from which quantiles of any
+    /// period can be computed.
+    pub delivery: DurationHistogram,
+    pub(crate) delivery_buckets: Buckets,
 }
 
 impl NetworkStats {
     pub(crate) fn add_delivery(&mut self, us: u64) {
-        self.delivery_us.saturating_record(us);
-        self.delivery.add(us);
+        self.delivery.record_us(us);
+        self.delivery_buckets.add(us);
     }
 }
 
@@ -188,8 +188,8 @@ impl Default for NetworkStats {
             errors: 0,
             refused_recently: RefusedSpans::default(),
             destinations: Vec::new(),
-            delivery_us: microseconds_histogram(),
-            delivery: Buckets::default(),
+            delivery: DurationHistogram::new(),
+            delivery_buckets: Buckets::default(),
         }
     }
 }
@@ -288,8 +288,8 @@ pub struct EndpointStats {
     pub connections: u64,
     /// When the last success was received, in Unix nanoseconds; 0 if there was none.
     pub last_success_time: u64,
-    /// From a request's first byte to the end of its response, in microseconds, at most an hour.
-    pub duration_us: Histogram<u64>,
+    /// Time from a request's first byte to the end of its response.
+    pub response_time: DurationHistogram,
 }
 
 /// How long things of one kind took.
@@ -352,7 +352,7 @@ pub(crate) fn micros(duration: Duration) -> u64 {
 
 impl EndpointStats {
     pub(crate) fn add_response(&mut self, status: u16, us: u64) {
-        self.duration_us.saturating_record(us);
+        self.response_time.record_us(us);
         let is_known = self.responses.contains_key(&status);
         let status = bounded_status(status, is_known, self.responses.len());
         self.responses.entry(status).or_default().add(us);
@@ -371,13 +371,7 @@ impl EndpointStats {
             body_bytes: 0,
             connections: 0,
             last_success_time: 0,
-            duration_us: microseconds_histogram(),
+            response_time: DurationHistogram::new(),
         }
     }
-}
-
-/// From 1 µs to an hour at two significant digits: fixed in size (about 40 KB).
-fn microseconds_histogram() -> Histogram<u64> {
-    const HOUR_US: u64 = 3_600_000_000;
-    Histogram::new_with_bounds(1, HOUR_US, 2).expect("the bounds are constants and valid")
 }

@@ -142,6 +142,7 @@ impl Answer {
 
 /// What a receiver has seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Counts {
     /// Connections accepted.
     pub connections: u64,
@@ -161,6 +162,7 @@ pub struct Counts {
 
 /// A request as it was received.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct ReceivedRequest {
     /// The path and query of the request line.
     pub path: String,

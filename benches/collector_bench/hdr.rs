@@ -4,11 +4,21 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use otlp_collector::DurationHistogram;
 use serde_json::{Value, json};
 
 /// From a nanosecond to a minute, at three significant digits.
 pub fn nanos() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("the bounds are valid")
+}
+
+pub fn nanos_of(durations: &DurationHistogram) -> Histogram<u64> {
+    let mut histogram = nanos();
+    for (duration, count) in durations.buckets() {
+        let ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        histogram.saturating_record_n(ns, count);
+    }
+    histogram
 }
 
 pub fn record(histogram: &mut Histogram<u64>, time: Duration) {

@@ -84,7 +84,8 @@ fn measure(name: &str, beside: Option<Option<Manner>>) -> Result<(), Box<dyn Err
     }
     let stats = collector.stats();
     let of_healthy = &stats.ledger.destinations[0];
-    let ms = |quantile| stats.network.delivery_us.value_at_quantile(quantile) as f64 / 1e3;
+    let delivery = &stats.network.delivery;
+    let ms = |share| delivery.quantile(share).unwrap_or_default().as_secs_f64() * 1e3;
     println!(
         "{name:<10} {accepted:>10} {:>10} {:>8} {:>8} {:>12.2} {:>12.2} {:>12} {:>10}",
         of_healthy.delivered,

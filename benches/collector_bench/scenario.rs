@@ -140,7 +140,7 @@ fn deliver(
     let mut figures = figures(&ledger, seconds, cpu, &received);
     figures["bytes_per_span"] = json!(network.body_bytes as f64 / ledger.delivered() as f64);
     figures["requests"] = json!(network.requests);
-    figures["delivery_ms"] = Distribution::of(&network.delivery_us, 1e3).json();
+    figures["delivery_ms"] = Distribution::of(&hdr::nanos_of(&network.delivery), 1e6).json();
     figures["timeline"] = json!(timeline);
     Ok(figures)
 }
@@ -311,7 +311,7 @@ fn paced(time: Duration) -> Outcome {
     let network = collector.stats().network;
     let mut figures = figures(&ledger, seconds, cpu, &[receiver.end()?]);
     figures["requests"] = json!(network.requests);
-    figures["delivery_ms"] = Distribution::of(&network.delivery_us, 1e3).json();
+    figures["delivery_ms"] = Distribution::of(&hdr::nanos_of(&network.delivery), 1e6).json();
     Ok(figures)
 }
 

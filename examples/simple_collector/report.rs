@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use otlp_collector::testing::Counts;
-use otlp_collector::{DroppedSpans, Ledger, NetworkStats};
+use otlp_collector::{DroppedSpans, DurationHistogram, Ledger, NetworkStats};
 use serde_json::{Value, json};
 
 use crate::workload::Records;
@@ -95,7 +95,7 @@ impl Report {
             "cpu_ns_per_span": self.cpu_ns_per_span(),
             "bytes_per_span": self.bytes_per_span(),
             "record_ns": Percentiles::of(&records.record_ns, 1.0).json(),
-            "delivery_ms": Percentiles::of(&network.delivery_us, 1e3).json(),
+            "delivery_ms": Percentiles::of_delivery(&network.delivery).json(),
             "rss_growth_bytes": rss_growth_bytes,
             "requests": network.requests,
             "retries": network.retries,
@@ -127,10 +127,11 @@ impl Report {
 
     fn dropped(&self) -> DroppedSpans {
         let destinations = self.outcome.ledger.destinations.iter();
-        destinations.fold(DroppedSpans::default(), |sum, destination| DroppedSpans {
-            overflow: sum.overflow + destination.dropped.overflow,
-            retries: sum.retries + destination.dropped.retries,
-            shut_down: sum.shut_down + destination.dropped.shut_down,
+        destinations.fold(DroppedSpans::default(), |mut sum, destination| {
+            sum.overflow += destination.dropped.overflow;
+            sum.retries += destination.dropped.retries;
+            sum.shut_down += destination.dropped.shut_down;
+            sum
         })
     }
 }
@@ -143,6 +144,17 @@ impl Percentiles {
             p99: at(0.99),
             p999: at(0.999),
             max: histogram.max() as f64 / unit,
+        }
+    }
+
+    /// In milliseconds.
+    fn of_delivery(durations: &DurationHistogram) -> Self {
+        let at = |share| durations.quantile(share).unwrap_or_default().as_secs_f64() * 1e3;
+        Self {
+            p50: at(0.5),
+            p99: at(0.99),
+            p999: at(0.999),
+            max: at(1.0),
         }
     }
 
@@ -202,7 +214,7 @@ impl Report {
         writeln!(
             f,
             "delivery     {:.2} ms  (from a span's end to its acknowledgement)",
-            Percentiles::of(&network.delivery_us, 1e3),
+            Percentiles::of_delivery(&network.delivery),
         )?;
         writeln!(
             f,

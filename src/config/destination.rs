@@ -53,6 +53,7 @@ impl From<Endpoint> for Destination {
 /// Which endpoint of a destination gets a request. Either way, what one endpoint could not take
 /// goes to the next that can.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Selection {
     /// The first that works, in the order they are given; back to an earlier one when that works
     /// again.

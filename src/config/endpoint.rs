@@ -17,6 +17,7 @@ use crate::error::Error;
 
 /// How bodies are compressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Compression {
     /// Not at all: they are sent as the recorders have written them.
     #[default]

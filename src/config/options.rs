@@ -141,6 +141,7 @@ options! {
 
 /// Handling of spans when the buffer is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Overflow {
     /// The newest span is refused: recording returns
     /// [`Refused::BufferFull`](crate::Refused::BufferFull).

@@ -72,7 +72,7 @@ fn spans(stats: &Stats) -> [Metric; 6] {
             name: "otlp_collector.delivery.duration",
             unit: "s",
             description: "Time from a span's end to its acknowledgement, for one batch of each request.",
-            data: Data::Histogram(vec![point(Vec::new(), network.delivery.clone())]),
+            data: Data::Histogram(vec![point(Vec::new(), network.delivery_buckets.clone())]),
         },
     ]
 }

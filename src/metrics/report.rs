@@ -2,10 +2,8 @@
 
 use std::fmt;
 
-use hdrhistogram::Histogram;
-
 use crate::stats::notice::reasons;
-use crate::stats::{EndpointStats, Stats};
+use crate::stats::{DurationHistogram, EndpointStats, Stats};
 
 /// A report in several lines per part of the pipeline.
 impl fmt::Display for Stats {
@@ -41,7 +39,7 @@ impl fmt::Display for Stats {
             "requests      {} ({} sent again), {} bytes of bodies, {} connections",
             network.requests, network.retries, network.body_bytes, network.connections
         )?;
-        write_times(f, "delivery", &network.delivery_us)?;
+        write_times(f, "delivery", &network.delivery)?;
         writeln!(f, "panics        {}", network.panics)?;
         for (ledger, destination) in ledger.destinations.iter().zip(&network.destinations) {
             writeln!(f)?;
@@ -91,20 +89,20 @@ fn write_endpoint(f: &mut fmt::Formatter<'_>, endpoint: &EndpointStats) -> fmt::
         endpoint.redirects,
         endpoint.partial_successes
     )?;
-    write_times(f, "    answered", &endpoint.duration_us)
+    write_times(f, "    answered", &endpoint.response_time)
 }
 
-fn write_times(f: &mut fmt::Formatter<'_>, what: &str, us: &Histogram<u64>) -> fmt::Result {
-    if us.is_empty() {
+fn write_times(f: &mut fmt::Formatter<'_>, what: &str, times: &DurationHistogram) -> fmt::Result {
+    if times.count() == 0 {
         return writeln!(f, "{what:<13} none yet");
     }
-    let ms = |quantile| us.value_at_quantile(quantile) as f64 / 1e3;
+    let ms = |share| times.quantile(share).unwrap_or_default().as_secs_f64() * 1e3;
     writeln!(
         f,
         "{what:<13} p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms, max {:.2} ms",
         ms(0.5),
         ms(0.99),
         ms(0.999),
-        us.max() as f64 / 1e3
+        ms(1.0)
     )
 }

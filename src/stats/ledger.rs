@@ -19,6 +19,7 @@ use crate::stats::refused::Refused;
 /// # }
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Ledger {
     /// Spans accepted for delivery. Excludes held and sampled-out spans.
     pub accepted: u64,
@@ -84,6 +85,7 @@ impl fmt::Display for Ledger {
 
 /// Refused spans by reason: see [`Refused`](crate::Refused).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RefusedSpans {
     /// The buffer was full.
     pub buffer_full: u64,
@@ -196,6 +198,7 @@ impl Sub for RefusedSpans {
 
 /// Open spans that were not to be sent, by whose decision it was.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SampledOutSpans {
     /// The sampler's, when they started.
     pub at_start: u64,
@@ -213,6 +216,7 @@ impl SampledOutSpans {
 
 /// Outcomes of the accepted spans at one destination.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DestinationLedger {
     /// The URLs of its endpoints, with commas between them.
     pub destination: String,
@@ -266,6 +270,7 @@ impl fmt::Display for DestinationLedger {
 
 /// Spans given up, by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DroppedSpans {
     /// The oldest made room for the newest: with [`Overflow::DropOldest`](crate::Overflow), or at
     /// a destination that is behind the others ([`Destination`](crate::Destination)).

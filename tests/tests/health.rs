@@ -140,7 +140,7 @@ fn an_endpoint_that_refuses_what_it_is_sent() {
     let stats = collector.stats().network.destinations.remove(0);
     let endpoint = &stats.endpoints[0];
     assert_eq!(endpoint.responses[&401].count, 1);
-    assert_eq!(endpoint.duration_us.len(), 1);
+    assert_eq!(endpoint.response_time.count(), 1);
 }
 
 /// A collector whose requests may hang for ever.
@@ -332,7 +332,7 @@ fn spans_without_memory_are_in_a_notice_a_metric_and_the_report() {
     let line = "otlp_collector_spans_without_memory_total 3";
     assert!(page.lines().any(|other| other == line), "{page}");
     let report = stats.to_string();
-    let line = "bare          3: more than open_spans_max were open";
+    let line = "bare          3 without attributes, events and links: more than open_spans_max";
     assert!(report.contains(line), "{report}");
 }
 

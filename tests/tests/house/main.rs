@@ -5,6 +5,7 @@
 //! listed. So they only get shorter.
 
 mod circles;
+mod exhaustive;
 mod imports;
 mod limits;
 mod names;
