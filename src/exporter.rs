@@ -5,13 +5,13 @@
 
 pub(crate) mod backlog;
 mod compress;
+mod connection;
 mod context;
 mod destination;
 mod endpoint;
 #[cfg(all(test, not(loom)))]
 mod head_fuzz;
 pub(crate) mod http;
-mod link;
 mod metrics_sender;
 mod network;
 mod notices;
@@ -87,7 +87,7 @@ pub(crate) struct Exporter {
     metrics: Option<MetricsSender>,
     /// The metrics' own requests are not among those that they tell of.
     metrics_stats: NetworkStats,
-    /// The destination, endpoint and link of each connection's id. Those behind are the metrics'.
+    /// The destination, endpoint and index of each connection's id. Those behind are the metrics'.
     routes: Vec<(usize, usize, usize)>,
     stats: NetworkStats,
     errors_shared: u64,
@@ -580,18 +580,18 @@ impl Exporter {
 
     fn poll(&mut self, timeout: Option<Duration>) {
         self.network.poll(timeout, |id, readiness| {
-            if let Some(&(destination, endpoint, link)) = self.routes.get(id.0) {
+            if let Some(&(destination, endpoint, connection)) = self.routes.get(id.0) {
                 let endpoint = self.destinations[destination].endpoint(endpoint);
-                endpoint.ready(link, readiness);
+                endpoint.ready(connection, readiness);
             } else if let Some(metrics) = &mut self.metrics {
-                let link = id.0 - self.routes.len();
-                metrics.endpoint().ready(link, readiness);
+                let connection = id.0 - self.routes.len();
+                metrics.endpoint().ready(connection, readiness);
             }
         });
     }
 }
 
-/// All destinations, and the destination, endpoint and link of each connection's id.
+/// All destinations, and the destination, endpoint and index of each connection's id.
 fn destinations(shared: &Shared) -> (Vec<Destination>, Vec<(usize, usize, usize)>) {
     let settings = &shared.settings;
     let mut routes = Vec::new();
@@ -612,7 +612,8 @@ fn destinations(shared: &Shared) -> (Vec<Destination>, Vec<(usize, usize, usize)
                     let first_id = ConnectionId(routes.len());
                     let endpoint =
                         Endpoint::new(Arc::clone(endpoint), settings.config.slab_bytes, first_id);
-                    routes.extend((0..endpoint.links()).map(|link| (destination, index, link)));
+                    let connections = 0..endpoint.connections();
+                    routes.extend(connections.map(|connection| (destination, index, connection)));
                     endpoint
                 });
             let endpoints = endpoints.collect();

@@ -82,9 +82,10 @@
 //!    ones (`exporter/request.rs`): an OTLP envelope before them, which is sent with `writev`. The
 //!    bytes are not touched again, except if they are to be compressed (`exporter/compress.rs`) or
 //!    go over TLS.
-//! 4. An endpoint (`exporter/endpoint.rs`) sends it over one of its links (`exporter/link.rs`), and
-//!    its response decides: delivered, rejected, or again after the backoff. When the last batch of a
-//!    slab has an outcome everywhere, the slab goes back to the pool (`buffer/pool.rs`).
+//! 4. An endpoint (`exporter/endpoint.rs`) sends it over one of its connections
+//!    (`exporter/connection.rs`), and its response decides: delivered, rejected, or again after the
+//!    backoff. When the last batch of a slab has an outcome everywhere, the slab goes back to the pool
+//!    (`buffer/pool.rs`).
 //!
 //! Files import only from those below them: `collector`, `recorder`, `exporter`, `processor`,
 //! `shared`, `config`, `buffer`, `metrics`, `otlp`, `error`, `span`, `stats`, `platform`. Protocol

@@ -277,11 +277,11 @@ impl Destination {
             let much = self.has_much(index, backlog);
             let endpoint = &mut self.endpoints[index];
             let offer = endpoint.offer(much, context);
-            if let Offer::Ready(link) = offer {
+            if let Offer::Ready(connection) = offer {
                 let Some(request) = self.next_request(index, backlog, context) else {
                     return false;
                 };
-                self.endpoints[index].start(link, request, context.now);
+                self.endpoints[index].start(connection, request, context.now);
                 self.next = (index + 1) % count;
                 return true;
             }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::config::{Compression, EndpointSettings, Target};
+use crate::exporter::connection::{Connection, ConnectionEvent, Loss, LossKind, Reply};
 use crate::exporter::context::Context;
 use crate::exporter::endpoint::content_coding::ContentCoding;
 use crate::exporter::endpoint::journal::Journal;
@@ -20,11 +21,9 @@ use crate::exporter::endpoint::pacing::Pacing;
 use crate::exporter::endpoint::request_size::{RequestSize, can_split};
 use crate::exporter::endpoint::silence::{STALLED, Silent};
 use crate::exporter::http::complaint::Complaint;
-use crate::exporter::http::connection::Exchange;
 use crate::exporter::http::reason;
 use crate::exporter::http::response::Response;
 use crate::exporter::http::verdict::Verdict;
-use crate::exporter::link::{Event, Link, Loss, Why};
 use crate::exporter::network::{ConnectionId, Readiness};
 use crate::exporter::notices::incident::Cause;
 use crate::exporter::request::Request;
@@ -70,7 +69,7 @@ pub(crate) enum Outcome {
 
 /// Whether an endpoint can be given a request.
 pub(crate) enum Offer {
-    /// Over the link at this index.
+    /// Over the connection at this index.
     Ready(usize),
     /// Soon: a connection is being made.
     Opening,
@@ -89,7 +88,7 @@ const REDIRECTS_MAX: u32 = 5;
 pub(crate) struct Endpoint {
     settings: Arc<EndpointSettings>,
     location: Location,
-    links: Vec<Link>,
+    connections: Vec<Connection>,
     resolver: Resolver,
     size: RequestSize,
     coding: ContentCoding,
@@ -107,11 +106,11 @@ impl Endpoint {
         first_id: ConnectionId,
     ) -> Self {
         let journal = Journal::new(Arc::clone(&settings));
-        let ids = (first_id.0..)
-            .map(ConnectionId)
-            .take(settings.connections_max);
+        let ids = (first_id.0..).take(settings.connections_max);
         Self {
-            links: ids.map(|id| Link::new(id, &settings)).collect(),
+            connections: ids
+                .map(|id| Connection::new(ConnectionId(id), &settings))
+                .collect(),
             location: Location::new(Arc::clone(&settings.target)),
             resolver: Resolver::new(settings.connections_max),
             size: RequestSize::new(settings.request_bytes_max, request_bytes_step),
@@ -125,8 +124,8 @@ impl Endpoint {
 
     // ---- What its destination asks ----
 
-    pub(crate) fn links(&self) -> usize {
-        self.links.len()
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.len()
     }
 
     pub(crate) fn url(&self) -> &str {
@@ -135,7 +134,7 @@ impl Endpoint {
 
     /// Its numbers, with its health as of now.
     pub(crate) fn stats(&self, now: Instant) -> EndpointStats {
-        let oldest_request = self.links.iter().filter_map(Link::busy_since).min();
+        let oldest_request = self.busy_since().min();
         let next_request = self.pacing.until();
         (self.journal).snapshot(now, self.silent(), oldest_request, next_request)
     }
@@ -167,7 +166,7 @@ impl Endpoint {
     pub(crate) fn has_room(&self, now: Instant) -> bool {
         !self.is_backing_off(now)
             && self.may_send(now)
-            && (self.links.iter()).any(|link| link.is_ready() || link.is_down())
+            && (self.connections.iter()).any(|c| c.is_ready() || c.is_closed())
     }
 
     /// When it wants to be advanced even if nothing happens.
@@ -176,10 +175,10 @@ impl Endpoint {
         let wait = self.pacing.until().filter(|at| now < *at);
         let slow_at = self.slow_at().filter(|at| now < *at && !self.is_full());
         let stalled_at = self.stalled_at().filter(|at| now < *at);
-        let links = self.links.iter().filter_map(|link| link.deadline(now));
+        let connections = self.connections.iter().filter_map(|c| c.deadline(now));
         let silence = self.journal.silence_report_at(self.silent());
         let silence = silence.filter(|at| now < *at);
-        (links.chain(wait).chain(slow_at).chain(stalled_at))
+        (connections.chain(wait).chain(slow_at).chain(stalled_at))
             .chain(silence)
             .min()
     }
@@ -196,23 +195,23 @@ impl Endpoint {
             return Offer::Busy;
         }
         self.leave_old_target(context.now);
-        if let Some(index) = self.links.iter().position(Link::is_ready) {
+        if let Some(index) = self.connections.iter().position(Connection::is_ready) {
             return Offer::Ready(index);
         }
-        if self.links.iter().any(Link::is_opening) {
+        if self.connections.iter().any(Connection::is_opening) {
             return Offer::Opening;
         }
-        let down = self.links.iter().position(Link::is_down);
-        match down.filter(|_| much || !self.is_busy()) {
+        let closed = self.connections.iter().position(Connection::is_closed);
+        match closed.filter(|_| much || !self.is_busy()) {
             None => Offer::Busy,
             Some(index) => self.open(index, context),
         }
     }
 
     fn open(&mut self, index: usize, context: &mut Context<'_>) -> Offer {
-        let link = &mut self.links[index];
-        link.close(self.location.current(context.now));
-        match link.open(&self.resolver, context.now, context.network) {
+        let connection = &mut self.connections[index];
+        connection.close(self.location.current(context.now));
+        match connection.open(&self.resolver, context.now, context.network) {
             // Without a request on it there is nothing that could come of it.
             Some(event) => {
                 self.happened(index, event, context, &mut Vec::new());
@@ -222,11 +221,11 @@ impl Endpoint {
         }
     }
 
-    /// Sends a request over a ready link.
+    /// Sends a request over a ready connection.
     pub(crate) fn start(&mut self, index: usize, request: Arc<Request>, now: Instant) {
         let compression = self.compression(now);
         self.pacing.sent(request.body_bytes, now);
-        self.links[index].start(request, compression, now);
+        self.connections[index].start(request, compression, now);
     }
 
     /// Tries again now what waits for its backoff, unless the endpoint has asked for the wait.
@@ -242,8 +241,8 @@ impl Endpoint {
 
     /// Breaks all connections.
     pub(crate) fn close(&mut self, now: Instant) {
-        for link in &mut self.links {
-            link.close(self.location.current(now));
+        for connection in &mut self.connections {
+            connection.close(self.location.current(now));
         }
     }
 
@@ -255,14 +254,14 @@ impl Endpoint {
         (self.journal).enter(EndpointState::BackingOff, Some(reason));
     }
 
-    pub(crate) fn ready(&mut self, link: usize, readiness: Readiness) {
-        self.links[link].ready(readiness);
+    pub(crate) fn ready(&mut self, connection: usize, readiness: Readiness) {
+        self.connections[connection].add_readiness(readiness);
     }
 
     /// Does all that can be done without waiting; tells what came of requests.
     pub(crate) fn advance(&mut self, context: &mut Context<'_>, done: &mut Vec<Done>) {
-        for index in 0..self.links.len() {
-            while let Some(event) = self.links[index].advance(context.now, context.network) {
+        for index in 0..self.connections.len() {
+            while let Some(event) = self.connections[index].advance(context.now, context.network) {
                 self.happened(index, event, context, done);
             }
         }
@@ -275,44 +274,44 @@ impl Endpoint {
     fn happened(
         &mut self,
         index: usize,
-        event: Event,
+        event: ConnectionEvent,
         context: &mut Context<'_>,
         done: &mut Vec<Done>,
     ) {
         match event {
-            Event::Connected => {
+            ConnectionEvent::Connected => {
                 context.stats.connections += 1;
                 self.journal.stats.connections += 1;
             }
-            Event::Answered(exchange) => self.answered(index, exchange, context, done),
-            Event::Lost(loss) => self.lost(index, loss, context, done),
+            ConnectionEvent::Replied(reply) => self.answered(index, reply, context, done),
+            ConnectionEvent::Lost(loss) => self.lost(index, loss, context, done),
         }
     }
 
     fn answered(
         &mut self,
         index: usize,
-        exchange: Exchange,
+        reply: Reply,
         context: &mut Context<'_>,
         done: &mut Vec<Done>,
     ) {
-        self.count(&exchange, context);
-        let status = exchange.response.status;
-        let verdict = Verdict::of(&exchange.response, &self.settings, SystemTime::now());
+        self.count(&reply, context);
+        let status = reply.response.status;
+        let verdict = Verdict::of(&reply.response, &self.settings, SystemTime::now());
         let outcome = match verdict {
             Verdict::Redirected { is_permanent } => {
-                return self.redirected(index, is_permanent, exchange, context, done);
+                return self.redirected(index, is_permanent, reply, context, done);
             }
-            Verdict::Accepted(partial) => self.accepted(index, &exchange, partial, context),
+            Verdict::Accepted(partial) => self.accepted(index, &reply, partial, context),
             Verdict::Retry {
                 wait,
                 is_rate_limit,
-            } => self.throttle(&exchange, wait, is_rate_limit, context),
+            } => self.throttle(&reply, wait, is_rate_limit, context),
             Verdict::ProxyDenied => self.proxy_refused(context),
-            Verdict::Refused(complaint) => self.refused(&exchange, complaint, context),
+            Verdict::Refused(complaint) => self.refused(&reply, complaint, context),
         };
-        self.close_after(index, &exchange.response, context.now);
-        done.push(self.answered_with(exchange.request, outcome, status));
+        self.close_after(index, &reply.response, context.now);
+        done.push(self.answered_with(reply.request, outcome, status));
     }
 
     /// After an error another connection may meet a healthier server, and another place is asked for
@@ -321,35 +320,35 @@ impl Endpoint {
         if !response.is_success() {
             self.location.forget();
         }
-        let link = &mut self.links[index];
+        let connection = &mut self.connections[index];
         let target = self.location.current(now);
-        if !response.is_success() || link.target() != target {
-            link.close(target);
+        if !response.is_success() || connection.target() != target {
+            connection.close(target);
         }
     }
 
-    fn count(&mut self, exchange: &Exchange, context: &mut Context<'_>) {
-        let body_bytes = exchange.request.body_bytes as u64;
+    fn count(&mut self, reply: &Reply, context: &mut Context<'_>) {
+        let body_bytes = reply.request.body_bytes as u64;
         context.stats.requests += 1;
         context.stats.body_bytes += body_bytes;
         self.journal.stats.body_bytes += body_bytes;
-        let duration = context.now.saturating_duration_since(exchange.started);
+        let duration = context.now.saturating_duration_since(reply.started);
         self.is_slow = duration > self.settings.request_timeout / 2;
         let us = micros(duration);
-        (self.journal).answered(exchange.response.status, us, context.now);
+        (self.journal).answered(reply.response.status, us, context.now);
     }
 
     fn accepted(
         &mut self,
         index: usize,
-        exchange: &Exchange,
+        reply: &Reply,
         partial: Result<PartialSuccess, String>,
         context: &mut Context<'_>,
     ) -> Outcome {
-        let (request, response) = (&exchange.request, &exchange.response);
+        let (request, response) = (&reply.request, &reply.response);
         self.answers(context);
         self.pacing.accepted(request.body_bytes, context.now);
-        self.coding.accepted(exchange.compression);
+        self.coding.accepted(reply.compression);
         // As long as there is time to spare, and slowly.
         if !self.is_slow {
             self.size.raise(context.now);
@@ -369,11 +368,11 @@ impl Endpoint {
 
     /// Remembers where permanent redirects have led to.
     fn note_move(&mut self, index: usize, status: u16, context: &mut Context<'_>) {
-        let link = &self.links[index];
-        if !link.has_moved() {
+        let connection = &self.connections[index];
+        if !connection.has_moved() {
             return;
         }
-        let target = Arc::clone(link.target());
+        let target = Arc::clone(connection.target());
         if self.location.moved_to(Arc::clone(&target), context.now) {
             let url = reason::readable(&target.url, &self.settings);
             let what = format!("moved permanently to {url:?}: use that as the endpoint");
@@ -405,16 +404,16 @@ impl Endpoint {
     /// The endpoint refused the request as it is: it may accept the spans in another form.
     fn refused(
         &mut self,
-        exchange: &Exchange,
+        reply: &Reply,
         complaint: Complaint,
         context: &mut Context<'_>,
     ) -> Outcome {
-        let Exchange {
+        let Reply {
             request,
             response,
             compression,
             ..
-        } = exchange;
+        } = reply;
         if complaint == Complaint::TooLarge && can_split(request, context.envelope) {
             return self.too_large(request, response, context);
         }
@@ -503,12 +502,12 @@ impl Endpoint {
     /// The endpoint asks for the same request later.
     fn throttle(
         &mut self,
-        exchange: &Exchange,
+        reply: &Reply,
         wait: Option<Duration>,
         is_rate_limit: bool,
         context: &mut Context<'_>,
     ) -> Outcome {
-        let (request, response) = (&exchange.request, &exchange.response);
+        let (request, response) = (&reply.request, &reply.response);
         self.pacing.failed(context.now);
         if let Some(wait) = wait {
             self.pacing.wait_for(wait, context.now);
@@ -540,13 +539,13 @@ impl Endpoint {
         &mut self,
         index: usize,
         is_permanent: bool,
-        exchange: Exchange,
+        reply: Reply,
         context: &mut Context<'_>,
         done: &mut Vec<Done>,
     ) {
-        let Exchange {
+        let Reply {
             request, response, ..
-        } = exchange;
+        } = reply;
         let status = response.status;
         let location = response.location.as_deref().unwrap_or_default();
         let target = match self.redirect_target(index, location) {
@@ -561,7 +560,7 @@ impl Endpoint {
             }
         };
         self.journal.stats.redirects += 1;
-        let event = self.links[index].follow(
+        let event = self.connections[index].follow(
             target,
             is_permanent,
             request,
@@ -574,11 +573,11 @@ impl Endpoint {
         }
     }
 
-    /// Where a link is redirected to; the error says why that is not followed.
+    /// Where a connection is redirected to; the error says why that is not followed.
     fn redirect_target(&self, index: usize, location: &str) -> Result<Target, String> {
-        let link = &self.links[index];
-        let target = link.target().redirect(location)?;
-        if link.redirects() >= REDIRECTS_MAX {
+        let connection = &self.connections[index];
+        let target = connection.target().redirect(location)?;
+        if connection.redirects() >= REDIRECTS_MAX {
             return Err(format!("is one more after {REDIRECTS_MAX} in a row"));
         }
         if let Some(why) = (self.settings.redirects).objection(&self.settings.target, &target) {
@@ -592,20 +591,20 @@ impl Endpoint {
 
     fn lost(&mut self, index: usize, loss: Loss, context: &mut Context<'_>, done: &mut Vec<Done>) {
         let reason = reason::readable(&loss.reason, &self.settings);
-        if loss.why == Why::Unreachable {
+        if loss.kind == LossKind::Unreachable {
             // Where it has moved to may be gone: its own place knows.
             self.location.forget();
         }
         let target = self.location.current(context.now);
-        self.links[index].close(target);
-        let outcome = match loss.why {
-            Why::Stale => {
+        self.connections[index].close(target);
+        let outcome = match loss.kind {
+            LossKind::Stale => {
                 // What else was kept is as old.
-                let kept = self.links.iter_mut().filter(|link| link.is_ready());
-                kept.for_each(|link| link.close(target));
+                let kept = self.connections.iter_mut().filter(|c| c.is_ready());
+                kept.for_each(|connection| connection.close(target));
                 Outcome::Again
             }
-            Why::TimedOut => {
+            LossKind::TimedOut => {
                 self.is_slow = true;
                 let size = &mut self.size;
                 let request = loss.request.as_deref();
@@ -613,25 +612,25 @@ impl Endpoint {
                     bytes_max: request.map_or(size.max(), |r| size.too_slow(r, context.envelope)),
                 }
             }
-            Why::Unreachable | Why::Broken => Outcome::Failed,
+            LossKind::Unreachable | LossKind::Broken => Outcome::Failed,
         };
         self.journal.stats.unanswered += u64::from(loss.request.is_some());
-        self.journal.stats.failed_connects += u64::from(loss.why == Why::Unreachable);
-        if loss.why == Why::Stale {
+        self.journal.stats.failed_connects += u64::from(loss.kind == LossKind::Unreachable);
+        if loss.kind == LossKind::Stale {
             self.journal.note_error(&reason, context);
         } else {
             self.pacing.failed(context.now);
             self.journal.enter(EndpointState::BackingOff, Some(&reason));
-            let cause = match loss.why {
-                Why::Unreachable => Cause::NoConnection,
-                Why::TimedOut => Cause::TimedOut,
-                Why::Stale | Why::Broken => Cause::Broken,
+            let cause = match loss.kind {
+                LossKind::Unreachable => Cause::NoConnection,
+                LossKind::TimedOut => Cause::TimedOut,
+                LossKind::Stale | LossKind::Broken => Cause::Broken,
             };
             self.note(NoticeKind::BackingOff, cause, &reason, context);
         }
-        let error = match loss.why {
-            Why::TimedOut => "timeout",
-            Why::Unreachable | Why::Stale | Why::Broken => "connection_lost",
+        let error = match loss.kind {
+            LossKind::TimedOut => "timeout",
+            LossKind::Unreachable | LossKind::Stale | LossKind::Broken => "connection_lost",
         };
         let attempt = Attempt {
             status: None,
@@ -682,24 +681,27 @@ impl Endpoint {
 
     /// From when on all that is on the way is slow.
     fn slow_at(&self) -> Option<Instant> {
-        let latest = self.links.iter().filter_map(Link::busy_since).max();
-        latest.map(|since| since + SLOW)
+        self.busy_since().max().map(|since| since + SLOW)
+    }
+
+    fn busy_since(&self) -> impl Iterator<Item = Instant> {
+        self.connections.iter().filter_map(Connection::busy_since)
     }
 
     fn is_busy(&self) -> bool {
-        self.links.iter().any(|link| link.busy_since().is_some())
+        self.connections.iter().any(Connection::is_busy)
     }
 
     fn is_full(&self) -> bool {
-        self.links.iter().all(|link| link.busy_since().is_some())
+        self.connections.iter().all(Connection::is_busy)
     }
 
     /// Closes kept connections to where requests no longer go.
     fn leave_old_target(&mut self, now: Instant) {
         let target = self.location.current(now);
-        for link in self.links.iter_mut().filter(|link| link.is_ready()) {
-            if link.target() != target {
-                link.close(target);
+        for connection in self.connections.iter_mut().filter(|c| c.is_ready()) {
+            if connection.target() != target {
+                connection.close(target);
             }
         }
     }
@@ -713,6 +715,6 @@ impl Endpoint {
     }
 
     fn silent(&self) -> Option<Silent> {
-        (self.journal).silence(self.links.iter().filter_map(Link::activity))
+        (self.journal).silence(self.connections.iter().filter_map(Connection::activity))
     }
 }

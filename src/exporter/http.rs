@@ -1,7 +1,7 @@
-//! HTTP/1.1 without a socket or a clock: one exchange after the other, responses, and their meaning.
+//! HTTP/1.1 without a socket or a clock: one exchange, its response, and the response's meaning.
 
 pub(crate) mod complaint;
-pub(crate) mod connection;
+pub(crate) mod exchange;
 pub(crate) mod reason;
 pub(crate) mod response;
 #[cfg(all(test, not(loom)))]

@@ -146,11 +146,12 @@ impl MetricsSender {
             }
             return false;
         }
-        let Offer::Ready(link) = self.endpoint.offer(false, context) else {
+        let Offer::Ready(connection) = self.endpoint.offer(false, context) else {
             return false;
         };
         self.on_the_way = true;
-        self.endpoint.start(link, Arc::clone(request), context.now);
+        self.endpoint
+            .start(connection, Arc::clone(request), context.now);
         true
     }
 }

@@ -29,7 +29,7 @@ pub(super) fn accept(listener: &TcpListener, state: &Arc<State>) {
             .name("otlp-receiver".to_string())
             .spawn(move || {
                 // An error is the connection's end, which the other side sees.
-                let _ = Connection::new(stream, &state).serve();
+                let _ = ServedConnection::new(stream, &state).serve();
                 state.hang_up(number);
             });
         drop(serving);
@@ -51,7 +51,7 @@ fn register(stream: &TcpStream, state: &State) -> Option<u64> {
     Some(number)
 }
 
-struct Connection<'a> {
+struct ServedConnection<'a> {
     stream: TcpStream,
     state: &'a State,
     /// What was read and not yet used.
@@ -68,7 +68,7 @@ struct Head {
     body_bytes: usize,
 }
 
-impl<'a> Connection<'a> {
+impl<'a> ServedConnection<'a> {
     fn new(stream: TcpStream, state: &'a State) -> Self {
         Self {
             stream,
@@ -166,7 +166,7 @@ impl<'a> Connection<'a> {
     }
 }
 
-impl Connection<'_> {
+impl ServedConnection<'_> {
     fn take_metrics(&mut self, head: &Head) -> Answer {
         let sent = &self.input[head.bytes..head.bytes + head.body_bytes];
         let plain = decompress(head, sent);

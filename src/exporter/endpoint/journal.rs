@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use crate::config::EndpointSettings;
+use crate::exporter::connection::Activity;
 use crate::exporter::context::Context;
-use crate::exporter::endpoint::silence::{Activity, STALLED, Silence, Silent};
+use crate::exporter::endpoint::silence::{STALLED, Silence, Silent};
 use crate::exporter::http::reason;
 use crate::exporter::notices::incident::Cause;
 use crate::exporter::notices::reporter::Report;
@@ -88,8 +89,8 @@ impl Journal {
     // ---- Silence ----
 
     /// The present silence, by the activity of all connections.
-    pub(crate) fn silence(&self, links: impl Iterator<Item = Activity>) -> Option<Silent> {
-        self.silence.present(links)
+    pub(crate) fn silence(&self, connections: impl Iterator<Item = Activity>) -> Option<Silent> {
+        self.silence.present(connections)
     }
 
     pub(crate) fn silence_report_at(&self, silent: Option<Silent>) -> Option<Instant> {

@@ -2,21 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use crate::exporter::connection::Activity;
 use crate::stats::notice::seconds;
 
 /// After this an endpoint counts as stalled, and a group turns to another one.
 pub(crate) const STALLED: Duration = Duration::from_secs(1);
-
-/// The activity of one connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Activity {
-    /// Connecting since then.
-    Connecting(Instant),
-    /// Carries a request, of which the last bytes could be written then.
-    Busy(Instant),
-    /// Established, without a request.
-    Idle,
-}
 
 /// The silence of one endpoint.
 pub(crate) struct Silence {
@@ -53,10 +43,10 @@ impl Silence {
 
     /// The present silence, if anything is expected. As long as other requests are answered it is
     /// a request that is slow, not the endpoint; and a connection counts only if there is no other.
-    pub(crate) fn present(&self, links: impl Iterator<Item = Activity>) -> Option<Silent> {
+    pub(crate) fn present(&self, connections: impl Iterator<Item = Activity>) -> Option<Silent> {
         let (mut response, mut connection, mut is_connected) = (None::<Instant>, None, false);
         let earlier = |first: Option<Instant>, at: Instant| Some(first.map_or(at, |f| f.min(at)));
-        for activity in links {
+        for activity in connections {
             match activity {
                 Activity::Connecting(since) => connection = earlier(connection, since),
                 Activity::Busy(since) => response = earlier(response, since),

@@ -16,7 +16,7 @@ const WHOLE_CHARS_MAX: usize = 1000;
 
 /// `google.rpc.Status`, which OTLP puts into the bodies of errors; its code is to be ignored.
 #[derive(Clone, PartialEq, Message)]
-struct Status {
+struct RpcStatus {
     #[prost(string, tag = "2")]
     message: String,
 }
@@ -68,7 +68,7 @@ pub(crate) fn message(response: &Response, settings: &EndpointSettings) -> Optio
     }
     let content_type = response.content_type.as_deref().unwrap_or_default();
     let message = if content_type.starts_with("application/x-protobuf") {
-        Status::decode(&*response.body).ok()?.message
+        RpcStatus::decode(&*response.body).ok()?.message
     } else {
         String::from_utf8(response.body.clone()).ok()?
     };
@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn errors_tell_what_their_body_says() {
-        let status = Status {
+        let status = RpcStatus {
             message: "span 3 has\nno name".to_string(),
         };
         let body = [&[8, 3][..], &status.encode_to_vec()].concat();

@@ -71,16 +71,16 @@ impl fmt::Display for ResponseError {
     }
 }
 
-/// Gathers one response after another from a connection's bytes.
+/// Parses one response, with the interim responses before it, from bytes as they are received.
 pub(crate) struct ResponseParser {
     body_bytes_max: usize,
     /// Received and not yet parsed.
     input: Vec<u8>,
     /// Bytes of an incomplete head that were searched for the end of a line.
     searched: usize,
-    /// Bytes received since the last response.
+    /// Bytes received.
     received: usize,
-    /// Interim responses since the last final one.
+    /// Interim responses received.
     interim: u32,
     /// The response under way, from the end of its head on.
     current: Option<(Response, Framing)>,
@@ -128,9 +128,9 @@ impl ResponseParser {
         }
     }
 
-    /// No byte of a response has come.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.input.is_empty() && self.current.is_none()
+    /// Whether a byte was received.
+    pub(crate) fn has_received(&self) -> bool {
+        self.received > 0
     }
 
     /// Takes received bytes; gives the response when they complete it.
@@ -178,8 +178,6 @@ impl ResponseParser {
 
     fn finish(&mut self) -> Option<Response> {
         let (mut response, _) = self.current.take()?;
-        self.received = 0;
-        self.interim = 0;
         // What stands behind a response belongs to nothing.
         response.keep_alive &= self.input.is_empty();
         Some(response)

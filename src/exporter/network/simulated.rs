@@ -197,6 +197,11 @@ impl Peer {
         std::mem::take(&mut self.pipe.lock().from_client)
     }
 
+    /// The number of bytes sent that the client has not read.
+    pub(crate) fn unread(&self) -> usize {
+        self.pipe.lock().to_client.len()
+    }
+
     pub(crate) fn client(&self) -> ClientSide {
         self.pipe.lock().client
     }
@@ -226,7 +231,8 @@ impl ByteStream for SimulatedStream {
 
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let pipe = &mut *self.0.lock();
-        let bytes = buffer.len().min(pipe.to_client.len());
+        let (next, _) = pipe.to_client.as_slices();
+        let bytes = buffer.len().min(next.len());
         if bytes == 0 {
             return match pipe.phase {
                 Phase::Failed(error) => Err(error.into()),
@@ -234,9 +240,8 @@ impl ByteStream for SimulatedStream {
                 _ => Err(io::ErrorKind::WouldBlock.into()),
             };
         }
-        for (to, from) in buffer.iter_mut().zip(pipe.to_client.drain(..bytes)) {
-            *to = from;
-        }
+        buffer[..bytes].copy_from_slice(&next[..bytes]);
+        pipe.to_client.drain(..bytes);
         Ok(bytes)
     }
 
@@ -312,10 +317,13 @@ mod tests {
         assert_eq!(blocked.kind(), io::ErrorKind::WouldBlock);
         peer.send(b"12345");
         assert_eq!(network.take_readiness(), readiness(true, false));
+        assert_eq!(peer.unread(), 5);
         peer.close();
-        assert_eq!(stream.read(&mut buffer).unwrap(), 4);
-        assert_eq!(stream.read(&mut buffer).unwrap(), 1);
-        assert_eq!(stream.read(&mut buffer).unwrap(), 0);
+        let mut read = Vec::new();
+        while let bytes @ 1.. = stream.read(&mut buffer).unwrap() {
+            read.extend_from_slice(&buffer[..bytes]);
+        }
+        assert_eq!(read, b"12345");
 
         network.take_readiness();
         assert_eq!(peer.client(), ClientSide::Open);

@@ -102,7 +102,7 @@ impl Session {
                 return Ok(None);
             }
         }
-        // The socket is still readable, so the link asks again in the next turn.
+        // The stream is still readable, so the connection reads again in the next turn.
         Ok(None)
     }
 

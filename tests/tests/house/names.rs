@@ -16,10 +16,6 @@ const SHARED: &[(&str, &[&str])] = &[
         &["src/collector/network_thread.rs", "src/testing.rs"],
     ),
     (
-        "Connection",
-        &["src/exporter/http/connection.rs", "src/testing/serve.rs"],
-    ),
-    (
         "Destination",
         &["src/config/destination.rs", "src/exporter/destination.rs"],
     ),
@@ -27,21 +23,17 @@ const SHARED: &[(&str, &[&str])] = &[
         "Endpoint",
         &["src/config/endpoint.rs", "src/exporter/endpoint.rs"],
     ),
-    ("Event", &["src/exporter/link.rs", "src/span.rs"]),
     ("Inner", &["src/collector.rs", "src/testing.rs"]),
-    ("Link", &["src/exporter/link.rs", "src/span.rs"]),
     ("Origin", &["src/recorder/detached.rs", "src/stats.rs"]),
     (
         "State",
         &[
             "src/exporter/endpoint/content_coding.rs",
             "src/exporter/endpoint/pace.rs",
-            "src/exporter/link.rs",
             "src/recorder/state.rs",
             "src/testing.rs",
         ],
     ),
-    ("Status", &["src/exporter/http/reason.rs", "src/span.rs"]),
 ];
 
 /// The files and lines that declare a struct, enum or trait of each name.

@@ -1,0 +1,82 @@
+//! The state of an established connection without a request.
+
+use std::time::{Duration, Instant};
+
+use crate::exporter::connection::loss::{Loss, LossKind};
+use crate::exporter::http::response::ResponseError;
+use crate::exporter::transport::Transport;
+
+pub(super) struct Idle {
+    transport: Transport,
+    has_served: bool,
+    since: Instant,
+}
+
+impl Idle {
+    /// A new connection.
+    pub(super) fn new(transport: Transport, now: Instant) -> Self {
+        Self {
+            transport,
+            has_served: false,
+            since: now,
+        }
+    }
+
+    /// A connection that is kept after a response.
+    pub(super) fn kept(transport: Transport, now: Instant) -> Self {
+        Self {
+            transport,
+            has_served: true,
+            since: now,
+        }
+    }
+
+    pub(super) fn since(&self) -> Instant {
+        self.since
+    }
+
+    pub(super) fn transport(&self) -> &Transport {
+        &self.transport
+    }
+
+    pub(super) fn transport_mut(&mut self) -> &mut Transport {
+        &mut self.transport
+    }
+
+    /// The transport, and whether a request was served over it.
+    pub(super) fn into_parts(self) -> (Transport, bool) {
+        (self.transport, self.has_served)
+    }
+
+    /// Returns `None` if the server has closed the connection, or after the timeout.
+    pub(super) fn advance(mut self, now: Instant, timeout: Duration) -> Result<Option<Self>, Loss> {
+        let mut byte = [0];
+        let flushed = self.transport.flush();
+        let error = match flushed.and_then(|()| self.transport.read(&mut byte)) {
+            Ok(None) if now < self.since + timeout => return Ok(Some(self)),
+            Ok(None) => return Ok(None),
+            Ok(Some(0)) if self.has_served => return Ok(None),
+            Ok(Some(0)) => {
+                return Err(self.lost(LossKind::Broken, "closed before it was used".to_string()));
+            }
+            Ok(Some(_)) => ResponseError::Unexpected.to_string(),
+            Err(error) => error.to_string(),
+        };
+        Err(if self.has_served {
+            let reason = format!("an unused connection was broken: {error}");
+            self.lost(LossKind::Stale, reason)
+        } else {
+            let reason = format!("the connection was broken: {error}");
+            self.lost(LossKind::Broken, reason)
+        })
+    }
+
+    fn lost(self, kind: LossKind, reason: String) -> Loss {
+        self.transport.abort();
+        Loss {
+            request: None,
+            kind,
+            reason,
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! The state in which a name is looked up.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use crossbeam_channel::TryRecvError;
+
+use crate::exporter::connection::progress::Progress;
+use crate::exporter::resolve::Lookup;
+
+pub(super) struct Resolving {
+    lookup: Lookup,
+    deadline: Instant,
+}
+
+impl Resolving {
+    /// The deadline is that of connecting as a whole.
+    pub(super) fn new(lookup: Lookup, deadline: Instant) -> Self {
+        Self { lookup, deadline }
+    }
+
+    pub(super) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    pub(super) fn advance(self, now: Instant) -> io::Result<Progress<Self, Vec<SocketAddr>>> {
+        match self.lookup.try_recv() {
+            Ok(addresses) => addresses.map(Progress::Done),
+            Err(TryRecvError::Empty) if now < self.deadline => Ok(Progress::Pending(self)),
+            Err(TryRecvError::Empty) => Err(io::ErrorKind::TimedOut.into()),
+            Err(lost @ TryRecvError::Disconnected) => Err(io::Error::other(lost)),
+        }
+    }
+}
