@@ -1,13 +1,13 @@
-//! As much of HTTP/1.1 as the service needs.
+//! The subset of HTTP/1.1 that the service needs.
 
 use std::fmt::Write;
 
-/// Requests with more headers, or a longer head, are refused.
+/// Requests above these limits are rejected.
 const HEADERS_MAX: usize = 64;
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 const BODY_BYTES_MAX: usize = 64 * 1024;
 
-/// A request, as it stands in the connection's buffer.
+/// A request, borrowed from the connection's buffer.
 pub struct Request<'b> {
     pub method: &'b str,
     pub path: &'b str,
@@ -17,12 +17,12 @@ pub struct Request<'b> {
     pub len: usize,
 }
 
-/// What the buffer holds so far.
+/// The result of parsing a connection's buffer.
 pub enum Parsed<'b> {
     Complete(Request<'b>),
-    /// More has to come.
+    /// The request is incomplete.
     Partial,
-    /// The connection cannot go on after this response.
+    /// The connection must be closed after this response.
     Invalid(Response),
 }
 
@@ -33,7 +33,7 @@ pub fn parse(buffer: &[u8]) -> Parsed<'_> {
         Ok(httparse::Status::Complete(head)) => head,
         Ok(httparse::Status::Partial) if buffer.len() <= HEAD_BYTES_MAX => return Parsed::Partial,
         Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => {
-            return Parsed::Invalid(Response::text(431, "too large a head\n"));
+            return Parsed::Invalid(Response::text(431, "the request head is too large\n"));
         }
         Err(error) => return Parsed::Invalid(Response::text(400, &format!("{error}\n"))),
     };
@@ -45,12 +45,15 @@ pub fn parse(buffer: &[u8]) -> Parsed<'_> {
         found.and_then(|header| std::str::from_utf8(header.value).ok())
     };
     if header("transfer-encoding").is_some() {
-        return Parsed::Invalid(Response::text(501, "no transfer encodings here\n"));
+        return Parsed::Invalid(Response::text(
+            501,
+            "transfer encodings are not supported\n",
+        ));
     }
     let body = match header("content-length").map_or(Ok(0), str::parse) {
         Ok(body) if body <= BODY_BYTES_MAX => body,
-        Ok(_) => return Parsed::Invalid(Response::text(413, "too large a body\n")),
-        Err(_) => return Parsed::Invalid(Response::text(400, "no number in content-length\n")),
+        Ok(_) => return Parsed::Invalid(Response::text(413, "the request body is too large\n")),
+        Err(_) => return Parsed::Invalid(Response::text(400, "content-length is not a number\n")),
     };
     if buffer.len() < head + body {
         return Parsed::Partial;
@@ -70,7 +73,7 @@ pub fn parse(buffer: &[u8]) -> Parsed<'_> {
 }
 
 impl<'b> Request<'b> {
-    /// Names and values.
+    /// Returns the headers' names and values.
     pub fn headers(&self) -> impl Iterator<Item = (&'b str, &'b [u8])> + '_ {
         self.headers
             .iter()
@@ -101,7 +104,8 @@ impl Response {
         }
     }
 
-    /// With the trace's id, if it is traced, so that the caller can find it.
+    /// Writes the response. The trace id, if there is one, is sent in a header, so that the caller
+    /// can look up the trace.
     pub fn write(
         &self,
         head_only: bool,

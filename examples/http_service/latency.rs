@@ -1,4 +1,4 @@
-//! How long requests took, those that were traced and those that were not.
+//! Latencies of traced and untraced requests.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-/// One handler thread's figures; nobody else writes them.
+/// The latencies of one handler thread, which is their only writer.
 pub type HandlerLatencies = Arc<Mutex<Pair>>;
 
 pub struct Pair {
@@ -39,7 +39,7 @@ impl Pair {
 pub struct Latencies(Mutex<Vec<HandlerLatencies>>);
 
 impl Latencies {
-    /// A place for one more handler.
+    /// Adds a handler and returns its latencies.
     pub fn handler(&self) -> HandlerLatencies {
         let handler = Arc::new(Mutex::new(Pair::new()));
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! The example's own callers: each waits for a response before it sends the next request.
+//! The built-in load generator: each connection awaits a response before the next request.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -9,7 +9,7 @@ use otlp_collector::SpanContext;
 
 pub const CONNECTIONS: u64 = 4;
 
-/// Sends requests for so long.
+/// Sends requests for this long.
 pub fn run(address: SocketAddr, time: Duration) -> io::Result<()> {
     let end = Instant::now() + time;
     let callers: Vec<_> = (0..CONNECTIONS)
@@ -41,7 +41,7 @@ fn call(address: SocketAddr, number: u64, end: Instant) -> io::Result<()> {
     Ok(())
 }
 
-/// Mostly orders; now and then one that is not there, and a failure.
+/// Writes a request: mostly for an order, 1 % for one that does not exist, 0.1 % for a failure.
 fn write_request(number: u64, request: &mut String) {
     match number % 1000 {
         0 => request.push_str("GET /fail"),

@@ -5,9 +5,9 @@
 //! cargo run --release --example http_service -- --load 10  # its own load, with and without tracing
 //! ```
 //!
-//! Each request is a server span, whose parent is the caller's `traceparent` if there is one, with
-//! a span for the look-up and one for the page. They go to a receiver of its own, or to
-//! `--endpoint`. `-- --help` lists what can be changed.
+//! Each request is a server span with two children: the look-up and the page. Its parent is the
+//! caller's `traceparent`, if present. Spans go to an embedded receiver or to `--endpoint`.
+//! `-- --help` lists the options.
 
 mod http;
 mod latency;
@@ -33,7 +33,7 @@ use latency::Latencies;
 use options::Options;
 use server::Server;
 
-/// How often the figures are printed while there are requests.
+/// Interval at which latencies are printed while there are requests.
 const REPORT_EVERY: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
@@ -101,15 +101,15 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     println!("{latencies}");
     println!("{}", collector.shutdown()?);
     if let Some(error) = collector.stats().network.last_error {
-        println!("The last error: {error}");
+        println!("Last error: {error}");
     }
     if let Some(receiver) = receiver {
-        println!("The receiver counted {} spans.", receiver.counts().spans);
+        println!("The receiver got {} spans.", receiver.counts().spans);
     }
     Ok(())
 }
 
-/// A pinned thread for each of the cores asked for, all listening on the same socket.
+/// Starts the handlers: pinned threads that all accept from the same socket.
 fn start_handlers(
     options: &Options,
     collector: &Collector,
@@ -134,7 +134,7 @@ fn start_handlers(
         .collect()
 }
 
-/// Prints figures until the time is over, or until Enter is pressed.
+/// Prints latencies until the time is over or Enter is pressed.
 fn serve(options: &Options, latencies: &Latencies) {
     let stops = stops_at_enter();
     let end = options
@@ -147,7 +147,7 @@ fn serve(options: &Options, latencies: &Latencies) {
         });
         match stops.recv_timeout(left.min(REPORT_EVERY)) {
             Ok(()) => return,
-            // Nobody can press anything: only the time can be over.
+            // There is no terminal, so only the end of the time can stop the service.
             Err(RecvTimeoutError::Disconnected) => thread::sleep(left.min(REPORT_EVERY)),
             Err(RecvTimeoutError::Timeout) => {}
         }

@@ -8,17 +8,17 @@ use lexopt::prelude::{Long, Short, ValueExt};
 use otlp_collector::{KeepIf, TailSampling};
 
 pub const HELP: &str = "\
-Serves orders over HTTP/1.1 from pinned threads, traces what it does, and prints how long it took.
+Serves orders over HTTP/1.1 from pinned threads, traces the requests, and prints their latencies.
 
-    --endpoint URL     send spans there instead of to the embedded receiver
-    --port N           listen there (default 8080; 0 is any free one)
-    --threads N        handler threads (default: one for each core)
-    --tracing HOW      on: every request; off: none; both: in turns of 100 requests on each
-                       thread, so that the two can be compared (default: on, with --load: both)
-    --load SECONDS     send requests itself, so long, then stop
-    --seconds N        stop after so long (default: when Enter is pressed, or never)
+    --endpoint URL     send spans to this endpoint instead of the embedded receiver
+    --port N           port to listen on (default 8080; 0 is any free port)
+    --threads N        number of handler threads (default: one per core)
+    --tracing HOW      on: every request; off: none; both: alternate every 100 requests of a
+                       thread, to compare the two (default: on; with --load: both)
+    --load SECONDS     generate load for this long, then stop
+    --seconds N        stop after this long (default: when Enter is pressed, or never)
     --slower-than-us N send only traces of requests that took longer, or failed
-    --help             print this";
+    --help             print this help";
 
 /// Which requests are traced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,10 +69,10 @@ impl Options {
             }
         }
         if options.threads == 0 || options.load == Some(0) {
-            return Err("--threads and --load must be 1 at least".into());
+            return Err("--threads and --load must be at least 1".into());
         }
         if options.load.is_some() && options.seconds.is_some() {
-            return Err("--load says how long it takes: leave out --seconds".into());
+            return Err("--load and --seconds exclude each other: remove one of them".into());
         }
         let default = options.load.map_or(Tracing::On, |_| Tracing::Both);
         options.tracing = tracing.unwrap_or(default);
@@ -92,7 +92,7 @@ impl Options {
 
 fn value<T: FromStr>(option: &str, args: &mut lexopt::Parser) -> Result<T, lexopt::Error> {
     let value = args.value()?.string()?;
-    (value.parse()).map_err(|_| format!("--{option} cannot be {value:?}").into())
+    (value.parse()).map_err(|_| format!("--{option} must be a number, not {value:?}").into())
 }
 
 fn how(word: &str) -> Result<Tracing, lexopt::Error> {

@@ -1,4 +1,4 @@
-//! One handler thread: an event loop over the connections it accepted.
+//! A handler thread: an event loop over the connections that it accepted.
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};
@@ -19,9 +19,9 @@ use crate::options::Tracing;
 use crate::shop::{Shop, Trace};
 
 const LISTENER: Token = Token(0);
-/// How soon a stop is noticed.
+/// Maximum time until a stop takes effect.
 const TICK: Duration = Duration::from_millis(100);
-/// Requests that are traced, or not, before it is the other's turn.
+/// Number of consecutive requests that are traced, or not, with [`Tracing::Both`].
 const TURN: u64 = 100;
 
 const GET_ORDER: Name<'static> = name!("GET /orders/{id}");
@@ -45,9 +45,9 @@ pub struct Server {
 struct Connection {
     stream: TcpStream,
     input: Vec<u8>,
-    /// Responses that are not written yet.
+    /// Responses that have not been sent yet.
     output: Vec<u8>,
-    /// Nothing more is read.
+    /// Whether reading has ended. The connection closes once the output is sent.
     is_closing: bool,
 }
 
@@ -73,7 +73,7 @@ impl Server {
         })
     }
 
-    /// Serves as long as it is `running`.
+    /// Serves connections while `running` is true.
     pub fn run(
         mut self,
         recorder: &Recorder,
@@ -102,10 +102,10 @@ impl Server {
             let mut stream = match self.listener.accept() {
                 Ok((stream, _)) => stream,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                // One that went away again, or no descriptor left for it.
+                // The caller has gone, or there are no file descriptors left.
                 Err(_) => return Ok(()),
             };
-            // Fails only if the caller is gone, which is seen later.
+            // Fails only if the caller is gone, which later reads detect.
             let _ = stream.set_nodelay(true);
             let token = Token(self.next_token);
             self.next_token += 1;
@@ -123,7 +123,7 @@ impl Server {
         }
     }
 
-    /// Does what can be done for a connection, which ends if it breaks.
+    /// Handles a connection that is ready, and drops it when it is done or broken.
     fn serve(&mut self, token: Token, recorder: &Recorder, storage: ScopedRecorder<'_>) {
         let Some(mut connection) = self.connections.remove(&token) else {
             return;
@@ -133,7 +133,7 @@ impl Server {
         }
     }
 
-    /// Reads and answers; false when the connection is done with.
+    /// Reads requests and answers them. Returns false when the connection is done.
     fn exchange(
         &mut self,
         connection: &mut Connection,
@@ -205,12 +205,12 @@ impl Server {
         if let Some(span) = &mut span {
             describe(span, &response);
         }
-        // The span ends when it goes out of scope, after this.
+        // The span ends when it is dropped, after the response was sent.
         connection.flush()
     }
 }
 
-/// The server span, within the caller's trace if it tells of one.
+/// Starts the server span, as a child of the caller's span if the request has a `traceparent`.
 fn start_span<'r>(recorder: &'r Recorder, request: &Request<'_>) -> OpenSpan<'r> {
     let caller = SpanContext::extract(request.headers());
     let is_order = request.method == "GET" && request.path.starts_with("/orders/");
@@ -233,7 +233,8 @@ fn start_span<'r>(recorder: &'r Recorder, request: &Request<'_>) -> OpenSpan<'r>
     span
 }
 
-/// By the conventions, what the caller did wrong is no error of the server.
+/// Adds the response to the span. By the semantic conventions for HTTP, a 4xx status is not an
+/// error of a server span.
 fn describe(span: &mut OpenSpan<'_>, response: &Response) {
     span.attribute(STATUS, response.status);
     if response.status >= 500 {

@@ -1,4 +1,4 @@
-//! What the service does: it looks up an order and makes a page of it.
+//! The service's logic: looks up an order and renders it as a page.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -20,7 +20,7 @@ const DB_ROWS: Key<'static> = key!("db.response.returned_rows");
 const ORDER_ID: Key<'static> = key!("shop.order.id");
 const BYTES: Key<'static> = key!("shop.page.bytes");
 
-/// The look-ups are made by another part of the program than the pages.
+/// Returns the scope of the look-ups, which belong to another component than the pages.
 pub fn storage_scope() -> InstrumentationScope {
     InstrumentationScope {
         version: "1.0.0".to_string(),
@@ -28,7 +28,7 @@ pub fn storage_scope() -> InstrumentationScope {
     }
 }
 
-/// How a handler traces one request.
+/// The recorder, scope and parent span for the spans of a request.
 #[derive(Clone, Copy)]
 pub struct Trace<'t> {
     pub recorder: &'t Recorder,
@@ -36,7 +36,7 @@ pub struct Trace<'t> {
     pub request: &'t OpenSpan<'t>,
 }
 
-/// Some orders in memory.
+/// Orders in memory.
 pub struct Shop {
     orders: HashMap<u32, Vec<Line>>,
 }
@@ -81,10 +81,10 @@ impl Shop {
         let path = request.path.split('?').next().unwrap_or("");
         match path {
             "/" => Response::text(200, "try /orders/7, /orders/99999, /fail\n"),
-            "/fail" => Response::text(500, "as asked for\n"),
+            "/fail" => Response::text(500, "failed as requested\n"),
             _ => match path.strip_prefix("/orders/").and_then(|id| id.parse().ok()) {
                 Some(id) => self.order(id, trace),
-                None => Response::text(404, "nothing here\n"),
+                None => Response::text(404, "not found\n"),
             },
         }
     }

@@ -1,16 +1,16 @@
-//! What this process uses of the machine.
+//! CPU time and memory of this process.
 
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// User and system time of the whole process.
+/// Returns the user and system time of the whole process.
 pub fn cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// Memory of the process that is in RAM; 0 where `/proc` does not tell.
+/// Returns the resident memory of the process; 0 without `/proc`.
 pub fn resident_bytes() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages = statm.split_whitespace().nth(1);

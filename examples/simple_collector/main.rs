@@ -1,7 +1,7 @@
 //! Records realistic spans from several pinned threads and accounts for every one of them.
 //!
-//! `cargo run --release --example simple_collector` needs nothing else: it starts a receiver of
-//! its own. `-- --help` lists what can be changed.
+//! `cargo run --release --example simple_collector` needs no other program: it embeds a receiver.
+//! `-- --help` lists the options.
 
 mod machine;
 mod options;
@@ -91,8 +91,8 @@ fn config(options: &Options, receiver: Option<&Receiver>) -> Config {
             .or_else(|| options.endpoint.clone())
             .unwrap_or(defaults.endpoint),
         service_name: "simple_collector".to_string(),
-        // At a given rate a full buffer refuses spans, as it would in a service. Flat out there
-        // is always too much, so wait.
+        // At a given rate a full buffer refuses spans, as it would in a service. Without a rate
+        // the buffer is always full, so threads wait.
         overflow: match options.rate {
             Some(_) => Overflow::Refuse,
             None => Overflow::Block { timeout_ms: 30_000 },
@@ -110,7 +110,7 @@ fn introduce(options: &Options, collector: &Collector, receiver: Option<&Receive
     };
     let rate = match options.rate {
         Some(rate) => format!("at {} spans/s", report::grouped(rate)),
-        None => "flat out".to_string(),
+        None => "without rate limit".to_string(),
     };
     eprintln!(
         "Sending {} spans from {} threads, {rate}, to {target}",
@@ -127,12 +127,12 @@ fn introduce(options: &Options, collector: &Collector, receiver: Option<&Receive
         collector.buffer_bytes() as f64 / 1e6,
         match options.rate {
             Some(_) => "spans are refused",
-            None => "threads wait for room, 30 s at most",
+            None => "threads wait up to 30 s for room",
         },
     );
 }
 
-/// Starts the threads, shows progress while they work, and gives them back finished.
+/// Starts the threads, shows progress while they run, and returns them when all have finished.
 fn work(
     options: &Options,
     collector: &Collector,
@@ -160,7 +160,7 @@ fn work(
     drop(finished);
 
     let began = Instant::now();
-    // Often at first, since a short run is over in less than a second.
+    // Frequent at first, since a short run takes less than a second.
     let mut interval = Duration::from_millis(100);
     let mut error_shown = None;
     while progress.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
@@ -189,8 +189,8 @@ fn show_progress(collector: &Collector, elapsed: Duration) {
         report::grouped(ledger.pending()),
     );
     let mut out = std::io::stderr();
-    // On a terminal one line that changes; elsewhere one line after another.
+    // A terminal shows one line that is updated; other outputs get one line per report.
     let end = if out.is_terminal() { "\r" } else { "\n" };
-    // Progress that cannot be shown is no reason to fail.
+    // Failing to show progress must not fail the run.
     let _ = write!(out, "{line}{end}");
 }

@@ -10,16 +10,16 @@ use lexopt::prelude::{Long, Short, ValueExt};
 pub const HELP: &str = "\
 Records spans from several threads, sends them, and accounts for every one.
 
-    --endpoint URL             send there instead of to the embedded receiver
+    --endpoint URL             send to this endpoint instead of the embedded receiver
                                (or set OTEL_EXPORTER_OTLP_ENDPOINT; the other
-                               OTEL_ variables count as well)
-    --spans N                  how many spans (default 1000000)
-    --threads N                from how many threads (default: one for each core, 2 at least)
+                               OTEL_ variables apply as well)
+    --spans N                  number of spans (default 1000000)
+    --threads N                number of threads (default: one per core, at least 2)
     --rate N                   spans/s of all threads together; a full buffer refuses spans
-                               (default: flat out; a full buffer makes threads wait)
-    --shutdown-timeout-ms N    how long undelivered spans are waited for (default 10000)
-    --json                     print the figures as one JSON object, as the last line
-    --help                     print this";
+                               (default: no limit; a full buffer makes threads wait)
+    --shutdown-timeout-ms N    how long to wait for undelivered spans (default 10000)
+    --json                     print the figures as a JSON object on the last line
+    --help                     print this help";
 
 pub struct Options {
     pub endpoint: Option<String>,
@@ -71,7 +71,7 @@ impl Options {
 
 fn number(name: &str, value: &OsStr) -> Result<u64, lexopt::Error> {
     let parsed = value.to_str().and_then(|text| text.parse().ok());
-    parsed.ok_or_else(|| format!("--{name} takes a whole number, not {value:?}").into())
+    parsed.ok_or_else(|| format!("--{name} must be an unsigned integer, not {value:?}").into())
 }
 
 fn positive(name: &str, value: u64) -> Result<u64, lexopt::Error> {

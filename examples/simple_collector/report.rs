@@ -1,4 +1,4 @@
-//! The figures, for people and as JSON.
+//! The figures as a human-readable report and as JSON.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,15 +10,15 @@ use serde_json::{Value, json};
 
 use crate::workload::Records;
 
-/// What a run came to.
+/// The raw results of a run.
 pub struct Outcome {
     pub spans: u64,
     pub ledger: Ledger,
     pub network: NetworkStats,
     pub records: Records,
-    /// What the embedded receiver counted, if it was used.
+    /// Counts of the embedded receiver, if it was used.
     pub received: Option<Counts>,
-    /// Of the whole process, an embedded receiver included.
+    /// CPU time of the whole process, an embedded receiver included.
     pub cpu_time: Duration,
     pub buffer_bytes: usize,
     pub rss_growth_bytes: i64,
@@ -26,13 +26,13 @@ pub struct Outcome {
 
 pub struct Report {
     outcome: Outcome,
-    /// From the first record to the last acknowledgement.
+    /// Time from the start of the first span to the last acknowledgement.
     elapsed: Duration,
-    /// Of the process without an embedded receiver.
+    /// CPU time of the process without an embedded receiver.
     cpu_time: Duration,
 }
 
-/// Percentiles of a histogram in some unit.
+/// Percentiles of a histogram, converted to a unit.
 struct Percentiles {
     p50: f64,
     p99: f64,
@@ -53,7 +53,7 @@ impl Report {
         }
     }
 
-    /// The ledger closes, nothing is left over, and the receiver counted what was delivered.
+    /// Returns whether every span is accounted for, and the receiver counted the delivered ones.
     pub fn adds_up(&self) -> bool {
         let ledger = &self.outcome.ledger;
         let offered = ledger.accepted + ledger.refused.total();
@@ -114,7 +114,7 @@ impl Report {
         self.outcome.ledger.delivered() as f64 / self.elapsed.as_secs_f64()
     }
 
-    // Figures for each span are not a number, null in JSON, where there is no span.
+    // Figures per span are NaN, and null in JSON, if there are no spans.
 
     fn cpu_ns_per_span(&self) -> f64 {
         self.cpu_time.as_nanos() as f64 / self.outcome.ledger.delivered() as f64
@@ -205,7 +205,7 @@ impl Report {
         )?;
         writeln!(
             f,
-            "record       {} ns  (one span in 61 is measured; waiting for room included)",
+            "record       {} ns  (one span in 61 is measured; includes waiting for room)",
             Percentiles::of(&records.record_ns, 1.0),
         )?;
         if self.outcome.ledger.delivered() == 0 {
@@ -218,7 +218,7 @@ impl Report {
         )?;
         writeln!(
             f,
-            "a span       {:.0} bytes, {:.0} ns of CPU ({:.2} cores; an embedded receiver not counted)",
+            "per span     {:.0} bytes, {:.0} ns of CPU ({:.2} cores; without an embedded receiver)",
             self.bytes_per_span(),
             self.cpu_ns_per_span(),
             self.cpu_time.as_secs_f64() / self.elapsed.as_secs_f64(),
@@ -293,7 +293,7 @@ impl Report {
     }
 }
 
-/// A number with its digits in groups of three.
+/// Formats a number with its digits in groups of three.
 pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut grouped = String::new();

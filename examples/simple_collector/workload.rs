@@ -1,4 +1,4 @@
-//! What one thread records: traces of a server span and three client spans within it.
+//! The work of one thread: traces of a server span with three client spans.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -8,22 +8,22 @@ use otlp_collector::{KeyValueRef, Recorder, SpanKind, SpanRef, unix_nanos};
 
 use crate::options::Options;
 
-/// Every so many spans the duration of `record` is measured: often enough for percentiles,
-/// seldom enough not to weigh on the rate. A prime, so that the first span of a slab has its turn.
+/// One in this many calls of `record` is measured: enough for percentiles, too few to reduce the
+/// rate. A prime, so that each position in a slab is measured at times.
 const SAMPLE_EVERY: u64 = 61;
 const CHILDREN: u64 = 3;
 
 /// One thread's share of the work.
 pub struct Plan {
     spans: u64,
-    /// Time from one span to the next, if the rate is given.
+    /// Time between two spans, if a rate was given.
     interval: Option<Duration>,
 }
 
-/// What one thread or all of them measured.
+/// Measurements of one thread or of all threads.
 pub struct Records {
     pub record_ns: Histogram<u64>,
-    /// When the first span began, in Unix nanoseconds.
+    /// Start time of the first span, in Unix nanoseconds.
     pub first_time: u64,
 }
 
@@ -73,8 +73,8 @@ impl Plan {
         records
     }
 
-    /// Sleeps when the span with this number comes too early: spans go out in bursts of about a
-    /// millisecond, since sleeping before each would cost more than recording it.
+    /// Sleeps if the span with this number is not due yet. Spans are recorded in bursts of about a
+    /// millisecond, since a sleep before each would cost more than recording it.
     fn pace(&self, began: Instant, number: u64) {
         const BURST: Duration = Duration::from_millis(1);
         let Some(interval) = self.interval else {
@@ -88,7 +88,7 @@ impl Plan {
     }
 }
 
-/// Records a trace whose first span has this number.
+/// Records a trace. Its spans are numbered from `number` on.
 fn record_trace(recorder: &Recorder, children: u64, number: u64, record_ns: &mut Histogram<u64>) {
     let trace_id = recorder.trace_id();
     let root_id = recorder.span_id();
@@ -127,9 +127,9 @@ fn record_trace(recorder: &Recorder, children: u64, number: u64, record_ns: &mut
     record(recorder, &span, number + children, record_ns);
 }
 
-/// Records a span; measures how long that takes if it is this one's turn, the first's included.
+/// Records a span and measures the time for one in [`SAMPLE_EVERY`].
 ///
-/// A refused span is counted by the collector, so there is nothing to do about it here.
+/// The result is ignored: the collector counts refused spans.
 fn record(recorder: &Recorder, span: &SpanRef<'_>, number: u64, record_ns: &mut Histogram<u64>) {
     if !number.is_multiple_of(SAMPLE_EVERY) {
         let _ = recorder.record(span);
