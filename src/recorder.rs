@@ -287,11 +287,11 @@ impl Recorder {
         span: &SpanRef<'_>,
         attributes: impl Attributes,
     ) -> Result<(), Refused> {
-        // Before anything is borrowed: a conversion of the user's may record on this recorder.
+        // Before anything is borrowed: a user's conversion may record on this recorder.
         attributes.convert(Record {
             recorder: self,
             lane,
-            // A copy: so what of it is constant where it is written, is so here.
+            // A copy, so that fields that are constant at the call site are constant here.
             span: *span,
         })
     }
@@ -412,7 +412,7 @@ impl Recorder {
         }
     }
 
-    // ---- The end of open spans ----
+    // ---- Ending spans ----
 
     #[inline]
     fn end(
@@ -472,7 +472,7 @@ impl UseAttributes for Record<'_, '_> {
 
 impl Drop for Recorder {
     fn drop(&mut self) {
-        // Only if an open span was forgotten: its trace will not be decided any more.
+        // Only if an open span was leaked, so that its trace will not be decided.
         let state = self.state.get_mut();
         for hold in state.held.pending() {
             state.keep(hold);

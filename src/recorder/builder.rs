@@ -185,7 +185,7 @@ impl<'r, 'b> SpanBuilder<'r, 'b> {
         let draft = Draft {
             ids,
             kind: self.kind,
-            // As late as can be: what was done until here is not the span's.
+            // Read last, so that the span does not include the work above.
             start_time: self.start_time.unwrap_or_else(unix_nanos),
             content,
         };

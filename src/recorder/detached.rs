@@ -115,7 +115,7 @@ impl DetachedSpan {
     pub(super) fn attach_to(mut self, recorder: &Recorder) -> OpenSpan<'_> {
         let is_recording = std::mem::replace(&mut self.is_recording, false);
         let draft = self.draft.take();
-        // Without a lane it is counted as refused, and there to be a parent.
+        // Without a lane the span is counted as refused, and can only be a parent.
         let lane = is_recording
             .then(|| recorder.lane(self.scope.as_ref()).ok())
             .flatten();
@@ -152,7 +152,7 @@ impl Drop for DetachedSpan {
             self.draft.content.set_status(StatusRef::Error("panicked"));
         }
         let end_time = unix_nanos().max(self.draft.start_time);
-        // A refusal is counted.
+        // A refused span is counted.
         let _ = self.finish(end_time);
     }
 }

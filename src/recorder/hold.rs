@@ -1,23 +1,23 @@
-//! Finished spans that wait for their local root's decision.
+//! Finished spans of traces that tail sampling has not decided about yet.
 //!
-//! They wait beside the slabs, not uncommitted at the end of one: so traces can be interleaved, an
-//! undecided one holds up no other span, and memory that is dropped and used again stays in the
-//! cache. A kept trace costs one more copy for it.
+//! They are stored outside of the slabs, not uncommitted at a slab's end. So traces can be
+//! interleaved, an undecided trace delays no other span, and memory of dropped traces stays in the
+//! cache. The price is one more copy of each kept trace.
 
 use crate::otlp::SPILL;
 use crate::otlp::encode::{EncodeSpan, Encoded};
 use crate::span::id::TraceId;
 use crate::span::sampler::{KeepIf, TailSampling};
 
-/// A span's place in a held trace.
+/// A span's membership in a held trace.
 #[derive(Clone, Copy)]
 pub(super) struct Hold {
     trace: u32,
-    /// The span is the local root, whose end decides.
+    /// Whether the span is the local root, at whose end the trace is decided.
     pub(super) decides: bool,
 }
 
-/// What became of a held trace so far.
+/// State of the decision about a held trace.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Decision {
     Pending,
@@ -25,12 +25,12 @@ pub(super) enum Decision {
     Dropped,
 }
 
-/// The traces that a recorder holds back.
+/// The traces that a recorder holds.
 pub(super) struct HeldTraces {
     traces: Vec<HeldTrace>,
     free: Vec<u32>,
     rule: KeepIf,
-    /// In all traces.
+    /// Number of held spans in all traces.
     spans: u64,
 }
 
@@ -39,13 +39,13 @@ pub(super) struct HeldTrace {
     bytes: Box<[u8]>,
     len: usize,
     spans: Vec<HeldSpan>,
-    /// Spans that were started and have not ended.
+    /// Number of spans started and not ended.
     open: u32,
     failed: bool,
     decision: Decision,
     rule: KeepIf,
-    /// What a span of it asked for, whatever the rule says.
-    wish: Option<bool>,
+    /// The decision made by `OpenSpan::keep_trace`, which overrides the rule.
+    forced: Option<bool>,
 }
 
 #[derive(Clone, Copy)]
@@ -55,7 +55,7 @@ struct HeldSpan {
     end_time: u64,
 }
 
-/// A span is reckoned to take so many bytes: for as many there are places.
+/// Assumed size of a span, from which the maximum number of spans of a held trace follows.
 const SPAN_BYTES: usize = 64;
 
 impl HeldTraces {
@@ -72,7 +72,7 @@ impl HeldTraces {
         }
     }
 
-    /// Begins to hold the trace of a local root; `None` if so many are held already.
+    /// Holds the trace of a new local root; `None` if the maximum number is held already.
     #[inline]
     pub(super) fn begin(&mut self, rule: Option<KeepIf>) -> Option<Hold> {
         let trace = self.free.pop()?;
@@ -83,7 +83,7 @@ impl HeldTraces {
         })
     }
 
-    /// One more span of a held trace is started.
+    /// Adds a started span to its parent's trace.
     #[inline]
     pub(super) fn join(&mut self, parent: Hold) -> Hold {
         self.trace(parent).open += 1;
@@ -93,7 +93,7 @@ impl HeldTraces {
         }
     }
 
-    /// A span of a held trace has ended. When all have, the place is free for another trace.
+    /// Removes an ended span from its trace. After the last one the trace's memory is free.
     #[inline]
     pub(super) fn leave(&mut self, hold: Hold) {
         let trace = self.trace(hold);
@@ -103,7 +103,7 @@ impl HeldTraces {
         }
     }
 
-    /// The traces of which spans are held back.
+    /// Returns the traces that are not decided yet.
     pub(super) fn pending(&self) -> Vec<Hold> {
         let pending = |trace: &u32| {
             let trace = &self.traces[*trace as usize];
@@ -119,7 +119,7 @@ impl HeldTraces {
             .collect()
     }
 
-    /// How many spans are held back, now that there are so many more or fewer.
+    /// Updates and returns the number of held spans.
     #[inline]
     pub(super) fn count(&mut self, more: u64, fewer: u64) -> u64 {
         self.spans = self.spans + more - fewer;
@@ -135,7 +135,7 @@ impl HeldTraces {
 impl HeldTrace {
     fn new(bytes: usize) -> Self {
         Self {
-            // Not zeros: so that it is touched.
+            // Not zeros, so that the memory is touched.
             bytes: vec![1; bytes + SPILL].into_boxed_slice(),
             len: 0,
             spans: vec![
@@ -150,7 +150,7 @@ impl HeldTrace {
             failed: false,
             decision: Decision::Pending,
             rule: KeepIf::default(),
-            wish: None,
+            forced: None,
         }
     }
 
@@ -161,7 +161,7 @@ impl HeldTrace {
         self.failed = false;
         self.decision = Decision::Pending;
         self.rule = rule;
-        self.wish = None;
+        self.forced = None;
     }
 
     pub(super) fn decision(&self) -> Decision {
@@ -172,14 +172,14 @@ impl HeldTrace {
         self.decision = decision;
     }
 
-    /// What the root's end is to do, whatever its rule says.
-    pub(super) fn wish(&mut self, keep: bool) {
-        self.wish = Some(keep);
+    /// Makes the root's end keep or drop the trace regardless of the rule.
+    pub(super) fn force(&mut self, keep: bool) {
+        self.forced = Some(keep);
     }
 
-    /// Whether its spans are kept, now that its root took so long.
+    /// Returns whether to keep the trace, whose root took `nanos`.
     pub(super) fn is_kept(&self, trace_id: TraceId, nanos: u64) -> bool {
-        self.wish
+        self.forced
             .unwrap_or_else(|| self.rule.keeps(trace_id, nanos, self.failed))
     }
 
@@ -187,7 +187,7 @@ impl HeldTrace {
         self.failed = true;
     }
 
-    /// Holds back one span; false if there is no room.
+    /// Holds a span. Returns false if there is no room.
     #[inline]
     pub(super) fn push(&mut self, lane: usize, span: &impl EncodeSpan) -> bool {
         if self.spans.len() == self.spans.capacity() {
@@ -205,12 +205,12 @@ impl HeldTrace {
         true
     }
 
-    /// How many spans are held back.
+    /// Number of held spans.
     pub(super) fn spans(&self) -> u64 {
         self.spans.len() as u64
     }
 
-    /// Gives the spans that are held back, in order, and their lanes.
+    /// Passes the held spans with their lanes to `take`, in order, and removes them.
     pub(super) fn drain(&mut self, mut take: impl FnMut(usize, &Encoded<'_>)) {
         let mut at = 0;
         for span in &self.spans {

@@ -1,10 +1,10 @@
-//! Makes recorders, and lends them to threads that have none for the time of a call.
+//! Creates recorders, and lends shared ones for the duration of a call.
 //!
-//! Threads that come and go by the thousand would each need a slab if each kept a recorder of
-//! its own, and would have to give both back when they end. So each call borrows one instead:
-//! the one this thread used before, or the next that is not in use, and a new one only if all are:
-//! so there are as many as calls at a time, not as threads. For a span of an instrumentation scope
-//! of its own it is the one that has a lane for it.
+//! If every short-lived thread had its own recorder, each would need a slab and would have to
+//! return it when the thread ends. So `collect` borrows a shared recorder: the one this thread used
+//! last, else the next that is free, else a new one. There are as many as concurrent calls, not as
+//! threads. For a span with an instrumentation scope of its own, it is always the recorder that has
+//! the scope's lane.
 
 use std::cell::Cell;
 use std::mem;
@@ -25,19 +25,20 @@ use crate::span::Span;
 use crate::span::scope::Scope;
 use crate::stats::refused::Refused;
 
-/// How long a call waits for a recorder when all are in use, unless `Overflow::Block` says else.
+/// Maximum wait for a shared recorder, unless `Overflow::Block` sets another limit.
 const WAIT: Duration = Duration::from_millis(100);
 
-/// Where a collector's recorders come from.
+/// Creates a collector's recorders and owns the shared ones.
 pub(crate) struct Recorders {
     shared: Arc<Shared>,
     arrivals: Sender<Arrival>,
-    /// To be lent, made when first used.
+    /// Shared recorders, created on first use.
     slots: Box<[Slot]>,
+    /// Number of shared recorders created so far.
     made: AtomicUsize,
-    /// So many of the slots, from the first on, were used so far: no more than calls at a time.
+    /// Number of leading slots used so far: at most the peak of concurrent calls.
     used: AtomicUsize,
-    /// Of recorders that are gone, for the next ones.
+    /// Lanes of dropped recorders, for new recorders.
     idle: Mutex<Vec<Lanes>>,
     this: Weak<Self>,
 }
@@ -45,7 +46,7 @@ pub(crate) struct Recorders {
 type Slot = CachePadded<Mutex<Option<Recorder>>>;
 
 thread_local! {
-    /// Where this thread looks first.
+    /// The slot that this thread tries first.
     static SLOT: Cell<usize> = {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         Cell::new(NEXT.fetch_add(1, Ordering::Relaxed))
@@ -53,7 +54,7 @@ thread_local! {
 }
 
 impl Recorders {
-    /// `leases` of them are to be lent.
+    /// Allows for `leases` shared recorders.
     pub(crate) fn new(shared: Arc<Shared>, arrivals: Sender<Arrival>, leases: usize) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
             shared,
@@ -66,7 +67,7 @@ impl Recorders {
         })
     }
 
-    /// A new recorder, or `None` if there are `max` already besides those to be lent.
+    /// Creates a recorder; `None` if there are `max` already, without the shared ones.
     pub(crate) fn recorder(&self, max: usize) -> Option<Recorder> {
         let idle = self.idle.lock().pop();
         if let Some(lanes) = idle {
@@ -83,14 +84,14 @@ impl Recorders {
         self.with_recorder(scope.as_ref(), |recorder| recorder.record_owned(&mut span))
     }
 
-    /// Runs `record` with a recorder that nobody else uses meanwhile, for a span of this scope.
+    /// Runs `record` with exclusive use of a shared recorder, for a span of this scope.
     pub(super) fn with_recorder(
         &self,
         scope: Option<&Scope>,
         record: impl FnOnce(&Recorder) -> Result<(), Refused>,
     ) -> Result<(), Refused> {
         if self.shared.signal.is_forked() {
-            // Another thread may have held a recorder at the fork, in whatever state.
+            // At the fork another thread may have been using a recorder, which is inconsistent now.
             return Err(self.shared.refuse(Refused::Forked));
         }
         let mut slot = self.lease(scope)?;
@@ -106,7 +107,7 @@ impl Recorders {
         record(recorder)
     }
 
-    /// Only one that is not to be lent has memory for open spans.
+    /// Creates a recorder with new lanes. Lent recorders have no memory for open spans.
     fn make(&self, max: usize, is_lent: bool) -> Result<Recorder, Refused> {
         let shared = Arc::clone(&self.shared);
         let counters = shared.counters.register(max).ok_or(Refused::NoSlab)?;
@@ -120,15 +121,15 @@ impl Recorders {
         Recorder::new(Arc::clone(&self.shared), writer, this, with_spans)
     }
 
-    /// Keeps what a recorder that ends leaves to the next one.
+    /// Keeps the lanes of a dropped recorder for a new one.
     pub(super) fn retire(&self, writer: &mut Writer) {
-        // In a fork another thread may have held the lock.
+        // In a fork the lock may be held by a thread that does not exist.
         if !self.shared.signal.is_forked() {
             self.idle.lock().push(writer.take_lanes());
         }
     }
 
-    /// Gives up the lanes of a recorder that is gone; false if there are none.
+    /// Drops the lanes of one dropped recorder. Returns false if there are none.
     pub(super) fn evict(&self) -> bool {
         !self.shared.signal.is_forked() && self.idle.lock().pop().is_some()
     }
@@ -136,8 +137,8 @@ impl Recorders {
     fn lease(&self, scope: Option<&Scope>) -> Result<MutexGuard<'_, Option<Recorder>>, Refused> {
         match scope {
             None => self.any_free(),
-            // Always the same for a scope: if each recorder wrote to each, there would be as many
-            // slabs, filled with few spans each.
+            // Always the same recorder for a scope. Otherwise every shared recorder would have a slab
+            // for every scope, with few spans in each.
             Some(scope) => self.wait_for(scope.id() as usize),
         }
     }
@@ -145,7 +146,7 @@ impl Recorders {
     fn any_free(&self) -> Result<MutexGuard<'_, Option<Recorder>>, Refused> {
         let first = SLOT.with(Cell::get);
         let used = self.used.load(Ordering::Relaxed);
-        // Those that were used before, then one more.
+        // Slots in use so far, then unused ones.
         let candidates = (0..used)
             .map(|offset| (first + offset) % used)
             .chain(used..self.slots.len());
@@ -173,7 +174,7 @@ impl Recorders {
 impl Drop for Recorders {
     fn drop(&mut self) {
         if self.shared.signal.is_forked() {
-            // As a writer does; and a recorder that another thread used at the fork is torn.
+            // As in `Writer::drop`. Also, a recorder that another thread was using is inconsistent.
             mem::forget(mem::take(&mut self.slots));
             mem::forget(mem::take(self.idle.get_mut()));
             mem::forget(self.arrivals.clone());

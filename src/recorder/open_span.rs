@@ -113,7 +113,7 @@ impl<'r> OpenSpan<'r> {
     pub fn keep_trace(&mut self, keep: bool) {
         if let Some(hold) = self.hold {
             let held = &mut self.recorder.state.borrow_mut().held;
-            held.trace(hold).wish(keep);
+            held.trace(hold).force(keep);
         }
     }
 
@@ -187,7 +187,7 @@ impl Drop for OpenSpan<'_> {
             self.draft.content.set_status(StatusRef::Error("panicked"));
         }
         let end_time = self.now();
-        // A refusal is counted.
+        // A refused span is counted.
         let _ = self.finish(end_time);
     }
 }

@@ -1,4 +1,4 @@
-//! The memory of a recorder's open spans: as much as it will ever have, from the start.
+//! The memory for a recorder's open spans, all of it allocated at its creation.
 
 use std::mem;
 use std::sync::Arc;
@@ -8,10 +8,9 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use crate::otlp::Scratch;
 use crate::platform::fork::Process;
 
-/// Where a span that ended on another thread gives its memory back to.
+/// Returns the memory of a span that ended on another thread to its recorder.
 ///
-/// In a fork the channel is never touched: another thread may have been at work on it, which is not
-/// there to finish.
+/// In a fork the channel is never used: a thread that does not exist there may hold its lock.
 #[derive(Clone)]
 pub(super) struct Home(Arc<Channel>);
 
@@ -21,11 +20,11 @@ struct Channel {
 }
 
 impl Home {
-    /// The recorder may be gone: then the memory is freed.
+    /// Returns the memory to the recorder, or frees it if the recorder is gone.
     #[cold]
     pub(super) fn give_back(&self, scratch: Scratch) {
         if self.is_here() {
-            // It has room for all that came from there.
+            // The channel has room for all memory of the recorder, so it is never full.
             drop(self.0.sender.try_send(scratch));
         }
     }
@@ -45,13 +44,13 @@ impl Drop for Channel {
 
 pub(super) struct ScratchPool {
     free: Vec<Scratch>,
-    /// What other threads gave back. It has room for all there is.
+    /// Memory returned by other threads. Has room for all of the recorder's memory.
     returned: Receiver<Scratch>,
     home: Home,
 }
 
 impl ScratchPool {
-    /// Memory of `bytes` each for `spans` spans.
+    /// Allocates memory for `spans` spans, `bytes` bytes each.
     pub(super) fn new(spans: usize, bytes: usize) -> Self {
         let (sender, returned) = bounded(spans);
         Self {
@@ -64,7 +63,7 @@ impl ScratchPool {
         }
     }
 
-    /// The memory used last, if there is any left.
+    /// Takes the memory that was used last; `None` if all is in use.
     #[inline]
     pub(super) fn take(&mut self) -> Option<Scratch> {
         self.free.pop().or_else(|| self.take_returned())

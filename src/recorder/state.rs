@@ -1,4 +1,4 @@
-//! What of a recorder changes, and the decisions about held traces, which need all of it.
+//! The mutable state of a recorder, and the decisions about held traces, which need all of it.
 
 use crate::otlp::draft::Draft;
 use crate::recorder::hold::{Decision, HeldTraces, Hold};
@@ -6,7 +6,7 @@ use crate::recorder::scratch::ScratchPool;
 use crate::recorder::writer::Writer;
 use crate::stats::refused::Refused;
 
-/// What changes while spans are started and ended.
+/// State that changes when spans start and end.
 pub(super) struct State {
     pub(super) writer: Writer,
     pub(super) scratch: ScratchPool,
@@ -39,7 +39,7 @@ impl State {
         result
     }
 
-    /// Writes a span as its trace's decision has it.
+    /// Writes, holds or drops a span by its trace's decision.
     fn write_held(
         &mut self,
         draft: &Draft,
@@ -59,20 +59,20 @@ impl State {
                 self.writer.counters().hold(self.held.count(1, 0));
                 return Ok(());
             }
-            // It outgrew what can be held back.
+            // The trace has outgrown its memory.
             Decision::Pending => self.keep(hold),
             Decision::Kept => {}
         }
         self.writer.write(lane, &span)
     }
 
-    /// Sends the spans of a trace that were held back.
+    /// Keeps a trace: writes its held spans.
     pub(super) fn keep(&mut self, hold: Hold) {
         let trace = self.held.trace(hold);
         let spans = trace.spans();
         trace.decide(Decision::Kept);
         trace.drain(|lane, span| {
-            // One that has no room is counted.
+            // The writer counts spans that it refuses.
             let _ = self.writer.write(lane, span);
         });
         self.writer.counters().hold(self.held.count(0, spans));

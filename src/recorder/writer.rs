@@ -1,4 +1,4 @@
-//! Writes encoded spans into slabs, and says so when a batch is complete.
+//! Encodes spans into slabs, and wakes the network thread when a batch is complete.
 
 use std::mem;
 use std::sync::Arc;
@@ -16,44 +16,45 @@ use crate::span::scope::Scope;
 use crate::stats::counters::RecorderCounters;
 use crate::stats::refused::Refused;
 
-/// One recorder's way into the buffer.
+/// The writing side of one recorder.
 pub(super) struct Writer {
     lanes: Lanes,
     shared: Arc<Shared>,
-    /// Where the network thread hears of new lanes.
+    /// Announces new lanes to the network thread.
     arrivals: Sender<Arrival>,
-    /// Spans to record before it is time to see whether a batch is complete.
+    /// Number of spans to write before the next check whether a batch is complete.
     batch_left: u32,
-    /// There was no slab the last time, even after a wait if the policy is to wait: no other wait
-    /// before there has been one.
+    /// Whether the last attempt to get a slab failed, after a wait if the policy is to wait. Until
+    /// an attempt succeeds, there is no further wait.
     without_room: bool,
 }
 
-/// The slabs and the numbers of a recorder. They outlive it: the next recorder goes on with them, so
-/// that threads that come and go fill slabs together.
+/// The slabs and counters of a recorder. The next recorder continues with them, so that successive
+/// short-lived threads fill slabs together.
 pub(super) struct Lanes {
-    /// The first is that of the collector's own scope. Empty once they were handed on.
+    /// The first lane is that of the collector's own scope. Empty after [`Writer::take_lanes`].
     list: Vec<Lane>,
-    /// They belong to a recorder for `collect`, which does not count as one of the user's.
+    /// Whether they belong to a shared recorder, which does not count towards `recorders_max`.
     is_lent: bool,
     counters: Arc<CachePadded<RecorderCounters>>,
     shared: Arc<Shared>,
 }
 
-/// The spans of one scope: a slab of them, and the ring that it goes through.
+/// The open slab for one scope, and the ring that its reader is passed through.
 struct Lane {
-    /// `None` is the collector's own.
+    /// `None` is the collector's own scope.
     scope: Option<Scope>,
-    /// This recorder has not asked for it: it was left by one that is gone.
+    /// Whether the lane is from a previous recorder and was not used by this one yet.
     is_left: bool,
     slab: Option<SlabWriter>,
     ring: Producer<SlabReader>,
-    /// When the last span ended.
+    /// End time of the last span.
     last_time: u64,
 }
 
 impl Writer {
-    /// Fails if there is no slab for one more recorder, or no network thread.
+    /// Creates a writer with a new lane. Fails if there is no slab for another recorder, or in a
+    /// fork.
     pub(super) fn new(
         shared: Arc<Shared>,
         counters: Arc<CachePadded<RecorderCounters>>,
@@ -76,11 +77,11 @@ impl Writer {
         }
     }
 
-    /// Goes on with the lanes of a recorder that is gone.
+    /// Creates a writer that continues with the lanes of a dropped recorder.
     pub(super) fn with_lanes(mut lanes: Lanes, arrivals: Sender<Arrival>) -> Self {
         let shared = Arc::clone(&lanes.shared);
         if shared.own_lanes.is_scarce() {
-            // Others may need the scopes' slabs.
+            // Other recorders may need the slabs of the scopes' lanes.
             lanes.truncate(1);
         }
         lanes.list.iter_mut().for_each(|lane| lane.is_left = true);
@@ -91,12 +92,12 @@ impl Writer {
             shared,
             without_room: false,
         };
-        // Spans of the recorder before may wait.
+        // The previous recorder may have left waiting spans.
         writer.check_batch();
         writer
     }
 
-    /// Hands on all lanes.
+    /// Takes all lanes, for the next recorder.
     pub(super) fn take_lanes(&mut self) -> Lanes {
         let empty = Lanes {
             list: Vec::new(),
@@ -111,7 +112,7 @@ impl Writer {
         &self.lanes.counters
     }
 
-    /// The lane of a scope, new if it must be.
+    /// Returns the index of the scope's lane, and adds one if needed.
     pub(super) fn lane(&mut self, scope: &Scope) -> Result<usize, Refused> {
         let mut lanes = self.lanes.list.iter();
         let known = lanes.position(|lane| lane.scope.as_ref() == Some(scope));
@@ -126,7 +127,7 @@ impl Writer {
         Ok(lane)
     }
 
-    /// A lane of another scope that this recorder has not asked for, for this one.
+    /// Reassigns an unused lane of a previous recorder to this scope.
     fn reuse_lane(&mut self, scope: &Scope) -> Option<usize> {
         let mut lanes = self.lanes.list.iter_mut().enumerate();
         let (index, lane) = lanes.find(|(_, lane)| lane.is_left && lane.scope.is_some())?;
@@ -135,7 +136,7 @@ impl Writer {
         Some(index)
     }
 
-    /// The scope of a lane.
+    /// Returns the scope of a lane.
     pub(super) fn scope(&self, lane: usize) -> Option<Scope> {
         self.lanes.list[lane].scope.clone()
     }
@@ -153,7 +154,7 @@ impl Writer {
             ring: consumer,
             counters: Arc::clone(&self.lanes.counters),
         };
-        // Fails only if the network thread is gone, when spans are refused anyway.
+        // Fails only if the network thread is gone. Then all spans are refused anyway.
         let _ = self.arrivals.send(arrival);
         self.shared.signal.wake();
         self.lanes.list.push(Lane {
@@ -166,7 +167,7 @@ impl Writer {
         Ok(self.lanes.list.len() - 1)
     }
 
-    /// Why no span is accepted any more, if that is so.
+    /// Fails if no spans are accepted any more.
     #[inline(always)]
     pub(super) fn check_open(&self) -> Result<(), Refused> {
         if self.shared.signal.is_closed() {
@@ -175,7 +176,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes one span, or counts why not.
+    /// Writes a span, or counts it as refused.
     #[inline(always)]
     pub(super) fn write(&mut self, lane: usize, span: &impl EncodeSpan) -> Result<(), Refused> {
         if self.shared.signal.is_closed() {
@@ -191,7 +192,7 @@ impl Writer {
         self.refuse(self.shared.signal.why_closed())
     }
 
-    /// Counts a span that is not accepted.
+    /// Counts a refused span.
     #[cold]
     pub(super) fn refuse(&self, why: Refused) -> Refused {
         self.lanes.counters.refuse(why);
@@ -201,7 +202,7 @@ impl Writer {
     #[inline(always)]
     fn place(&mut self, lane: usize, span: &impl EncodeSpan) -> Result<(), Refused> {
         if !self.append(lane, span) {
-            // A copy: what is not lent to a call stays in registers.
+            // A copy, so that the original is not borrowed by the call and stays in registers.
             return self.place_in_next_slab(lane, &{ *span });
         }
         self.batch_left -= 1;
@@ -215,13 +216,13 @@ impl Writer {
     #[inline(never)]
     fn place_in_next_slab(&mut self, lane: usize, span: &impl EncodeSpan) -> Result<(), Refused> {
         if self.shared.pool.is_empty() {
-            // The collector is disabled: the span is thrown away.
+            // The collector is disabled: the span is discarded.
             self.lanes.counters.accept();
             return Ok(());
         }
         let bytes = self.next_slab(lane, span)?;
         if !self.append(lane, span) {
-            // Cannot be: it was measured, and the slab is new.
+            // Unreachable: the span was measured, and the slab is new.
             let bytes_max = self.shared.pool.room_per_slab();
             return Err(Refused::TooLarge { bytes, bytes_max });
         }
@@ -229,7 +230,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes the span behind those of the lane's slab; false if there is none with room.
+    /// Appends the span to the lane's slab. Returns false if there is no slab or no room.
     #[inline(always)]
     fn append(&mut self, lane: usize, span: &impl EncodeSpan) -> bool {
         let lane = &mut self.lanes.list[lane];
@@ -239,14 +240,15 @@ impl Writer {
         let Some(bytes) = slab.room().and_then(|room| span.encode(room)) else {
             return false;
         };
-        // Before the commit: no span is delivered before it is accepted.
+        // Counted before the commit, so that no span is delivered before it is accepted.
         self.lanes.counters.accept();
         slab.commit(bytes);
         lane.last_time = span.end_time();
         true
     }
 
-    /// Tells the network thread if a batch waits; else a batch lacks as much as it took meanwhile.
+    /// Wakes the network thread if a batch is complete. Otherwise sets the number of spans that are
+    /// missing, which has grown if the network thread has taken some.
     #[cold]
     fn check_batch(&mut self) {
         let batch_size = self.shared.settings.config.batch_size as u32;
@@ -259,14 +261,14 @@ impl Writer {
         }
     }
 
-    /// Seals the slab that has no room for the span, opens the next one, and returns how many bytes
-    /// the span takes.
+    /// Seals the lane's slab, which has no room for the span, and opens another. Returns the span's
+    /// length.
     #[cold]
     #[inline(never)]
     fn next_slab(&mut self, lane: usize, span: &impl EncodeSpan) -> Result<usize, Refused> {
         let pool = &self.shared.pool;
         if self.without_room && self.lanes.list[lane].slab.is_none() && pool.slabs_left() == 0 {
-            // As before: refusing takes no longer than recording.
+            // Nothing has changed since the last attempt, so refuse as fast as recording would be.
             return Err(Refused::BufferFull);
         }
         let bytes = span.measure();
@@ -277,12 +279,12 @@ impl Writer {
         self.lanes.list[lane].seal();
         let Some((writer, reader)) = self.open(self.lanes.list[lane].scope_id(), span.end_time())
         else {
-            // It may have waited until the shutdown.
+            // The shutdown may have begun during the wait.
             self.check_open()?;
             return Err(Refused::BufferFull);
         };
         if self.lanes.list[lane].ring.push(reader).is_err() {
-            // Cannot be: the ring has a place for each slab that can wait for delivery.
+            // Unreachable: the ring has a slot for each slab that can wait for delivery.
             return Err(Refused::BufferFull);
         }
         self.lanes.list[lane].slab = Some(writer);
@@ -292,7 +294,7 @@ impl Writer {
         Ok(bytes)
     }
 
-    /// A free slab, as the overflow policy has it.
+    /// Opens a free slab, and waits for one if the overflow policy is to block.
     fn open(&mut self, scope: u32, first_time: u64) -> Option<(SlabWriter, SlabReader)> {
         let shared = &*self.shared;
         let opened = Pool::open(&shared.pool, scope, first_time);
@@ -300,7 +302,7 @@ impl Writer {
             self.without_room = false;
             return opened;
         }
-        // Once for each time that room runs out: it costs a system call.
+        // Only once each time the buffer fills up: waking the network thread costs a system call.
         if std::mem::replace(&mut self.without_room, true) {
             return None;
         }
@@ -318,7 +320,7 @@ impl Writer {
 }
 
 impl Lanes {
-    /// Takes the right to one more slab of its own.
+    /// Reserves a slab for another lane. Returns false if there is none.
     fn join(&self) -> bool {
         if self.is_lent {
             return self.shared.pool.join();
@@ -342,7 +344,7 @@ impl Lanes {
 }
 
 impl Lanes {
-    /// Seals all but the first so many lanes.
+    /// Drops all lanes except the first `count`.
     fn truncate(&mut self, count: usize) {
         while self.list.len() > count {
             drop(self.list.pop());
@@ -357,7 +359,7 @@ impl Drop for Lanes {
             return;
         }
         if self.shared.signal.is_forked() {
-            // The slabs are the parent's.
+            // The slabs belong to the parent process.
             mem::forget(mem::take(&mut self.list));
             return;
         }
@@ -369,7 +371,8 @@ impl Drop for Lanes {
 impl Drop for Writer {
     fn drop(&mut self) {
         if self.shared.signal.is_forked() {
-            // To disconnect a channel takes its lock, which another thread may have held at the fork.
+            // Dropping the last sender would take the channel's lock, which may be held by a thread
+            // that does not exist in a fork.
             mem::forget(self.arrivals.clone());
         }
     }
