@@ -5,13 +5,17 @@
 //! cargo bench --bench collector_bench -- record    # what is called so, of the small benches
 //! cargo bench --bench collector_bench -- report    # the way to a receiver in another process
 //! cargo bench --bench collector_bench -- growth    # the same, by what may make it grow
+//! cargo bench --bench collector_bench -- draw      # the pages of both again, from the last results
+//! cargo bench --bench collector_bench -- picture   # docs/speed.svg, from benches/peers/results.json
 //! ```
 //!
-//! The report and the growth are also written below `target/bench-report`: as pages to look at and,
-//! of the latencies, as `.hgrm` files for the HDR plotters.
+//! The report and the growth are also written below `target/bench-report`: as results in JSON, as pages
+//! to look at and, of the latencies, as `.hgrm` files for the HDR plotters.
 
 #[path = "collector_bench/growth.rs"]
 mod growth;
+#[path = "collector_bench/growth_page.rs"]
+mod growth_page;
 #[path = "collector_bench/hdr.rs"]
 mod hdr;
 #[path = "collector_bench/isolation.rs"]
@@ -22,6 +26,8 @@ mod machine;
 mod page;
 #[path = "collector_bench/parts.rs"]
 mod parts;
+#[path = "collector_bench/picture.rs"]
+mod picture;
 #[path = "collector_bench/plot.rs"]
 mod plot;
 #[path = "collector_bench/receiver.rs"]
@@ -30,6 +36,8 @@ mod receiver;
 mod recording;
 #[path = "collector_bench/report.rs"]
 mod report;
+#[path = "collector_bench/report_page.rs"]
+mod report_page;
 #[path = "collector_bench/scenario.rs"]
 mod scenario;
 #[path = "collector_bench/soak.rs"]
@@ -48,6 +56,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         Some(scenario::ARGUMENT) => measure(&args[1], &args[2..]),
         Some("isolation") => isolation::run(),
         Some("soak") => soak::run(args.get(1).and_then(|n| n.parse().ok()).unwrap_or(10)),
+        Some("draw") => page::draw(),
+        Some("picture") => picture::write(),
         _ => bench(&args),
     }
 }
@@ -75,8 +85,11 @@ fn bench(args: &[String]) -> Result<(), Box<dyn Error>> {
     } else {
         report::Size::FULL
     };
+    if size.is_trial() {
+        picture::check()?;
+    }
     let wanted = |name: &str| filter.is_none_or(|filter| filter == name);
     let report = wanted("report").then(|| report::run(size)).transpose()?;
     let growth = wanted("growth").then(|| growth::run(size)).transpose()?;
-    page::write(report.as_ref(), growth.as_deref(), size)
+    page::write(report.as_ref(), growth.as_ref(), size)
 }

@@ -1,4 +1,5 @@
-//! The report as one page that needs nothing else, and as files for the HDR plotters.
+//! What a run leaves below `target`: results, pages that need nothing else, and files for the HDR
+//! plotters.
 
 use std::error::Error;
 use std::fs;
@@ -9,62 +10,81 @@ use serde_json::Value;
 
 use crate::growth::Growth;
 use crate::hdr::Distribution;
-use crate::plot::{Axis, Line, svg};
 use crate::report::{Report, Size, distribution};
+use crate::{growth_page, report_page};
 
-const STYLE: &str = "
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 940px; margin: 2em auto; padding: 0 1em;
-       color: #222; }
-pre { background: #f5f5f2; padding: 1em; overflow-x: auto; font-size: 13px; }
-svg { width: 100%; height: auto; font: 12px system-ui, sans-serif; }
-.grid { stroke: #ddd; }
-";
+const STYLE: &str = include_str!("page.css");
+const REPORT: &str = "report.json";
+const GROWTH: &str = "growth.json";
 
-/// Writes what was measured below `target/bench-report`, or apart if it was a trial.
+/// Writes results below `target/bench-report`, or `target/bench-trial` for a trial.
 pub fn write(
     report: Option<&Report>,
-    growth: Option<&[Growth]>,
+    growth: Option<&Growth>,
     size: Size,
 ) -> Result<(), Box<dyn Error>> {
     let directory = directory(size);
     fs::create_dir_all(&directory)?;
     if let Some(report) = report {
-        let text = format!("<pre>{}</pre>\n", escaped(&report.text()));
-        let file = directory.join("report.html");
-        write_page(&file, "bench report", &(text + &report_plots(report)))?;
+        fs::write(directory.join(REPORT), report.json().to_string())?;
         write_hgrm(report, &directory)?;
+        let content = report_page::content(report);
+        write_page(&directory, "report", &report.measured, &content)?;
     }
     if let Some(growth) = growth {
-        let plots: String = growth.iter().map(growth_plots).collect();
-        write_page(&directory.join("growth.html"), "growth", &plots)?;
+        fs::write(directory.join(GROWTH), growth.json().to_string())?;
+        let content = growth_page::content(growth);
+        write_page(&directory, "growth", &growth.measured, &content)?;
     }
     Ok(())
 }
 
-fn write_page(file: &Path, title: &str, content: &str) -> Result<(), Box<dyn Error>> {
+/// Makes the pages of the last measurements again.
+pub fn draw() -> Result<(), Box<dyn Error>> {
+    let directory = directory(Size::FULL);
+    let read = |name: &str| -> Result<Option<Value>, Box<dyn Error>> {
+        let file = directory.join(name);
+        if !file.exists() {
+            return Ok(None);
+        }
+        Ok(Some(serde_json::from_slice(&fs::read(file)?)?))
+    };
+    let report = read(REPORT)?.as_ref().map(Report::from_json);
+    let growth = read(GROWTH)?.as_ref().map(Growth::from_json);
+    if report.is_none() && growth.is_none() {
+        let directory = directory.display();
+        return Err(format!("no results in {directory}; measure first: -- report").into());
+    }
+    write(report.as_ref(), growth.as_ref(), Size::FULL)
+}
+
+fn write_page(
+    directory: &Path,
+    name: &str,
+    measured: &str,
+    content: &str,
+) -> Result<(), Box<dyn Error>> {
     let page = format!(
-        "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\">\
-         <title>otlp-collector: {title}</title><style>{STYLE}</style>\n\
-         <h1>otlp-collector: {title}</h1>\n<p>{}</p>\n{content}</html>\n",
-        machine()
+        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <title>otlp-collector: bench {name}</title>\n<style>\n{STYLE}</style>\n\
+         <h1>otlp-collector: bench {name}</h1>\n<p class=\"quiet\">{}</p>\n{content}</html>\n",
+        escaped(measured)
     );
-    fs::write(file, page)?;
+    let file = directory.join(name).with_extension("html");
+    fs::write(&file, page)?;
     println!("\nwritten: {}", file.display());
     Ok(())
 }
 
-/// On what was measured, and when.
-fn machine() -> String {
+/// The date, and the machine that measures.
+pub fn measured() -> String {
     let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpus
-        .lines()
-        .find_map(|line| line.strip_prefix("model name"));
+    let mut lines = cpus.lines();
+    let model = lines.find_map(|line| line.strip_prefix("model name"));
     let model = model.map_or("", |model| model.trim_start_matches([' ', '\t', ':']));
     let cores = otlp_collector::Collector::cores().len();
-    escaped(&format!(
-        "{}, {cores} cores, {model}",
-        date().unwrap_or_default()
-    ))
+    format!("{}, {cores} cores, {model}", date().unwrap_or_default())
 }
 
 fn date() -> Option<String> {
@@ -85,189 +105,35 @@ fn directory(size: Size) -> PathBuf {
     target.unwrap_or_default().join(name)
 }
 
-fn escaped(text: &str) -> String {
+pub fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;")
 }
 
 fn write_hgrm(report: &Report, directory: &Path) -> Result<(), Box<dyn Error>> {
-    let write = |name: String, distribution: Distribution| {
-        let file = name.replace([' ', '/'], "-") + ".hgrm";
-        fs::write(directory.join(file), distribution.hgrm())
-    };
-    for (endpoint, found) in &report.record {
-        write(
-            format!("record-ns {endpoint}"),
-            distribution(&found["record_ns"]),
-        )?;
-        write(
-            format!("jitter-ns {endpoint}"),
-            distribution(&found["jitter_ns"]),
-        )?;
+    for (name, distribution) in distributions(report) {
+        fs::write(directory.join(hgrm_file(&name)), distribution.hgrm())?;
     }
-    write(
-        "delivery-ms paced".into(),
-        distribution(&report.paced["delivery_ms"]),
-    )?;
-    let flat_out = &report.flat_out[0];
-    write(
-        "delivery-ms flat-out".into(),
-        distribution(&flat_out["delivery_ms"]),
-    )?;
     Ok(())
 }
 
-fn report_plots(report: &Report) -> String {
-    let mut record: Vec<_> = (report.record.iter())
-        .map(|(endpoint, found)| (format!("endpoint {endpoint}"), &found["record_ns"]))
-        .collect();
-    record.push((
-        "nothing (first run)".into(),
-        &report.record[0].1["jitter_ns"],
-    ));
-    let delivery = [
-        (
-            "1 M spans/s, timeout 2 ms".to_string(),
-            &report.paced["delivery_ms"],
-        ),
-        (
-            "flat out (round 1)".to_string(),
-            &report.flat_out[0]["delivery_ms"],
-        ),
-    ];
-    [
-        section(
-            "Record, by what the endpoint does",
-            "200,000 spans a second, each measured from when it was meant to begin, in turn with \
-             the same loop without a span: what that shows is the machine's own.",
-            &percentile_plot(&record, "ns"),
-        ),
-        section(
-            "From a span's end to its acknowledgement",
-            "At a steady rate counted from when the span was meant to end.",
-            &percentile_plot(&delivery, "ms"),
-        ),
-        section(
-            "Delivered over time, flat out",
-            "Each round from its beginning, as the receiver acknowledged.",
-            &throughput_plot(&report.flat_out),
-        ),
-    ]
-    .concat()
+/// All distributions of a report, with the names of their files.
+pub fn distributions(report: &Report) -> Vec<(String, Distribution)> {
+    let mut all = Vec::new();
+    for (endpoint, found) in &report.record {
+        for (name, field) in [("record", "record_ns"), ("jitter", "jitter_ns")] {
+            all.push((format!("{name}-ns {endpoint}"), distribution(&found[field])));
+        }
+    }
+    let delivery = |found: &Value| distribution(&found["delivery_ms"]);
+    all.push(("delivery-ms paced".into(), delivery(&report.paced)));
+    if let Some(first) = report.flat_out.first() {
+        all.push(("delivery-ms flat-out".into(), delivery(first)));
+    }
+    all
 }
 
-fn section(title: &str, text: &str, plot: &str) -> String {
-    format!("<h2>{title}</h2>\n<p>{text}</p>\n{plot}")
-}
-
-/// Latency against the part of all that is not above it, in ever finer steps.
-fn percentile_plot(found: &[(String, &Value)], unit: &str) -> String {
-    const STEPS: [(f64, &str); 7] = [
-        (1.0, "0"),
-        (10.0, "90 %"),
-        (100.0, "99 %"),
-        (1e3, "99.9 %"),
-        (1e4, "99.99 %"),
-        (1e5, "99.999 %"),
-        (1e6, "99.9999 %"),
-    ];
-    let lines: Vec<_> = (found.iter())
-        .map(|(name, found)| Line {
-            name: name.clone(),
-            points: percentile_points(&distribution(found)),
-        })
-        .collect();
-    let values = || {
-        lines
-            .iter()
-            .flat_map(|line| &line.points)
-            .map(|point| point.1)
-    };
-    let (min, max) = (
-        values().fold(f64::INFINITY, f64::min),
-        values().fold(1.0, f64::max),
-    );
-    let x = Axis {
-        marks: STEPS.map(|(at, text)| (at, text.to_string())).into(),
-        ..Axis::log("percentile", 1.0, 1e6)
-    };
-    svg(&lines, &x, &Axis::log(unit, min.max(1e-3), max))
-}
-
-fn percentile_points(distribution: &Distribution) -> Vec<(f64, f64)> {
-    (distribution.rows().iter())
-        .filter(|row| row.quantile < 1.0)
-        .map(|row| (1.0 / (1.0 - row.quantile), row.value))
-        .collect()
-}
-
-fn throughput_plot(rounds: &[Value]) -> String {
-    let lines: Vec<_> = (rounds.iter().enumerate())
-        .map(|(round, found)| Line {
-            name: format!("round {}", round + 1),
-            points: throughput(&found["timeline"]),
-        })
-        .collect();
-    let points = || lines.iter().flat_map(|line| &line.points);
-    let (x_max, y_max) = (
-        points().map(|point| point.0).fold(0.1, f64::max),
-        points().map(|point| point.1).fold(0.1, f64::max),
-    );
-    svg(
-        &lines,
-        &Axis::linear("seconds", x_max),
-        &Axis::linear("million spans/s", y_max),
-    )
-}
-
-/// Million spans a second, each from some fortieth of a second.
-fn throughput(timeline: &Value) -> Vec<(f64, f64)> {
-    const STEPS: usize = 5;
-    let timeline: Vec<_> = (timeline.as_array().into_iter().flatten())
-        .map(|point| {
-            let at = |index: usize| point[index].as_f64().unwrap_or(0.0);
-            (at(0), at(1))
-        })
-        .collect();
-    timeline
-        .windows(STEPS + 1)
-        .map(|window| {
-            let ((began, before), (ended, after)) = (window[0], window[STEPS]);
-            let rate = (after - before) / (ended - began) / 1e6;
-            ((began + ended) / 2.0, rate)
-        })
-        .collect()
-}
-
-fn growth_plots(growth: &Growth) -> String {
-    let steps = &growth.steps;
-    let line = |name: &str, value: fn(&crate::growth::Step) -> f64| Line {
-        name: name.to_string(),
-        points: steps
-            .iter()
-            .map(|step| (step.at as f64, value(step)))
-            .collect(),
-    };
-    let lines = [
-        line("ns of CPU a span", |step| step.cpu_ns_per_span),
-        line("ns of CPU a KB", |step| {
-            step.cpu_ns_per_span / step.bytes_per_span * 1e3
-        }),
-    ];
-    let values = || {
-        lines
-            .iter()
-            .flat_map(|line| &line.points)
-            .map(|point| point.1)
-    };
-    let x = Axis::at(growth.changed, steps.iter().map(|step| step.at));
-    let y = Axis::log(
-        "ns",
-        values().fold(f64::INFINITY, f64::min),
-        values().fold(1.0, f64::max),
-    );
-    section(
-        &format!("Growth: {}", growth.title),
-        "CPU time of the whole process, the kernel's included, for each span that an endpoint gets.",
-        &svg(&lines, &x, &y),
-    )
+pub fn hgrm_file(name: &str) -> String {
+    let words = name.split(|letter: char| !letter.is_alphanumeric());
+    let words: Vec<_> = words.filter(|word| !word.is_empty()).collect();
+    words.join("-") + ".hgrm"
 }

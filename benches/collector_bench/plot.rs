@@ -1,101 +1,168 @@
-//! Line plots as SVG.
+//! Plots as figures of a page: an SVG with its title above and its legend below, as text that wraps.
 
 use std::fmt::Write;
 
-/// A line and its name.
-pub struct Line {
-    pub name: String,
-    pub points: Vec<(f64, f64)>,
+/// A figure with one plot.
+pub struct Plot {
+    pub title: String,
+    pub series: Vec<Series>,
+    pub x: Axis,
+    pub y: Axis,
 }
 
-/// How a value becomes a place on an axis.
-#[derive(Clone, Copy, PartialEq)]
-pub enum Scale {
+/// A named line or band. `colour` is a class of `page.css` and stands for one thing on all pages.
+pub struct Series {
+    pub name: String,
+    pub colour: &'static str,
+    pub shape: Shape,
+}
+
+pub enum Shape {
+    Line(Vec<(f64, f64)>),
+    /// x, lowest and highest y.
+    Band(Vec<(f64, f64, f64)>),
+}
+
+/// An axis: its title, its scale, and its marks with their labels.
+#[derive(Clone)]
+pub struct Axis {
+    title: String,
+    scale: Scale,
+    marks: Vec<(f64, String)>,
+}
+
+#[derive(Clone, Copy)]
+enum Scale {
     Linear,
     Log,
 }
 
-/// An axis: its title, its scale, and where it is marked, with what.
-pub struct Axis {
-    pub title: String,
-    pub scale: Scale,
-    pub marks: Vec<(f64, String)>,
-}
+// About the size of a figure on the page, so that text keeps its size.
+const WIDTH: f64 = 400.0;
+const HEIGHT: f64 = 250.0;
+const LEFT: f64 = 58.0;
+const RIGHT: f64 = 22.0;
+const TOP: f64 = 26.0;
+const BOTTOM: f64 = 44.0;
 
-const WIDTH: f64 = 860.0;
-const HEIGHT: f64 = 380.0;
-const LEFT: f64 = 80.0;
-const RIGHT: f64 = 200.0;
-const TOP: f64 = 20.0;
-const BOTTOM: f64 = 60.0;
-const COLOURS: [&str; 8] = [
-    "#1b6ca8", "#c8553d", "#588157", "#8d5a97", "#e0a100", "#3a3a3a", "#4bb3a4", "#b5838d",
-];
+impl Plot {
+    /// A `<figure>`, in which `below` stands below the legend.
+    pub fn figure(&self, below: &str) -> String {
+        let mut svg = format!(
+            "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\">\n",
+            self.title
+        );
+        self.write_x_axis(&mut svg);
+        self.write_y_axis(&mut svg);
+        let mut legend = String::new();
+        for series in &self.series {
+            svg += &self.shape(series);
+            let Series {
+                name,
+                colour,
+                shape,
+            } = series;
+            let kind = match shape {
+                Shape::Line(_) => "",
+                Shape::Band(_) => " range",
+            };
+            let _ = write!(legend, "<li class=\"{colour}{kind}\">{name}</li>");
+        }
+        format!(
+            "<figure><figcaption>{}</figcaption>\n{svg}</svg>\n<ul class=\"legend\">{legend}</ul>\n\
+             {below}</figure>\n",
+            self.title
+        )
+    }
 
-/// The plot as an `<svg>` element.
-pub fn svg(lines: &[Line], x: &Axis, y: &Axis) -> String {
-    let mut svg = format!("<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\">\n");
-    for (at, text) in &x.marks {
-        let place = x_place(x, *at);
+    fn write_x_axis(&self, svg: &mut String) {
         let bottom = HEIGHT - BOTTOM;
+        for (at, label) in &self.x.marks {
+            let x = self.x(*at);
+            let _ = writeln!(
+                svg,
+                "<path class=\"grid\" d=\"M{x:.1} {TOP}V{bottom}\"/>\
+                 <text class=\"middle\" x=\"{x:.1}\" y=\"{:.1}\">{label}</text>",
+                bottom + 16.0
+            );
+        }
         let _ = writeln!(
             svg,
-            "<path class=\"grid\" d=\"M{place:.1} {TOP}V{bottom}\"/>\
-             <text x=\"{place:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{text}</text>",
-            bottom + 18.0
+            "<text class=\"middle title\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
+            (LEFT + WIDTH - RIGHT) / 2.0,
+            HEIGHT - 8.0,
+            self.x.title
         );
     }
-    for (at, text) in &y.marks {
-        let place = y_place(y, *at);
+
+    fn write_y_axis(&self, svg: &mut String) {
+        for (at, label) in &self.y.marks {
+            let y = self.y(*at);
+            let _ = writeln!(
+                svg,
+                "<path class=\"grid\" d=\"M{LEFT} {y:.1}H{:.1}\"/>\
+                 <text class=\"end\" x=\"{:.1}\" y=\"{:.1}\">{label}</text>",
+                WIDTH - RIGHT,
+                LEFT - 6.0,
+                y + 4.0
+            );
+        }
         let _ = writeln!(
             svg,
-            "<path class=\"grid\" d=\"M{LEFT} {place:.1}H{:.1}\"/>\
-             <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{text}</text>",
-            WIDTH - RIGHT,
-            LEFT - 6.0,
-            place + 4.0
+            "<text class=\"title\" x=\"4\" y=\"{:.1}\">{}</text>",
+            TOP - 12.0,
+            self.y.title
         );
     }
-    for (index, line) in lines.iter().enumerate() {
-        svg += &one_line(line, index, x, y);
+
+    fn shape(&self, series: &Series) -> String {
+        let point = |x: f64, y: f64| format!("{:.1},{:.1}", self.x(x), self.y(y));
+        let colour = series.colour;
+        match &series.shape {
+            Shape::Line(points) => {
+                let points: Vec<_> = points.iter().map(|(x, y)| point(*x, *y)).collect();
+                let points = points.join(" ");
+                format!("<polyline class=\"line {colour}\" points=\"{points}\"/>\n")
+            }
+            Shape::Band(points) => {
+                let highest = points.iter().map(|(x, _, high)| point(*x, *high));
+                let lowest = points.iter().rev().map(|(x, low, _)| point(*x, *low));
+                let points: Vec<_> = highest.chain(lowest).collect();
+                let points = points.join(" ");
+                format!("<polygon class=\"band {colour}\" points=\"{points}\"/>\n")
+            }
+        }
     }
-    let _ = writeln!(
-        svg,
-        "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>\
-         <text transform=\"translate(16 {:.1}) rotate(-90)\" text-anchor=\"middle\">{}</text>",
-        (LEFT + WIDTH - RIGHT) / 2.0,
-        HEIGHT - 14.0,
-        x.title,
-        (TOP + HEIGHT - BOTTOM) / 2.0,
-        y.title
-    );
-    svg + "</svg>\n"
+
+    fn x(&self, at: f64) -> f64 {
+        LEFT + self.x.place(at) * (WIDTH - LEFT - RIGHT)
+    }
+
+    fn y(&self, at: f64) -> f64 {
+        HEIGHT - BOTTOM - self.y.place(at) * (HEIGHT - TOP - BOTTOM)
+    }
 }
 
-fn one_line(line: &Line, index: usize, x: &Axis, y: &Axis) -> String {
-    let colour = COLOURS[index % COLOURS.len()];
-    let points: Vec<_> = (line.points.iter())
-        .map(|(at_x, at_y)| format!("{:.1},{:.1}", x_place(x, *at_x), y_place(y, *at_y)))
-        .collect();
-    let legend = TOP + 14.0 + 20.0 * index as f64;
-    format!(
-        "<polyline fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\" points=\"{}\"/>\
-         <path d=\"M{:.1} {legend}h18\" stroke=\"{colour}\" stroke-width=\"3\"/>\
-         <text x=\"{:.1}\" y=\"{:.1}\">{}</text>\n",
-        points.join(" "),
-        WIDTH - RIGHT + 12.0,
-        WIDTH - RIGHT + 36.0,
-        legend + 4.0,
-        line.name
-    )
-}
+impl Series {
+    pub fn line(name: impl Into<String>, colour: &'static str, points: Vec<(f64, f64)>) -> Self {
+        let name = name.into();
+        let shape = Shape::Line(points);
+        Self {
+            name,
+            colour,
+            shape,
+        }
+    }
 
-fn x_place(axis: &Axis, at: f64) -> f64 {
-    LEFT + axis.place(at) * (WIDTH - LEFT - RIGHT)
-}
-
-fn y_place(axis: &Axis, at: f64) -> f64 {
-    HEIGHT - BOTTOM - axis.place(at) * (HEIGHT - TOP - BOTTOM)
+    /// All values on the y axis.
+    pub fn values(&self) -> Vec<f64> {
+        match &self.shape {
+            Shape::Line(points) => points.iter().map(|point| point.1).collect(),
+            Shape::Band(points) => (points.iter())
+                .flat_map(|(_, low, high)| [*low, *high])
+                .collect(),
+        }
+    }
 }
 
 impl Axis {
@@ -109,26 +176,60 @@ impl Axis {
             .into_iter()
             .find(|step| step * MARKS >= max)
             .unwrap_or(rough);
-        let marks = (0..=MARKS as u32).map(|mark| step * f64::from(mark));
+        let last = (max / step).ceil() as u32;
+        let marks = (0..=last.max(1)).map(|mark| step * f64::from(mark));
         Self {
             title: title.to_string(),
             scale: Scale::Linear,
-            marks: marks.map(|at| (at, short(at))).collect(),
+            marks: marks.map(|at| (at, trimmed(at))).collect(),
         }
     }
 
-    /// From the power of ten below `min` to the one above `max`.
-    pub fn log(title: &str, min: f64, max: f64) -> Self {
+    /// Nanoseconds from the round number below the least value to the one above the greatest.
+    pub fn log_nanos(title: &str, values: &[f64]) -> Self {
+        let (min, max) = (lowest(values).max(1.0), highest(values));
         let (first, last) = (min.log10().floor() as i32, max.log10().ceil() as i32);
-        let marks = (first..=last.max(first + 1)).map(|power| 10_f64.powi(power));
+        // A short axis has more marks between its powers of ten.
+        let factors: &[f64] = if last - first <= 2 {
+            &[1.0, 2.0, 5.0]
+        } else {
+            &[1.0]
+        };
+        let all: Vec<_> = (first..=last)
+            .flat_map(|power| {
+                factors
+                    .iter()
+                    .map(move |factor| factor * 10_f64.powi(power))
+            })
+            .collect();
+        let begin = all.iter().rposition(|mark| *mark <= min).unwrap_or(0);
+        let end = all
+            .iter()
+            .position(|mark| *mark >= max)
+            .unwrap_or(all.len() - 1);
+        let marks = &all[begin..=end.max(begin + 1)];
         Self {
             title: title.to_string(),
             scale: Scale::Log,
-            marks: marks.map(|at| (at, short(at))).collect(),
+            marks: marks.iter().map(|at| (*at, nanos(*at))).collect(),
         }
     }
 
-    /// At just these values, evenly if each is a multiple of the one before.
+    /// Percentiles at 1 / (1 - quantile), so that each nine has the same width.
+    pub fn percentiles(max: f64) -> Self {
+        const NINES: [&str; 7] = ["0", "90", "99", "99.9", "99.99", "99.999", "99.9999"];
+        let powers = (max.log10().ceil().max(1.0) as usize).min(NINES.len() - 1);
+        let marks = NINES.iter().enumerate().take(powers + 1);
+        Self {
+            title: "percentile".to_string(),
+            scale: Scale::Log,
+            marks: marks
+                .map(|(power, label)| (10_f64.powi(power as i32), label.to_string()))
+                .collect(),
+        }
+    }
+
+    /// Exactly these values, evenly spaced if each is the same multiple of the one before.
     pub fn at(title: &str, values: impl IntoIterator<Item = u64>) -> Self {
         let marks = values.into_iter().map(|at| (at as f64, at.to_string()));
         Self {
@@ -152,14 +253,33 @@ impl Axis {
     }
 }
 
-/// A number in few digits.
-fn short(number: f64) -> String {
-    match number {
-        n if n >= 1e9 => format!("{}G", trimmed(n / 1e9)),
-        n if n >= 1e6 => format!("{}M", trimmed(n / 1e6)),
-        n if n >= 1e4 => format!("{}k", trimmed(n / 1e3)),
-        n => trimmed(n),
-    }
+pub fn lowest(values: &[f64]) -> f64 {
+    values.iter().copied().fold(f64::INFINITY, f64::min)
+}
+
+pub fn highest(values: &[f64]) -> f64 {
+    values.iter().copied().fold(f64::NEG_INFINITY, f64::max)
+}
+
+/// A time of so many nanoseconds in the unit that keeps it short, with three digits.
+pub fn nanos(nanos: f64) -> String {
+    let (number, unit) = match nanos {
+        n if n >= 1e9 => (n / 1e9, "s"),
+        n if n >= 1e6 => (n / 1e6, "ms"),
+        n if n >= 1e3 => (n / 1e3, "µs"),
+        n => (n, "ns"),
+    };
+    let digits = match number {
+        n if n >= 100.0 => 0,
+        n if n >= 10.0 => 1,
+        _ => 2,
+    };
+    let number = format!("{number:.digits$}");
+    let number = match number.contains('.') {
+        true => number.trim_end_matches('0').trim_end_matches('.'),
+        false => &number,
+    };
+    format!("{number} {unit}")
 }
 
 fn trimmed(number: f64) -> String {

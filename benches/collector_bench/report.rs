@@ -1,10 +1,11 @@
-//! The end-to-end report: what is measured, how often, and how it is told.
+//! The end-to-end report: its measurements, how often each is made, and its form as text and JSON.
 
 use std::error::Error;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::hdr::Distribution;
+use crate::page;
 use crate::scenario::measure;
 
 /// How much is measured.
@@ -34,8 +35,10 @@ impl Size {
     }
 }
 
-/// What was found.
+/// The results of all measurements.
 pub struct Report {
+    /// When and where.
+    pub measured: String,
     pub flat_out: Vec<Value>,
     pub bare_loop: Vec<Value>,
     pub many_recorders: Vec<Value>,
@@ -46,11 +49,12 @@ pub struct Report {
     pub paced: Value,
     pub memory: Value,
     /// By what the endpoint does.
-    pub record: Vec<(&'static str, Value)>,
+    pub record: Vec<(String, Value)>,
 }
 
 pub fn run(size: Size) -> Result<Report, Box<dyn Error>> {
     let mut report = Report {
+        measured: page::measured(),
         flat_out: Vec::new(),
         bare_loop: Vec::new(),
         many_recorders: Vec::new(),
@@ -88,7 +92,7 @@ pub fn run(size: Size) -> Result<Report, Box<dyn Error>> {
         );
         report
             .record
-            .push((endpoint, measure(name, &[size.seconds])?));
+            .push((endpoint.to_string(), measure(name, &[size.seconds])?));
     }
     print!("{}", report.text());
     if !report.closes() {
@@ -183,6 +187,41 @@ impl Report {
             lines.push(format!("    nothing at all {}", percentiles(&jitter, 0)));
         }
         lines
+    }
+
+    pub fn json(&self) -> Value {
+        json!({
+            "measured": self.measured,
+            "flat_out": self.flat_out,
+            "bare_loop": self.bare_loop,
+            "many_recorders": self.many_recorders,
+            "few_threads": self.few_threads,
+            "many_threads": self.many_threads,
+            "threads_alone": self.threads_alone,
+            "paced": self.paced,
+            "memory": self.memory,
+            "record": self.record,
+        })
+    }
+
+    pub fn from_json(value: &Value) -> Self {
+        let rounds = |name: &str| value[name].as_array().cloned().unwrap_or_default();
+        let record = rounds("record").into_iter().map(|pair| {
+            let endpoint = pair[0].as_str().unwrap_or_default();
+            (endpoint.to_string(), pair[1].clone())
+        });
+        Self {
+            measured: value["measured"].as_str().unwrap_or_default().to_string(),
+            flat_out: rounds("flat_out"),
+            bare_loop: rounds("bare_loop"),
+            many_recorders: rounds("many_recorders"),
+            few_threads: rounds("few_threads"),
+            many_threads: rounds("many_threads"),
+            threads_alone: rounds("threads_alone"),
+            paced: value["paced"].clone(),
+            memory: value["memory"].clone(),
+            record: record.collect(),
+        }
     }
 
     /// Whether all that was accepted was delivered, and the receiver counted as much.

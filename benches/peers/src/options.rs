@@ -15,6 +15,7 @@ Measures this library and others side by side. benches/peers/run builds and star
     --builds FILE   what the script found when it built them: lines of name, crates and
                     seconds
     --json FILE     where the figures go, besides
+    --measured TEXT date and machine, for that file (an option of the script)
     --help          print this";
 
 pub struct Options {
@@ -23,6 +24,7 @@ pub struct Options {
     pub quick: bool,
     pub builds: Option<PathBuf>,
     pub json: Option<PathBuf>,
+    pub measured: String,
     pub help: bool,
 }
 
@@ -34,6 +36,7 @@ impl Options {
             quick: false,
             builds: None,
             json: None,
+            measured: String::new(),
             help: false,
         };
         let mut args = lexopt::Parser::from_env();
@@ -45,6 +48,7 @@ impl Options {
                 Long("no-builds") => {}
                 Long("builds") => options.builds = Some(args.value()?.into()),
                 Long("json") => options.json = Some(args.value()?.into()),
+                Long("measured") => options.measured = args.value()?.string()?,
                 Long("help") | Short('h') => options.help = true,
                 other => return Err(other.unexpected()),
             }

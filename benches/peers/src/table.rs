@@ -39,6 +39,8 @@ const COLUMNS: &[(&str, &str, usize)] = &[
 pub struct Table {
     rows: Vec<Row>,
     complaints: Vec<String>,
+    /// When and where.
+    measured: String,
     rounds: usize,
     clock_ns: f64,
     /// How much of their core the producing threads had.
@@ -86,6 +88,7 @@ impl Table {
         Ok(Self {
             rows,
             complaints,
+            measured: options.measured.clone(),
             rounds: options.rounds,
             clock_ns: machine::clock_ns(),
             core_percent: core_percent(results),
@@ -95,6 +98,7 @@ impl Table {
     pub fn json(&self) -> Value {
         let rows: Vec<_> = self.rows.iter().map(Row::json).collect();
         json!({
+            "measured": self.measured,
             "rounds": self.rounds,
             "clock_ns": self.clock_ns,
             "core_percent": self.core_percent,
