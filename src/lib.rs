@@ -111,6 +111,11 @@
 //! * Whatever the endpoint does, recording threads are not affected until the buffer is full; then
 //!   spans are refused.
 //!
+//! # Manual
+//!
+//! [Recording](manual::recording), [configuration](manual::configuration), [delivery](manual::delivery),
+//! [observing the pipeline](manual::observing), [benchmarks](manual::benchmarks).
+//!
 //! # Compatibility
 //!
 //! * Structs that a program fills, such as [`Config`] and [`Span`], are exhaustive. Write them with
@@ -127,6 +132,8 @@
 //! * `tls`: `https` endpoints ([`TlsOptions`]).
 //! * `testing`: a small OTLP/HTTP receiver for tests, in the module `testing`.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod buffer;
 mod collector;
 mod config;
@@ -136,6 +143,8 @@ mod exporter;
 #[doc(hidden)]
 #[allow(missing_docs, reason = "for the benches alone")]
 pub mod internals;
+#[cfg(any(doc, doctest))]
+pub mod manual;
 mod metrics;
 mod otlp;
 mod platform;

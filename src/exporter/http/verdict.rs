@@ -1,4 +1,4 @@
-//! The meaning of a response for the spans of its request: README's table of responses as a function.
+//! The meaning of a response for the spans of its request: the table of docs/delivery.md as a function.
 
 use std::time::{Duration, SystemTime};
 

@@ -6,7 +6,8 @@ use crate::source::{Source, from_texts, library};
 use crate::{assert_found, check};
 
 /// From the front door down. The one place where this stands; the crate page repeats it.
-const MODULES: [&str; 15] = [
+const MODULES: [&str; 16] = [
+    "manual",
     "internals",
     "testing",
     "collector",
@@ -24,8 +25,8 @@ const MODULES: [&str; 15] = [
     "platform",
 ];
 
-/// Modules behind features, which the crate page leaves out.
-const BEHIND_FEATURES: [&str; 2] = ["internals", "testing"];
+/// Modules behind features or for the documentation alone, which the crate page leaves out.
+const BEHIND_FEATURES: [&str; 3] = ["internals", "manual", "testing"];
 
 /// The words on the crate page that the list follows.
 const LIST_FOLLOWS: &str = "Files import only from those below them:";

@@ -5,7 +5,15 @@ use crate::source::{Source, everything, from_texts, text};
 use crate::{assert_found, check};
 
 /// Documents that are read like comments.
-const DOCUMENTS: [&str; 2] = ["CHANGELOG.md", "README.md"];
+const DOCUMENTS: [&str; 7] = [
+    "CHANGELOG.md",
+    "README.md",
+    "docs/benchmarks.md",
+    "docs/configuration.md",
+    "docs/delivery.md",
+    "docs/observing.md",
+    "docs/recording.md",
+];
 
 struct Pattern {
     name: &'static str,
