@@ -104,7 +104,7 @@ impl Collector {
     ///
     /// Uses a recorder that no other thread is using, for the time of the call. Where more
     /// threads are in this call at the same moment than there are such recorders (32 for each
-    /// core, at most 256), it waits for one. Spans of one [`scope`](Self::scope) all go through the
+    /// core, at most 256), it waits for one. Spans of one [`scope`](Self::register_scope) all go through the
     /// same. For the least cost use [`recorder`](Self::recorder).
     ///
     /// # Errors
@@ -137,7 +137,7 @@ impl Collector {
     }
 
     /// An instrumentation scope, for the spans of one library or part of a program:
-    /// [`Recorder::scope`], [`Span::scope`]. The same content gives the same scope.
+    /// [`Recorder::with_scope`], [`Span::scope`]. The same content gives the same scope.
     ///
     /// # Errors
     /// There are 256 already ([`Error::is_resources`]), it is so large that it fits into no
@@ -149,7 +149,7 @@ impl Collector {
     /// # use otlp_collector::{Collector, Config, InstrumentationScope, Span};
     /// # let receiver = otlp_collector::testing::Receiver::start()?;
     /// # let collector = Collector::new(Config { endpoint: receiver.endpoint(), ..Config::default() })?;
-    /// let storage = collector.scope(InstrumentationScope::new("shop-storage"))?;
+    /// let storage = collector.register_scope(InstrumentationScope::new("shop-storage"))?;
     /// let mut span = Span::new("SELECT orders");
     /// span.scope = Some(storage);
     /// collector.collect(span)?;
@@ -157,7 +157,7 @@ impl Collector {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn scope(&self, scope: InstrumentationScope) -> Result<Scope, Error> {
+    pub fn register_scope(&self, scope: InstrumentationScope) -> Result<Scope, Error> {
         let settings = &self.inner.shared.settings;
         self.inner.network.check_process()?;
         settings.check_scope(&scope)?;
@@ -182,7 +182,7 @@ impl Collector {
     /// # let collector = Collector::new(Config { endpoint: receiver.endpoint(), ..Config::default() })?;
     /// let core = Collector::cores()[0];
     /// let worker = collector.spawn_pinned(core, "worker-0", |recorder| {
-    ///     let (trace_id, span_id) = (recorder.trace_id(), recorder.span_id());
+    ///     let (trace_id, span_id) = (recorder.new_trace_id(), recorder.new_span_id());
     ///     recorder.record(&SpanRef::new(trace_id, span_id, "tick"))
     /// })?;
     /// worker.join().expect("the worker panicked")?;

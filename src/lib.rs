@@ -45,10 +45,10 @@
 //!     .start();
 //! {
 //!     let mut query = recorder.start_child(&request, "SELECT orders");
-//!     query.attribute("db.system.name", "postgresql");
+//!     query.set_attribute("db.system.name", "postgresql");
 //! } // ends here
-//! request.attribute(key!("http.response.status_code"), 200);
-//! request.end()?;
+//! request.set_attribute(key!("http.response.status_code"), 200);
+//! request.end();
 //! # assert_eq!(collector.shutdown()?.delivered(), 2);
 //! # Ok(())
 //! # }
@@ -172,15 +172,14 @@ pub use self::span::attribute::{UseAttributes, VisitAttributes, prepare};
 pub use self::span::context::{
     InvalidHeader, SpanContext, TRACEPARENT, TRACESTATE, TraceFlags, TraceState, Traceparent,
 };
-pub use self::span::id::{GenerateIds, IdGenerator};
+pub use self::span::id::{InvalidId, SpanId, TraceId};
+pub use self::span::id_generator::{GenerateIds, IdGenerator};
 pub use self::span::limits::SpanLimits;
 pub use self::span::sampler::{
     KeepIf, ParentBased, Sample, Sampler, SamplingInput, SamplingResult, TailSampling,
 };
 pub use self::span::scope::{InstrumentationScope, Scope};
-pub use self::span::{
-    Event, EventRef, Link, LinkRef, NO_PARENT, Span, SpanKind, SpanRef, Status, StatusRef,
-};
+pub use self::span::{Event, EventRef, Link, LinkRef, Span, SpanKind, SpanRef, Status, StatusRef};
 pub use self::stats::health::{
     DestinationHealth, EndpointHealth, EndpointState, Health, ThreadState,
 };

@@ -25,7 +25,8 @@ use crate::platform::clock::unix_nanos;
 use crate::shared::Shared;
 use crate::span::attribute::{Attributes, Name, UseAttributes};
 use crate::span::context::TraceFlags;
-use crate::span::id::{Ids, TraceId};
+use crate::span::id::{SpanId, TraceId};
+use crate::span::id_generator::Ids;
 use crate::span::limits::SpanLimits;
 use crate::span::scope::Scope;
 use crate::span::{Span, SpanRef};
@@ -65,13 +66,13 @@ pub use self::scoped::ScopedRecorder;
 /// let recorder = collector.recorder()?;
 ///
 /// let mut request = recorder.span_builder("GET /orders").kind(SpanKind::Server).start();
-/// request.attribute("url.path", "/orders");
+/// request.set_attribute("url.path", "/orders");
 /// {
 ///     let mut query = recorder.start_child(&request, "SELECT orders");
-///     query.attribute("db.system.name", "postgresql");
+///     query.set_attribute("db.system.name", "postgresql");
 /// } // ends here
-/// request.attribute("http.response.status_code", 200);
-/// request.end()?;
+/// request.set_attribute("http.response.status_code", 200);
+/// request.end();
 /// # assert_eq!(collector.shutdown()?.delivered(), 2);
 /// # Ok(())
 /// # }
@@ -162,10 +163,10 @@ impl Recorder {
     /// # use otlp_collector::{Collector, Config, InstrumentationScope};
     /// # let receiver = otlp_collector::testing::Receiver::start()?;
     /// # let collector = Collector::new(Config { endpoint: receiver.endpoint(), ..Config::default() })?;
-    /// let storage = collector.scope(InstrumentationScope::new("shop-storage"))?;
+    /// let storage = collector.register_scope(InstrumentationScope::new("shop-storage"))?;
     ///
     /// let recorder = collector.recorder()?;
-    /// let in_storage = recorder.scope(&storage)?;
+    /// let in_storage = recorder.with_scope(&storage)?;
     /// let request = recorder.start("GET /orders");
     /// let query = in_storage.start_child(&request, "SELECT orders");
     /// # drop((query, request));
@@ -173,10 +174,10 @@ impl Recorder {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn scope(&self, scope: &Scope) -> Result<ScopedRecorder<'_>, Error> {
+    pub fn with_scope(&self, scope: &Scope) -> Result<ScopedRecorder<'_>, Error> {
         if !self.shared.scopes.knows(scope) {
             return Err(Error::config(format!(
-                "the scope {:?} is another collector's: make it with this one's scope()",
+                "the scope {:?} is another collector's: make it with this one's register_scope()",
                 scope.definition().name
             )));
         }
@@ -210,7 +211,7 @@ impl Recorder {
     ///     start_time,
     ///     end_time: unix_nanos(),
     ///     attributes: &attributes,
-    ///     ..SpanRef::new(recorder.trace_id(), recorder.span_id(), "GET /orders")
+    ///     ..SpanRef::new(recorder.new_trace_id(), recorder.new_span_id(), "GET /orders")
     /// };
     /// recorder.record(&span)?;
     /// # assert_eq!(collector.shutdown()?.delivered(), 1);
@@ -239,7 +240,7 @@ impl Recorder {
     ///
     /// let start_time = unix_nanos();
     /// let rows = 17;
-    /// let (trace_id, span_id) = (recorder.trace_id(), recorder.span_id());
+    /// let (trace_id, span_id) = (recorder.new_trace_id(), recorder.new_span_id());
     /// let span = SpanRef {
     ///     start_time,
     ///     end_time: unix_nanos(),
@@ -276,7 +277,7 @@ impl Recorder {
             tuple: (),
             limits: self.limits(),
         };
-        self.write(lane, &span, span.has_valid_ids())
+        self.write(lane, &span)
     }
 
     /// As [`record_with`](Self::record_with), in the scope of a lane.
@@ -307,28 +308,28 @@ impl Recorder {
             tuple: (),
             limits: self.limits(),
         };
-        self.write(lane, &span, span.has_valid_ids())
+        self.write(lane, &span)
     }
 
-    /// A new trace id, never all zeros: random, unless [`Config::id_generator`] is another.
+    /// Makes a trace id by [`Config::id_generator`], a random one by default.
     ///
     /// [`Config::id_generator`]: crate::Config::id_generator
     #[inline]
-    pub fn trace_id(&self) -> [u8; 16] {
-        self.with_ids(|ids| ids.trace_id()).to_bytes()
+    pub fn new_trace_id(&self) -> TraceId {
+        self.with_ids(|ids| ids.new_trace_id())
     }
 
-    /// A new span id, never all zeros: random, unless [`Config::id_generator`] is another.
+    /// Makes a span id by [`Config::id_generator`], a random one by default.
     ///
     /// [`Config::id_generator`]: crate::Config::id_generator
     #[inline]
-    pub fn span_id(&self) -> [u8; 8] {
-        self.with_ids(|ids| ids.span_id()).to_be_bytes()
+    pub fn new_span_id(&self) -> SpanId {
+        self.with_ids(|ids| ids.new_span_id())
     }
 
     /// Ids for a new span, the trace's too if it has none, and what is told of that one.
     #[inline]
-    fn new_ids(&self, trace_id: Option<TraceId>) -> (TraceId, u64, TraceFlags) {
+    fn new_ids(&self, trace_id: Option<TraceId>) -> (TraceId, SpanId, TraceFlags) {
         self.with_ids(
             #[inline(always)]
             |ids| {
@@ -375,17 +376,8 @@ impl Recorder {
     }
 
     #[inline(always)]
-    fn write(
-        &self,
-        lane: usize,
-        span: &impl EncodeSpan,
-        has_valid_ids: bool,
-    ) -> Result<(), Refused> {
-        let writer = &mut self.state.borrow_mut().writer;
-        if !has_valid_ids {
-            return Err(writer.refuse(Refused::InvalidId));
-        }
-        writer.write(lane, span)
+    fn write(&self, lane: usize, span: &impl EncodeSpan) -> Result<(), Refused> {
+        self.state.borrow_mut().writer.write(lane, span)
     }
 
     /// The lane for spans of this scope.
@@ -466,7 +458,7 @@ impl UseAttributes for Record<'_, '_> {
             tuple: attributes,
             limits: self.recorder.limits(),
         };
-        (self.recorder).write(self.lane, &span, span.has_valid_ids())
+        self.recorder.write(self.lane, &span)
     }
 }
 

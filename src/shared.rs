@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::otlp::{SCOPES_MAX, Scopes};
 use crate::platform::fork;
 use crate::platform::sync;
-use crate::span::id::{IdGenerator, Ids};
+use crate::span::id_generator::{IdGenerator, Ids};
 use crate::stats::BufferUse;
 use crate::stats::counters::{Counters, DestinationCounters};
 use crate::stats::refused::Refused;

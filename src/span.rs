@@ -3,6 +3,7 @@
 pub(crate) mod attribute;
 pub(crate) mod context;
 pub(crate) mod id;
+pub(crate) mod id_generator;
 pub(crate) mod limits;
 pub(crate) mod sampler;
 pub(crate) mod scope;
@@ -12,11 +13,9 @@ use std::borrow::Cow;
 use crate::platform::clock::unix_nanos;
 use crate::span::attribute::{AsKeyValue, KeyValue, KeyValueRef, Name};
 use crate::span::context::{SpanContext, TraceFlags};
-use crate::span::id::with_thread_ids;
+use crate::span::id::{SpanId, TraceId};
+use crate::span::id_generator::with_thread_ids;
 use crate::span::scope::Scope;
-
-/// The parent id of a span that has no parent.
-pub const NO_PARENT: [u8; 8] = [0; 8];
 
 /// A span that owns its data, for [`Collector::collect`](crate::Collector::collect).
 ///
@@ -32,12 +31,12 @@ pub const NO_PARENT: [u8; 8] = [0; 8];
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Span {
-    /// Which trace it belongs to; all zeros is refused.
-    pub trace_id: [u8; 16],
-    /// Its own id; all zeros is refused.
-    pub span_id: [u8; 8],
-    /// The parent's id, [`NO_PARENT`] for a root.
-    pub parent_span_id: [u8; 8],
+    /// Id of the span's trace.
+    pub trace_id: TraceId,
+    /// Id of the span.
+    pub span_id: SpanId,
+    /// Id of the parent; `None` for a root span.
+    pub parent_span_id: Option<SpanId>,
     /// Whether the parent is in another process, if that is known.
     pub parent_is_remote: Option<bool>,
     /// W3C trace flags.
@@ -74,12 +73,11 @@ impl Span {
     /// A root span with random ids that starts now and has not ended, sampled.
     #[must_use]
     pub fn new(name: impl Into<Cow<'static, str>>) -> Self {
-        let (trace_id, span_id) =
-            with_thread_ids(|ids| (ids.trace_id().to_bytes(), ids.span_id().to_be_bytes()));
+        let (trace_id, span_id) = with_thread_ids(|ids| (ids.new_trace_id(), ids.new_span_id()));
         Self {
             trace_id,
             span_id,
-            parent_span_id: NO_PARENT,
+            parent_span_id: None,
             parent_is_remote: None,
             trace_flags: TraceFlags::SAMPLED | TraceFlags::RANDOM,
             trace_state: Cow::Borrowed(""),
@@ -103,7 +101,7 @@ impl Span {
     pub fn child_of(parent: &Self, name: impl Into<Cow<'static, str>>) -> Self {
         Self {
             trace_id: parent.trace_id,
-            parent_span_id: parent.span_id,
+            parent_span_id: Some(parent.span_id),
             parent_is_remote: Some(false),
             trace_flags: parent.trace_flags,
             trace_state: parent.trace_state.clone(),
@@ -117,7 +115,7 @@ impl Span {
     pub fn with_parent(parent: &SpanContext<'_>, name: impl Into<Cow<'static, str>>) -> Self {
         Self {
             trace_id: parent.trace_id,
-            parent_span_id: parent.span_id,
+            parent_span_id: Some(parent.span_id),
             parent_is_remote: Some(parent.is_remote),
             trace_flags: parent.trace_flags,
             trace_state: Cow::Owned(parent.trace_state.as_str().to_string()),
@@ -129,26 +127,29 @@ impl Span {
 /// A span that borrows its data, for [`Recorder::record`](crate::Recorder::record).
 ///
 /// ```
-/// use otlp_collector::{KeyValueRef, SpanKind, SpanRef, unix_nanos};
+/// use otlp_collector::{KeyValueRef, SpanId, SpanKind, SpanRef, TraceId, unix_nanos};
 ///
+/// let trace_id: TraceId = "0af7651916cd43dd8448eb211c80319c".parse()?;
+/// let span_id = SpanId::from_u64(0xb7ad_6b71_6920_3331).expect("not 0");
 /// let attributes = [KeyValueRef::new("db.system.name", "postgresql")];
 /// let span = SpanRef {
 ///     kind: SpanKind::Client,
 ///     start_time: unix_nanos(),
 ///     end_time: unix_nanos(),
 ///     attributes: &attributes,
-///     ..SpanRef::new([1; 16], [2; 8], "SELECT orders")
+///     ..SpanRef::new(trace_id, span_id, "SELECT orders")
 /// };
 /// assert_eq!(span.name, "SELECT orders");
+/// # Ok::<(), otlp_collector::InvalidId>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SpanRef<'a> {
-    /// Which trace it belongs to; all zeros is refused.
-    pub trace_id: [u8; 16],
-    /// Its own id; all zeros is refused.
-    pub span_id: [u8; 8],
-    /// The parent's id, [`NO_PARENT`] for a root.
-    pub parent_span_id: [u8; 8],
+    /// Id of the span's trace.
+    pub trace_id: TraceId,
+    /// Id of the span.
+    pub span_id: SpanId,
+    /// Id of the parent; `None` for a root span.
+    pub parent_span_id: Option<SpanId>,
     /// Whether the parent is in another process, if that is known.
     pub parent_is_remote: Option<bool>,
     /// W3C trace flags. Default none: then nothing is sent of them.
@@ -183,11 +184,11 @@ impl<'a> SpanRef<'a> {
     /// A root span with these ids, without times, attributes or status.
     #[inline]
     #[must_use]
-    pub fn new(trace_id: [u8; 16], span_id: [u8; 8], name: impl Into<Name<'a>>) -> Self {
+    pub fn new(trace_id: TraceId, span_id: SpanId, name: impl Into<Name<'a>>) -> Self {
         Self {
             trace_id,
             span_id,
-            parent_span_id: NO_PARENT,
+            parent_span_id: None,
             parent_is_remote: None,
             trace_flags: TraceFlags::NONE,
             trace_state: "",

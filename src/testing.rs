@@ -17,9 +17,9 @@
 //! })?;
 //! let recorder = collector.recorder()?;
 //! let mut request = recorder.start("GET /orders");
-//! request.attribute("http.response.status_code", 200);
-//! recorder.start_child(&request, "SELECT orders").end()?;
-//! request.end()?;
+//! request.set_attribute("http.response.status_code", 200);
+//! recorder.start_child(&request, "SELECT orders").end();
+//! request.end();
 //! collector.shutdown()?;
 //!
 //! assert_eq!(receiver.counts().requests, 2);

@@ -12,7 +12,7 @@ use otlp_collector::{
     unix_nanos,
 };
 
-use crate::workload::{ADDRESS, CACHED, ROWS, SELECT, SYSTEM};
+use crate::workload::{ADDRESS, CACHED, PARENT, ROWS, SELECT, SPAN, SYSTEM, TRACE};
 
 /// All groups.
 pub fn benches(criterion: &mut Criterion) {
@@ -44,14 +44,14 @@ fn encoding(criterion: &mut Criterion) {
         attributes: &four[..1],
         ..EventRef::new("cache miss", 1_500)
     };
-    let context = SpanContext::new([4; 16], [5; 8]);
+    let context = SpanContext::new(TRACE, PARENT);
     let links = [LinkRef::new(&context)];
     let text = "SELECT * FROM order_line WHERE ".repeat(20);
     let long = [KeyValueRef::new(key!("db.query.text"), &*text)];
     let bare = SpanRef {
         start_time: 1_000,
         end_time: 2_000,
-        ..SpanRef::new([1; 16], [2; 8], SELECT)
+        ..SpanRef::new(TRACE, SPAN, SELECT)
     };
     let shapes = [
         ("bare", bare),
@@ -126,8 +126,10 @@ fn clock_and_ids(criterion: &mut Criterion) {
     });
     group.finish();
     let mut group = criterion.benchmark_group("ids");
-    group.bench_function("trace id", |bencher| bencher.iter(|| recorder.trace_id()));
-    group.bench_function("span id", |bencher| bencher.iter(|| recorder.span_id()));
+    group.bench_function("trace id", |bencher| {
+        bencher.iter(|| recorder.new_trace_id())
+    });
+    group.bench_function("span id", |bencher| bencher.iter(|| recorder.new_span_id()));
     group.finish();
 }
 

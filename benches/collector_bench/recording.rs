@@ -14,7 +14,7 @@ use otlp_collector::{
     SpanRef, StatusRef, TailSampling, unix_nanos,
 };
 
-use crate::workload::{self, ADDRESS, CACHED, ROWS, SELECT, SYSTEM};
+use crate::workload::{self, ADDRESS, CACHED, PARENT, ROWS, SELECT, SPAN, SYSTEM, TRACE};
 
 /// All groups.
 pub fn benches(criterion: &mut Criterion) {
@@ -133,11 +133,11 @@ fn one_span(criterion: &mut Criterion) {
         let builder = recorder.span_builder(SELECT).kind(SpanKind::Client);
         let mut span = builder.start();
         let (system, address, rows, cached) = tuple();
-        span.attribute(system.0, system.1)
-            .attribute(address.0, address.1)
-            .attribute(rows.0, rows.1)
-            .attribute(cached.0, cached.1);
-        let _ = span.end();
+        span.set_attribute(system.0, system.1)
+            .set_attribute(address.0, address.1)
+            .set_attribute(rows.0, rows.1)
+            .set_attribute(cached.0, cached.1);
+        span.end();
     });
     group.finish();
 }
@@ -145,11 +145,11 @@ fn one_span(criterion: &mut Criterion) {
 #[inline(always)]
 fn given() -> SpanRef<'static> {
     SpanRef {
-        parent_span_id: black_box([3; 8]),
+        parent_span_id: black_box(Some(PARENT)),
         kind: SpanKind::Client,
         start_time: black_box(1_000),
         end_time: black_box(2_000),
-        ..SpanRef::new(black_box([1; 16]), black_box([2; 8]), SELECT)
+        ..SpanRef::new(black_box(TRACE), black_box(SPAN), SELECT)
     }
 }
 
@@ -175,7 +175,7 @@ fn open_spans(criterion: &mut Criterion) {
     let pipeline = Pipeline::start(|_| {});
     let mut group = criterion.benchmark_group("open span");
     bench(&mut group, "start and end", &pipeline, 1, |recorder| {
-        let _ = recorder.start("SELECT shop.order_line").end();
+        recorder.start("SELECT shop.order_line").end();
     });
     bench(
         &mut group,
@@ -187,7 +187,7 @@ fn open_spans(criterion: &mut Criterion) {
                 .span_builder("SELECT shop.order_line")
                 .start_time(1_000)
                 .start();
-            let _ = span.end_at(2_000);
+            span.end_at(2_000);
         },
     );
     bench(
@@ -200,11 +200,11 @@ fn open_spans(criterion: &mut Criterion) {
                 .span_builder("SELECT shop.order_line")
                 .kind(SpanKind::Client);
             let mut span = builder.start_time(1_000).start();
-            span.attribute("db.system.name", "postgresql")
-                .attribute("server.address", "orders-db")
-                .attribute("db.response.returned_rows", 7)
-                .attribute("db.cached", true);
-            let _ = span.end_at(2_000);
+            span.set_attribute("db.system.name", "postgresql")
+                .set_attribute("server.address", "orders-db")
+                .set_attribute("db.response.returned_rows", 7)
+                .set_attribute("db.cached", true);
+            span.end_at(2_000);
         },
     );
     bench(
@@ -217,12 +217,12 @@ fn open_spans(criterion: &mut Criterion) {
                 .span_builder("SELECT shop.order_line")
                 .kind(SpanKind::Client);
             let mut span = builder.start_time(1_000).start();
-            span.attribute("db.system.name", "postgresql")
-                .attribute("server.address", "orders-db")
-                .attribute("db.response.returned_rows", 7)
-                .attribute("db.cached", true)
-                .attribute("db.response.returned_rows", 8);
-            let _ = span.end_at(2_000);
+            span.set_attribute("db.system.name", "postgresql")
+                .set_attribute("server.address", "orders-db")
+                .set_attribute("db.response.returned_rows", 7)
+                .set_attribute("db.cached", true)
+                .set_attribute("db.response.returned_rows", 8);
+            span.end_at(2_000);
         },
     );
     bench(&mut group, "a child in a root", &pipeline, 2, |recorder| {
@@ -235,16 +235,16 @@ fn open_spans(criterion: &mut Criterion) {
             .child_of(&root)
             .start_time(1_100)
             .start();
-        let _ = child.end_at(1_900);
-        let _ = root.end_at(2_000);
+        child.end_at(1_900);
+        root.end_at(2_000);
     });
     bench(&mut group, "an event", &pipeline, 1, |recorder| {
         let mut span = recorder
             .span_builder("GET /orders")
             .start_time(1_000)
             .start();
-        span.event("cache miss", &[KeyValueRef::new("key", "order/17")]);
-        let _ = span.end_at(2_000);
+        span.add_event("cache miss", &[KeyValueRef::new("key", "order/17")]);
+        span.end_at(2_000);
     });
     group.finish();
 }
@@ -257,30 +257,30 @@ fn call_sites(criterion: &mut Criterion) {
         let [system, address, rows, cached] = texts();
         let name = black_box("SELECT shop.order_line");
         let mut span = recorder.span_builder(name).start_time(1_000).start();
-        span.attribute(system, "postgresql")
-            .attribute(address, "orders-db")
-            .attribute(rows, 7)
-            .attribute(cached, true);
-        let _ = span.end_at(2_000);
+        span.set_attribute(system, "postgresql")
+            .set_attribute(address, "orders-db")
+            .set_attribute(rows, 7)
+            .set_attribute(cached, true);
+        span.end_at(2_000);
     });
     bench(&mut group, "open, literals", &pipeline, 1, |recorder| {
         let mut span = recorder
             .span_builder("SELECT shop.order_line")
             .start_time(1_000)
             .start();
-        span.attribute("db.system.name", "postgresql")
-            .attribute("server.address", "orders-db")
-            .attribute("db.response.returned_rows", 7)
-            .attribute("db.cached", true);
-        let _ = span.end_at(2_000);
+        span.set_attribute("db.system.name", "postgresql")
+            .set_attribute("server.address", "orders-db")
+            .set_attribute("db.response.returned_rows", 7)
+            .set_attribute("db.cached", true);
+        span.end_at(2_000);
     });
     bench(&mut group, "open, prepared", &pipeline, 1, |recorder| {
         let mut span = recorder.span_builder(SELECT).start_time(1_000).start();
-        span.attribute(SYSTEM, "postgresql")
-            .attribute(ADDRESS, "orders-db")
-            .attribute(ROWS, 7)
-            .attribute(CACHED, true);
-        let _ = span.end_at(2_000);
+        span.set_attribute(SYSTEM, "postgresql")
+            .set_attribute(ADDRESS, "orders-db")
+            .set_attribute(ROWS, 7)
+            .set_attribute(CACHED, true);
+        span.end_at(2_000);
     });
     for (form, name, [system, address, rows, cached]) in [
         (
@@ -294,7 +294,10 @@ fn call_sites(criterion: &mut Criterion) {
             [SYSTEM, ADDRESS, ROWS, CACHED],
         ),
     ] {
-        let (trace_id, span_id) = (pipeline.recorder.trace_id(), pipeline.recorder.span_id());
+        let (trace_id, span_id) = (
+            pipeline.recorder.new_trace_id(),
+            pipeline.recorder.new_span_id(),
+        );
         bench(&mut group, form, &pipeline, 1, |recorder| {
             let attributes = [
                 KeyValueRef::new(system, "postgresql"),
@@ -320,7 +323,7 @@ fn sampling(criterion: &mut Criterion) {
     let off =
         Pipeline::start(|config| config.sampler = ParentBased::new(Sampler::AlwaysOff).into());
     bench(&mut group, "unsampled root", &off, 1, |recorder| {
-        let _ = recorder.start("GET /orders").end();
+        recorder.start("GET /orders").end();
     });
     bench(
         &mut group,
@@ -329,20 +332,20 @@ fn sampling(criterion: &mut Criterion) {
         1,
         |recorder| {
             let mut span = recorder.start("GET /orders");
-            span.attribute("url.path", "/orders")
-                .attribute("http.response.status_code", 200);
-            let _ = span.end();
+            span.set_attribute("url.path", "/orders")
+                .set_attribute("http.response.status_code", 200);
+            span.end();
         },
     );
     let root = off.recorder.start("GET /orders");
     bench(&mut group, "unsampled child", &off, 1, |recorder| {
-        let _ = recorder.start_child(&root, "SELECT orders").end();
+        recorder.start_child(&root, "SELECT orders").end();
     });
     let few = Pipeline::start(|config| {
         config.sampler = ParentBased::new(Sampler::TraceIdRatio(1e-9)).into();
     });
     bench(&mut group, "ratio, unsampled root", &few, 1, |recorder| {
-        let _ = recorder.start("GET /orders").end();
+        recorder.start("GET /orders").end();
     });
     group.finish();
     drop(root);
@@ -378,10 +381,10 @@ fn trace(recorder: &Recorder, status: StatusRef<'_>) {
             .start_time(1_100)
             .start();
         child
-            .attribute(SYSTEM, "postgresql")
-            .attribute(ROWS, number);
-        let _ = child.end_at(1_200);
+            .set_attribute(SYSTEM, "postgresql")
+            .set_attribute(ROWS, number);
+        child.end_at(1_200);
     }
     root.set_status(status);
-    let _ = root.end_at(2_000);
+    root.end_at(2_000);
 }

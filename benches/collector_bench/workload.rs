@@ -1,8 +1,13 @@
 //! The span that is measured: 22 bytes of name, ids, parent, both times, two texts, a number and a
 //! truth, 209 bytes as it is sent.
 
-use otlp_collector::{Key, KeyValueRef, Name, Recorder, Refused, SpanKind, SpanRef, key, name};
+use otlp_collector::{
+    Key, KeyValueRef, Name, Recorder, Refused, SpanId, SpanKind, SpanRef, TraceId, key, name,
+};
 
+pub const TRACE: TraceId = TraceId::from_bytes([1; 16]).unwrap();
+pub const SPAN: SpanId = SpanId::from_bytes([2; 8]).unwrap();
+pub const PARENT: SpanId = SpanId::from_bytes([3; 8]).unwrap();
 pub const SELECT: Name<'static> = name!("SELECT shop.order_line");
 pub const SYSTEM: Key<'static> = key!("db.system.name");
 pub const ADDRESS: Key<'static> = key!("server.address");
@@ -13,11 +18,11 @@ pub const CACHED: Key<'static> = key!("db.cached");
 #[inline(always)]
 pub fn record(recorder: &Recorder, start_time: u64, end_time: u64) -> Result<(), Refused> {
     let span = SpanRef {
-        parent_span_id: [3; 8],
+        parent_span_id: Some(PARENT),
         kind: SpanKind::Client,
         start_time,
         end_time,
-        ..SpanRef::new(recorder.trace_id(), recorder.span_id(), SELECT)
+        ..SpanRef::new(recorder.new_trace_id(), recorder.new_span_id(), SELECT)
     };
     recorder.record_with(
         &span,
@@ -47,7 +52,11 @@ pub fn record_sized(recorder: &Recorder, bytes: usize, end_time: u64) -> Result<
         start_time: end_time,
         end_time,
         attributes: if bytes > FIXED + AROUND { &text } else { &[] },
-        ..SpanRef::new(recorder.trace_id(), recorder.span_id(), name!("GET /a"))
+        ..SpanRef::new(
+            recorder.new_trace_id(),
+            recorder.new_span_id(),
+            name!("GET /a"),
+        )
     };
     recorder.record(&span)
 }

@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use otlp_collector::TraceId;
+
 /// Requests above these limits are rejected.
 const HEADERS_MAX: usize = 64;
 const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -110,7 +112,7 @@ impl Response {
         &self,
         head_only: bool,
         keep_alive: bool,
-        trace_id: Option<[u8; 16]>,
+        trace_id: Option<TraceId>,
         out: &mut Vec<u8>,
     ) {
         let mut head = String::with_capacity(160);
@@ -123,11 +125,7 @@ impl Response {
             self.body.len(),
         );
         if let Some(trace_id) = trace_id {
-            let _ = write!(
-                head,
-                "X-Trace-Id: {:032x}\r\n",
-                u128::from_be_bytes(trace_id)
-            );
+            let _ = write!(head, "X-Trace-Id: {trace_id}\r\n");
         }
         if !keep_alive {
             head.push_str("Connection: close\r\n");

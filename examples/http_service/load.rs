@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use otlp_collector::SpanContext;
+use otlp_collector::{SpanContext, SpanId, TraceId};
 
 pub const CONNECTIONS: u64 = 4;
 
@@ -51,11 +51,10 @@ fn write_request(number: u64, request: &mut String) {
         )),
     }
     request.push_str(" HTTP/1.1\r\nHost: localhost\r\n");
-    let caller = SpanContext::new(
-        (u128::from(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)) << 64 | 1).to_be_bytes(),
-        number.to_be_bytes(),
-    );
-    caller.inject(|name, value| {
+    let high = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let trace_id = TraceId::from_u128(u128::from(high) << 64 | 1).expect("not 0");
+    let span_id = SpanId::from_u64(number).expect("rounds begin with 1");
+    SpanContext::new(trace_id, span_id).inject(|name, value| {
         request.push_str(name);
         request.push_str(": ");
         request.push_str(value);

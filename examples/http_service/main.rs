@@ -118,7 +118,7 @@ fn start_handlers(
     latencies: &Arc<Latencies>,
 ) -> Result<Vec<PinnedJoinHandle<std::io::Result<()>>>, Box<dyn Error>> {
     let cores = Collector::cores();
-    let storage = collector.scope(shop::storage_scope())?;
+    let storage = collector.register_scope(shop::storage_scope())?;
     (0..options.threads)
         .map(|number| {
             let server = Server::new(listener.try_clone()?, options.tracing, latencies.handler())?;
@@ -126,7 +126,9 @@ fn start_handlers(
             let core = cores[number % cores.len()];
             let worker =
                 collector.spawn_pinned(core, format!("http-{number}"), move |recorder| {
-                    let storage = recorder.scope(&storage).map_err(std::io::Error::other)?;
+                    let storage = recorder
+                        .with_scope(&storage)
+                        .map_err(std::io::Error::other)?;
                     server.run(recorder, storage, &running)
                 })?;
             Ok(worker)

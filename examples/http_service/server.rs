@@ -225,18 +225,18 @@ fn start_span<'r>(recorder: &'r Recorder, request: &Request<'_>) -> OpenSpan<'r>
         .parent(caller.as_ref())
         .start();
     if is_order {
-        span.attribute(ROUTE, "/orders/{id}");
+        span.set_attribute(ROUTE, "/orders/{id}");
     }
-    span.attribute(METHOD, request.method)
-        .attribute(PATH, request.path)
-        .attribute(SCHEME, "http");
+    span.set_attribute(METHOD, request.method)
+        .set_attribute(PATH, request.path)
+        .set_attribute(SCHEME, "http");
     span
 }
 
 /// Adds the response to the span. By the semantic conventions for HTTP, a 4xx status is not an
 /// error of a server span.
 fn describe(span: &mut OpenSpan<'_>, response: &Response) {
-    span.attribute(STATUS, response.status);
+    span.set_attribute(STATUS, response.status);
     if response.status >= 500 {
         span.set_status(StatusRef::Error(""));
     }

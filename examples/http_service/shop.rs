@@ -100,10 +100,10 @@ impl Shop {
         let mut span = trace.map(|trace| trace.storage.start_child(trace.request, SELECT));
         let found = self.orders.get(&id).ok_or(NoSuchOrder(id));
         if let Some(span) = &mut span {
-            span.attribute(DB_SYSTEM, "in-memory")
-                .attribute(ORDER_ID, id);
+            span.set_attribute(DB_SYSTEM, "in-memory")
+                .set_attribute(ORDER_ID, id);
             match &found {
-                Ok(lines) => span.attribute(DB_ROWS, lines.len()),
+                Ok(lines) => span.set_attribute(DB_ROWS, lines.len()),
                 Err(error) => span
                     .record_error(error)
                     .set_status(StatusRef::Error("not found")),
@@ -127,7 +127,7 @@ fn render(id: u32, lines: &[Line], trace: Option<Trace<'_>>) -> String {
     let sum: u64 = lines.iter().map(|line| line.cents).sum();
     let _ = writeln!(page, "],\"cents\":{sum}}}");
     if let Some(span) = &mut span {
-        span.attribute(BYTES, page.len());
+        span.set_attribute(BYTES, page.len());
     }
     page
 }

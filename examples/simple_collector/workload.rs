@@ -90,8 +90,8 @@ impl Plan {
 
 /// Records a trace. Its spans are numbered from `number` on.
 fn record_trace(recorder: &Recorder, children: u64, number: u64, record_ns: &mut Histogram<u64>) {
-    let trace_id = recorder.trace_id();
-    let root_id = recorder.span_id();
+    let trace_id = recorder.new_trace_id();
+    let root_id = recorder.new_span_id();
     let start_time = unix_nanos();
     for child in 0..children {
         let start_time = unix_nanos();
@@ -102,12 +102,12 @@ fn record_trace(recorder: &Recorder, children: u64, number: u64, record_ns: &mut
             KeyValueRef::new("db.cached", child == 0),
         ];
         let span = SpanRef {
-            parent_span_id: root_id,
+            parent_span_id: Some(root_id),
             kind: SpanKind::Client,
             start_time,
             end_time: unix_nanos(),
             attributes: &attributes,
-            ..SpanRef::new(trace_id, recorder.span_id(), "SELECT shop.order_line")
+            ..SpanRef::new(trace_id, recorder.new_span_id(), "SELECT shop.order_line")
         };
         record(recorder, &span, number + child, record_ns);
     }

@@ -8,7 +8,7 @@ use crate::config::endpoint::EndpointOptions;
 use crate::config::metrics::MetricsOptions;
 use crate::config::resource::default_service_name;
 use crate::span::attribute::KeyValue;
-use crate::span::id::IdGenerator;
+use crate::span::id_generator::IdGenerator;
 use crate::span::limits::SpanLimits;
 use crate::span::sampler::{Sampler, TailSampling};
 use crate::stats::notice::OnNotice;

@@ -110,14 +110,13 @@ fn capacity(stats: &Stats) -> Vec<Point<u64>> {
 
 fn processed(stats: &Stats) -> Vec<Point<u64>> {
     let refused = &stats.ledger.refused;
-    let invalid = refused.invalid_id + refused.unknown_scope;
     let points = destinations(stats).flat_map(|destination| {
         let DestinationView { exports, lost, .. } = &destination;
         let outcomes = [
             (exports.begun, None),
             (refused.buffer_full + lost.overflow, Some("queue_full")),
             (refused.too_large, Some("too_large")),
-            (invalid, Some("invalid_span")),
+            (refused.unknown_scope, Some("unknown_scope")),
             (refused.shut_down, Some("already_shutdown")),
             (lost.shut_down, Some("shutdown_timeout")),
             (refused.no_recorder, Some("no_recorder")),

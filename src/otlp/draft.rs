@@ -8,7 +8,7 @@ use crate::otlp::page::{Scratch, floor_char_boundary};
 use crate::otlp::tag;
 use crate::span::attribute::{Key, KeyValueRef, Name};
 use crate::span::context::{SpanContext, TraceFlags, TraceState};
-use crate::span::id::TraceId;
+use crate::span::id::{SpanId, TraceId};
 use crate::span::limits::SpanLimits;
 use crate::span::{EventRef, LinkRef, SpanKind, StatusRef};
 
@@ -51,15 +51,11 @@ enum StatusCode {
 }
 
 /// Ids and trace flags of an open span.
-///
-/// Ids are integers, which stay in registers while the span is started. Encoded, they are
-/// big-endian.
 #[derive(Clone, Copy)]
 pub(crate) struct SpanIds {
     pub(crate) trace_id: TraceId,
-    pub(crate) span_id: u64,
-    /// 0 for a root.
-    pub(crate) parent_span_id: u64,
+    pub(crate) span_id: SpanId,
+    pub(crate) parent_span_id: Option<SpanId>,
     pub(crate) parent_is_remote: bool,
     pub(crate) trace_flags: TraceFlags,
 }
@@ -271,8 +267,8 @@ impl Draft {
     #[inline]
     pub(crate) fn context(&self) -> SpanContext<'_> {
         SpanContext {
-            trace_id: self.ids.trace_id.to_bytes(),
-            span_id: self.ids.span_id.to_be_bytes(),
+            trace_id: self.ids.trace_id,
+            span_id: self.ids.span_id,
             trace_flags: self.ids.trace_flags,
             is_remote: false,
             trace_state: TraceState::checked(self.content.trace_state()),
@@ -315,9 +311,8 @@ impl EncodeSpan for Ended<'_> {
             out,
             #[inline(always)]
             |out| {
-                let span_id = ids.span_id.to_be_bytes();
-                let out = encode::encode_ids(&ids.trace_id.to_bytes(), &span_id, out)?;
-                let out = encode::encode_parent(&ids.parent_span_id.to_be_bytes(), out)?;
+                let out = encode::encode_ids(ids.trace_id, ids.span_id, out)?;
+                let out = encode::encode_parent(ids.parent_span_id, out)?;
                 let (start_time, end_time) = (draft.start_time, self.end_time);
                 let out = encode::encode_kind_and_times(draft.kind, start_time, end_time, out)?;
                 let out = draft.content.encode_to(out)?;
@@ -448,9 +443,9 @@ mod tests {
     fn with(content: Content) -> Draft {
         Draft {
             ids: SpanIds {
-                trace_id: TraceId::from_bytes([1; 16]),
-                span_id: u64::from_be_bytes([2; 8]),
-                parent_span_id: 0,
+                trace_id: TraceId::from_bytes([1; 16]).unwrap(),
+                span_id: SpanId::from_bytes([2; 8]).unwrap(),
+                parent_span_id: None,
                 parent_is_remote: false,
                 trace_flags: TraceFlags::SAMPLED,
             },
@@ -543,9 +538,8 @@ mod tests {
             .content
             .attribute_display(key!("key"), &"text", &limits);
         draft.content.event(&EventRef::new("event", 1), &limits);
-        draft
-            .content
-            .link(&LinkRef::new(&SpanContext::new([1; 16], [1; 8])), &limits);
+        let context = SpanContext::new(TraceId::MIN, SpanId::MIN);
+        draft.content.link(&LinkRef::new(&context), &limits);
         draft.content.set_status(StatusRef::Error("description"));
         let span = decode(&draft);
         assert_eq!(span.name, "é".repeat(15));

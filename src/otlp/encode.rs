@@ -8,6 +8,7 @@ use crate::otlp::output::{Count, Cursor, Output};
 use crate::otlp::tag;
 use crate::span::attribute::{AsKeyValue, Name};
 use crate::span::context::TraceFlags;
+use crate::span::id::{SpanId, TraceId};
 use crate::span::limits::SpanLimits;
 use crate::span::{EventFields, LinkFields, SpanKind, StatusRef};
 
@@ -68,27 +69,24 @@ pub(super) fn encode_span<O: Output>(out: O, write: impl FnOnce(O) -> Option<O>)
 }
 
 #[inline(always)]
-pub(super) fn encode_ids<O: Output>(
-    trace_id: &[u8; 16],
-    span_id: &[u8; 8],
-    mut out: O,
-) -> Option<O> {
+pub(super) fn encode_ids<O: Output>(trace_id: TraceId, span_id: SpanId, mut out: O) -> Option<O> {
     let block = out.block()?;
     block[..2].copy_from_slice(&[tag::TRACE_ID, 16]);
-    block[2..18].copy_from_slice(trace_id);
+    block[2..18].copy_from_slice(&trace_id.to_bytes());
     block[18..20].copy_from_slice(&[tag::SPAN_ID, 8]);
-    block[20..28].copy_from_slice(span_id);
+    block[20..28].copy_from_slice(&span_id.to_bytes());
     Some(out.behind(28))
 }
 
-/// Writes the parent's id, or nothing for a root span (an id of zeros).
+/// Writes the parent's id, or nothing for a root span.
 #[inline(always)]
-pub(super) fn encode_parent<O: Output>(parent_span_id: &[u8; 8], mut out: O) -> Option<O> {
+pub(super) fn encode_parent<O: Output>(parent_span_id: Option<SpanId>, mut out: O) -> Option<O> {
+    let id = parent_span_id.map_or([0; 8], SpanId::to_bytes);
     let block = out.block()?;
     block[..2].copy_from_slice(&[tag::PARENT_SPAN_ID, 8]);
-    block[2..10].copy_from_slice(parent_span_id);
+    block[2..10].copy_from_slice(&id);
     // Always written and skipped by the length: a branch would be mispredicted for root spans.
-    Some(out.behind(if *parent_span_id == [0; 8] { 0 } else { 10 }))
+    Some(out.behind(if parent_span_id.is_none() { 0 } else { 10 }))
 }
 
 /// Returns `Span.flags`: the W3C trace flags and, if known, whether the parent is remote.
@@ -190,8 +188,8 @@ pub(super) fn encode_link<K: AsKeyValue, O: Output>(
         dropped_tag: tag::LINK_DROPPED_ATTRIBUTES,
     };
     out.message(tag::LINKS, |out| {
-        let out = out.delimited(tag::LINK_TRACE_ID, &context.trace_id)?;
-        let out = out.delimited(tag::LINK_SPAN_ID, &context.span_id)?;
+        let out = out.delimited(tag::LINK_TRACE_ID, &context.trace_id.to_bytes())?;
+        let out = out.delimited(tag::LINK_SPAN_ID, &context.span_id.to_bytes())?;
         let trace_state = context.trace_state.as_str();
         let out = out.non_empty(tag::LINK_TRACE_STATE, trace_state.as_bytes())?;
         let dropped = link.dropped_attributes_count;

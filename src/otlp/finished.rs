@@ -25,12 +25,6 @@ pub(crate) struct Finished<'a, S, T> {
 macro_rules! finished {
     ($type:ty, |$span:ident| $name:expr, $status:expr) => {
         impl<T> Finished<'_, $type, T> {
-            /// Returns whether trace id and span id are valid, that is not all zeros.
-            #[inline(always)]
-            pub(crate) fn has_valid_ids(&self) -> bool {
-                self.span.trace_id != [0; 16] && self.span.span_id != [0; 8]
-            }
-
             /// Returns whether the span has none of the rarer fields.
             #[inline(always)]
             fn is_plain(&self) -> bool {
@@ -71,9 +65,9 @@ macro_rules! finished {
                     out,
                     #[inline(always)]
                     |out| {
-                        let out = encode_ids(&$span.trace_id, &$span.span_id, out)?;
+                        let out = encode_ids($span.trace_id, $span.span_id, out)?;
                         let out = out.non_empty(tag::TRACE_STATE, $span.trace_state.as_bytes())?;
-                        let out = encode_parent(&$span.parent_span_id, out)?;
+                        let out = encode_parent($span.parent_span_id, out)?;
                         let out = encode_name($name, out)?;
                         let out = encode_kind_and_times(
                             $span.kind,
@@ -151,6 +145,7 @@ mod tests {
     use crate::otlp::oracle::{any_limits, any_span, message};
     use crate::otlp::{Fields, SPILL, proto, span_end_time};
     use crate::span::attribute::{AnyValue, AnyValueRef, AsKeyValue, KeyValue, KeyValueRef};
+    use crate::span::id::{SpanId, TraceId};
     use crate::span::{EventRef, LinkRef};
 
     /// Encodes a span into exactly the room it needs, and checks that less is not enough.
@@ -251,8 +246,8 @@ mod tests {
             let theirs = official::ScopeSpans::decode(&*ours).unwrap();
             prop_assert_eq!(theirs.encode_to_vec(), ours);
             let read = &theirs.spans[0];
-            prop_assert_eq!(&read.trace_id[..], &span.trace_id[..]);
-            prop_assert_eq!(&read.span_id[..], &span.span_id[..]);
+            prop_assert_eq!(&read.trace_id[..], &span.trace_id.to_bytes()[..]);
+            prop_assert_eq!(&read.span_id[..], &span.span_id.to_bytes()[..]);
             prop_assert_eq!(&*read.name, &*span.name);
             prop_assert_eq!(read.kind, span.kind as i32);
             prop_assert_eq!(read.start_time_unix_nano, span.start_time);
@@ -269,7 +264,7 @@ mod tests {
             }
             prop_assert_eq!(read.links.len(), span.links.len());
             for (read, written) in read.links.iter().zip(&span.links) {
-                prop_assert_eq!(&read.trace_id[..], &written.context.trace_id[..]);
+                prop_assert_eq!(&read.trace_id[..], &written.context.trace_id.to_bytes()[..]);
                 prop_assert_eq!(&*read.trace_state, written.context.trace_state.as_str());
             }
             prop_assert_eq!(read.status.as_ref().map_or(0, |status| status.code), match span.status {
@@ -363,7 +358,7 @@ mod tests {
             let span = |attributes| SpanRef {
                 start_time: 3,
                 attributes,
-                ..SpanRef::new([1; 16], [1; 8], "span")
+                ..SpanRef::new(TraceId::MIN, SpanId::MIN, "span")
             };
             let with_tuple = Finished {
                 span: span(items),
@@ -451,7 +446,7 @@ mod tests {
             let attributes = [KeyValueRef::new("shared", value)];
             let span = SpanRef {
                 attributes: &attributes,
-                ..SpanRef::new([1; 16], [1; 8], "span")
+                ..SpanRef::new(TraceId::MIN, SpanId::MIN, "span")
             };
             let limits = SpanLimits::default();
             let span = Finished {

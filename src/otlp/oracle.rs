@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use crate::otlp::proto;
 use crate::span::attribute::{AnyValue, KeyValue};
 use crate::span::context::{SpanContext, TraceFlags, TraceState};
+use crate::span::id::{SpanId, TraceId};
 use crate::span::limits::SpanLimits;
 use crate::span::{Event, Link, Span, SpanKind, Status};
 
@@ -17,10 +18,10 @@ pub(super) fn message(span: &Span, limits: &SpanLimits) -> proto::Span {
     let events = &span.events[..span.events.len().min(limits.event_count as usize)];
     let links = &span.links[..span.links.len().min(limits.link_count as usize)];
     proto::Span {
-        trace_id: span.trace_id.to_vec(),
-        span_id: span.span_id.to_vec(),
+        trace_id: span.trace_id.to_bytes().to_vec(),
+        span_id: span.span_id.to_bytes().to_vec(),
         trace_state: span.trace_state.to_string(),
-        parent_span_id: parent(span.parent_span_id),
+        parent_span_id: (span.parent_span_id).map_or(Vec::new(), |id| id.to_bytes().to_vec()),
         name: span.name.to_string(),
         kind: span.kind as i32,
         start_time_unix_nano: span.start_time,
@@ -39,14 +40,6 @@ pub(super) fn message(span: &Span, limits: &SpanLimits) -> proto::Span {
         dropped_links_count: span.dropped_links_count + (span.links.len() - links.len()) as u32,
         status: status(&span.status),
         flags: flags(span.trace_flags, span.parent_is_remote),
-    }
-}
-
-fn parent(id: [u8; 8]) -> Vec<u8> {
-    if id == [0; 8] {
-        Vec::new()
-    } else {
-        id.to_vec()
     }
 }
 
@@ -77,8 +70,8 @@ pub(super) fn event_message(event: &Event, limits: &SpanLimits) -> proto::span::
 pub(super) fn link_message(link: &Link, limits: &SpanLimits) -> proto::span::Link {
     let (attributes, dropped) = attributes(&link.attributes, limits.link_attribute_count, limits);
     proto::span::Link {
-        trace_id: link.context.trace_id.to_vec(),
-        span_id: link.context.span_id.to_vec(),
+        trace_id: link.context.trace_id.to_bytes().to_vec(),
+        span_id: link.context.span_id.to_bytes().to_vec(),
         trace_state: link.context.trace_state.as_str().to_string(),
         attributes,
         dropped_attributes_count: link.dropped_attributes_count + dropped,
@@ -249,6 +242,14 @@ pub(super) fn any_trace_state() -> impl Strategy<Value = &'static str> {
     prop_oneof![Just(""), Just("rojo=00f067aa0ba902b7,congo=t61rcWkgMzE")]
 }
 
+fn any_trace_id() -> impl Strategy<Value = TraceId> {
+    any::<u128>().prop_map(|number| TraceId::from_u128(number).unwrap_or(TraceId::MIN))
+}
+
+fn any_span_id() -> impl Strategy<Value = SpanId> {
+    any::<u64>().prop_map(|number| SpanId::from_u64(number).unwrap_or(SpanId::MIN))
+}
+
 prop_compose! {
     pub(super) fn any_event()(
         name in any_text(),
@@ -262,7 +263,7 @@ prop_compose! {
 
 prop_compose! {
     pub(super) fn any_link()(
-        ids in any::<([u8; 16], [u8; 8])>(),
+        ids in (any_trace_id(), any_span_id()),
         flags in any::<u8>(),
         is_remote in any::<bool>(),
         trace_state in any_trace_state(),
@@ -284,8 +285,8 @@ prop_compose! {
 
 prop_compose! {
     pub(super) fn any_span()(
-        ids in any::<([u8; 16], [u8; 8])>(),
-        parent_span_id in prop_oneof![Just([0; 8]), any::<[u8; 8]>()],
+        ids in (any_trace_id(), any_span_id()),
+        parent_span_id in prop::option::of(any_span_id()),
         parent_is_remote in any::<Option<bool>>(),
         flags in any::<u8>(),
         trace_state in any_trace_state(),

@@ -5,7 +5,7 @@ use crate::platform::clock::unix_nanos;
 use crate::recorder::{OpenSpan, Recorder};
 use crate::span::attribute::{AsKeyValue, KeyValue, KeyValueRef, Name};
 use crate::span::context::{SpanContext, TraceFlags};
-use crate::span::id::TraceId;
+use crate::span::id::{SpanId, TraceId};
 use crate::span::sampler::{KeepIf, ParentKind, Sample, SamplingInput, SamplingResult};
 use crate::span::{LinkRef, SpanKind};
 use crate::stats::Origin;
@@ -27,7 +27,7 @@ use crate::stats::Origin;
 ///     .parent(caller.as_ref())
 ///     .attributes(&[KeyValueRef::new("url.path", "/orders")])
 ///     .start();
-/// assert_eq!(span.context().trace_id[..2], [0x0a, 0xf7]);
+/// assert_eq!(Some(span.context().trace_id), caller.as_ref().map(|caller| caller.trace_id));
 /// # Ok(())
 /// # }
 /// ```
@@ -76,12 +76,11 @@ impl<'r, 'b> SpanBuilder<'r, 'b> {
     }
 
     /// The span's parent, by its context: one of another process or thread, or a detached one.
-    /// Default: none, as for a context that is not valid. For a parent that is open on this thread
-    /// use [`child_of`](Self::child_of): with a context the span is a local root.
+    /// Default: none. For a parent that is open on this thread use [`child_of`](Self::child_of):
+    /// with a context the span is a local root.
     #[inline]
     pub fn parent(mut self, context: Option<&'b SpanContext<'_>>) -> Self {
-        let valid = context.filter(|context| context.is_valid());
-        self.parent = valid.map_or(Parent::None, Parent::Elsewhere);
+        self.parent = context.map_or(Parent::None, Parent::Elsewhere);
         self
     }
 
@@ -136,7 +135,7 @@ impl<'r, 'b> SpanBuilder<'r, 'b> {
         let ids = SpanIds {
             trace_id,
             span_id,
-            parent_span_id: parent.map_or(0, |parent| parent.span_id),
+            parent_span_id: parent.map(|parent| parent.span_id),
             parent_is_remote: parent.is_some_and(|parent| parent.is_remote),
             trace_flags: inherited.with_sampled(decision.is_sampled),
         };
@@ -224,7 +223,7 @@ impl<'r, 'b> SpanBuilder<'r, 'b> {
         };
         sampler.sample(&SamplingInput {
             parent,
-            trace_id: trace_id.to_bytes(),
+            trace_id,
             name: self.name.text(),
             kind: self.kind,
             attributes: self.attributes,
@@ -237,7 +236,7 @@ impl<'r, 'b> SpanBuilder<'r, 'b> {
 #[derive(Clone, Copy)]
 struct ParentPlace<'p> {
     trace_id: TraceId,
-    span_id: u64,
+    span_id: SpanId,
     trace_flags: TraceFlags,
     is_remote: bool,
     trace_state: &'p str,
@@ -259,8 +258,8 @@ impl<'b> Parent<'b> {
         match self {
             Self::None => None,
             Self::Elsewhere(context) => Some(ParentPlace {
-                trace_id: TraceId::from_bytes(context.trace_id),
-                span_id: u64::from_be_bytes(context.span_id),
+                trace_id: context.trace_id,
+                span_id: context.span_id,
                 trace_flags: context.trace_flags,
                 is_remote: context.is_remote,
                 trace_state: context.trace_state.as_str(),

@@ -6,7 +6,7 @@ use std::thread::panicking;
 
 use crate::otlp::draft::Draft;
 use crate::platform::clock::unix_nanos;
-use crate::recorder::open_span::say;
+use crate::recorder::open_span::setters;
 use crate::recorder::scratch::Home;
 use crate::recorder::{OWN_SCOPE, OpenSpan, Recorder, Recorders};
 use crate::shared::Shared;
@@ -30,11 +30,11 @@ use crate::stats::refused::Refused;
 /// let recorder = collector.recorder()?;
 /// let mut job = recorder.start("resize image").detach();
 /// std::thread::spawn(move || {
-///     job.attribute("image.width", 640).set_status(StatusRef::Ok);
-///     job.end()
+///     job.set_attribute("image.width", 640).set_status(StatusRef::Ok);
+///     job.end();
 /// })
 /// .join()
-/// .expect("no panic")?;
+/// .expect("no panic");
 /// # assert_eq!(collector.shutdown()?.delivered(), 1);
 /// # Ok(())
 /// # }
@@ -95,20 +95,32 @@ impl DetachedSpan {
         }
     }
 
+    /// Ends the span now. A refused span is counted in the [`Ledger`](crate::Ledger);
+    /// [`try_end`](Self::try_end) also returns the reason.
+    pub fn end(self) {
+        let _ = self.try_end();
+    }
+
+    /// Ends the span at a time in nanoseconds since the Unix epoch. A refused span is counted in the
+    /// [`Ledger`](crate::Ledger); [`try_end_at`](Self::try_end_at) also returns the reason.
+    pub fn end_at(self, unix_nanos: u64) {
+        let _ = self.try_end_at(unix_nanos);
+    }
+
     /// Ends the span now.
     ///
     /// # Errors
-    /// The span was not accepted; the reason is counted in the [`Ledger`](crate::Ledger).
-    pub fn end(self) -> Result<(), Refused> {
+    /// The span was refused. The reason is counted in the [`Ledger`](crate::Ledger) too.
+    pub fn try_end(self) -> Result<(), Refused> {
         let end_time = unix_nanos().max(self.draft.start_time);
-        self.end_at(end_time)
+        self.try_end_at(end_time)
     }
 
     /// Ends the span at a time in nanoseconds since the Unix epoch.
     ///
     /// # Errors
-    /// As [`end`](Self::end).
-    pub fn end_at(mut self, unix_nanos: u64) -> Result<(), Refused> {
+    /// As [`try_end`](Self::try_end).
+    pub fn try_end_at(mut self, unix_nanos: u64) -> Result<(), Refused> {
         self.finish(unix_nanos)
     }
 
@@ -166,4 +178,4 @@ impl fmt::Debug for DetachedSpan {
     }
 }
 
-say!(DetachedSpan);
+setters!(DetachedSpan);

@@ -89,12 +89,24 @@ impl<'r> OpenSpan<'r> {
         self.hold
     }
 
+    /// Ends the span now. A refused span is counted in the [`Ledger`](crate::Ledger);
+    /// [`try_end`](Self::try_end) also returns the reason.
+    pub fn end(self) {
+        let _ = self.try_end();
+    }
+
+    /// Ends the span at a time in nanoseconds since the Unix epoch. A refused span is counted in the
+    /// [`Ledger`](crate::Ledger); [`try_end_at`](Self::try_end_at) also returns the reason.
+    pub fn end_at(self, unix_nanos: u64) {
+        let _ = self.try_end_at(unix_nanos);
+    }
+
     /// Ends the span now.
     ///
     /// # Errors
-    /// The span was not accepted; the reason is counted in the [`Ledger`](crate::Ledger). That
-    /// its trace was sampled out, or is still held back, is no error.
-    pub fn end(mut self) -> Result<(), Refused> {
+    /// The span was refused. The reason is counted in the [`Ledger`](crate::Ledger) too. A span whose
+    /// trace is sampled out or still held is no error.
+    pub fn try_end(mut self) -> Result<(), Refused> {
         let end_time = self.now();
         self.finish(end_time)
     }
@@ -102,8 +114,8 @@ impl<'r> OpenSpan<'r> {
     /// Ends the span at a time in nanoseconds since the Unix epoch.
     ///
     /// # Errors
-    /// As [`end`](Self::end).
-    pub fn end_at(mut self, unix_nanos: u64) -> Result<(), Refused> {
+    /// As [`try_end`](Self::try_end).
+    pub fn try_end_at(mut self, unix_nanos: u64) -> Result<(), Refused> {
         self.finish(unix_nanos)
     }
 
@@ -202,7 +214,7 @@ impl fmt::Debug for OpenSpan<'_> {
 }
 
 /// What can be said about a span while it is open, on its thread or on the way to another.
-macro_rules! say {
+macro_rules! setters {
     ($span:ty) => {
         impl $span {
             /// What other processes are told of it, and its children's parent.
@@ -224,7 +236,7 @@ macro_rules! say {
             /// Keys known at compile time can be prepared by [`key!`](crate::key). For what can be
             /// a value see [`AnyValueRef`](crate::AnyValueRef).
             #[inline(always)]
-            pub fn attribute<'a>(
+            pub fn set_attribute<'a>(
                 &mut self,
                 key: impl Into<crate::span::attribute::Key<'a>>,
                 value: impl Into<crate::span::attribute::AnyValueRef<'a>>,
@@ -240,7 +252,7 @@ macro_rules! say {
 
             /// Sets an attribute to a text that is formatted in place, at most as long as half of
             /// the room that is left.
-            pub fn attribute_display<'a>(
+            pub fn set_attribute_display<'a>(
                 &mut self,
                 key: impl Into<crate::span::attribute::Key<'a>>,
                 value: &dyn std::fmt::Display,
@@ -254,14 +266,14 @@ macro_rules! say {
             }
 
             /// Adds an event that happens now.
-            pub fn event(
+            pub fn add_event(
                 &mut self,
                 name: &str,
                 attributes: &[crate::span::attribute::KeyValueRef<'_>],
             ) -> &mut Self {
                 if self.is_recording {
                     let now = crate::platform::clock::unix_nanos();
-                    self.event_at(&crate::span::EventRef {
+                    self.add_event_at(&crate::span::EventRef {
                         attributes,
                         ..crate::span::EventRef::new(name, now)
                     });
@@ -270,7 +282,7 @@ macro_rules! say {
             }
 
             /// Adds an event with its time.
-            pub fn event_at(&mut self, event: &crate::span::EventRef<'_>) -> &mut Self {
+            pub fn add_event_at(&mut self, event: &crate::span::EventRef<'_>) -> &mut Self {
                 if self.is_recording {
                     self.draft.content.event(event, self.recorder.limits());
                 }
@@ -278,7 +290,7 @@ macro_rules! say {
             }
 
             /// Adds a link to another span.
-            pub fn link(&mut self, link: &crate::span::LinkRef<'_>) -> &mut Self {
+            pub fn add_link(&mut self, link: &crate::span::LinkRef<'_>) -> &mut Self {
                 if self.is_recording {
                     self.draft.content.link(link, self.recorder.limits());
                 }
@@ -330,6 +342,6 @@ macro_rules! say {
     };
 }
 
-pub(super) use say;
+pub(super) use setters;
 
-say!(OpenSpan<'_>);
+setters!(OpenSpan<'_>);

@@ -6,7 +6,7 @@ use crate::span::attribute::{Attributes, Name};
 use crate::stats::refused::Refused;
 
 /// A [`Recorder`] for spans of another instrumentation scope than the collector's own: see
-/// [`Recorder::scope`].
+/// [`Recorder::with_scope`].
 #[derive(Clone, Copy, Debug)]
 pub struct ScopedRecorder<'r> {
     pub(super) recorder: &'r Recorder,

@@ -7,6 +7,8 @@ mod tracestate;
 use std::fmt;
 use std::ops::BitOr;
 
+use crate::span::id::{SpanId, TraceId};
+
 pub use headers::{TRACEPARENT, TRACESTATE};
 pub use traceparent::Traceparent;
 pub use tracestate::TraceState;
@@ -28,12 +30,12 @@ pub use tracestate::TraceState;
 /// parent.inject(|name, value| sent.push((name, value.to_string())));
 /// assert_eq!(sent[0].1, headers[0].1);
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpanContext<'a> {
-    /// The trace's id; all zeros is invalid.
-    pub trace_id: [u8; 16],
-    /// The span's id; all zeros is invalid.
-    pub span_id: [u8; 8],
+    /// Id of the trace.
+    pub trace_id: TraceId,
+    /// Id of the span.
+    pub span_id: SpanId,
     /// What was decided of the trace.
     pub trace_flags: TraceFlags,
     /// Whether the span is in another process.
@@ -45,7 +47,7 @@ pub struct SpanContext<'a> {
 impl SpanContext<'_> {
     /// A context of this process, sampled, without trace state.
     #[must_use]
-    pub const fn new(trace_id: [u8; 16], span_id: [u8; 8]) -> Self {
+    pub const fn new(trace_id: TraceId, span_id: SpanId) -> Self {
         Self {
             trace_id,
             span_id,
@@ -53,12 +55,6 @@ impl SpanContext<'_> {
             is_remote: false,
             trace_state: TraceState::EMPTY,
         }
-    }
-
-    /// Whether neither id is all zeros.
-    #[must_use]
-    pub fn is_valid(&self) -> bool {
-        self.trace_id != [0; 16] && self.span_id != [0; 8]
     }
 
     /// The same, borrowing nothing.

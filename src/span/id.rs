@@ -1,328 +1,270 @@
-//! Trace and span ids: random, or from a generator of the user's.
+//! Ids of traces and spans.
 
-use std::cell::RefCell;
+use std::cmp::Ordering;
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
+use std::num::{NonZeroU64, NonZeroU128};
+use std::str::FromStr;
 
-use rand_xoshiro::Xoshiro256PlusPlus;
-use rand_xoshiro::rand_core::{Rng, SeedableRng};
+/// Characters of an invalid id that its error keeps.
+const SHOWN_MAX: usize = 40;
 
-use crate::platform::fork::Process;
+/// Both ids have the same interface and differ in length alone. The number holds the bytes in the order
+/// in which they are sent, so that encoding copies them.
+macro_rules! id {
+    (
+        $(#[$attribute:meta])*
+        $id:ident($nonzero:ident): $bytes:literal bytes, $number:ident by $from:ident and $to:ident,
+        $name:literal
+    ) => {
+        $(#[$attribute])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash)]
+        pub struct $id($nonzero);
 
-/// Where a recorder's ids come from.
-///
-/// Random ids differ between a process and its forks too: each fork seeds its generators anew. The
-/// other kinds go on where they were, in the parent and in each fork alike.
-///
-/// ```
-/// use otlp_collector::{Config, IdGenerator};
-///
-/// // The same ids in every run, for tests.
-/// let config = Config {
-///     id_generator: IdGenerator::Seeded(42),
-///     ..Config::default()
-/// };
-/// # drop(config);
-/// ```
-#[derive(Clone, Default)]
-#[non_exhaustive]
-pub enum IdGenerator {
-    /// Random, seeded for each recorder by the operating system.
-    #[default]
-    Random,
-    /// The same sequence in every run, and in every fork of it: by this number and that of the
-    /// recorder, in the order they are made.
-    Seeded(u64),
-    /// Your own: called once for each recorder. In a process that forks, let this function seed
-    /// the generator, and make the collector in the fork: then it is called there.
-    Custom(Arc<dyn Fn() -> Box<dyn GenerateIds> + Send + Sync>),
+        impl $id {
+            /// Creates an id from its bytes, as they are sent; `None` if all are zero.
+            #[inline]
+            #[must_use]
+            pub const fn from_bytes(bytes: [u8; $bytes]) -> Option<Self> {
+                match $nonzero::new($number::from_ne_bytes(bytes)) {
+                    Some(number) => Some(Self(number)),
+                    None => None,
+                }
+            }
+
+            /// Returns the bytes as they are sent.
+            #[inline]
+            #[must_use]
+            pub const fn to_bytes(self) -> [u8; $bytes] {
+                self.0.get().to_ne_bytes()
+            }
+
+            /// Creates an id from a number, whose big-endian bytes are sent; `None` for 0.
+            #[inline]
+            #[must_use]
+            pub const fn $from(number: $number) -> Option<Self> {
+                Self::from_bytes(number.to_be_bytes())
+            }
+
+            /// Returns the id as a number, whose big-endian bytes are sent.
+            #[inline]
+            #[must_use]
+            pub const fn $to(self) -> $number {
+                $number::from_be(self.0.get())
+            }
+
+            /// The lowest id, of which the last bit alone is set.
+            pub(crate) const MIN: Self = Self::$from(1).unwrap();
+
+            fn invalid(value: &str) -> InvalidId {
+                InvalidId::new($name, 2 * $bytes, value)
+            }
+        }
+
+        impl Ord for $id {
+            #[inline]
+            fn cmp(&self, other: &Self) -> Ordering {
+                self.$to().cmp(&other.$to())
+            }
+        }
+
+        impl PartialOrd for $id {
+            #[inline]
+            fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+                Some(self.cmp(other))
+            }
+        }
+
+        impl TryFrom<[u8; $bytes]> for $id {
+            type Error = InvalidId;
+
+            #[inline]
+            fn try_from(bytes: [u8; $bytes]) -> Result<Self, InvalidId> {
+                Self::from_bytes(bytes).ok_or_else(|| Self::invalid(&"00".repeat($bytes)))
+            }
+        }
+
+        impl From<$id> for [u8; $bytes] {
+            #[inline]
+            fn from(id: $id) -> Self {
+                id.to_bytes()
+            }
+        }
+
+        /// Reads hexadecimal digits of either case, exactly two a byte.
+        impl FromStr for $id {
+            type Err = InvalidId;
+
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                let has_digits_alone = text.bytes().all(|byte| byte.is_ascii_hexdigit());
+                let number = (text.len() == 2 * $bytes && has_digits_alone)
+                    .then(|| $number::from_str_radix(text, 16).ok())
+                    .flatten();
+                number.and_then(Self::$from).ok_or_else(|| Self::invalid(text))
+            }
+        }
+
+        /// Writes lower-case hexadecimal digits, two a byte.
+        impl fmt::Display for $id {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:0digits$x}", self.$to(), digits = 2 * $bytes)
+            }
+        }
+
+        /// Writes the same digits as `Display`, after `0x` if `#` is given.
+        impl fmt::LowerHex for $id {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let prefix = if f.alternate() { "0x" } else { "" };
+                write!(f, "{prefix}{self}")
+            }
+        }
+
+        impl fmt::Debug for $id {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($id), "({})"), self)
+            }
+        }
+    };
 }
 
-impl PartialEq for IdGenerator {
-    fn eq(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Random, Self::Random) => true,
-            (Self::Seeded(one), Self::Seeded(other)) => one == other,
-            (Self::Custom(one), Self::Custom(other)) => Arc::ptr_eq(one, other),
-            _ => false,
-        }
-    }
+id! {
+    /// The id of a trace: 16 bytes, of which at least one is not zero (W3C Trace Context,
+    /// section 3.2.2.3).
+    ///
+    /// `Option<TraceId>` takes no more memory than the id.
+    ///
+    /// ```
+    /// use otlp_collector::TraceId;
+    ///
+    /// let id: TraceId = "0af7651916cd43dd8448eb211c80319c".parse()?;
+    /// assert_eq!(id.to_bytes()[..2], [0x0a, 0xf7]);
+    /// assert_eq!(TraceId::from_bytes(id.to_bytes()), Some(id));
+    /// assert_eq!(id.to_string(), "0af7651916cd43dd8448eb211c80319c");
+    /// assert_eq!(TraceId::from_bytes([0; 16]), None);
+    /// # Ok::<(), otlp_collector::InvalidId>(())
+    /// ```
+    TraceId(NonZeroU128): 16 bytes, u128 by from_u128 and to_u128, "trace id"
 }
 
-impl fmt::Debug for IdGenerator {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Random => f.write_str("Random"),
-            Self::Seeded(seed) => write!(f, "Seeded({seed})"),
-            Self::Custom(_) => f.write_str("Custom"),
-        }
-    }
+id! {
+    /// The id of a span: 8 bytes, of which at least one is not zero (W3C Trace Context, section
+    /// 3.2.2.4).
+    ///
+    /// `Option<SpanId>` takes no more memory than the id.
+    ///
+    /// ```
+    /// use otlp_collector::SpanId;
+    ///
+    /// let id: SpanId = "b7ad6b7169203331".parse()?;
+    /// assert_eq!(SpanId::from_u64(0xb7ad_6b71_6920_3331), Some(id));
+    /// assert_eq!(format!("{id:?}"), "SpanId(b7ad6b7169203331)");
+    /// # Ok::<(), otlp_collector::InvalidId>(())
+    /// ```
+    SpanId(NonZeroU64): 8 bytes, u64 by from_u64 and to_u64, "span id"
 }
 
-/// A source of ids for one recorder: see [`IdGenerator::Custom`].
-///
-/// An id that is all zeros is not valid; a random one is used in its place. If it starts spans on
-/// the recorder that it makes ids for, or asks it for ids, those are random.
-pub trait GenerateIds: Send {
-    /// The id of a new trace.
-    fn trace_id(&mut self) -> [u8; 16];
-
-    /// The id of a new span.
-    fn span_id(&mut self) -> [u8; 8];
-
-    /// Whether the right-most seven bytes of its trace ids are random, which is told to other
-    /// services ([`TraceFlags::RANDOM`](crate::TraceFlags::RANDOM)).
-    fn is_random(&self) -> bool {
-        false
-    }
+/// The error of a value that is no [`TraceId`] or [`SpanId`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidId {
+    name: &'static str,
+    digits: usize,
+    /// Its beginning, if it is long.
+    value: String,
 }
 
-/// A trace id as two numbers, its bytes in big-endian order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct TraceId {
-    pub(crate) high: u64,
-    pub(crate) low: u64,
-}
-
-impl TraceId {
-    #[inline]
-    pub(crate) fn from_bytes(bytes: [u8; 16]) -> Self {
-        let number = u128::from_be_bytes(bytes);
-        Self {
-            high: (number >> 64) as u64,
-            low: number as u64,
-        }
-    }
-
-    #[inline]
-    pub(crate) fn to_bytes(self) -> [u8; 16] {
-        (u128::from(self.high) << 64 | u128::from(self.low)).to_be_bytes()
-    }
-}
-
-/// What one recorder takes its ids from.
-pub(crate) struct Ids {
-    random: RandomIds,
-    custom: Option<Box<dyn GenerateIds>>,
-}
-
-impl Ids {
-    /// For the recorder with this number.
-    pub(crate) fn new(generator: &IdGenerator, recorder: u64) -> Self {
-        let (random, custom) = match generator {
-            IdGenerator::Random => return Self::random(),
-            IdGenerator::Seeded(seed) => (RandomIds::seeded(seed.wrapping_add(recorder)), None),
-            IdGenerator::Custom(make) => (RandomIds::new(), Some(make())),
-        };
-        Self { random, custom }
-    }
-
-    /// Random ones, seeded by the operating system.
-    pub(crate) fn random() -> Self {
-        Self {
-            random: RandomIds::new(),
-            custom: None,
-        }
-    }
-
-    #[inline]
-    pub(crate) fn trace_id(&mut self) -> TraceId {
-        match &mut self.custom {
-            None => self.random.trace_id(),
-            Some(custom) => match custom.trace_id() {
-                id if id == [0; 16] => self.random.trace_id(),
-                id => TraceId::from_bytes(id),
-            },
-        }
-    }
-
-    #[inline]
-    pub(crate) fn span_id(&mut self) -> u64 {
-        match &mut self.custom {
-            None => self.random.span_id(),
-            Some(custom) => match u64::from_be_bytes(custom.span_id()) {
-                0 => self.random.span_id(),
-                id => id,
-            },
-        }
-    }
-
-    /// The id of a new span, and of its trace if that has none.
-    #[inline]
-    pub(crate) fn for_span(&mut self, trace_id: Option<TraceId>) -> (TraceId, u64) {
-        if self.custom.is_none() {
-            return self.random.for_span(trace_id);
-        }
-        let trace_id = trace_id.unwrap_or_else(|| self.trace_id());
-        (trace_id, self.span_id())
-    }
-
-    #[inline]
-    pub(crate) fn are_random(&self) -> bool {
-        self.custom.as_ref().is_none_or(|custom| custom.is_random())
-    }
-}
-
-/// A source of random ids, one for each thread that makes them.
-///
-/// Its 256 bits of state are seeded by the operating system: with a generator of 64 bits a large
-/// fleet would meet the same sequence twice. A fork has a copy of the state, so it seeds anew.
-#[derive(Debug)]
-pub(crate) struct RandomIds {
-    generator: Xoshiro256PlusPlus,
-    seeded_in: Process,
-    /// The seed was given and is kept.
-    is_fixed: bool,
-}
-
-impl RandomIds {
-    pub(crate) fn new() -> Self {
-        let mut seed = [0; 32];
-        if getrandom::fill(&mut seed).is_err() {
-            fill_from_hasher(&mut seed);
-        }
-        Self {
-            generator: Xoshiro256PlusPlus::from_seed(seed),
-            seeded_in: Process::current(),
-            is_fixed: false,
-        }
-    }
-
-    fn seeded(seed: u64) -> Self {
-        Self {
-            generator: Xoshiro256PlusPlus::seed_from_u64(seed),
-            seeded_in: Process::current(),
-            is_fixed: true,
-        }
-    }
-
-    /// Goes on in a fork of the process that seeded it.
+impl InvalidId {
     #[cold]
-    #[inline(never)]
-    fn seed_again(&mut self) {
-        if self.is_fixed {
-            self.seeded_in = Process::current();
-        } else {
-            *self = Self::new();
+    fn new(name: &'static str, digits: usize, value: &str) -> Self {
+        let mut shown: String = value.chars().take(SHOWN_MAX).collect();
+        if shown.len() < value.len() {
+            shown.push('…');
+        }
+        Self {
+            name,
+            digits,
+            value: shown,
         }
     }
+}
 
-    #[inline]
-    pub(crate) fn trace_id(&mut self) -> TraceId {
-        trace_id(self.generator())
-    }
-
-    #[inline]
-    pub(crate) fn span_id(&mut self) -> u64 {
-        span_id(self.generator())
-    }
-
-    #[inline]
-    fn for_span(&mut self, of_trace: Option<TraceId>) -> (TraceId, u64) {
-        let generator = self.generator();
-        let trace_id = of_trace.unwrap_or_else(|| trace_id(generator));
-        (trace_id, span_id(generator))
-    }
-
-    /// A random number, uniform over all values.
-    #[inline]
-    pub(crate) fn number(&mut self) -> u64 {
-        self.generator().next_u64()
-    }
-
-    #[inline(always)]
-    fn generator(&mut self) -> &mut Xoshiro256PlusPlus {
-        if !self.seeded_in.is_current() {
-            self.seed_again();
-        }
-        &mut self.generator
+impl fmt::Display for InvalidId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            name,
+            digits,
+            value,
+        } = self;
+        write!(
+            f,
+            "invalid {name} {value:?}: expected {digits} hexadecimal digits that are not all 0"
+        )
     }
 }
 
-/// Never all zeros: OTLP calls such an id invalid.
-#[inline(always)]
-fn trace_id(generator: &mut Xoshiro256PlusPlus) -> TraceId {
-    let (high, low) = (generator.next_u64(), generator.next_u64());
-    TraceId {
-        high,
-        low: if high == 0 { low.max(1) } else { low },
-    }
-}
-
-/// Never all zeros: OTLP calls such an id invalid.
-#[inline(always)]
-fn span_id(generator: &mut Xoshiro256PlusPlus) -> u64 {
-    generator.next_u64().max(1)
-}
-
-/// The seed where the operating system refuses one: std's own random hash keys.
-fn fill_from_hasher(seed: &mut [u8; 32]) {
-    for (round, chunk) in seed.chunks_exact_mut(8).enumerate() {
-        chunk.copy_from_slice(&RandomState::new().hash_one(round).to_ne_bytes());
-    }
-}
-
-thread_local! {
-    static IDS: RefCell<RandomIds> = RefCell::new(RandomIds::new());
-}
-
-/// Runs `make` with this thread's generator.
-pub(crate) fn with_thread_ids<R>(make: impl Fn(&mut RandomIds) -> R) -> R {
-    IDS.try_with(|ids| make(&mut ids.borrow_mut()))
-        // The thread is ending and its generator is gone already.
-        .unwrap_or_else(|_| make(&mut RandomIds::new()))
-}
+impl std::error::Error for InvalidId {}
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use std::collections::HashSet;
-
     use super::*;
 
     #[test]
-    fn ids_differ_and_are_never_zero() {
-        let mut ids = RandomIds::new();
-        let spans: HashSet<_> = (0..1000).map(|_| ids.span_id()).collect();
-        let traces: HashSet<_> = (0..1000).map(|_| ids.trace_id().to_bytes()).collect();
-        assert_eq!((spans.len(), traces.len()), (1000, 1000));
-        assert!(!spans.contains(&0) && !traces.contains(&[0; 16]));
+    fn an_id_equals_itself_as_bytes_number_and_text() {
+        let text = "00f067aa0ba902b7";
+        let id: SpanId = text.parse().unwrap();
+        assert_eq!(id.to_bytes(), [0, 0xf0, 0x67, 0xaa, 0x0b, 0xa9, 0x02, 0xb7]);
+        assert_eq!(SpanId::try_from(id.to_bytes()), Ok(id));
+        assert_eq!(SpanId::from_u64(id.to_u64()), Some(id));
+        assert_eq!(
+            (id.to_string(), format!("{id:x}")),
+            (text.into(), text.into())
+        );
+        assert_eq!(format!("{id:#x}"), format!("0x{text}"));
+        assert_eq!(text.to_uppercase().parse(), Ok(id));
+
+        let text = "000000000000000000000000000000ff";
+        let id: TraceId = text.parse().unwrap();
+        assert_eq!(TraceId::from_u128(255), Some(id));
+        assert_eq!(format!("{id:?}"), format!("TraceId({text})"));
     }
 
     #[test]
-    fn the_fallback_seed_is_random_too() {
-        let (mut one, mut other) = ([0; 32], [0; 32]);
-        fill_from_hasher(&mut one);
-        fill_from_hasher(&mut other);
-        assert_ne!(one, other);
+    fn ids_are_ordered_by_their_bytes() {
+        let ids = [
+            [0, 0, 0, 0, 0, 0, 0, 1],
+            [0, 0, 0, 0, 0, 0, 1, 0],
+            [1, 0, 0, 0, 0, 0, 0, 0],
+        ];
+        assert!(
+            ids.map(|bytes| SpanId::from_bytes(bytes).unwrap())
+                .is_sorted()
+        );
     }
 
     #[test]
-    fn seeded_ids_repeat_and_differ_between_recorders() {
-        let seeded = IdGenerator::Seeded(7);
-        let first = |recorder| Ids::new(&seeded, recorder).trace_id();
-        assert_eq!(first(0), first(0));
-        assert_ne!(first(0), first(1));
+    fn an_optional_id_is_as_large_as_the_id() {
+        assert_eq!(size_of::<Option<TraceId>>(), 16);
+        assert_eq!(size_of::<Option<SpanId>>(), 8);
     }
 
     #[test]
-    fn zeros_of_a_custom_generator_are_replaced() {
-        struct Zeros;
-
-        impl GenerateIds for Zeros {
-            fn trace_id(&mut self) -> [u8; 16] {
-                [0; 16]
-            }
-
-            fn span_id(&mut self) -> [u8; 8] {
-                [0; 8]
-            }
+    fn values_that_are_no_ids_are_named_in_the_error() {
+        for (text, shown) in [
+            ("", ""),
+            ("b7ad6b716920333", "b7ad6b716920333"),
+            ("b7ad6b71692033311", "b7ad6b71692033311"),
+            ("+7ad6b7169203331", "+7ad6b7169203331"),
+            ("0000000000000000", "0000000000000000"),
+            ("ä\n", "ä\\n"),
+        ] {
+            let error = text.parse::<SpanId>().unwrap_err().to_string();
+            let expected = format!(
+                "invalid span id \"{shown}\": expected 16 hexadecimal digits that are not all 0"
+            );
+            assert_eq!(error, expected);
         }
-
-        let generator = IdGenerator::Custom(Arc::new(|| Box::new(Zeros)));
-        let mut ids = Ids::new(&generator, 0);
-        assert!(!ids.are_random());
-        assert_ne!(ids.trace_id().to_bytes(), [0; 16]);
-        assert_ne!(ids.span_id(), 0);
+        let error = "x".repeat(1000).parse::<TraceId>().unwrap_err().to_string();
+        let shown = format!("\"{}…\": expected 32 ", "x".repeat(40));
+        assert!(error.contains(&shown), "{error}");
+        let zeros = TraceId::try_from([0; 16]).unwrap_err();
+        assert_eq!(Err(zeros), "0".repeat(32).parse::<TraceId>());
     }
 }

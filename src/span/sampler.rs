@@ -133,7 +133,7 @@ pub struct SamplingInput<'a> {
     /// The parent, if there is one.
     pub parent: Option<&'a SpanContext<'a>>,
     /// The trace the span belongs to.
-    pub trace_id: [u8; 16],
+    pub trace_id: TraceId,
     /// The span's name.
     pub name: &'a str,
     /// Its role.
@@ -147,7 +147,7 @@ pub struct SamplingInput<'a> {
 impl<'a> SamplingInput<'a> {
     /// A root span of kind internal that starts with nothing, to try a sampler on.
     #[must_use]
-    pub const fn new(trace_id: [u8; 16], name: &'a str) -> Self {
+    pub const fn new(trace_id: TraceId, name: &'a str) -> Self {
         Self {
             parent: None,
             trace_id,
@@ -249,7 +249,7 @@ impl Sampler {
 #[inline]
 fn is_chosen(trace_id: TraceId, ratio: f64) -> bool {
     const ALL: f64 = (1_u64 << 63) as f64;
-    ratio >= 1.0 || trace_id.low >> 1 < (ratio * ALL) as u64
+    ratio >= 1.0 || trace_id.to_u128() as u64 >> 1 < (ratio * ALL) as u64
 }
 
 impl Default for Sampler {
@@ -323,11 +323,11 @@ impl fmt::Debug for Sampler {
 mod tests {
     use super::*;
 
-    fn decide(sampler: &Sampler, trace_id: [u8; 16], parent: Option<ParentKind>) -> bool {
+    const ANY_TRACE: TraceId = TraceId::from_u128(1).unwrap();
+
+    fn decide(sampler: &Sampler, trace_id: TraceId, parent: Option<ParentKind>) -> bool {
         let ask = |_| unreachable!("none of these is custom");
-        sampler
-            .decide(TraceId::from_bytes(trace_id), parent, ask)
-            .is_sampled
+        sampler.decide(trace_id, parent, ask).is_sampled
     }
 
     #[test]
@@ -341,15 +341,15 @@ mod tests {
             local_parent_not_sampled: Sampler::AlwaysOn,
         });
         let default = Sampler::default();
-        assert!(decide(&default, [1; 16], None) && !decide(&sampler, [1; 16], None));
+        assert!(decide(&default, ANY_TRACE, None) && !decide(&sampler, ANY_TRACE, None));
         for (is_remote, is_sampled) in [(true, true), (true, false), (false, true), (false, false)]
         {
             let parent = Some(ParentKind {
                 is_remote,
                 is_sampled,
             });
-            assert_eq!(decide(&default, [1; 16], parent), is_sampled);
-            assert_eq!(decide(&sampler, [1; 16], parent), !is_sampled);
+            assert_eq!(decide(&default, ANY_TRACE, parent), is_sampled);
+            assert_eq!(decide(&sampler, ANY_TRACE, parent), !is_sampled);
         }
         assert_eq!(
             sampler.to_string(),
@@ -361,17 +361,18 @@ mod tests {
 
     #[test]
     fn ratios_choose_by_the_low_half_of_the_trace_id() {
-        let mut half = [0xff; 16];
-        half[8] = 0x7f;
+        const LOWEST: u128 = 1 << 64;
+        const HALF: u128 = u128::MAX - (1 << 63);
         for (trace_id, ratio, chosen) in [
-            ([0; 16], 0.0, false),
-            ([0; 16], 1e-9, true),
-            ([0xff; 16], 1.0, true),
-            ([0xff; 16], 0.999_999, false),
-            (half, 0.5, true),
-            (half, 0.499_999, false),
+            (LOWEST, 0.0, false),
+            (LOWEST, 1e-9, true),
+            (u128::MAX, 1.0, true),
+            (u128::MAX, 0.999_999, false),
+            (HALF, 0.5, true),
+            (HALF, 0.499_999, false),
         ] {
             let sampler = Sampler::TraceIdRatio(ratio);
+            let trace_id = TraceId::from_u128(trace_id).unwrap();
             assert_eq!(decide(&sampler, trace_id, None), chosen, "{ratio}");
         }
         assert_eq!(

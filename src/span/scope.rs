@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use crate::span::attribute::KeyValue;
 
 /// Who makes spans: OTLP's `InstrumentationScope`, for
-/// [`Collector::scope`](crate::Collector::scope).
+/// [`Collector::register_scope`](crate::Collector::register_scope).
 ///
 /// ```
 /// use otlp_collector::InstrumentationScope;
@@ -42,7 +42,7 @@ impl InstrumentationScope {
     }
 }
 
-/// A scope that a collector knows: see [`Collector::scope`](crate::Collector::scope).
+/// A scope that a collector knows: see [`Collector::register_scope`](crate::Collector::register_scope).
 ///
 /// It is of use with that collector alone; elsewhere spans with it are counted as refused.
 #[derive(Clone)]

@@ -345,12 +345,12 @@ mod tests {
         let recorder = counters.register(1).unwrap();
         assert!(counters.register(1).is_none());
         (0..10).for_each(|_| recorder.accept());
-        recorder.refuse(Refused::InvalidId);
+        recorder.refuse(Refused::UnknownScope);
         endpoint.delivered.add(3);
         endpoint.in_flight.set(2);
 
         let ledger = counters.ledger();
-        assert_eq!((ledger.accepted, ledger.refused.invalid_id), (10, 1));
+        assert_eq!((ledger.accepted, ledger.refused.unknown_scope), (10, 1));
         assert_eq!((ledger.delivered(), ledger.pending()), (3, 7));
         assert_eq!(ledger.destinations[0].buffered, 5);
 
@@ -358,7 +358,7 @@ mod tests {
         endpoint.in_flight.set(0);
         counters.end();
         let ledger = counters.ledger();
-        assert_eq!((ledger.accepted, ledger.refused.invalid_id), (10, 1));
+        assert_eq!((ledger.accepted, ledger.refused.unknown_scope), (10, 1));
         assert_eq!((ledger.dropped(), ledger.pending()), (7, 0));
     }
 

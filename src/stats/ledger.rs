@@ -91,8 +91,6 @@ pub struct RefusedSpans {
     pub buffer_full: u64,
     /// Larger than a slab.
     pub too_large: u64,
-    /// An id was all zeros.
-    pub invalid_id: u64,
     /// The scope was another collector's.
     pub unknown_scope: u64,
     /// The collector was shut down.
@@ -111,7 +109,6 @@ impl RefusedSpans {
         let [
             buffer_full,
             too_large,
-            invalid_id,
             unknown_scope,
             shut_down,
             no_recorder,
@@ -121,7 +118,6 @@ impl RefusedSpans {
         Self {
             buffer_full,
             too_large,
-            invalid_id,
             unknown_scope,
             shut_down,
             no_recorder,
@@ -137,11 +133,10 @@ impl RefusedSpans {
     }
 
     /// All counts with their reasons in words.
-    pub(crate) fn by_reason(&self) -> [(&'static str, u64); 8] {
+    pub(crate) fn by_reason(&self) -> [(&'static str, u64); Refused::REASONS] {
         let Self {
             buffer_full,
             too_large,
-            invalid_id,
             unknown_scope,
             shut_down,
             no_recorder,
@@ -151,7 +146,6 @@ impl RefusedSpans {
         [
             ("buffer full", buffer_full),
             ("too large", too_large),
-            ("invalid id", invalid_id),
             ("unknown scope", unknown_scope),
             ("shut down", shut_down),
             ("no recorder", no_recorder),
@@ -186,7 +180,6 @@ impl Sub for RefusedSpans {
         Self {
             buffer_full: self.buffer_full - before.buffer_full,
             too_large: self.too_large - before.too_large,
-            invalid_id: self.invalid_id - before.invalid_id,
             unknown_scope: self.unknown_scope - before.unknown_scope,
             shut_down: self.shut_down - before.shut_down,
             no_recorder: self.no_recorder - before.no_recorder,

@@ -17,8 +17,6 @@ pub enum Refused {
         /// The most that fits, by [`Config::slab_bytes`](crate::Config::slab_bytes).
         bytes_max: usize,
     },
-    /// The trace id or the span id is all zeros, which OTLP forbids.
-    InvalidId,
     /// The span's scope is another collector's.
     UnknownScope,
     /// The collector was shut down or dropped.
@@ -39,7 +37,7 @@ pub enum Refused {
 
 impl Refused {
     /// How many reasons there are.
-    pub(crate) const REASONS: usize = 8;
+    pub(crate) const REASONS: usize = 7;
 
     /// The reason as a number below [`REASONS`](Self::REASONS), in the order of the fields of
     /// [`RefusedSpans`](crate::RefusedSpans).
@@ -47,12 +45,11 @@ impl Refused {
         match self {
             Self::BufferFull => 0,
             Self::TooLarge { .. } => 1,
-            Self::InvalidId => 2,
-            Self::UnknownScope => 3,
-            Self::ShutDown => 4,
-            Self::NoRecorder => 5,
-            Self::NoSlab => 6,
-            Self::Forked => 7,
+            Self::UnknownScope => 2,
+            Self::ShutDown => 3,
+            Self::NoRecorder => 4,
+            Self::NoSlab => 5,
+            Self::Forked => 6,
         }
     }
 }
@@ -67,11 +64,9 @@ impl fmt::Display for Refused {
                 f,
                 "span refused: {bytes} bytes encoded, at most {bytes_max} fit; raise slab_bytes",
             ),
-            Self::InvalidId => {
-                f.write_str("span refused: its trace_id or span_id is all zeros; set both")
-            }
             Self::UnknownScope => f.write_str(
-                "span refused: its scope is another collector's; make it with this one's scope()",
+                "span refused: its scope is another collector's; make it with this one's \
+                 register_scope()",
             ),
             Self::ShutDown => f.write_str("span refused: the collector was shut down"),
             Self::NoRecorder => f.write_str(

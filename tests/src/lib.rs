@@ -20,7 +20,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use otlp_collector::testing::Receiver;
-use otlp_collector::{Collector, Config, EndpointOptions};
+use otlp_collector::{Collector, Config, EndpointOptions, SpanId, TraceId};
 
 /// The time after which a wait has failed. No test that passes waits this long.
 pub const PATIENCE: Duration = Duration::from_secs(120);
@@ -45,6 +45,16 @@ pub fn retry_at_once() -> EndpointOptions {
         retry_max_ms: 5,
         ..EndpointOptions::default()
     }
+}
+
+/// The trace id of which each byte is this one, not 0.
+pub fn trace_id(byte: u8) -> TraceId {
+    TraceId::from_bytes([byte; 16]).unwrap()
+}
+
+/// The span id of which each byte is this one, not 0.
+pub fn span_id(byte: u8) -> SpanId {
+    SpanId::from_bytes([byte; 8]).unwrap()
 }
 
 /// A receiver that keeps all spans, and a collector that sends to it. `change` receives the default

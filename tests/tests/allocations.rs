@@ -57,7 +57,11 @@ fn record(recorder: &Recorder, spans: u32) -> u32 {
             end_time: otlp_collector::unix_nanos(),
             attributes: &attributes,
             status: StatusRef::Error("cancelled"),
-            ..SpanRef::new(recorder.trace_id(), recorder.span_id(), "SELECT orders")
+            ..SpanRef::new(
+                recorder.new_trace_id(),
+                recorder.new_span_id(),
+                "SELECT orders",
+            )
         };
         accepted += u32::from(recorder.record(&span).is_ok());
     }
@@ -122,19 +126,19 @@ fn open_and_end(recorder: &Recorder, spans: u32) {
             .links(&links)
             .start();
         request
-            .attribute("url.path", "/orders")
-            .attribute(ATTEMPT, 1);
+            .set_attribute("url.path", "/orders")
+            .set_attribute(ATTEMPT, 1);
         let mut query = recorder.start_child(&request, "SELECT orders");
         let mut lookup = recorder.start_child(&query, "lookup");
         // Overwritten, formatted, and more than there is room for.
         for attempt in 0..3 {
             query
-                .attribute(ATTEMPT, attempt)
-                .attribute("size", "x".get(..1).unwrap());
+                .set_attribute(ATTEMPT, attempt)
+                .set_attribute("size", "x".get(..1).unwrap());
         }
         for _ in 0..10 {
-            lookup.event("cache miss", &[KeyValueRef::new("number", number)]);
-            lookup.attribute_display("peer", &std::net::Ipv4Addr::LOCALHOST);
+            lookup.add_event("cache miss", &[KeyValueRef::new("number", number)]);
+            lookup.set_attribute_display("peer", &std::net::Ipv4Addr::LOCALHOST);
         }
         lookup
             .record_error(&std::fmt::Error)
@@ -142,14 +146,14 @@ fn open_and_end(recorder: &Recorder, spans: u32) {
         request
             .context()
             .inject(|name, value| assert!(name.len() < value.len()));
-        query.end().unwrap();
-        request.set_name("GET /orders/{id}").link(&links[0]);
+        query.try_end().unwrap();
+        request.set_name("GET /orders/{id}").add_link(&links[0]);
         // One more than there is memory for.
         let mut further = recorder.start_child(&request, "further");
-        further.attribute("lost", true).event("lost", &[]);
-        request.end().unwrap();
-        further.end().unwrap();
-        lookup.end().unwrap();
+        further.set_attribute("lost", true).add_event("lost", &[]);
+        request.try_end().unwrap();
+        further.try_end().unwrap();
+        lookup.try_end().unwrap();
     }
 }
 
@@ -203,9 +207,9 @@ fn handing_spans_over_allocates_nothing() {
     let hand_over = || {
         for _ in 0..1_000 {
             let mut span = there.attach(here.start("handed over").detach());
-            span.attribute("end", "there");
-            span.end().unwrap();
-            here.start("ended by itself").detach().end().unwrap();
+            span.set_attribute("end", "there");
+            span.try_end().unwrap();
+            here.start("ended by itself").detach().try_end().unwrap();
         }
     };
     hand_over();

@@ -1,5 +1,6 @@
 //! Every value of OTLP's data model can be an attribute, whatever it is an attribute of.
 
+use common::{span_id, trace_id};
 use otlp_collector::testing::Receiver;
 use otlp_collector::{
     AnyValue, AnyValueRef, Collector, Config, Event, InstrumentationScope, KeyValue, KeyValueRef,
@@ -63,8 +64,8 @@ fn every_value_is_accepted_wherever_there_are_attributes() {
         attributes: attributes(),
         ..InstrumentationScope::new("a scope")
     };
-    let scope = collector.scope(scope).unwrap();
-    let linked = SpanContext::new([1; 16], [2; 8]);
+    let scope = collector.register_scope(scope).unwrap();
+    let linked = SpanContext::new(trace_id(1), span_id(2));
     let owned = attributes();
     let borrowed: Vec<_> = (owned.iter())
         .map(|KeyValue { key, value }| KeyValueRef::new(&**key, AnyValueRef::from(value)))
@@ -85,17 +86,17 @@ fn every_value_is_accepted_wherever_there_are_attributes() {
     let recorder = collector.recorder().unwrap();
     let mut open = recorder.start("open");
     for KeyValue { key, value } in &owned {
-        open.attribute(&**key, value);
+        open.set_attribute(&**key, value);
     }
-    open.event("an event", &borrowed);
-    open.link(&LinkRef {
+    open.add_event("an event", &borrowed);
+    open.add_link(&LinkRef {
         attributes: &borrowed,
         ..LinkRef::new(&linked)
     });
-    open.end().unwrap();
+    open.try_end().unwrap();
     let span = SpanRef {
         attributes: &borrowed,
-        ..SpanRef::new([1; 16], [3; 8], "recorded")
+        ..SpanRef::new(trace_id(1), span_id(3), "recorded")
     };
     recorder.record(&span).unwrap();
     assert_eq!(collector.shutdown().unwrap().delivered(), 3);

@@ -47,7 +47,7 @@ fn collector(destinations: Vec<Destination>) -> Collector {
 }
 
 fn record(recorder: &Recorder) -> Result<(), Refused> {
-    let (trace_id, span_id) = (recorder.trace_id(), recorder.span_id());
+    let (trace_id, span_id) = (recorder.new_trace_id(), recorder.new_span_id());
     recorder.record(&SpanRef::new(trace_id, span_id, "span"))
 }
 

@@ -9,7 +9,7 @@ use std::fs;
 use std::sync::Barrier;
 use std::time::Duration;
 
-use common::PATIENCE;
+use common::{PATIENCE, trace_id};
 use otlp_collector::{
     AnyValue, Collector, Config, Destination, Endpoint, EndpointOptions, InstrumentationScope,
     KeepIf, KeyValue, MetricsOptions, Overflow, Sampler, Span, SpanContext, SpanLimits, SpanRef,
@@ -81,11 +81,11 @@ fn a_disabled_collector_allocates_no_buffer_and_starts_no_thread() {
 
     let before = allocated();
     for number in 0..10_000 {
-        let span = SpanRef::new([1; 16], recorder.span_id(), "thrown away");
+        let span = SpanRef::new(trace_id(1), recorder.new_span_id(), "thrown away");
         recorder.record(&span).unwrap();
         let mut open = recorder.start("thrown away too");
-        open.attribute("number", number);
-        open.end().unwrap();
+        open.set_attribute("number", number);
+        open.try_end().unwrap();
     }
     assert_eq!(allocated() - before, 0);
     assert_eq!(collector.buffer_bytes(), 0);
@@ -145,7 +145,7 @@ fn a_disabled_collector_starts_whatever_the_other_settings_are() {
         change(&mut config);
         let collector = Collector::new(config.clone()).unwrap_or_else(|e| panic!("{number}: {e}"));
         let recorder = collector.recorder().unwrap();
-        recorder.start("thrown away").attribute("a", 1);
+        recorder.start("thrown away").set_attribute("a", 1);
         collector.collect(Span::new("thrown away")).unwrap();
         let ledger = collector.flush(PATIENCE).unwrap();
         assert_eq!(ledger.refused.total(), 0, "{number}: {ledger}");
@@ -162,7 +162,7 @@ fn a_disabled_collector_does_all_that_another_does_but_send() {
         attributes: vec![KeyValue::new("much", "x".repeat(100_000))],
         ..InstrumentationScope::new("storage")
     };
-    let scope = collector.scope(scope).unwrap();
+    let scope = collector.register_scope(scope).unwrap();
     let recorder = collector.recorder().unwrap();
     let trace_state = format!("a={},b={}", "x".repeat(250), "y".repeat(250));
     let caller = SpanContext::extract([
@@ -173,14 +173,17 @@ fn a_disabled_collector_does_all_that_another_does_but_send() {
         ("tracestate", &*trace_state),
     ])
     .unwrap();
-    let span = (recorder.scope(&scope).unwrap().span_builder("GET /orders"))
-        .parent(Some(&caller))
-        .start();
+    let span = (recorder
+        .with_scope(&scope)
+        .unwrap()
+        .span_builder("GET /orders"))
+    .parent(Some(&caller))
+    .start();
     let context = span.context();
     assert_eq!(context.trace_id, caller.trace_id);
     assert_eq!(context.trace_state, caller.trace_state);
     assert!(context.trace_flags.is_sampled());
-    span.end().unwrap();
+    span.try_end().unwrap();
     let mut span = Span::new("x".repeat(10_000_000));
     span.scope = Some(scope);
     collector.collect(span).unwrap();
@@ -188,7 +191,7 @@ fn a_disabled_collector_does_all_that_another_does_but_send() {
     let core = Collector::cores()[0];
     let spawned = collector.clone();
     let worker = collector.spawn_pinned(core, "worker", move |recorder| {
-        recorder.start("pinned").end().unwrap();
+        recorder.start("pinned").try_end().unwrap();
         (
             core_affinity::get_core_ids().unwrap(),
             spawned.pinning().threads.len(),
@@ -209,7 +212,7 @@ fn a_disabled_collector_does_all_that_another_does_but_send() {
     assert!(collector.health().is_healthy());
     assert_eq!(collector.shutdown().unwrap(), ledger);
     assert_eq!(collector.shutdown().unwrap(), ledger);
-    assert!(recorder.start("late").end().is_err());
+    assert!(recorder.start("late").try_end().is_err());
     assert!(collector.flush(PATIENCE).unwrap_err().is_shut_down());
     assert!(collector.recorder().unwrap_err().is_shut_down());
     assert_eq!(collector.health().network_thread, ThreadState::Ended);
@@ -230,7 +233,7 @@ fn many_threads_can_throw_spans_away() {
                 let recorder = collector.recorder().unwrap();
                 barrier.wait();
                 for _ in 0..1000 {
-                    recorder.start("thrown away").end().unwrap();
+                    recorder.start("thrown away").try_end().unwrap();
                     collector.collect(Span::new("thrown away")).unwrap();
                 }
             });

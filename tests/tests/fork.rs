@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use common::PATIENCE;
+use common::{PATIENCE, span_id, trace_id};
 use otlp_collector::testing::Receiver;
 use otlp_collector::{
     Collector, Config, DetachedSpan, InstrumentationScope, KeepIf, Recorder, Refused, Span,
@@ -82,7 +82,7 @@ fn a_fork_is_told_at_once_and_takes_nothing_from_its_parent() {
         assert!(error.is_forked(), "{error}");
         assert_eq!(error.ledger().unwrap().pending(), 1);
         assert!(of_parent.recorder().unwrap_err().is_forked());
-        let scope = of_parent.scope(InstrumentationScope::new("new"));
+        let scope = of_parent.register_scope(InstrumentationScope::new("new"));
         assert!(scope.unwrap_err().is_forked());
         assert!(of_parent.shutdown().unwrap_err().is_forked());
         let health = of_parent.health();
@@ -112,23 +112,25 @@ fn every_way_to_record_is_refused_in_a_fork_and_counted() {
         ..config(&receiver)
     })
     .unwrap();
-    let scope = collector.scope(InstrumentationScope::new("scope")).unwrap();
+    let scope = collector
+        .register_scope(InstrumentationScope::new("scope"))
+        .unwrap();
     let recorder = collector.recorder().unwrap();
     let detached = recorder.start("detached").detach();
     let mut recorder = Some(recorder);
     let mut detached = Some(detached);
     let holds = holds_in_a_fork(AssertUnwindSafe(|| {
         let recorder = recorder.take().unwrap();
-        let finished = SpanRef::new([1; 16], [1; 8], "finished");
+        let finished = SpanRef::new(trace_id(1), span_id(1), "finished");
         let forked = Err(Refused::Forked);
         assert_eq!(recorder.record(&finished), forked);
         assert_eq!(recorder.record_with(&finished, (("key", 1),)), forked);
-        assert!(recorder.scope(&scope).unwrap_err().is_forked());
+        assert!(recorder.with_scope(&scope).unwrap_err().is_forked());
         let root = recorder.start("root");
         // Not even held back.
-        assert_eq!(recorder.start_child(&root, "child").end(), forked);
-        assert_eq!(root.detach().end(), forked);
-        assert_eq!(detached.take().unwrap().end(), forked);
+        assert_eq!(recorder.start_child(&root, "child").try_end(), forked);
+        assert_eq!(root.detach().try_end(), forked);
+        assert_eq!(detached.take().unwrap().try_end(), forked);
         let in_scope = Span {
             scope: Some(scope),
             ..Span::new("in scope")
@@ -167,17 +169,18 @@ fn a_disabled_collector_is_refused_in_a_fork_as_any_other() {
 fn write_ids(recorder: &Recorder, mut out: PipeWriter) {
     let (root, open) = (Span::new("root"), recorder.start("open"));
     let (of_open, of_child) = (open.context(), recorder.start_child(&open, "child"));
-    for trace_id in [root.trace_id, of_open.trace_id, recorder.trace_id()] {
-        out.write_all(&trace_id).unwrap();
+    for trace_id in [root.trace_id, of_open.trace_id, recorder.new_trace_id()] {
+        out.write_all(&trace_id.to_bytes()).unwrap();
     }
     let of_child = of_child.context();
     for span_id in [
         root.span_id,
         of_open.span_id,
         of_child.span_id,
-        recorder.span_id(),
+        recorder.new_span_id(),
     ] {
-        out.write_all(&[&span_id, &[0; 8][..]].concat()).unwrap();
+        out.write_all(&[&span_id.to_bytes(), &[0; 8][..]].concat())
+            .unwrap();
     }
 }
 
@@ -230,7 +233,7 @@ impl OfParent {
 
     /// Does all that a fork may do.
     fn use_up(mut self) {
-        let _ = self.detached.pop().unwrap().end();
+        self.detached.pop().unwrap().end();
         let attached = self.recorder.attach(self.detached.pop().unwrap());
         let child = self.recorder.start_child(&attached, "child");
         drop((attached, child, self.detached));
@@ -240,7 +243,9 @@ impl OfParent {
         let _ = self.collector.stats();
         let _ = self.collector.health();
         let _ = self.collector.pinning();
-        let _ = self.collector.scope(InstrumentationScope::new("scope"));
+        let _ = self
+            .collector
+            .register_scope(InstrumentationScope::new("scope"));
         let _ = self.collector.flush(PATIENCE);
         drop(self.collector);
     }
@@ -277,9 +282,8 @@ fn a_fork_never_hangs_whatever_other_threads_did() {
         |collector| {
             let recorder = collector.recorder().unwrap();
             let span = recorder.start("open").detach();
-            let ended = thread::scope(|scope| scope.spawn(|| span.end()).join());
             // The buffer may be full.
-            let _ = ended.unwrap();
+            thread::scope(|scope| scope.spawn(|| span.end()).join()).unwrap();
         },
     ];
     let hanging = thread::scope(|scope| {

@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 use common::{PATIENCE, retry_at_once};
 use otlp_collector::testing::{Answer, Receiver};
 use otlp_collector::{
-    Collector, Config, EndpointHealth, EndpointOptions, EndpointState, Notice, NoticeKind,
-    OnNotice, Span, SpanRef, ThreadState, internals,
+    Collector, Config, EndpointHealth, EndpointOptions, EndpointState, InstrumentationScope,
+    Notice, NoticeKind, OnNotice, Span, ThreadState, internals,
 };
 
 /// A collector, and the notices it gives.
@@ -227,7 +227,7 @@ fn while_spans_are_refused_health_says_so_and_the_buffer_is_full() {
     receiver.pause();
     let (collector, _notices) = patient_collector(&receiver);
     let recorder = collector.recorder().unwrap();
-    let record = || recorder.start("span").end();
+    let record = || recorder.start("span").try_end();
     while record().is_ok() {}
     let health = collector.health();
     assert_eq!(health.refused_recently.buffer_full, 1);
@@ -255,14 +255,23 @@ fn refusals_are_reported_while_there_is_nothing_to_do_but_wait() {
             break notice.to_string();
         }
     };
-    while recorder.start("span").end().is_ok() {}
+    while recorder.start("span").try_end().is_ok() {}
     let text = next_refused();
     assert_eq!(text, "recording refused 1 span (buffer full 1)");
     wait_for(&collector, EndpointState::Stalled);
-    let invalid = SpanRef::new([0; 16], [0; 8], "span");
-    recorder.record(&invalid).unwrap_err();
+    let other = Collector::new(Config {
+        disabled: true,
+        ..Config::default()
+    })
+    .unwrap();
+    let foreign = InstrumentationScope::new("foreign");
+    let span = Span {
+        scope: Some(other.register_scope(foreign).unwrap()),
+        ..Span::new("span")
+    };
+    collector.collect(span).unwrap_err();
     let text = next_refused();
-    assert_eq!(text, "recording refused 1 span (invalid id 1)");
+    assert_eq!(text, "recording refused 1 span (unknown scope 1)");
 }
 
 #[test]

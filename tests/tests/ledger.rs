@@ -29,7 +29,7 @@ fn config(receiver: &Receiver) -> Config {
 
 /// Records one span with a fresh id.
 fn record(recorder: &Recorder, name: &str) -> Result<(), Refused> {
-    let (trace_id, span_id) = (recorder.trace_id(), recorder.span_id());
+    let (trace_id, span_id) = (recorder.new_trace_id(), recorder.new_span_id());
     recorder.record(&SpanRef::new(trace_id, span_id, name))
 }
 

@@ -116,7 +116,7 @@ fn metrics_are_sent_and_true() {
     .unwrap();
     let recorder = collector.recorder().unwrap();
     for _ in 0..3 {
-        recorder.start("root").end().unwrap();
+        recorder.start("root").try_end().unwrap();
     }
     let header = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
     let unsampled = SpanContext::extract([("traceparent", header)]).unwrap();
@@ -124,11 +124,11 @@ fn metrics_are_sent_and_true() {
         .span_builder("not sampled")
         .parent(Some(&unsampled))
         .start()
-        .end()
+        .try_end()
         .unwrap();
     {
         let root = recorder.start("root");
-        recorder.start_child(&root, "child").end().unwrap();
+        recorder.start_child(&root, "child").try_end().unwrap();
     }
     collector.flush(PATIENCE).unwrap();
     let too_large = Span::new("x".repeat(100_000));
@@ -640,8 +640,8 @@ fn live_spans_are_those_that_have_not_ended_wherever_they_do() {
         .start();
     assert_eq!(live(), 3);
     drop(not_recording);
-    child.end().unwrap();
-    root.end().unwrap();
+    child.try_end().unwrap();
+    root.try_end().unwrap();
     assert_eq!(live(), 1);
     // Its trace was dropped, so it ends here.
     let dropped = late.detach();
@@ -652,10 +652,10 @@ fn live_spans_are_those_that_have_not_ended_wherever_they_do() {
     let attached = recorder.start("goes on elsewhere").detach();
     assert_eq!(live(), 2);
     thread::scope(|scope| {
-        scope.spawn(|| elsewhere.end().unwrap());
+        scope.spawn(|| elsewhere.try_end().unwrap());
         scope.spawn(|| {
             let recorder = collector.recorder().unwrap();
-            recorder.attach(attached).end().unwrap();
+            recorder.attach(attached).try_end().unwrap();
         });
     });
     assert_eq!(live(), 0);

@@ -1,6 +1,6 @@
 //! Threads are pinned where the configuration says, or an error says where they can be.
 
-use common::config;
+use common::{config, trace_id};
 use core_affinity::CoreId;
 use otlp_collector::testing::Receiver;
 use otlp_collector::{Collector, Config, SpanRef, pin_current_thread};
@@ -28,7 +28,7 @@ fn what_took_effect_can_be_read_back() {
     let watched = collector.clone();
     let worker = collector
         .spawn_pinned(first, "worker-0", move |recorder| {
-            let span = SpanRef::new([1; 16], recorder.span_id(), "pinned");
+            let span = SpanRef::new(trace_id(1), recorder.new_span_id(), "pinned");
             recorder.record(&span).unwrap();
             (core_affinity::get_core_ids().unwrap(), watched.pinning())
         })
@@ -103,7 +103,7 @@ fn a_worker_that_panics_says_so_and_loses_nothing() {
     let core = Collector::cores()[0];
     let worker = collector
         .spawn_pinned(core, "doomed", |recorder| {
-            let span = SpanRef::new([1; 16], recorder.span_id(), "last words");
+            let span = SpanRef::new(trace_id(1), recorder.new_span_id(), "last words");
             recorder.record(&span).unwrap();
             panic!("as the test wants");
         })

@@ -25,17 +25,17 @@ fn spans_are_found_by_name_and_checked() {
         KeyValue::new("share", 0.5),
     ]);
     request
-        .attribute("http.response.status_code", 200)
-        .attribute("cached", true)
-        .attribute("plan", &nested)
-        .event("retry", &[KeyValueRef::new("attempt", 2)]);
+        .set_attribute("http.response.status_code", 200)
+        .set_attribute("cached", true)
+        .set_attribute("plan", &nested)
+        .add_event("retry", &[KeyValueRef::new("attempt", 2)]);
     recorder
         .start_child(&request, "SELECT orders")
-        .end()
+        .try_end()
         .unwrap();
-    request.end().unwrap();
+    request.try_end().unwrap();
     for _ in 0..2 {
-        recorder.start("tick").end().unwrap();
+        recorder.start("tick").try_end().unwrap();
     }
     collector.shutdown().unwrap();
 

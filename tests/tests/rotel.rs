@@ -1,11 +1,10 @@
 //! A receiver by others, the rotel agent, prints the spans it gets, and all are as they were
 //! sent. Run by `.ci/rotel`.
 
-use common::PATIENCE;
+use common::{PATIENCE, span_id, trace_id};
 use otlp_collector::{
     AnyValue, Collector, Config, EndpointOptions, Event, EventRef, KeyValue, KeyValueRef, Link,
-    LinkRef, NO_PARENT, Recorder, Span, SpanContext, SpanKind, SpanRef, Status, StatusRef,
-    TraceState,
+    LinkRef, Recorder, Span, SpanContext, SpanKind, SpanRef, Status, StatusRef, TraceState,
 };
 
 use common::agent::Agent;
@@ -144,7 +143,7 @@ fn rich(parent: &Span) -> Span {
         dropped_attributes_count: 8,
         ..Link::new(SpanContext {
             trace_state: TraceState::parse("rojo=3").unwrap(),
-            ..SpanContext::new([0xab; 16], [0xcd; 8])
+            ..SpanContext::new(trace_id(0xab), span_id(0xcd))
         })
     };
     Span {
@@ -242,26 +241,26 @@ fn record(recorder: &Recorder, span: &Span) {
 
 /// Records a span like this as an open one; gives it as it is sent.
 fn open_and_end(recorder: &Recorder, mut span: Span) -> Span {
-    let parent = SpanContext {
+    let parent = span.parent_span_id.map(|parent_id| SpanContext {
         trace_state: TraceState::parse(&span.trace_state).unwrap().into_owned(),
-        ..SpanContext::new(span.trace_id, span.parent_span_id)
-    };
+        ..SpanContext::new(span.trace_id, parent_id)
+    });
     let builder = recorder.span_builder(&span.name).kind(span.kind);
-    let builder = builder.parent(Some(&parent)).start_time(span.start_time);
+    let builder = builder.parent(parent.as_ref()).start_time(span.start_time);
     let mut open = builder.start();
     for attribute in &span.attributes {
-        open.attribute(&attribute.key, "overwritten")
-            .attribute(&attribute.key, &attribute.value);
+        open.set_attribute(&attribute.key, "overwritten")
+            .set_attribute(&attribute.key, &attribute.value);
     }
     for event in &span.events {
-        open.event_at(&EventRef {
+        open.add_event_at(&EventRef {
             attributes: &borrowed(&event.attributes),
             dropped_attributes_count: event.dropped_attributes_count,
             ..EventRef::new(&event.name, event.time)
         });
     }
     for link in &span.links {
-        open.link(&LinkRef {
+        open.add_link(&LinkRef {
             attributes: &borrowed(&link.attributes),
             dropped_attributes_count: link.dropped_attributes_count,
             ..LinkRef::new(&link.context)
@@ -269,7 +268,7 @@ fn open_and_end(recorder: &Recorder, mut span: Span) -> Span {
     }
     open.set_status(status_ref(&span.status));
     (span.trace_id, span.span_id) = (open.context().trace_id, open.context().span_id);
-    open.end_at(span.end_time).unwrap();
+    open.try_end_at(span.end_time).unwrap();
     span
 }
 
@@ -350,9 +349,9 @@ fn without_number(span: &str) -> String {
 /// The span as the agent prints it.
 fn as_printed(span: &Span) -> String {
     let mut lines = vec![
-        format!("    Trace ID       : {}", hex(&span.trace_id)),
+        format!("    Trace ID       : {}", span.trace_id),
         format!("    Parent ID      : {}", parent(span)),
-        format!("    ID             : {}", hex(&span.span_id)),
+        format!("    ID             : {}", span.span_id),
         format!("    Name           : {}", span.name),
         format!("    Kind           : {}", kind(span.kind)),
     ];
@@ -380,8 +379,8 @@ fn as_printed(span: &Span) -> String {
     }
     for (number, link) in span.links.iter().enumerate() {
         lines.push(format!("SpanLink #{number}"));
-        lines.push(format!("     -> Trace ID: {}", hex(&link.context.trace_id)));
-        lines.push(format!("     -> ID: {}", hex(&link.context.span_id)));
+        lines.push(format!("     -> Trace ID: {}", link.context.trace_id));
+        lines.push(format!("     -> ID: {}", link.context.span_id));
         let state = link.context.trace_state.as_str();
         lines.push(format!("     -> TraceState: {state}"));
         lines.extend(further(link.dropped_attributes_count, &link.attributes));
@@ -399,15 +398,9 @@ fn further(dropped: u32, attributes: &[KeyValue]) -> Vec<String> {
     lines
 }
 
-fn hex(id: &[u8]) -> String {
-    id.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 fn parent(span: &Span) -> String {
-    if span.parent_span_id == NO_PARENT {
-        return String::new();
-    }
-    hex(&span.parent_span_id)
+    span.parent_span_id
+        .map_or(String::new(), |id| id.to_string())
 }
 
 fn kind(kind: SpanKind) -> &'static str {

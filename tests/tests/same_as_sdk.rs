@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
+use common::span_id;
 use opentelemetry::trace::{self as sdk, Span as _, TraceContextExt, Tracer, TracerProvider};
 use opentelemetry::{Context, KeyValue as SdkKeyValue};
 use opentelemetry_proto::tonic::trace::v1 as official;
@@ -19,7 +20,8 @@ use opentelemetry_sdk::trace::{
 use otlp_collector::testing::Receiver;
 use otlp_collector::{
     Collector, Config, EventRef, GenerateIds, IdGenerator, InstrumentationScope, KeyValue,
-    KeyValueRef, LinkRef, ParentBased, Sampler, SpanContext, SpanKind, SpanLimits, StatusRef,
+    KeyValueRef, LinkRef, ParentBased, Sampler, SpanContext, SpanId, SpanKind, SpanLimits,
+    StatusRef, TraceId,
 };
 use proptest::prelude::*;
 use prost::Message;
@@ -70,12 +72,12 @@ impl opentelemetry_sdk::trace::IdGenerator for Counting {
 }
 
 impl GenerateIds for Counting {
-    fn trace_id(&mut self) -> [u8; 16] {
-        self.next_trace()
+    fn new_trace_id(&mut self) -> TraceId {
+        TraceId::from_bytes(self.next_trace()).unwrap()
     }
 
-    fn span_id(&mut self) -> [u8; 8] {
-        self.next_span()
+    fn new_span_id(&mut self) -> SpanId {
+        SpanId::from_bytes(self.next_span()).unwrap()
     }
 }
 
@@ -86,8 +88,8 @@ fn at(nanos: u64) -> SystemTime {
 fn sdk_caller() -> Context {
     let caller = SpanContext::from_traceparent(TRACEPARENT).unwrap();
     Context::new().with_remote_span_context(sdk::SpanContext::new(
-        sdk::TraceId::from_bytes(caller.trace_id),
-        sdk::SpanId::from_bytes(caller.span_id),
+        sdk::TraceId::from_bytes(caller.trace_id.to_bytes()),
+        sdk::SpanId::from_bytes(caller.span_id.to_bytes()),
         sdk::TraceFlags::SAMPLED,
         true,
         TRACESTATE.parse().unwrap(),
@@ -226,13 +228,13 @@ fn with_this() -> Vec<official::ResourceSpans> {
         attributes: vec![KeyValue::new("part", "front")],
         ..InstrumentationScope::new("http")
     };
-    let http = collector.scope(http).unwrap();
+    let http = collector.register_scope(http).unwrap();
     let storage = collector
-        .scope(InstrumentationScope::new("storage"))
+        .register_scope(InstrumentationScope::new("storage"))
         .unwrap();
     let recorder = collector.recorder().unwrap();
-    let http = recorder.scope(&http).unwrap();
-    let storage = recorder.scope(&storage).unwrap();
+    let http = recorder.with_scope(&http).unwrap();
+    let storage = recorder.with_scope(&storage).unwrap();
     let headers = [("traceparent", TRACEPARENT), ("tracestate", TRACESTATE)];
     let caller = SpanContext::extract(headers).unwrap();
 
@@ -244,9 +246,9 @@ fn with_this() -> Vec<official::ResourceSpans> {
         .attributes(&[KeyValueRef::new("url.path", "/orders")])
         .start();
     server
-        .attribute("http.response.status_code", 500)
-        .attribute("ratio", 0.25)
-        .attribute("retried", true)
+        .set_attribute("http.response.status_code", 500)
+        .set_attribute("ratio", 0.25)
+        .set_attribute("retried", true)
         .set_name("GET /orders");
 
     let mut query = storage
@@ -256,30 +258,30 @@ fn with_this() -> Vec<official::ResourceSpans> {
         .start_time(1_100)
         .start();
     query
-        .attribute("strings", &["a", "ö"][..])
-        .attribute("ints", &[1_i64, -2][..])
-        .attribute("doubles", &[0.5][..])
-        .attribute("bools", &[] as &[bool]);
+        .set_attribute("strings", &["a", "ö"][..])
+        .set_attribute("ints", &[1_i64, -2][..])
+        .set_attribute("doubles", &[0.5][..])
+        .set_attribute("bools", &[] as &[bool]);
     for number in 0..20 {
-        query.attribute(&format!("key.{number}"), number);
+        query.set_attribute(&format!("key.{number}"), number);
     }
     for number in 0..5 {
-        query.event_at(&EventRef {
+        query.add_event_at(&EventRef {
             attributes: &[KeyValueRef::new("row", number)],
             ..EventRef::new("row", 1_200 + number)
         });
     }
     let server_context = server.context();
     query
-        .link(&LinkRef {
+        .add_link(&LinkRef {
             attributes: &[KeyValueRef::new("why", "parent")],
             ..LinkRef::new(&server_context)
         })
-        .link(&LinkRef::new(&caller))
-        .link(&LinkRef::new(&server_context))
+        .add_link(&LinkRef::new(&caller))
+        .add_link(&LinkRef::new(&server_context))
         .set_status(StatusRef::Error("timed out"))
         .set_status(StatusRef::Unset);
-    query.end_at(1_300).unwrap();
+    query.try_end_at(1_300).unwrap();
 
     let mut failed = storage
         .span_builder("DELETE")
@@ -291,8 +293,8 @@ fn with_this() -> Vec<official::ResourceSpans> {
         .set_status(StatusRef::Error("denied"))
         .set_status(StatusRef::Ok)
         .set_status(StatusRef::Error("too late"));
-    failed.end_at(1_500).unwrap();
-    server.end_at(1_600).unwrap();
+    failed.try_end_at(1_500).unwrap();
+    server.try_end_at(1_600).unwrap();
 
     let links = [LinkRef {
         attributes: &[KeyValueRef::new("batch", 3)],
@@ -304,13 +306,13 @@ fn with_this() -> Vec<official::ResourceSpans> {
         .start_time(2_000)
         .links(&links)
         .start();
-    consumer.end_at(2_001).unwrap();
+    consumer.try_end_at(2_001).unwrap();
     let producer = http
         .span_builder("send")
         .kind(SpanKind::Producer)
         .start_time(3_000)
         .start();
-    producer.end_at(3_001).unwrap();
+    producer.try_end_at(3_001).unwrap();
 
     collector.shutdown().unwrap();
     let requests = receiver.requests();
@@ -374,16 +376,16 @@ fn the_same_program_sends_the_same_spans() {
 }
 
 /// Whether this crate records a root with that trace id.
-fn is_sampled(sampler: &Sampler, trace_id: [u8; 16]) -> bool {
-    struct One([u8; 16]);
+fn is_sampled(sampler: &Sampler, trace_id: TraceId) -> bool {
+    struct One(TraceId);
 
     impl GenerateIds for One {
-        fn trace_id(&mut self) -> [u8; 16] {
+        fn new_trace_id(&mut self) -> TraceId {
             self.0
         }
 
-        fn span_id(&mut self) -> [u8; 8] {
-            [1; 8]
+        fn new_span_id(&mut self) -> SpanId {
+            span_id(1)
         }
     }
 
@@ -402,12 +404,16 @@ fn is_sampled(sampler: &Sampler, trace_id: [u8; 16]) -> bool {
     recorder.start("root").is_recording()
 }
 
-fn sdk_is_sampled(ratio: f64, trace_id: [u8; 16]) -> bool {
+fn sdk_is_sampled(ratio: f64, trace_id: TraceId) -> bool {
     let sampler = SdkSampler::TraceIdRatioBased(ratio);
-    let trace_id = sdk::TraceId::from_bytes(trace_id);
+    let trace_id = sdk::TraceId::from_bytes(trace_id.to_bytes());
     let kind = sdk::SpanKind::Internal;
     let result = sampler.should_sample(None, trace_id, "root", &kind, &[], &[]);
     result.decision == SamplingDecision::RecordAndSample
+}
+
+fn any_trace_id() -> impl Strategy<Value = TraceId> {
+    any::<u128>().prop_filter_map("zero is no id", TraceId::from_u128)
 }
 
 proptest! {
@@ -415,7 +421,7 @@ proptest! {
 
     #[test]
     fn ratios_choose_the_same_traces(
-        trace_id in any::<[u8; 16]>().prop_filter("zero is invalid", |id| *id != [0; 16]),
+        trace_id in any_trace_id(),
         ratio in prop_oneof![Just(0.0), Just(1.0), 0.0..1.0, Just(0.5), Just(1e-12)],
     ) {
         let sampler = Sampler::from(ParentBased::new(Sampler::TraceIdRatio(ratio)));
@@ -424,12 +430,10 @@ proptest! {
 
     /// Ratios right at a trace's number, where rounding would show.
     #[test]
-    fn ratios_agree_at_the_edge(trace_id in any::<[u8; 16]>(), ulps in -3_i64..4) {
-        let [.., a, b, c, d, e, f, g, h] = trace_id;
-        let number = u64::from_be_bytes([a, b, c, d, e, f, g, h]) >> 1;
+    fn ratios_agree_at_the_edge(trace_id in any_trace_id(), ulps in -3_i64..4) {
+        let number = trace_id.to_u128() as u64 >> 1;
         let edge = number as f64 / (1_u64 << 63) as f64;
         let ratio = f64::from_bits(edge.to_bits().saturating_add_signed(ulps)).clamp(0.0, 1.0);
-        prop_assume!(trace_id != [0; 16]);
         let sampler = Sampler::TraceIdRatio(ratio);
         prop_assert_eq!(is_sampled(&sampler, trace_id), sdk_is_sampled(ratio, trace_id));
     }

@@ -11,7 +11,7 @@ use otlp_collector::{
 };
 use proptest::prelude::*;
 
-use common::start;
+use common::{span_id, start, trace_id};
 
 /// The ledger, and the names of the spans that arrived, in order.
 fn finish(receiver: &Receiver, collector: &Collector) -> (Ledger, Vec<String>) {
@@ -32,19 +32,19 @@ fn unsampled_spans_are_parents_and_contexts_and_nothing_else() {
     });
     let recorder = collector.recorder().unwrap();
     let mut root = recorder.start("root");
-    root.attribute("key", 1)
-        .event("event", &[])
+    root.set_attribute("key", 1)
+        .add_event("event", &[])
         .set_status(StatusRef::Ok);
     assert!(!root.is_recording());
     let context = root.context().into_owned();
-    assert!(context.is_valid() && !context.trace_flags.is_sampled());
+    assert!(!context.trace_flags.is_sampled());
     let child = recorder.start_child(&root, "child");
     assert_eq!(child.context().trace_id, context.trace_id);
     assert_ne!(child.context().span_id, context.span_id);
     let detached = child.detach();
     assert!(!detached.is_recording());
-    detached.end().unwrap();
-    root.end().unwrap();
+    detached.try_end().unwrap();
+    root.try_end().unwrap();
 
     // The caller's decision counts, and what it says of the trace goes on either way.
     for (flags, sampled) in [("00", false), ("01", true), ("02", false), ("03", true)] {
@@ -129,7 +129,7 @@ fn always_on_and_off_ask_nobody() {
         for flags in [TraceFlags::NONE, TraceFlags::SAMPLED] {
             let parent = SpanContext {
                 trace_flags: flags,
-                ..SpanContext::new([1; 16], [1; 8])
+                ..SpanContext::new(trace_id(1), span_id(1))
             };
             let span = recorder.span_builder("span").parent(Some(&parent)).start();
             assert_eq!(span.is_recording(), sampled);
@@ -216,8 +216,8 @@ fn trace(recorder: &Recorder, name: &str, nanos: u64, status: StatusRef<'_>) {
     let root = recorder.span_builder(name).start_time(1_000).start();
     let child = recorder.start_child(&root, name);
     recorder.start_child(&child, name).set_status(status);
-    child.end().unwrap();
-    root.end_at(1_000 + nanos).unwrap();
+    child.try_end().unwrap();
+    root.try_end_at(1_000 + nanos).unwrap();
 }
 
 #[test]
@@ -243,7 +243,7 @@ fn slow_and_failed_traces_are_kept_whole_and_others_dropped_whole() {
 fn the_rule_and_the_decision_can_be_the_roots_own() {
     let (receiver, collector) = start(tail(KeepIf::default()));
     let recorder = collector.recorder().unwrap();
-    recorder.start("by the default rule").end().unwrap();
+    recorder.start("by the default rule").try_end().unwrap();
     let always = KeepIf {
         one_in: Some(1),
         ..KeepIf::default()
@@ -252,15 +252,15 @@ fn the_rule_and_the_decision_can_be_the_roots_own() {
         .span_builder("by its own rule")
         .keep_if(always)
         .start()
-        .end()
+        .try_end()
         .unwrap();
     let root = recorder.start("asked for");
     recorder.start_child(&root, "asked for").keep_trace(true);
-    root.end().unwrap();
+    root.try_end().unwrap();
     let mut root = recorder.span_builder("not wanted").keep_if(always).start();
     root.keep_trace(true);
     root.keep_trace(false);
-    root.end().unwrap();
+    root.try_end().unwrap();
     let (ledger, names) = finish(&receiver, &collector);
     assert_eq!(names, ["asked for", "asked for", "by its own rule"]);
     assert_eq!(ledger.sampled_out.at_end, 2);
@@ -275,9 +275,9 @@ fn interleaved_traces_and_late_children_follow_their_own_root() {
     let of_dropped = recorder.start_child(&dropped, "dropped");
     let of_kept = recorder.start_child(&kept, "kept");
     let late = recorder.start_child(&dropped, "dropped");
-    of_kept.end().unwrap();
-    of_dropped.end().unwrap();
-    dropped.end().unwrap();
+    of_kept.try_end().unwrap();
+    of_dropped.try_end().unwrap();
+    dropped.try_end().unwrap();
     // One of those that are kept, and that is known to nobody else yet.
     assert_eq!(
         (collector.ledger().held, collector.ledger().accepted),
@@ -285,9 +285,9 @@ fn interleaved_traces_and_late_children_follow_their_own_root() {
     );
     let late_of_kept = recorder.start_child(&kept, "kept");
     kept.set_status(StatusRef::Error("root"));
-    kept.end().unwrap();
-    late.end().unwrap();
-    late_of_kept.end().unwrap();
+    kept.try_end().unwrap();
+    late.try_end().unwrap();
+    late_of_kept.try_end().unwrap();
     let (ledger, names) = finish(&receiver, &collector);
     assert_eq!(names, ["kept"; 3]);
     assert_eq!((ledger.sampled_out.at_end, ledger.held), (3, 0));
@@ -305,13 +305,13 @@ fn a_trace_that_cannot_be_held_back_is_kept() {
     let recorder = collector.recorder().unwrap();
     let large = recorder.start("large");
     for _ in 0..100 {
-        recorder.start_child(&large, "large").end().unwrap();
+        recorder.start_child(&large, "large").try_end().unwrap();
     }
     // There is no place for a second one.
-    recorder.start("second").end().unwrap();
-    large.end().unwrap();
+    recorder.start("second").try_end().unwrap();
+    large.try_end().unwrap();
     // Now there is.
-    recorder.start("third").end().unwrap();
+    recorder.start("third").try_end().unwrap();
     let (ledger, names) = finish(&receiver, &collector);
     assert_eq!(
         (names.len(), &*names[100], &*names[101]),
@@ -325,12 +325,14 @@ fn a_span_that_leaves_its_thread_keeps_its_trace() {
     let (receiver, collector) = start(tail(KeepIf::default()));
     let recorder = collector.recorder().unwrap();
     let root = recorder.start("root");
-    recorder.start_child(&root, "child").end().unwrap();
+    recorder.start_child(&root, "child").try_end().unwrap();
     let away = recorder.start_child(&root, "away").detach();
-    std::thread::spawn(|| away.end().unwrap()).join().unwrap();
-    root.end().unwrap();
+    std::thread::spawn(|| away.try_end().unwrap())
+        .join()
+        .unwrap();
+    root.try_end().unwrap();
     let root = recorder.start("root away").detach();
-    root.end().unwrap();
+    root.try_end().unwrap();
     let (ledger, names) = finish(&receiver, &collector);
     assert_eq!(names, ["away", "child", "root", "root away"]);
     assert_eq!(ledger.sampled_out.total(), 0);
@@ -351,26 +353,26 @@ fn whatever_way_a_span_takes_it_follows_its_trace() {
     // Leaves its thread after its trace was dropped.
     let root = recorder.start("root");
     let late = recorder.start_child(&root, "late");
-    root.end().unwrap();
-    late.detach().end().unwrap();
+    root.try_end().unwrap();
+    late.detach().try_end().unwrap();
     // On another recorder than its parent, and below one that is not sampled: local roots.
     let root = recorder.start("root");
-    other.start_child(&root, "elsewhere").end().unwrap();
-    root.end().unwrap();
+    other.start_child(&root, "elsewhere").try_end().unwrap();
+    root.try_end().unwrap();
     let unsampled = SpanContext {
         is_remote: true,
         trace_flags: TraceFlags::NONE,
-        ..SpanContext::new([1; 16], [1; 8])
+        ..SpanContext::new(trace_id(1), span_id(1))
     };
     let unsampled = recorder
         .span_builder("unsampled")
         .parent(Some(&unsampled))
         .start();
-    recorder.start_child(&unsampled, "below").end().unwrap();
+    recorder.start_child(&unsampled, "below").try_end().unwrap();
     drop(unsampled);
     // Never ended: it cannot decide any more.
     let root = recorder.start("forgotten");
-    recorder.start_child(&root, "left over").end().unwrap();
+    recorder.start_child(&root, "left over").try_end().unwrap();
     std::mem::forget(root);
     drop(recorder);
     let (ledger, names) = finish(&receiver, &collector);
@@ -397,14 +399,14 @@ fn as_many_traces_are_held_as_are_asked_for() {
 fn held_spans_of_several_scopes_stay_in_theirs() {
     let (receiver, collector) = start(tail(slow_or_failed()));
     let storage = collector
-        .scope(InstrumentationScope::new("storage"))
+        .register_scope(InstrumentationScope::new("storage"))
         .unwrap();
     let recorder = collector.recorder().unwrap();
-    let storage = recorder.scope(&storage).unwrap();
+    let storage = recorder.with_scope(&storage).unwrap();
     let mut root = recorder.start("request");
-    storage.start_child(&root, "query").end().unwrap();
+    storage.start_child(&root, "query").try_end().unwrap();
     root.set_status(StatusRef::Error("failed"));
-    root.end().unwrap();
+    root.try_end().unwrap();
     let (_, names) = finish(&receiver, &collector);
     assert_eq!(names, ["query", "request"]);
     let requests = receiver.requests();
@@ -426,11 +428,11 @@ fn a_remote_parent_makes_a_local_root() {
     let recorder = collector.recorder().unwrap();
     let caller = SpanContext {
         is_remote: true,
-        ..SpanContext::new([1; 16], [1; 8])
+        ..SpanContext::new(trace_id(1), span_id(1))
     };
     let root = recorder.span_builder("root").parent(Some(&caller)).start();
     assert!(root.context().trace_flags.is_sampled());
-    root.end().unwrap();
+    root.try_end().unwrap();
     let (ledger, names) = finish(&receiver, &collector);
     assert_eq!((names.len(), ledger.sampled_out.at_end), (0, 1));
 }
@@ -447,7 +449,7 @@ fn one_in_n_keeps_the_same_traces_everywhere() {
         });
         let recorder = collector.recorder().unwrap();
         for number in 0..400 {
-            recorder.start(&format!("{number:03}")).end().unwrap();
+            recorder.start(&format!("{number:03}")).try_end().unwrap();
         }
         finish(&receiver, &collector).1
     };
@@ -485,13 +487,13 @@ proptest! {
                 if *children > 0 {
                     *children -= 1;
                     let mut child = recorder.start_child(root, &"x".repeat(9));
-                    child.attribute("some", "more bytes");
+                    child.set_attribute("some", "more bytes");
                 }
             }
         }
         while !open.is_empty() {
             let (root, _) = open.swap_remove(order.index(open.len()));
-            root.end().unwrap();
+            root.try_end().unwrap();
         }
         let (ledger, names) = finish(&receiver, &collector);
         let spans = |wanted: bool| -> usize {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use common::config;
+use common::{config, span_id, trace_id};
 use otlp_collector::testing::Receiver;
 use otlp_collector::{
     Collector, Config, EndpointOptions, InstrumentationScope, KeyValue, Refused, Span, SpanRef,
@@ -31,17 +31,17 @@ fn spans_arrive_in_their_scopes_whatever_way_they_took() {
     let scopes: Vec<_> = (0..5)
         .map(|number| {
             let scope = InstrumentationScope::new(format!("scope {number}"));
-            collector.scope(scope).unwrap()
+            collector.register_scope(scope).unwrap()
         })
         .collect();
     let recorder = collector.recorder().unwrap();
     for _ in 0..100 {
         for scope in &scopes {
             let name = scope.definition().name.clone();
-            let in_scope = recorder.scope(scope).unwrap();
+            let in_scope = recorder.with_scope(scope).unwrap();
             let open = in_scope.start(&name);
             in_scope
-                .record(&SpanRef::new([1; 16], [1; 8], &name))
+                .record(&SpanRef::new(trace_id(1), span_id(1), &name))
                 .unwrap();
             let detached = in_scope.start_child(&open, &name).detach();
             let mut span = Span::new(name);
@@ -51,7 +51,7 @@ fn spans_arrive_in_their_scopes_whatever_way_they_took() {
                 .unwrap();
             drop(detached);
         }
-        recorder.start("own").end().unwrap();
+        recorder.start("own").try_end().unwrap();
     }
     let ledger = collector.shutdown().unwrap();
     assert_eq!((ledger.accepted, ledger.delivered()), (2100, 2100));
@@ -84,17 +84,22 @@ fn requests_are_split_with_what_their_scopes_take() {
             version: "v".repeat(1000),
             ..InstrumentationScope::new(number.to_string())
         })
-        .map(|scope| collector.scope(scope).unwrap())
+        .map(|scope| collector.register_scope(scope).unwrap())
         .collect();
     for _ in 0..50 {
         for scope in &scopes {
-            recorder.scope(scope).unwrap().start("span").end().unwrap();
+            recorder
+                .with_scope(scope)
+                .unwrap()
+                .start("span")
+                .try_end()
+                .unwrap();
         }
     }
     assert_eq!(collector.shutdown().unwrap().delivered(), 400);
     assert!(receiver.counts().body_bytes_max <= 6 * 1024);
     let error = collector
-        .scope(InstrumentationScope::new("x".repeat(5000)))
+        .register_scope(InstrumentationScope::new("x".repeat(5000)))
         .unwrap_err();
     assert!(
         error.is_config() && error.to_string().contains("request_bytes_max"),
@@ -123,7 +128,7 @@ fn scope_and_resource_say_all_they_can() {
         ..InstrumentationScope::new("scope")
     };
     let mut span = Span::new("span");
-    span.scope = Some(collector.scope(scope).unwrap());
+    span.scope = Some(collector.register_scope(scope).unwrap());
     collector.collect(span).unwrap();
     collector.shutdown().unwrap();
 
@@ -168,8 +173,12 @@ fn a_scope_of_another_collector_is_refused() {
     let receiver = Receiver::start().unwrap();
     let collector = Collector::new(config(&receiver)).unwrap();
     let other = Collector::new(config(&receiver)).unwrap();
-    let foreign = other.scope(InstrumentationScope::new("foreign")).unwrap();
-    collector.scope(InstrumentationScope::new("own")).unwrap();
+    let foreign = other
+        .register_scope(InstrumentationScope::new("foreign"))
+        .unwrap();
+    collector
+        .register_scope(InstrumentationScope::new("own"))
+        .unwrap();
     let mut span = Span::new("span");
     span.scope = Some(foreign.clone());
     assert_eq!(collector.collect(span), Err(Refused::UnknownScope));
@@ -177,7 +186,7 @@ fn a_scope_of_another_collector_is_refused() {
         collector
             .recorder()
             .unwrap()
-            .scope(&foreign)
+            .with_scope(&foreign)
             .unwrap_err()
             .is_config()
     );
@@ -193,20 +202,21 @@ fn scopes_of_a_recorder_count_as_recorders() {
         ..config(&receiver)
     })
     .unwrap();
-    let scope = |number: usize| collector.scope(InstrumentationScope::new(number.to_string()));
+    let scope =
+        |number: usize| collector.register_scope(InstrumentationScope::new(number.to_string()));
     let scopes: Vec<_> = (0..256).map(|number| scope(number).unwrap()).collect();
     assert!(scope(256).unwrap_err().is_resources());
     // Those to be lent (at most 256) are not in use, so there are some more slabs; but not for ever.
     let recorders = [collector.recorder().unwrap(), collector.recorder().unwrap()];
     let mut scoped = recorders
         .iter()
-        .flat_map(|recorder| scopes.iter().map(|s| recorder.scope(s)));
+        .flat_map(|recorder| scopes.iter().map(|s| recorder.with_scope(s)));
     let error = scoped.find_map(Result::err).expect("a limit");
     assert!(
         error.is_resources() && error.to_string().contains("recorders_max"),
         "{error}"
     );
-    recorders[1].start("still works").end().unwrap();
+    recorders[1].start("still works").try_end().unwrap();
     assert_eq!(collector.shutdown().unwrap().delivered(), 1);
 }
 
@@ -218,9 +228,11 @@ fn a_span_whose_scope_gets_no_slab_is_refused_for_that_and_not_for_a_full_buffer
         ..config(&receiver)
     })
     .unwrap();
-    let scope = collector.scope(InstrumentationScope::new("a")).unwrap();
+    let scope = collector
+        .register_scope(InstrumentationScope::new("a"))
+        .unwrap();
     let recorder = collector.recorder().unwrap();
-    let detached = recorder.scope(&scope).unwrap().start("span").detach();
+    let detached = recorder.with_scope(&scope).unwrap().start("span").detach();
     drop(recorder);
     // One slab each, and so none for a scope.
     let recorders = [collector.recorder().unwrap(), collector.recorder().unwrap()];
@@ -237,7 +249,8 @@ fn threads_and_scopes_that_come_and_go_take_no_recorders_place() {
         ..config(&receiver)
     })
     .unwrap();
-    let scope = |number: usize| collector.scope(InstrumentationScope::new(number.to_string()));
+    let scope =
+        |number: usize| collector.register_scope(InstrumentationScope::new(number.to_string()));
     let scopes: Vec<_> = (0..100).map(|number| scope(number).unwrap()).collect();
     for _ in 0..50 {
         std::thread::scope(|threads| {
@@ -254,7 +267,7 @@ fn threads_and_scopes_that_come_and_go_take_no_recorders_place() {
     }
     let recorders = [collector.recorder().unwrap(), collector.recorder().unwrap()];
     assert!(collector.recorder().is_err());
-    recorders[0].start("own").end().unwrap();
+    recorders[0].start("own").try_end().unwrap();
     assert_eq!(collector.shutdown().unwrap().delivered(), 50 * 101 + 1);
 }
 
@@ -267,7 +280,8 @@ fn many_scopes_from_many_threads_fill_slabs_and_do_not_waste_them() {
         ..config(&receiver)
     })
     .unwrap();
-    let scope = |number: usize| collector.scope(InstrumentationScope::new(number.to_string()));
+    let scope =
+        |number: usize| collector.register_scope(InstrumentationScope::new(number.to_string()));
     let scopes: Vec<_> = (0..256).map(|number| scope(number).unwrap()).collect();
     std::thread::scope(|threads| {
         for _ in 0..8 {

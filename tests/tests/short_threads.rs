@@ -14,15 +14,15 @@ use otlp_collector::{
 use common::Nobody;
 
 fn record(recorder: &Recorder) -> Result<(), Refused> {
-    let (trace_id, span_id) = (recorder.trace_id(), recorder.span_id());
+    let (trace_id, span_id) = (recorder.new_trace_id(), recorder.new_span_id());
     recorder.record(&SpanRef::new(trace_id, span_id, "span"))
 }
 
 /// Records spans in the collector's own scope, and one in another.
 fn record_some(recorder: Recorder, scope: &Scope, spans: u64) {
     (0..spans).for_each(|_| record(&recorder).unwrap());
-    let in_scope = recorder.scope(scope).unwrap();
-    let (trace_id, span_id) = (recorder.trace_id(), recorder.span_id());
+    let in_scope = recorder.with_scope(scope).unwrap();
+    let (trace_id, span_id) = (recorder.new_trace_id(), recorder.new_span_id());
     let span = SpanRef::new(trace_id, span_id, "in a scope");
     in_scope.record(&span).unwrap();
 }
@@ -49,7 +49,7 @@ fn threads_that_come_and_go_beside_a_dead_destination_are_not_refused() {
         })
         .unwrap();
         let scope = collector
-            .scope(InstrumentationScope::new("storage"))
+            .register_scope(InstrumentationScope::new("storage"))
             .unwrap();
         let delivered = |ledger: &Ledger| ledger.destinations[1].delivered;
         for number in 0..THREADS {
@@ -101,7 +101,7 @@ fn short_threads_with_scopes_beside_a_destination_that_hangs_are_not_refused() {
     .unwrap();
     let scopes: Vec<_> = (0..9)
         .map(|number| InstrumentationScope::new(format!("scope {number}")))
-        .map(|scope| collector.scope(scope).unwrap())
+        .map(|scope| collector.register_scope(scope).unwrap())
         .collect();
     for number in 0..1500 {
         let recorder = collector.recorder().unwrap();
@@ -167,16 +167,20 @@ fn recorders_in_turn_fill_a_slab_together() {
 #[test]
 fn recorders_that_are_gone_make_room_for_recorders_and_scopes() {
     let (receiver, collector) = common::start(|config| config.recorders_max = 3);
-    let scopes = ["a", "b"].map(|name| collector.scope(InstrumentationScope::new(name)).unwrap());
+    let scopes = ["a", "b"].map(|name| {
+        collector
+            .register_scope(InstrumentationScope::new(name))
+            .unwrap()
+    });
     for _ in 0..10 {
         let three = [(); 3].map(|()| collector.recorder().unwrap());
         assert!(collector.recorder().unwrap_err().is_resources());
         drop(three);
         let one = collector.recorder().unwrap();
         for scope in &scopes {
-            let (trace_id, span_id) = (one.trace_id(), one.span_id());
+            let (trace_id, span_id) = (one.new_trace_id(), one.new_span_id());
             let span = SpanRef::new(trace_id, span_id, "in a scope");
-            one.scope(scope).unwrap().record(&span).unwrap();
+            one.with_scope(scope).unwrap().record(&span).unwrap();
         }
         assert!(collector.recorder().unwrap_err().is_resources());
     }

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use common::PATIENCE;
+use common::{PATIENCE, span_id, trace_id};
 use otlp_collector::testing::Receiver;
 use otlp_collector::{
     Collector, Config, EndpointOptions, KeyValue, Overflow, Refused, Span, Status,
@@ -69,8 +69,8 @@ fn what_a_span_says_arrives() {
     let [child, root] = &spans[..] else {
         panic!("{spans:?}")
     };
-    assert_eq!(child.trace_id, parent.trace_id);
-    assert_eq!(child.parent_span_id, parent.span_id);
+    assert_eq!(child.trace_id, parent.trace_id.to_bytes());
+    assert_eq!(child.parent_span_id, parent.span_id.to_bytes());
     assert_eq!(
         (child.start_time_unix_nano, child.end_time_unix_nano),
         (5, 9)
@@ -174,7 +174,7 @@ fn after_shutdown_spans_are_refused_and_counted() {
         collector.collect(Span::new("after")),
         Err(Refused::ShutDown)
     );
-    let span = otlp_collector::SpanRef::new([1; 16], [1; 8], "after");
+    let span = otlp_collector::SpanRef::new(trace_id(1), span_id(1), "after");
     assert_eq!(recorder.record(&span), Err(Refused::ShutDown));
 
     let again = collector.shutdown().unwrap();
@@ -196,7 +196,7 @@ fn flush_covers_other_threads_and_open_slabs() {
         thread::scope(|scope| {
             for recorder in &mut recorders {
                 scope.spawn(move || {
-                    let (trace_id, span_id) = (recorder.trace_id(), recorder.span_id());
+                    let (trace_id, span_id) = (recorder.new_trace_id(), recorder.new_span_id());
                     let span = otlp_collector::SpanRef::new(trace_id, span_id, "flushed");
                     recorder.record(&span).unwrap();
                 });

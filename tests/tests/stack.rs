@@ -58,7 +58,7 @@ fn record(recorder: &Recorder, span: &Span) {
     let span = SpanRef {
         attributes: &attributes,
         events: &events,
-        ..SpanRef::new(recorder.trace_id(), recorder.span_id(), "span")
+        ..SpanRef::new(recorder.new_trace_id(), recorder.new_span_id(), "span")
     };
     recorder.record(&span).unwrap();
     let outer = AnyValueRef::from(&outer);
@@ -78,11 +78,12 @@ fn record(recorder: &Recorder, span: &Span) {
     );
     recorder.record_with(&span, longest_tuple).unwrap();
     let mut open = recorder.start("open");
-    open.attribute("nested", value).attribute("nested", value);
-    open.event("event", &attributes);
+    open.set_attribute("nested", value)
+        .set_attribute("nested", value);
+    open.add_event("event", &attributes);
     let mut detached = open.detach();
-    detached.attribute("other", value);
-    detached.end().unwrap();
+    detached.set_attribute("other", value);
+    detached.try_end().unwrap();
 }
 
 #[test]

@@ -163,16 +163,20 @@ fn record_finished(recorder: &Recorder, number: u64) -> Result<(), Refused> {
         start_time: START + number,
         end_time: START + number + 500,
         attributes: &attributes,
-        ..SpanRef::new(recorder.trace_id(), recorder.span_id(), "GET /orders")
+        ..SpanRef::new(
+            recorder.new_trace_id(),
+            recorder.new_span_id(),
+            "GET /orders",
+        )
     })
 }
 
 fn record_open(recorder: &Recorder, number: u64) -> Result<(), Refused> {
     let builder = recorder.span_builder("GET /orders").kind(SpanKind::Server);
     let mut span = builder.start_time(START + number).start();
-    span.attribute("http.request.method", "GET")
-        .attribute("http.response.status_code", 500)
-        .attribute("http.response.status_code", 200)
-        .event_at(&EventRef::new("cache miss", START + number + 1));
-    span.end_at(START + number + 500)
+    span.set_attribute("http.request.method", "GET")
+        .set_attribute("http.response.status_code", 500)
+        .set_attribute("http.response.status_code", 200)
+        .add_event_at(&EventRef::new("cache miss", START + number + 1));
+    span.try_end_at(START + number + 500)
 }

@@ -4,11 +4,11 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::sync::Arc;
 
-use common::{PATIENCE, start};
+use common::{PATIENCE, span_id, start, trace_id};
 use otlp_collector::testing::Receiver;
 use otlp_collector::{
     AnyValueRef, Collector, GenerateIds, IdGenerator, Key, OpenSpan, Recorder, Sample, Sampler,
-    SamplingInput, SamplingResult, SpanRef,
+    SamplingInput, SamplingResult, SpanId, SpanRef, TraceId,
 };
 
 /// The names of all spans that arrived, in alphabetical order; none is missing or refused.
@@ -23,7 +23,7 @@ fn arrived(receiver: &Receiver, collector: &Collector) -> Vec<String> {
 }
 
 fn finished(name: &str) -> SpanRef<'_> {
-    SpanRef::new([1; 16], [1; 8], name)
+    SpanRef::new(trace_id(1), span_id(1), name)
 }
 
 /// Records a span, starts and ends one, and ends one that is open, whenever it is looked at.
@@ -38,7 +38,7 @@ impl Busy<'_, '_> {
     fn work(&self) {
         self.looks.set(self.looks.get() + 1);
         self.recorder.record(&finished("recorded inside")).unwrap();
-        self.recorder.start("started inside").end().unwrap();
+        self.recorder.start("started inside").try_end().unwrap();
         drop(self.open.take());
     }
 }
@@ -103,9 +103,10 @@ fn what_is_said_about_an_open_span_may_record_and_end_others() {
         looks: &looks,
     };
     let mut span = recorder.start("outside");
-    span.attribute("value", busy).attribute(busy, 1);
-    span.attribute_display("display", &busy).record_error(&busy);
-    span.end().unwrap();
+    span.set_attribute("value", busy).set_attribute(busy, 1);
+    span.set_attribute_display("display", &busy)
+        .record_error(&busy);
+    span.try_end().unwrap();
     assert_eq!(looks.get(), 4);
     let names = arrived(&receiver, &collector);
     assert_eq!(names.len(), 2 + 2 * 4);
@@ -141,7 +142,7 @@ fn a_sampler_may_record_and_start_spans() {
         fn sample<'s>(&'s self, _: &SamplingInput<'_>) -> SamplingResult<'s> {
             with_recorder(|recorder| {
                 recorder.record(&finished("recorded inside")).unwrap();
-                recorder.start("started inside").end().unwrap();
+                recorder.start("started inside").try_end().unwrap();
             });
             SamplingResult::sampled()
         }
@@ -149,7 +150,7 @@ fn a_sampler_may_record_and_start_spans() {
 
     let (receiver, collector) = start(|config| config.sampler = Sampler::Custom(Arc::new(Busy)));
     let recorder = lend(collector.recorder().unwrap());
-    recorder.start("outside").end().unwrap();
+    recorder.start("outside").try_end().unwrap();
     let names = arrived(&receiver, &collector);
     assert_eq!(names, ["outside", "recorded inside", "started inside"]);
 }
@@ -159,19 +160,19 @@ fn a_generator_of_ids_may_record_and_start_spans() {
     struct Busy(u64);
 
     impl GenerateIds for Busy {
-        fn trace_id(&mut self) -> [u8; 16] {
-            [7; 16]
+        fn new_trace_id(&mut self) -> TraceId {
+            trace_id(7)
         }
 
-        fn span_id(&mut self) -> [u8; 8] {
+        fn new_span_id(&mut self) -> SpanId {
             with_recorder(|recorder| {
                 recorder.record(&finished("recorded inside")).unwrap();
                 let inside = recorder.start("started inside");
-                assert_ne!(inside.context().trace_id, [7; 16]);
-                assert_ne!(recorder.trace_id(), [7; 16]);
+                assert_ne!(inside.context().trace_id, trace_id(7));
+                assert_ne!(recorder.new_trace_id(), trace_id(7));
             });
             self.0 += 1;
-            self.0.to_be_bytes()
+            SpanId::from_u64(self.0).unwrap()
         }
     }
 
@@ -179,8 +180,8 @@ fn a_generator_of_ids_may_record_and_start_spans() {
     let (receiver, collector) = start(|config| config.id_generator = generator);
     let recorder = lend(collector.recorder().unwrap());
     let outside = recorder.start("outside");
-    assert_eq!(outside.context().trace_id, [7; 16]);
-    outside.end().unwrap();
+    assert_eq!(outside.context().trace_id, trace_id(7));
+    outside.try_end().unwrap();
     let names = arrived(&receiver, &collector);
     assert_eq!(names, ["outside", "recorded inside", "started inside"]);
 }

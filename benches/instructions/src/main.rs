@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use otlp_collector::testing::Receiver;
 use otlp_collector::{
-    Collector, Config, Key, KeyValueRef, Name, ParentBased, Recorder, Sampler, SpanKind, SpanRef,
-    key, name,
+    Collector, Config, Key, KeyValueRef, Name, ParentBased, Recorder, Sampler, SpanId, SpanKind,
+    SpanRef, TraceId, key, name,
 };
 
 const SYSTEM: Key<'static> = key!("db.system.name");
@@ -18,6 +18,8 @@ const ADDRESS: Key<'static> = key!("server.address");
 const ROWS: Key<'static> = key!("db.response.returned_rows");
 const CACHED: Key<'static> = key!("db.cached");
 const SELECT: Name<'static> = name!("SELECT shop.order_line");
+const TRACE: TraceId = TraceId::from_bytes([1; 16]).unwrap();
+const PARENT: SpanId = SpanId::from_bytes([3; 8]).unwrap();
 
 /// The same as texts that the compiler does not see.
 fn texts() -> ([Key<'static>; 4], Name<'static>) {
@@ -98,6 +100,11 @@ fn record(kind: &str, spans: u64, recorder: &Recorder) {
 }
 
 #[inline(always)]
+fn span_id(number: u64) -> SpanId {
+    SpanId::from_u64(number + 1).expect("not 0")
+}
+
+#[inline(always)]
 fn finished(recorder: &Recorder, (keys, name): ([Key<'_>; 4], Name<'_>), number: u64) {
     let [system, address, rows, cached] = keys;
     let attributes = [
@@ -107,12 +114,12 @@ fn finished(recorder: &Recorder, (keys, name): ([Key<'_>; 4], Name<'_>), number:
         KeyValueRef::new(cached, true),
     ];
     let span = SpanRef {
-        parent_span_id: [3; 8],
+        parent_span_id: Some(PARENT),
         kind: SpanKind::Client,
         start_time: 1_000 + number,
         end_time: 2_000 + number,
         attributes: &attributes,
-        ..SpanRef::new([1; 16], number.wrapping_add(1).to_be_bytes(), name)
+        ..SpanRef::new(TRACE, span_id(number), name)
     };
     let _ = recorder.record(black_box(&span));
 }
@@ -120,15 +127,11 @@ fn finished(recorder: &Recorder, (keys, name): ([Key<'_>; 4], Name<'_>), number:
 #[inline(always)]
 fn finished_with(recorder: &Recorder, number: u64) {
     let span = SpanRef {
-        parent_span_id: black_box([3; 8]),
+        parent_span_id: black_box(Some(PARENT)),
         kind: SpanKind::Client,
         start_time: 1_000 + number,
         end_time: 2_000 + number,
-        ..SpanRef::new(
-            black_box([1; 16]),
-            number.wrapping_add(1).to_be_bytes(),
-            SELECT,
-        )
+        ..SpanRef::new(black_box(TRACE), span_id(number), SELECT)
     };
     let _ = recorder.record_with(
         &span,
@@ -148,11 +151,11 @@ fn open(recorder: &Recorder, number: u64) {
         .kind(SpanKind::Client)
         .start_time(1_000 + number)
         .start();
-    span.attribute(SYSTEM, "postgresql")
-        .attribute(ADDRESS, "orders-db-3.internal")
-        .attribute(ROWS, 17)
-        .attribute(CACHED, true);
-    let _ = span.end_at(2_000 + number);
+    span.set_attribute(SYSTEM, "postgresql")
+        .set_attribute(ADDRESS, "orders-db-3.internal")
+        .set_attribute(ROWS, 17)
+        .set_attribute(CACHED, true);
+    span.end_at(2_000 + number);
 }
 
 #[inline(always)]
@@ -161,5 +164,5 @@ fn open_bare(recorder: &Recorder, number: u64) {
         .span_builder(SELECT)
         .start_time(1_000 + number)
         .start();
-    let _ = span.end_at(2_000 + number);
+    span.end_at(2_000 + number);
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::exporter::endpoint::pace::Pace;
 use crate::exporter::http::retry::Backoff;
-use crate::span::id::RandomIds;
+use crate::span::id_generator::RandomIds;
 
 /// So many requests refused with 429 in a row are perhaps larger than the receiver's limit.
 const THROTTLES_MAX: u32 = 4;

@@ -54,21 +54,21 @@ impl<'a> SpanContext<'a> {
 
     /// Hands the headers that tell of this span to `set`, names in lower case.
     ///
-    /// Allocates nothing. Does nothing for an invalid context.
+    /// Allocates nothing.
     ///
     /// ```
-    /// use otlp_collector::SpanContext;
+    /// use otlp_collector::{SpanContext, SpanId, TraceId};
     ///
+    /// let trace_id: TraceId = "0af7651916cd43dd8448eb211c80319c".parse()?;
+    /// let span_id: SpanId = "b7ad6b7169203331".parse()?;
     /// let mut request = String::from("GET / HTTP/1.1\r\n");
-    /// SpanContext::new([1; 16], [2; 8]).inject(|name, value| {
+    /// SpanContext::new(trace_id, span_id).inject(|name, value| {
     ///     request.push_str(&format!("{name}: {value}\r\n"));
     /// });
-    /// assert!(request.contains("traceparent: 00-0101"));
+    /// assert!(request.contains("traceparent: 00-0af7651916cd43dd"));
+    /// # Ok::<(), otlp_collector::InvalidId>(())
     /// ```
     pub fn inject(&self, mut set: impl FnMut(&'static str, &str)) {
-        if !self.is_valid() {
-            return;
-        }
         set(TRACEPARENT, &self.traceparent());
         if !self.trace_state.is_empty() {
             set(TRACESTATE, self.trace_state.as_str());

@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::Deref;
 
 use crate::span::context::{InvalidHeader, SpanContext, TraceFlags, TraceState};
+use crate::span::id::{SpanId, TraceId};
 
 /// Length of version 00, and of what is understood of later versions.
 const LEN: usize = 55;
@@ -46,8 +47,8 @@ impl SpanContext<'_> {
     pub fn traceparent(&self) -> Traceparent {
         let mut out = [b'-'; LEN];
         write_hex(&[0], &mut out[0..2]);
-        write_hex(&self.trace_id, &mut out[3..35]);
-        write_hex(&self.span_id, &mut out[36..52]);
+        write_hex(&self.trace_id.to_bytes(), &mut out[3..35]);
+        write_hex(&self.span_id.to_bytes(), &mut out[36..52]);
         write_hex(&[self.trace_flags.bits()], &mut out[53..55]);
         Traceparent(out)
     }
@@ -76,17 +77,15 @@ impl SpanContext<'_> {
             _ => return Err(invalid("more without a dash follows the flags")),
         }
         let [flags] = hex(&known[53..55])?;
-        let context = Self {
-            trace_id: hex(&known[3..35])?,
-            span_id: hex(&known[36..52])?,
+        let (trace_id, span_id) = (hex(&known[3..35])?, hex(&known[36..52])?);
+        let is_zero = || invalid("an id is all zeros");
+        Ok(Self {
+            trace_id: TraceId::from_bytes(trace_id).ok_or_else(is_zero)?,
+            span_id: SpanId::from_bytes(span_id).ok_or_else(is_zero)?,
             trace_flags: TraceFlags::new(flags),
             is_remote: true,
             trace_state: TraceState::EMPTY,
-        };
-        if !context.is_valid() {
-            return Err(invalid("an id is all zeros"));
-        }
-        Ok(context)
+        })
     }
 }
 

@@ -97,10 +97,8 @@ mod tests {
             failed: true,
             one_in: Some(2),
         };
-        let (low, high) = (
-            TraceId::from_bytes([0; 16]),
-            TraceId::from_bytes([0xff; 16]),
-        );
+        let low = TraceId::from_u128(1 << 64).unwrap();
+        let high = TraceId::from_u128(u128::MAX).unwrap();
         assert!(!rule.keeps(high, 100, false));
         assert!(rule.keeps(high, 101, false));
         assert!(rule.keeps(high, 100, true));

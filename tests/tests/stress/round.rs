@@ -171,9 +171,13 @@ impl Round {
 
     fn common(&mut self, config: Config) -> Common {
         let collector = Collector::new(config).unwrap();
-        let scope = |name: String| collector.scope(InstrumentationScope::new(name)).unwrap();
+        let scope = |name: String| {
+            collector
+                .register_scope(InstrumentationScope::new(name))
+                .unwrap()
+        };
         let elsewhere = Collector::new(small()).unwrap();
-        let foreign = elsewhere.scope(InstrumentationScope::new("foreign"));
+        let foreign = elsewhere.register_scope(InstrumentationScope::new("foreign"));
         Common {
             scopes: (0..3).map(|n| scope(format!("scope {n}"))).collect(),
             foreign: foreign.unwrap(),
@@ -298,7 +302,7 @@ impl Stage<'_> {
             move |recorder| {
                 for _ in 0..spans {
                     let mut span = recorder.start("pinned");
-                    span.attribute("core", core as u64);
+                    span.set_attribute("core", core as u64);
                     drop(span);
                     counted.fetch_add(1, Ordering::Relaxed);
                 }
@@ -334,7 +338,7 @@ impl Stage<'_> {
     fn end_detached(&self) {
         let detached = std::mem::take(&mut *self.common.detached.lock().unwrap());
         for span in detached {
-            self.common.tally.end_with(span.end());
+            self.common.tally.end_with(span.try_end());
         }
     }
 
@@ -415,7 +419,7 @@ impl Stage<'_> {
                 6 => {
                     phase.enter("scope");
                     let name = format!("scope {}", dice.below(20));
-                    let scope = || collector.scope(InstrumentationScope::new(&*name));
+                    let scope = || collector.register_scope(InstrumentationScope::new(&*name));
                     assert_eq!(scope().unwrap(), scope().unwrap());
                 }
                 7 => {

@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Mutex;
 use std::time::Duration;
 
+use common::{span_id, trace_id};
 use otlp_collector::{
     Collector, DetachedSpan, Event, EventRef, KeepIf, KeyValue, KeyValueRef, Link, LinkRef,
     OpenSpan, Recorder, Scope, Span, SpanBuilder, SpanContext, SpanKind, SpanRef, Status,
@@ -59,7 +60,7 @@ impl<'a> Source<'a> {
             12 => self.forget(),
             13 => self.panic(),
             14 => self.exceed(),
-            _ => self.invalid(),
+            _ => self.foreign(),
         }
     }
 
@@ -74,7 +75,11 @@ impl<'a> Source<'a> {
         SpanRef {
             start_time: now - 1,
             end_time: now,
-            ..SpanRef::new(self.recorder.trace_id(), self.recorder.span_id(), name)
+            ..SpanRef::new(
+                self.recorder.new_trace_id(),
+                self.recorder.new_span_id(),
+                name,
+            )
         }
     }
 
@@ -101,7 +106,7 @@ impl<'a> Source<'a> {
             KeyValueRef::new("text", "twice"),
             KeyValueRef::new("number", 1.5),
         ];
-        let context = SpanContext::new([7; 16], [7; 8]);
+        let context = SpanContext::new(trace_id(7), span_id(7));
         let events = [EventRef {
             attributes: &attributes,
             ..EventRef::new("event", 1)
@@ -121,7 +126,7 @@ impl<'a> Source<'a> {
     fn record_in_scope(&mut self) {
         let scope = self.pick_scope();
         // An error is a lack of slabs; no span was attempted.
-        if let Ok(recorder) = self.recorder.scope(scope) {
+        if let Ok(recorder) = self.recorder.with_scope(scope) {
             let span = self.finished("record_in_scope");
             self.tally().record(|| recorder.record(&span));
             self.tally()
@@ -134,7 +139,7 @@ impl<'a> Source<'a> {
         let mut span = Span::new("collect");
         span.attributes.push(KeyValue::new("key", "value"));
         span.events.push(Event::new("event"));
-        let context = SpanContext::new([8; 16], [8; 8]);
+        let context = SpanContext::new(trace_id(8), span_id(8));
         span.links.push(Link::new(context));
         span.status = Status::Ok;
         span.scope = (self.dice.one_in(2)).then(|| self.pick_scope().clone());
@@ -183,8 +188,8 @@ impl<'a> Source<'a> {
                 drop(span);
                 self.tally().end(1);
             }
-            1 => self.tally().end_with(span.end_at(unix_nanos())),
-            _ => self.tally().end_with(span.end()),
+            1 => self.tally().end_with(span.try_end_at(unix_nanos())),
+            _ => self.tally().end_with(span.try_end()),
         }
     }
 
@@ -197,11 +202,11 @@ impl<'a> Source<'a> {
         let mut span = self.root();
         let child = self.child(&span);
         let context = child.context().into_owned();
-        span.attribute(key!("http.route"), "/orders")
-            .attribute("http.route", "replaced")
-            .attribute_display("display", &format_args!("{:?}", context.span_id))
-            .event("event", &[KeyValueRef::new("key", true)])
-            .link(&LinkRef::new(&context))
+        span.set_attribute(key!("http.route"), "/orders")
+            .set_attribute("http.route", "replaced")
+            .set_attribute_display("display", &format_args!("{:?}", context.span_id))
+            .add_event("event", &[KeyValueRef::new("key", true)])
+            .add_link(&LinkRef::new(&context))
             .set_name("another name")
             .record_error(&io::Error::other("an error"));
         if self.dice.one_in(2) {
@@ -226,14 +231,14 @@ impl<'a> Source<'a> {
         while !open.is_empty() {
             let next = self.dice.below(open.len() as u64) as usize;
             let mut span = open.swap_remove(next);
-            span.attribute("last", open.len() as u64);
+            span.set_attribute("last", open.len() as u64);
             self.end(span);
         }
     }
 
     fn open_in_scope(&mut self) {
         let scope = self.pick_scope();
-        let Ok(recorder) = self.recorder.scope(scope) else {
+        let Ok(recorder) = self.recorder.with_scope(scope) else {
             return;
         };
         let root = self.root();
@@ -247,7 +252,7 @@ impl<'a> Source<'a> {
         let remote = SpanContext {
             is_remote: true,
             trace_flags: self.dice.pick(&[TraceFlags::NONE, TraceFlags::SAMPLED]),
-            ..SpanContext::new(self.recorder.trace_id(), self.recorder.span_id())
+            ..SpanContext::new(self.recorder.new_trace_id(), self.recorder.new_span_id())
         };
         let builder = self.recorder.span_builder("below remote");
         let span = self.start(builder.parent(Some(&remote)));
@@ -276,7 +281,7 @@ impl<'a> Source<'a> {
             detached.push(span);
         } else {
             drop(detached);
-            self.tally().end_with(span.end());
+            self.tally().end_with(span.try_end());
         }
     }
 
@@ -288,13 +293,13 @@ impl<'a> Source<'a> {
         let next = self.dice.below(detached.len() as u64) as usize;
         let mut span = detached.swap_remove(next);
         drop(detached);
-        span.attribute("ended", "elsewhere");
+        span.set_attribute("ended", "elsewhere");
         match self.dice.below(6) {
             0 => {
                 drop(span);
                 self.tally().end(1);
             }
-            1 => self.tally().end_with(span.end()),
+            1 => self.tally().end_with(span.try_end()),
             2 if self.common.may_leak => {
                 self.tally().count_forgotten(span.is_recording());
                 std::mem::forget(span);
@@ -353,32 +358,19 @@ impl<'a> Source<'a> {
 
         let mut open = self.root();
         for _ in 0..self.dice.below(200) {
-            open.attribute("text", &*text)
-                .event("event", &attributes)
-                .attribute_display("display", &text);
+            open.set_attribute("text", &*text)
+                .add_event("event", &attributes)
+                .set_attribute_display("display", &text);
         }
         open.set_status(StatusRef::Error(&text));
         self.end(open);
     }
 
-    fn invalid(&mut self) {
-        let valid = self.finished("invalid");
-        let span = SpanRef {
-            trace_id: [0; 16],
-            ..valid
-        };
-        self.tally().record(|| self.recorder.record(&span));
-        let span = SpanRef {
-            span_id: [0; 8],
-            ..valid
-        };
-        self.tally()
-            .record(|| self.recorder.record_with(&span, (("key", 1),)));
-
+    fn foreign(&mut self) {
         let mut span = Span::new("foreign");
         span.scope = Some(self.common.foreign.clone());
         self.tally().record(|| self.common.collector.collect(span));
-        assert!(self.recorder.scope(&self.common.foreign).is_err());
+        assert!(self.recorder.with_scope(&self.common.foreign).is_err());
     }
 
     fn pick_scope(&mut self) -> &'a Scope {

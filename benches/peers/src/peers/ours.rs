@@ -1,9 +1,6 @@
 //! This library.
 
-use otlp_collector::{
-    Collector, Config, KeyValue, Span, SpanContext, SpanKind, SpanRef, TraceFlags, key, name,
-    unix_nanos,
-};
+use otlp_collector::{Collector, Config, KeyValue, Span, SpanContext, SpanId, SpanKind, SpanRef, TraceFlags, TraceId, key, name, unix_nanos};
 
 use super::{Finished, Peer};
 use crate::workload::{
@@ -57,10 +54,13 @@ fn finish(collector: &Collector) -> Finished {
     }
 }
 
+const TRACE: TraceId = TraceId::from_bytes(TRACE_ID).unwrap();
+const PARENT: SpanId = SpanId::from_bytes(PARENT_ID).unwrap();
+
 fn parent() -> SpanContext<'static> {
     SpanContext {
         is_remote: true,
-        ..SpanContext::new(TRACE_ID, PARENT_ID)
+        ..SpanContext::new(TRACE, PARENT)
     }
 }
 
@@ -73,13 +73,13 @@ impl Peer for Recording {
         workload.run(|number| {
             let start_time = unix_nanos();
             let span = SpanRef {
-                parent_span_id: PARENT_ID,
+                parent_span_id: Some(PARENT),
                 parent_is_remote: Some(true),
                 trace_flags: TraceFlags::SAMPLED,
                 kind: SpanKind::Client,
                 start_time,
                 end_time: unix_nanos(),
-                ..SpanRef::new(TRACE_ID, recorder.span_id(), name!("SELECT shop.articles"))
+                ..SpanRef::new(TRACE, recorder.new_span_id(), name!("SELECT shop.articles"))
             };
             let attributes = (
                 (key!("db.system.name"), POSTGRESQL),
@@ -109,12 +109,12 @@ impl Peer for OpenSpans {
                 .kind(SpanKind::Client)
                 .parent(Some(&parent))
                 .start();
-            span.attribute(key!("db.system.name"), POSTGRESQL)
-                .attribute(key!("server.address"), address.as_str())
-                .attribute(key!("db.response.returned_rows"), rows(number))
-                .attribute(key!("db.cached"), cached(number));
+            span.set_attribute(key!("db.system.name"), POSTGRESQL)
+                .set_attribute(key!("server.address"), address.as_str())
+                .set_attribute(key!("db.response.returned_rows"), rows(number))
+                .set_attribute(key!("db.cached"), cached(number));
             // What is refused is counted.
-            let _ = span.end();
+            span.end();
         });
     }
 

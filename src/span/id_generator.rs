@@ -1,0 +1,274 @@
+//! Makes trace and span ids: random ones, or by the user's generator.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+use rand_xoshiro::Xoshiro256PlusPlus;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
+
+use crate::platform::fork::Process;
+use crate::span::id::{SpanId, TraceId};
+
+/// Where a recorder's ids come from.
+///
+/// Random ids differ between a process and its forks too: each fork seeds its generators anew. The
+/// other kinds go on where they were, in the parent and in each fork alike.
+///
+/// ```
+/// use otlp_collector::{Config, IdGenerator};
+///
+/// // The same ids in every run, for tests.
+/// let config = Config {
+///     id_generator: IdGenerator::Seeded(42),
+///     ..Config::default()
+/// };
+/// # drop(config);
+/// ```
+#[derive(Clone, Default)]
+#[non_exhaustive]
+pub enum IdGenerator {
+    /// Random, seeded for each recorder by the operating system.
+    #[default]
+    Random,
+    /// The same sequence in every run, and in every fork of it: by this number and that of the
+    /// recorder, in the order they are made.
+    Seeded(u64),
+    /// Your own: called once for each recorder. In a process that forks, let this function seed
+    /// the generator, and make the collector in the fork: then it is called there.
+    Custom(Arc<dyn Fn() -> Box<dyn GenerateIds> + Send + Sync>),
+}
+
+impl PartialEq for IdGenerator {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Random, Self::Random) => true,
+            (Self::Seeded(one), Self::Seeded(other)) => one == other,
+            (Self::Custom(one), Self::Custom(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Debug for IdGenerator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Random => f.write_str("Random"),
+            Self::Seeded(seed) => write!(f, "Seeded({seed})"),
+            Self::Custom(_) => f.write_str("Custom"),
+        }
+    }
+}
+
+/// A source of ids for one recorder: see [`IdGenerator::Custom`].
+///
+/// If a generator starts spans on the recorder that it makes ids for, or asks that recorder for ids,
+/// those ids are random.
+pub trait GenerateIds: Send {
+    /// Makes the id of a new trace.
+    fn new_trace_id(&mut self) -> TraceId;
+
+    /// Makes the id of a new span.
+    fn new_span_id(&mut self) -> SpanId;
+
+    /// Whether the right-most seven bytes of its trace ids are random, which is told to other
+    /// services ([`TraceFlags::RANDOM`](crate::TraceFlags::RANDOM)).
+    fn is_random(&self) -> bool {
+        false
+    }
+}
+
+/// What one recorder takes its ids from.
+pub(crate) struct Ids {
+    random: RandomIds,
+    custom: Option<Box<dyn GenerateIds>>,
+}
+
+impl Ids {
+    /// For the recorder with this number.
+    pub(crate) fn new(generator: &IdGenerator, recorder: u64) -> Self {
+        let (random, custom) = match generator {
+            IdGenerator::Random => return Self::random(),
+            IdGenerator::Seeded(seed) => (RandomIds::seeded(seed.wrapping_add(recorder)), None),
+            IdGenerator::Custom(make) => (RandomIds::new(), Some(make())),
+        };
+        Self { random, custom }
+    }
+
+    /// Random ones, seeded by the operating system.
+    pub(crate) fn random() -> Self {
+        Self {
+            random: RandomIds::new(),
+            custom: None,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn new_trace_id(&mut self) -> TraceId {
+        match &mut self.custom {
+            None => self.random.new_trace_id(),
+            Some(custom) => custom.new_trace_id(),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn new_span_id(&mut self) -> SpanId {
+        match &mut self.custom {
+            None => self.random.new_span_id(),
+            Some(custom) => custom.new_span_id(),
+        }
+    }
+
+    /// The id of a new span, and of its trace if that has none.
+    #[inline]
+    pub(crate) fn for_span(&mut self, trace_id: Option<TraceId>) -> (TraceId, SpanId) {
+        if self.custom.is_none() {
+            return self.random.for_span(trace_id);
+        }
+        let trace_id = trace_id.unwrap_or_else(|| self.new_trace_id());
+        (trace_id, self.new_span_id())
+    }
+
+    #[inline]
+    pub(crate) fn are_random(&self) -> bool {
+        self.custom.as_ref().is_none_or(|custom| custom.is_random())
+    }
+}
+
+/// A source of random ids, one for each thread that makes them.
+///
+/// Its 256 bits of state are seeded by the operating system: with a generator of 64 bits a large
+/// fleet would meet the same sequence twice. A fork has a copy of the state, so it seeds anew.
+#[derive(Debug)]
+pub(crate) struct RandomIds {
+    generator: Xoshiro256PlusPlus,
+    seeded_in: Process,
+    /// The seed was given and is kept.
+    is_fixed: bool,
+}
+
+impl RandomIds {
+    pub(crate) fn new() -> Self {
+        let mut seed = [0; 32];
+        if getrandom::fill(&mut seed).is_err() {
+            fill_from_hasher(&mut seed);
+        }
+        Self {
+            generator: Xoshiro256PlusPlus::from_seed(seed),
+            seeded_in: Process::current(),
+            is_fixed: false,
+        }
+    }
+
+    fn seeded(seed: u64) -> Self {
+        Self {
+            generator: Xoshiro256PlusPlus::seed_from_u64(seed),
+            seeded_in: Process::current(),
+            is_fixed: true,
+        }
+    }
+
+    /// Goes on in a fork of the process that seeded it.
+    #[cold]
+    #[inline(never)]
+    fn seed_again(&mut self) {
+        if self.is_fixed {
+            self.seeded_in = Process::current();
+        } else {
+            *self = Self::new();
+        }
+    }
+
+    #[inline]
+    pub(crate) fn new_trace_id(&mut self) -> TraceId {
+        new_trace_id(self.generator())
+    }
+
+    #[inline]
+    pub(crate) fn new_span_id(&mut self) -> SpanId {
+        new_span_id(self.generator())
+    }
+
+    #[inline]
+    fn for_span(&mut self, of_trace: Option<TraceId>) -> (TraceId, SpanId) {
+        let generator = self.generator();
+        let trace_id = of_trace.unwrap_or_else(|| new_trace_id(generator));
+        (trace_id, new_span_id(generator))
+    }
+
+    /// A random number, uniform over all values.
+    #[inline]
+    pub(crate) fn number(&mut self) -> u64 {
+        self.generator().next_u64()
+    }
+
+    #[inline(always)]
+    fn generator(&mut self) -> &mut Xoshiro256PlusPlus {
+        if !self.seeded_in.is_current() {
+            self.seed_again();
+        }
+        &mut self.generator
+    }
+}
+
+#[inline(always)]
+fn new_trace_id(generator: &mut Xoshiro256PlusPlus) -> TraceId {
+    let (high, low) = (generator.next_u64(), generator.next_u64());
+    let number = u128::from(high) << 64 | u128::from(low);
+    TraceId::from_u128(number).unwrap_or(TraceId::MIN)
+}
+
+#[inline(always)]
+fn new_span_id(generator: &mut Xoshiro256PlusPlus) -> SpanId {
+    SpanId::from_u64(generator.next_u64()).unwrap_or(SpanId::MIN)
+}
+
+/// The seed where the operating system refuses one: std's own random hash keys.
+fn fill_from_hasher(seed: &mut [u8; 32]) {
+    for (round, chunk) in seed.chunks_exact_mut(8).enumerate() {
+        chunk.copy_from_slice(&RandomState::new().hash_one(round).to_ne_bytes());
+    }
+}
+
+thread_local! {
+    static IDS: RefCell<RandomIds> = RefCell::new(RandomIds::new());
+}
+
+/// Runs `make` with this thread's generator.
+pub(crate) fn with_thread_ids<R>(make: impl Fn(&mut RandomIds) -> R) -> R {
+    IDS.try_with(|ids| make(&mut ids.borrow_mut()))
+        // The thread is ending and its generator is gone already.
+        .unwrap_or_else(|_| make(&mut RandomIds::new()))
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn random_ids_differ() {
+        let mut ids = RandomIds::new();
+        let spans: HashSet<_> = (0..1000).map(|_| ids.new_span_id()).collect();
+        let traces: HashSet<_> = (0..1000).map(|_| ids.new_trace_id()).collect();
+        assert_eq!((spans.len(), traces.len()), (1000, 1000));
+    }
+
+    #[test]
+    fn the_fallback_seed_is_random_too() {
+        let (mut one, mut other) = ([0; 32], [0; 32]);
+        fill_from_hasher(&mut one);
+        fill_from_hasher(&mut other);
+        assert_ne!(one, other);
+    }
+
+    #[test]
+    fn seeded_ids_repeat_and_differ_between_recorders() {
+        let seeded = IdGenerator::Seeded(7);
+        let first = |recorder| Ids::new(&seeded, recorder).new_trace_id();
+        assert_eq!(first(0), first(0));
+        assert_ne!(first(0), first(1));
+    }
+}
