@@ -1,4 +1,4 @@
-//! Where spans go: destinations, each of one endpoint or a group of them.
+//! Destinations of spans: each is one endpoint or a group of them.
 
 use std::sync::Arc;
 
@@ -6,12 +6,13 @@ use crate::config::endpoint::{self, Endpoint, EndpointSettings, RequestBytes};
 use crate::config::range::in_range;
 use crate::error::Error;
 
-/// One place that gets every span: a receiver, or a group of receivers of which one is enough.
+/// A destination of every span: one receiver, or a group of receivers that replace each other.
 ///
-/// Each destination has its own place in the buffer, its own line in the
-/// [`Ledger`](crate::Ledger) and its own retries: what one of them does changes nothing for the others.
-/// One that falls behind the foremost by more than half the buffer loses its oldest spans, counted as
-/// dropped by overflow (after an outage of all, not before a second has passed).
+/// Destinations do not affect each other: each has its own position in the buffer, its own entry in the
+/// [`Ledger`](crate::Ledger) and its own retries. A destination that is behind the foremost by more than
+/// half the buffer loses its oldest spans, counted as
+/// [`DroppedSpans::overflow`](crate::DroppedSpans::overflow). After an outage of all destinations each
+/// has at least a second to catch up.
 ///
 /// ```
 /// use otlp_collector::{Config, Destination, Endpoint, Selection};
@@ -35,9 +36,9 @@ use crate::error::Error;
 /// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Destination {
-    /// Its receivers, at least one and at most 64.
+    /// Receivers, at least one and at most 64.
     pub endpoints: Vec<Endpoint>,
-    /// Which of several gets a request. Default [`Selection::FailOver`].
+    /// Choice of the endpoint for a request. Default [`Selection::FailOver`].
     pub selection: Selection,
 }
 
@@ -50,16 +51,16 @@ impl From<Endpoint> for Destination {
     }
 }
 
-/// Which endpoint of a destination gets a request. Either way, what one endpoint could not take
-/// goes to the next that can.
+/// Choice of a destination's endpoint for a request. With either, a request that one endpoint cannot
+/// accept is sent to the next that works.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Selection {
-    /// The first that works, in the order they are given; back to an earlier one when that works
+    /// The first working endpoint in the order of the list. An earlier one is used again when it works
     /// again.
     #[default]
     FailOver,
-    /// All that work, in turn.
+    /// All working endpoints in turn.
     RoundRobin,
 }
 
@@ -68,13 +69,13 @@ const DESTINATIONS_LIMIT: usize = 64;
 
 /// A checked [`Destination`].
 pub(crate) struct DestinationSettings {
-    /// The URLs of its endpoints, for people.
+    /// URLs of the endpoints with commas between them, for texts.
     pub(crate) name: String,
     pub(crate) endpoints: Vec<Arc<EndpointSettings>>,
     pub(crate) selection: Selection,
 }
 
-/// Checks all destinations; the error names the first value that cannot be used.
+/// Checks all destinations; the error names the first unusable value.
 pub(super) fn check(
     destinations: &[Destination],
     bytes: &RequestBytes,

@@ -1,4 +1,4 @@
-//! A configuration for people, without secrets.
+//! `Display` and `Debug` of a configuration, without secrets.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use crate::config::endpoint::Endpoint;
 use crate::config::options::Config;
 use crate::config::redaction::{debug_struct, without_secrets};
 
-/// One line for each field. Values of headers, and what may be a secret in a URL, are not shown.
+/// One line for each option. Values of headers and secrets of URLs are hidden.
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.destinations.is_empty() {
@@ -59,7 +59,7 @@ fn write_destination(
 fn write_endpoint(f: &mut fmt::Formatter<'_>, name: &str, endpoint: &Endpoint) -> fmt::Result {
     let Endpoint { url, options } = endpoint;
     writeln!(f, "{name} = {:?}", without_secrets(url))?;
-    // `Debug` of the options hides the values of headers.
+    // `Debug` of the options hides secrets.
     writeln!(f, "{name}.options = {options:?}")
 }
 
@@ -69,7 +69,7 @@ mod tests {
     use crate::config::EndpointOptions;
 
     #[test]
-    fn all_is_shown_but_secrets() {
+    fn everything_is_shown_except_secrets() {
         let options = EndpointOptions {
             headers: vec![("api-key".to_string(), "hidden-1".to_string())],
             ..EndpointOptions::default()

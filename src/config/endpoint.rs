@@ -1,4 +1,4 @@
-//! One endpoint, and how requests are made to it.
+//! An endpoint and the options of requests to it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,23 +15,23 @@ use crate::config::tls::TlsOptions;
 use crate::config::tls::TlsSettings;
 use crate::error::Error;
 
-/// How bodies are compressed.
+/// Compression of request bodies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Compression {
-    /// Not at all: they are sent as the recorders have written them.
+    /// No compression: bodies are sent as recorders have encoded them.
     #[default]
     None,
-    /// gzip, at its fastest level. Needs the feature `gzip`.
+    /// gzip at its fastest level. Needs the feature `gzip`.
     Gzip,
-    /// Zstandard, at its fastest level. Needs the feature `zstd`; not all receivers take it.
+    /// Zstandard at its fastest level. Needs the feature `zstd`. Some receivers do not support it.
     Zstd,
 }
 
 impl Compression {
     pub(crate) const ALL: [Self; 3] = [Self::None, Self::Gzip, Self::Zstd];
 
-    /// As a content coding (RFC 9110, 8.4.1), and as a feature.
+    /// Returns the name of the content coding (RFC 9110, 8.4.1), which is also the feature's.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::None => "identity",
@@ -40,7 +40,7 @@ impl Compression {
         }
     }
 
-    fn is_there(self) -> bool {
+    fn is_compiled_in(self) -> bool {
         match self {
             Self::None => true,
             Self::Gzip => cfg!(feature = "gzip"),
@@ -49,19 +49,19 @@ impl Compression {
     }
 }
 
-/// Which redirects (307 and 308) are followed, five in a row at most.
+/// Redirects (307 and 308) that are followed, five in a row at most.
 ///
-/// Wherever a redirect leads, no other origin (scheme, host and port) receives the configured headers
-/// or the client certificate, and https never leads to http. A redirect that is not followed is final:
-/// its spans are rejected. A permanent one (308) is remembered for ten minutes once its target has
-/// accepted a request, or until that returns an error or cannot be reached.
+/// Configured headers and the client certificate are never sent to another origin (scheme, host and
+/// port), and https is never left for http. A redirect that is not followed is final: the spans are
+/// rejected. A permanent one (308) is remembered for ten minutes after its target has accepted a
+/// request, or until the target returns an error or cannot be reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Redirects {
     /// None.
     Refuse,
-    /// Those to another path of the endpoint's own origin: a receiver cannot make this process send
-    /// requests to other servers.
+    /// Redirects within the endpoint's own origin: a receiver cannot direct requests of this process to
+    /// other servers.
     #[default]
     SameOrigin,
     /// All except from https to http. From http to https only if [`EndpointOptions::tls`] is set.
@@ -69,7 +69,7 @@ pub enum Redirects {
 }
 
 impl Redirects {
-    /// Why the redirect of `own` to `target` is not followed, if it is not.
+    /// Returns the reason why the redirect of `own` to `target` is not followed; `None` if it is.
     pub(crate) fn objection(self, own: &Target, target: &Target) -> Option<String> {
         match self {
             Self::Refuse => Some("is not followed: redirects is Refuse".to_string()),
@@ -82,12 +82,12 @@ impl Redirects {
     }
 }
 
-/// A receiver and how requests are made to it. `Debug` does not show what may be a secret.
+/// A receiver and the options of requests to it. `Debug` hides secrets.
 #[derive(Clone, PartialEq)]
 pub struct Endpoint {
-    /// Its base URL, as [`Config::endpoint`](crate::Config::endpoint).
+    /// Base URL, as [`Config::endpoint`](crate::Config::endpoint).
     pub url: String,
-    /// How requests are made.
+    /// Options of requests.
     pub options: EndpointOptions,
 }
 
@@ -102,7 +102,7 @@ impl fmt::Debug for Endpoint {
 }
 
 impl Endpoint {
-    /// A receiver with the default options.
+    /// Creates an endpoint with the default options.
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
@@ -112,7 +112,9 @@ impl Endpoint {
 }
 
 options! {
-    /// How requests are made to an endpoint. Start from [`EndpointOptions::default`]:
+    /// Options of requests to an endpoint.
+    ///
+    /// Write them with struct update syntax; a minor release may add fields:
     ///
     /// ```
     /// use otlp_collector::{Config, EndpointOptions};
@@ -129,75 +131,77 @@ options! {
     /// # drop(config);
     /// ```
     ///
-    /// `Debug` shows the names of headers and not their values, which may be secrets.
+    /// `Debug` shows the names of headers; it hides their values and other secrets.
     #[derive(Clone, PartialEq)]
     pub struct EndpointOptions {
-        /// Path that is appended to that of the URL, unless the URL ends with it. Default `/v1/traces`;
-        /// empty to use the URL as it is. Characters beyond ASCII are percent-encoded; a fragment is an
-        /// error.
+        /// Path that is appended to the URL's, unless the URL ends with it. Default `/v1/traces`; empty
+        /// uses the URL as it is. Characters beyond ASCII are percent-encoded. A fragment is an error.
         pub path: String = "/v1/traces".to_string(),
-        /// More headers of every request. Default none. Those that HTTP or OTLP need are set by this
-        /// library and refused here; a `User-Agent` is put before this library's own. They are not
-        /// sent to another host, port or scheme that a redirect may name.
+        /// More headers of each request. Default none. They are sent to the endpoint's own origin only,
+        /// not to that of a redirect. A `User-Agent` is placed before this library's own. Headers that
+        /// HTTP or OTLP define for the request are set by this library, and are an error here.
         pub headers: Vec<(String, String)> = Vec::new(),
-        /// Which redirects are followed. Default [`Redirects::SameOrigin`].
+        /// Redirects that are followed. Default [`Redirects::SameOrigin`].
         pub redirects: Redirects = Redirects::SameOrigin,
-        /// How bodies are compressed. Default not at all. It is done once for all endpoints that ask for
-        /// the same and keep up with each other, on a thread of its own that runs on
-        /// [`network_core`](crate::Config::network_core), if that is set.
+        /// Compression of request bodies. Default none. Bodies are compressed once for all endpoints
+        /// with the same compression that are not behind each other, on a thread of its own, which runs
+        /// on [`network_core`](crate::Config::network_core) if that is set.
         ///
-        /// A request refused for its compression is sent once more without it: after a 415, a 400 whose
-        /// message names the encoding, or any other 400 except one about size while no compressed request
-        /// was accepted before. If the plain one is accepted, compression stays off for ten minutes.
+        /// Memory: compressed bodies until they are delivered, besides the buffer; at most 4 MiB are kept
+        /// for endpoints that are behind.
         ///
-        /// Memory: bodies that are compressed and not yet delivered, besides the buffer; at most 4 MiB are
-        /// kept for other endpoints that are behind.
+        /// A request that is refused because of its compression is sent once more without it: after a
+        /// 415; after a 400 whose message names the encoding; and, as long as no compressed request was
+        /// accepted, after any 400 that is not about size. If the uncompressed request is accepted,
+        /// compression stays off for ten minutes.
         pub compression: Compression = Compression::None,
         /// TLS settings: trusted CAs and this client's certificate. Default: the system's CAs, no client
         /// certificate.
         pub tls: TlsOptions = TlsOptions::default(),
-        /// The HTTP proxy that all connections are made through, as in
-        /// `http://user:password@proxy.internal:3128`. Default none, whatever the environment says.
-        /// `https` endpoints are reached by `CONNECT`; they and TLS are the same as without it. It
-        /// resolves the endpoint's name. The proxy's own responses to requests for `http` endpoints are
-        /// treated as the endpoint's, except 407, which is retried.
+        /// HTTP proxy of all connections, such as `http://user:password@proxy.internal:3128`. Default
+        /// none; variables such as `HTTP_PROXY` are ignored. The proxy resolves the endpoint's name.
+        ///
+        /// `https` endpoints are reached through a tunnel (`CONNECT`), in which TLS is as without a
+        /// proxy. `http` requests are sent to the proxy; its own responses are treated as the endpoint's,
+        /// except 407, which is retried.
         pub proxy: Option<String> = None,
-        /// Connections at a time. Default 4, at most 64. A further one is opened only when a request's
-        /// worth of spans waits while the others have been busy for 10 ms or more. Requests on several
+        /// Connections at a time. Default 4, at most 64. Another one is opened when enough spans for a
+        /// request wait while all connections have been busy for at least 10 ms. Requests on different
         /// connections may overtake each other.
         pub connections_max: usize = 4,
-        /// Largest body of a request in bytes, before compression. Default 1 MiB, at most 64 MiB
-        /// (OTLP's limit). Receivers refuse what they find too large: the OpenTelemetry Collector above
-        /// 20 MiB. Requests answered with 413, with a 400 whose message means the same, or too late are
-        /// split, and so are those answered with 429 several times in a row. The limit learned from a 413
-        /// or 400 is forgotten after ten minutes.
+        /// Bytes of the largest request body before compression. Default 1 MiB, at most 64 MiB (OTLP's
+        /// limit), at least a slab and the resource. In a small buffer it is lowered, so that a request
+        /// takes at most a quarter of the bytes that can be in flight: those are seven eighths of the
+        /// buffer, or half of it for several destinations together.
         ///
-        /// In a small buffer it is less: a request takes at most a quarter of what can be on the way at a
-        /// time, which is seven eighths of the buffer, or half of it for several destinations together.
+        /// Receivers have limits of their own; the OpenTelemetry Collector's is 20 MiB. A request is split
+        /// after a 413, after a 400 whose message is about size, if it takes too long, and after several
+        /// 429 in a row. A limit learned from a 413 or 400 expires after ten minutes.
         pub request_bytes_max: usize = 1024 * 1024,
-        /// Largest body of a response in bytes. Default 4 MiB (OTLP's limit), at most 64 MiB. Of a longer
-        /// one the rest is not read and the connection is closed. Its status counts as usual, but the
-        /// message and the number of rejected spans in it stay unknown, so that all spans of a success
-        /// count as delivered.
+        /// Bytes of the largest response body. Default 4 MiB (OTLP's limit), at most 64 MiB. The rest of a
+        /// larger body is not read, and the connection is closed. The status counts as usual; message and
+        /// number of rejected spans stay unknown, so all spans of a success count as delivered.
         pub response_bytes_max: usize = RESPONSE_BYTES_DEFAULT,
-        /// Milliseconds to establish a connection: to resolve the name, connect to one of its
-        /// addresses, get through the proxy, and agree on TLS. Default 5,000.
+        /// Milliseconds to establish a connection: name resolution, TCP, proxy and TLS. Default 5,000, at
+        /// least 1, at most a day.
         pub connect_timeout_ms: u64 = 5000,
-        /// Milliseconds from a request's first byte to the end of its response. Default 10,000.
+        /// Milliseconds from a request's first byte to the end of its response. Default 10,000, at least
+        /// 1, at most a day.
         pub request_timeout_ms: u64 = 10_000,
-        /// Milliseconds after which an unused connection is closed. Default 45,000: receivers close
-        /// theirs after a minute.
+        /// Milliseconds until an idle connection is closed. Default 45,000, since receivers close theirs
+        /// after a minute. At least 1, at most a day.
         pub idle_timeout_ms: u64 = 45_000,
-        /// Milliseconds of the first backoff after a failure. Default 100. Each next one is up to twice
-        /// as long; the wait is random between nothing and that.
+        /// Milliseconds of the first backoff after a failure. Default 100, at least 1, at most
+        /// `retry_max_ms`. It doubles with each further failure; the actual wait is random, from 0 to the
+        /// backoff.
         pub retry_initial_ms: u64 = 100,
-        /// Milliseconds of the longest backoff. Default 2,000: trying costs little, and the buffer
-        /// fills in seconds.
+        /// Milliseconds of the longest backoff. Default 2,000, since an attempt is cheap and the buffer
+        /// fills in seconds. At least 1, at most a day.
         pub retry_max_ms: u64 = 2000,
-        /// Milliseconds from a request's first failure on in which it is sent again. Default 300,000; 0
-        /// gives up after the first failure. Spans given up are counted as dropped by
-        /// [`retries`](crate::DroppedSpans::retries). Spans that were never sent wait as long as there is
-        /// room, however long that is.
+        /// Milliseconds from a request's first failure in which it is retried. Default 300,000; 0 drops it
+        /// after the first failure. At most a day. Dropped spans are counted in
+        /// [`DroppedSpans::retries`](crate::DroppedSpans::retries). Spans that were not sent yet wait as
+        /// long as there is room.
         pub retry_budget_ms: u64 = 300_000,
     }
 }
@@ -223,11 +227,11 @@ const CONNECTIONS_LIMIT: usize = 64;
 /// A checked [`Endpoint`].
 pub(crate) struct EndpointSettings {
     pub(crate) target: Arc<Target>,
-    /// Complete lines of the request's head.
+    /// Configured headers as complete lines.
     pub(crate) header_lines: String,
-    /// Text before this library's own `User-Agent`, with a space behind it.
+    /// Text before this library's own `User-Agent`, with a space at its end.
     pub(crate) user_agent: String,
-    /// Texts that a response may contain and that must not be shown.
+    /// Texts that a response may quote and that must not be shown, the longest first.
     secrets: Vec<String>,
     pub(crate) redirects: Redirects,
     pub(crate) compression: Compression,
@@ -246,14 +250,14 @@ pub(crate) struct EndpointSettings {
 }
 
 impl EndpointSettings {
-    /// The beginning of a text that comes from outside, without the secrets of this endpoint.
+    /// Returns the beginning of a text from outside without the secrets of this endpoint.
     pub(crate) fn without_secrets(&self, text: &str) -> String {
-        let looked_at = &text[..char_boundary(text, LOOKED_AT_BYTES_MAX)];
-        let mut clean = (self.secrets.iter()).fold(looked_at.to_string(), |text, secret| {
+        let searched = &text[..char_boundary(text, SEARCHED_BYTES_MAX)];
+        let mut clean = (self.secrets.iter()).fold(searched.to_string(), |text, secret| {
             text.replace(secret, "(not shown)")
         });
-        if looked_at.len() < text.len() {
-            // It may end within a secret, of which a part is not recognised.
+        if searched.len() < text.len() {
+            // It may end within a secret, whose beginning alone is not recognised.
             let longest = self.secrets.first().map_or(0, String::len);
             let whole = char_boundary(&clean, clean.len().saturating_sub(longest));
             clean.truncate(whole);
@@ -261,7 +265,7 @@ impl EndpointSettings {
         clean
     }
 
-    /// Whether it can be asked over TLS.
+    /// Returns whether TLS is configured.
     pub(crate) fn can_secure(&self) -> bool {
         #[cfg(feature = "tls")]
         return self.tls.is_some();
@@ -270,16 +274,17 @@ impl EndpointSettings {
     }
 }
 
-/// Bytes of a text from outside in which secrets are looked for; the rest is left out.
-const LOOKED_AT_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of a text from outside that are searched for secrets; the rest is cut off.
+const SEARCHED_BYTES_MAX: usize = 16 * 1024;
 
-/// The last place up to `at` where a character begins, or the end of the text.
+/// Returns the last position up to `at` where a character begins or the text ends.
 fn char_boundary(text: &str, at: usize) -> usize {
     let at = at.min(text.len());
     (0..=at).rfind(|at| text.is_char_boundary(*at)).unwrap_or(0)
 }
 
-/// The values of headers, and their words: a server may quote either, and a proxy its own.
+/// Returns the values of headers and their words: a server may quote either. Includes the proxy's
+/// credentials.
 fn secrets(headers: &[(String, String)], proxy: Option<&Proxy>) -> Vec<String> {
     const WORD_MIN: usize = 6;
     let values = headers.iter().map(|(_, value)| value.trim());
@@ -288,15 +293,15 @@ fn secrets(headers: &[(String, String)], proxy: Option<&Proxy>) -> Vec<String> {
     let mut secrets: Vec<_> = (texts.filter(|text| text.len() >= WORD_MIN))
         .map(str::to_string)
         .collect();
-    // The longest first, so that none is cut up by another.
+    // The longest first: replacing a shorter one could cut it up.
     secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     secrets.dedup();
     secrets
 }
 
-/// The sizes that a request has to be between.
+/// Sizes that limit a request.
 pub(super) struct RequestBytes {
-    /// One slab with the resource's attributes.
+    /// One slab with the resource and a scope.
     pub(super) min: usize,
     /// The whole buffer.
     pub(super) buffer: usize,
@@ -313,15 +318,15 @@ pub(super) fn check(
     let is_https = target.is_https;
     if is_https && cfg!(not(feature = "tls")) {
         return Err(Error::config(format!(
-            "endpoint {:?} needs TLS: switch on the feature `tls` of {}",
+            "endpoint {:?} needs TLS; enable the feature `tls` of {}",
             target.url,
             env!("CARGO_PKG_NAME")
         )));
     }
-    if !options.compression.is_there() {
+    if !options.compression.is_compiled_in() {
         let name = options.compression.name();
         return Err(Error::config(format!(
-            "compression is {name}, which needs the feature `{name}` of {}: switch it on",
+            "compression {name} needs the feature `{name}` of {}; enable it",
             env!("CARGO_PKG_NAME")
         )));
     }
@@ -364,7 +369,8 @@ pub(super) fn check(
     })
 }
 
-/// Requests on the way must leave room in the buffer, for this endpoint and those it shares it with.
+/// Returns the limit that leaves room in the buffer while requests are in flight, for this endpoint and
+/// those that share the buffer.
 fn request_bytes_max(
     options: &EndpointOptions,
     sharing: usize,
@@ -374,7 +380,7 @@ fn request_bytes_max(
     in_range("request_bytes_max", max, 1, REQUEST_BYTES_LIMIT)?;
     if max < bytes.min {
         return Err(Error::config(format!(
-            "request_bytes_max is {max}, but one slab with the resource's attributes takes {}: \
+            "request_bytes_max is {max}, but one slab with the resource's attributes takes {}; \
              raise it or lower slab_bytes ({})",
             bytes.min, bytes.slab
         )));
@@ -396,7 +402,7 @@ fn check_times(options: &EndpointOptions) -> Result<(), Error> {
     in_range("retry_budget_ms", options.retry_budget_ms, 0, DAY_MS)?;
     if options.retry_initial_ms > options.retry_max_ms {
         return Err(Error::config(format!(
-            "retry_initial_ms is {}, more than retry_max_ms ({}): lower it or raise retry_max_ms",
+            "retry_initial_ms is {}, more than retry_max_ms ({}); lower it or raise retry_max_ms",
             options.retry_initial_ms, options.retry_max_ms
         )));
     }

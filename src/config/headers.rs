@@ -1,20 +1,20 @@
-//! A user's own request headers, checked and made into lines.
+//! The configured request headers as lines of a request's head.
 
 use http::{HeaderName, HeaderValue};
 
 use crate::error::Error;
 
-/// What users' headers become in a request's head.
+/// The configured headers, checked and formatted.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct HeaderLines {
-    /// All but the user agent: `Name: value` and CRLF each.
+    /// All except the user agent: `Name: value` and CRLF each.
     pub(super) lines: String,
-    /// The user agent and a space, or nothing.
+    /// The user agent and a space; empty without one.
     pub(super) user_agent: String,
 }
 
-/// Headers that say how the message is to be read, or that are about the connection.
-const OURS: [&str; 14] = [
+/// Headers that define the message's framing and content, or are about the connection.
+const RESERVED: [&str; 14] = [
     "accept-encoding",
     "connection",
     "content-encoding",
@@ -31,21 +31,22 @@ const OURS: [&str; 14] = [
     "upgrade",
 ];
 
-/// Checks headers: names are tokens, values have no control characters but tabs (RFC 9110, 5.5),
-/// so that none can end its line. Errors name the header and never show its value.
+/// Formats headers. Names are tokens, values have no control characters except tabs (RFC 9110, 5.5), so
+/// that none can end its line. Errors contain the header's name and not its value.
 pub(super) fn header_lines(headers: &[(String, String)]) -> Result<HeaderLines, Error> {
     let mut made = HeaderLines::default();
     for (name, value) in headers {
-        let wrong =
-            |why: &str| Error::config(format!("the header {name:?} of endpoint_options {why}"));
+        let wrong = |why: &str| Error::config(format!("header {name:?} of endpoint_options {why}"));
         let parsed = HeaderName::try_from(name)
-            .map_err(|_| wrong("has a name that HTTP does not allow: use letters, digits and -"))?;
-        if OURS.contains(&parsed.as_str()) {
-            return Err(wrong("is set by this library: leave it out"));
+            .map_err(|_| wrong("has a name that HTTP does not allow; use letters, digits and -"))?;
+        if RESERVED.contains(&parsed.as_str()) {
+            return Err(wrong("is set by this library; remove it"));
         }
         let value = value.trim_matches([' ', '\t']);
         HeaderValue::from_str(value).map_err(|_| {
-            wrong("has a value (not shown) with line breaks or other control characters, which HTTP does not allow: remove them")
+            wrong(
+                "has a value (not shown) with line breaks or other control characters; remove them",
+            )
         })?;
         if parsed == http::header::USER_AGENT {
             made.user_agent = format!("{value} ");
@@ -68,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_made_of_headers() {
+    fn headers_become_lines() {
         let made = made(&[
             ("X-Tenant", " shop "),
             ("user-agent", "shop/1"),
@@ -85,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_end_a_line_is_refused_and_values_are_not_shown() {
+    fn headers_that_could_end_a_line_are_errors_without_their_value() {
         for (name, value) in [
             ("X-Key", "secret\r\nInjected: 1"),
             ("X-Key", "secret\n"),
@@ -105,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_of_the_message_itself_are_refused() {
+    fn reserved_headers_are_errors() {
         for name in [
             "Content-Length",
             "host",

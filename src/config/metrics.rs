@@ -1,4 +1,4 @@
-//! Where the pipeline's own metrics go.
+//! Options of the pipeline's own metrics.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,8 +7,8 @@ use crate::config::endpoint::{self, Endpoint, EndpointOptions, EndpointSettings,
 use crate::config::range::{DAY_MS, in_range};
 use crate::error::Error;
 
-/// Where the pipeline's own metrics go: those of OpenTelemetry's semantic conventions (`otel.sdk.…`, in
-/// development), and this library's (`otlp_collector.…`), the same as on the page of
+/// Options of the pipeline's own metrics: those of OpenTelemetry's semantic conventions (`otel.sdk.…`, in
+/// development) and this library's (`otlp_collector.…`), the same as in
 /// [`Stats::to_prometheus`](crate::Stats::to_prometheus).
 ///
 /// ```
@@ -21,19 +21,20 @@ use crate::error::Error;
 /// # drop(config);
 /// ```
 ///
-/// They are sent by the network thread, with the same resource as the spans. What cannot be sent
-/// before the next are due is replaced by those. At a shutdown they are sent once more when all
-/// spans have an outcome; that is tried once, for a second at most.
+/// The network thread sends them with the resource of the spans. Metrics that were not delivered when the
+/// next ones are due are replaced by those. At shutdown they are sent once more after all spans have an
+/// outcome, in one attempt of at most a second.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MetricsOptions {
-    /// The receiver. Its [`path`](EndpointOptions::path) is to be `/v1/metrics`.
+    /// The receiver. [`MetricsOptions::new`] sets its [`path`](EndpointOptions::path) to `/v1/metrics`; a
+    /// path for traces is an error.
     pub endpoint: Endpoint,
-    /// Milliseconds from one time to the next. Default 60,000.
+    /// Milliseconds between exports. Default 60,000, at least 1, at most a day.
     pub interval_ms: u64,
 }
 
 impl MetricsOptions {
-    /// To `/v1/metrics` of a receiver, with the other options' defaults.
+    /// Creates options for `/v1/metrics` of a receiver, with default options otherwise.
     pub fn new(url: impl Into<String>) -> Self {
         let options = EndpointOptions {
             path: "/v1/metrics".to_string(),
@@ -63,7 +64,7 @@ pub(super) fn check(
     let endpoint = endpoint::check(&options.endpoint, 1, bytes)?;
     if endpoint.target.path.contains("/v1/traces") {
         return Err(Error::config(format!(
-            "the endpoint of metrics is {:?}, which is for traces: give the base URL",
+            "the endpoint of metrics is {:?}, which is for traces; write the base URL",
             endpoint.target.url
         )));
     }

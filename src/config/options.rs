@@ -14,7 +14,9 @@ use crate::span::sampler::{Sampler, TailSampling};
 use crate::stats::notice::OnNotice;
 
 options! {
-    /// How a collector is set up. Start from [`Config::default`]:
+    /// Options of a collector.
+    ///
+    /// Write them with struct update syntax; a minor release may add fields:
     ///
     /// ```
     /// use otlp_collector::{Config, Overflow};
@@ -29,112 +31,121 @@ options! {
     /// # drop(config);
     /// ```
     ///
-    /// All values are checked by [`Collector::new`](crate::Collector::new), unless the collector is
-    /// [`disabled`](Self::disabled). Neither `Debug` nor `Display` shows what may be a secret.
+    /// [`Collector::new`](crate::Collector::new) checks all values, unless the collector is
+    /// [`disabled`](Self::disabled). `Debug` and `Display` hide secrets.
     #[derive(Clone, PartialEq)]
     pub struct Config {
-        /// Base URL of the OTLP/HTTP receiver; `/v1/traces` is appended unless it is there.
-        /// Default `http://localhost:4318`.
+        /// Base URL of the OTLP/HTTP receiver. Default `http://localhost:4318`. `/v1/traces` is appended
+        /// unless the URL ends with it (OTLP, "OTLP/HTTP Request").
         pub endpoint: String = DEFAULT_ENDPOINT.to_string(),
-        /// How requests are made to [`endpoint`](Self::endpoint).
+        /// Options of requests to [`endpoint`](Self::endpoint).
         pub endpoint_options: EndpointOptions = EndpointOptions::default(),
-        /// The destinations of spans, instead of the one [`endpoint`](Self::endpoint): each gets every
-        /// span. Default empty: `endpoint` is the only destination. At most 64.
+        /// Destinations, instead of the one [`endpoint`](Self::endpoint); each gets every span. Default
+        /// empty: `endpoint` is the only destination. At most 64.
         ///
-        /// Together with an `endpoint` or `endpoint_options` that differ from their defaults, whether
-        /// set in code or by the environment, it is an error.
+        /// It is an error if `endpoint` or `endpoint_options` differ from their defaults at the same
+        /// time, whether set in code or by the environment.
         pub destinations: Vec<Destination> = Vec::new(),
-        /// Whether spans are accepted and thrown away. Default false. Contexts are still made and passed
-        /// on, by `sampler`; threads are still pinned.
+        /// Whether spans are accepted and discarded. Default false.
         ///
-        /// Nothing is sent, there is no buffer and no network thread, and `tail_sampling` holds nothing
-        /// back. So all other values are ignored or brought into their range instead of being checked: a
-        /// service in which tracing is disabled starts. Spans count as accepted or sampled out, and no
-        /// destination counts them. `health` reports `ThreadState::Disabled`.
+        /// Nothing is sent: there is no buffer and no network thread, and `tail_sampling` holds no
+        /// spans. `sampler` still decides, contexts are still propagated, and threads are still pinned.
+        /// Spans count as accepted or sampled out, without a destination. `health` reports
+        /// [`ThreadState::Disabled`](crate::ThreadState::Disabled).
         ///
-        /// Memory: 1 KiB for each of `open_spans_max` when a recorder is made.
+        /// No value is an error then: sizes are clamped to their range, other values are ignored, so that
+        /// a service whose tracing is disabled starts.
+        ///
+        /// Memory: 1 KiB for each of `open_spans_max`, allocated when a recorder is created.
         pub disabled: bool = false,
-        /// An OpenTelemetry configuration file. Default none. Such files cannot be read yet, so
-        /// [`Collector::new`](crate::Collector::new) fails if there is one.
+        /// Path of an OpenTelemetry configuration file. Default none. Any path is an error: such files
+        /// are not supported yet.
         pub config_file: Option<PathBuf> = None,
         /// The resource's `service.name`. Default `unknown_service:` and the executable's name.
         pub service_name: String = default_service_name(),
-        /// More attributes of the resource. Default none. Unless given here, `telemetry.sdk.*`,
-        /// `process.pid`, `process.executable.name`, `host.name`, `host.arch` and `os.type` are added;
-        /// of several with the same key the last counts.
+        /// More attributes of the resource. Default none. `telemetry.sdk.*`, `process.pid`,
+        /// `process.executable.name`, `host.name`, `host.arch` and `os.type` are added unless set here. If
+        /// a key occurs more than once, the last value is sent.
         pub resource_attributes: Vec<KeyValue> = Vec::new(),
-        /// The schema that the resource's attributes follow. Default none.
+        /// Schema URL of the resource's attributes. Default none.
         pub resource_schema_url: String = String::new(),
-        /// Which open spans are recorded. Default: as their parent; all that have none. It does
-        /// not apply to spans that are recorded in one go.
+        /// Sampler of open spans. Default: the parent's decision; spans without a parent are sampled.
+        /// Finished spans, as in [`Recorder::record`](crate::Recorder::record), are not sampled.
         pub sampler: Sampler = Sampler::default(),
-        /// Whether a trace's spans wait for the end of their local root, which decides whether they
-        /// are kept. Default no.
+        /// Tail sampling: spans are held until their local root ends, which decides whether they are
+        /// kept. Default none: spans are sent as they end.
         pub tail_sampling: Option<TailSampling> = None,
-        /// Limits on a span's data. Default: as the specification has it.
+        /// Limits of a span's data. Default: those of the specification ("Span Limits").
         pub span_limits: SpanLimits = SpanLimits::default(),
-        /// Where recorders take new ids from. Default [`IdGenerator::Random`]. (Those of
-        /// [`Span::new`](crate::Span::new) are random in any case.)
+        /// Source of recorders' new ids. Default [`IdGenerator::Random`]. Ids of
+        /// [`Span::new`](crate::Span::new) are always random.
         pub id_generator: IdGenerator = IdGenerator::Random,
-        /// Spans with memory for their data that can be open on one recorder at a time, detached ones
-        /// included. Default 32, at most 65,536. Further ones lose the data that
-        /// [`OpenSpan`](crate::OpenSpan) lists, and are counted in
-        /// [`Stats::spans_without_memory`](crate::Stats::spans_without_memory).
+        /// Open spans per recorder that have memory for their data, including detached ones. Default 32,
+        /// at most 65,536.
         ///
-        /// Memory, touched when a recorder is made: [`open_span_bytes`](Self::open_span_bytes) and 64
-        /// bytes for each, 130 KiB by default.
+        /// Memory: [`open_span_bytes`](Self::open_span_bytes) and 64 bytes for each, 130 KiB by default,
+        /// allocated and touched when a recorder is created.
+        ///
+        /// Spans opened beyond the limit keep only the data listed at [`OpenSpan`](crate::OpenSpan), and
+        /// are counted in [`Stats::spans_without_memory`](crate::Stats::spans_without_memory).
         pub open_spans_max: usize = 32,
-        /// Bytes that the name, trace state, attributes, events, links and status description of an
-        /// open span can take, encoded. Default 4,096. If it is larger than `slab_bytes` less 256, it is
-        /// taken to be that.
+        /// Encoded bytes of an open span's name, trace state, attributes, events, links and status
+        /// description. Default 4,096, at least 64, at most 16 MiB; lowered to `slab_bytes` less 256. Data
+        /// beyond the limit is dropped and counted in the span.
         pub open_span_bytes: usize = 4096,
-        /// Spans of one recorder that make a batch: they are sent without waiting for
-        /// [`batch_timeout_ms`](Self::batch_timeout_ms). Default 4,096. A request holds whatever is
-        /// ready on all threads: more under load, fewer when the timeout comes first.
+        /// Spans of one recorder that are sent without waiting for
+        /// [`batch_timeout_ms`](Self::batch_timeout_ms). Default 4,096, at most `buffer_capacity`. A
+        /// request contains the ready spans of all recorders: more than this under load, fewer when the
+        /// timeout comes first.
         pub batch_size: usize = 4096,
-        /// Milliseconds a finished span waits at most before it is sent, as long as the endpoint
-        /// takes requests. Default 200.
+        /// Milliseconds until a finished span is sent, unless requests to the endpoint have to wait.
+        /// Default 200, at least 1, at most a day.
         pub batch_timeout_ms: u64 = 200,
-        /// Spans held while they wait for delivery. Default 100,000.
+        /// Spans that can wait for delivery. Default 100,000.
         ///
-        /// Memory: 256 bytes for each, in whole slabs and one more for every 32, allocated and touched
-        /// at start: 26.5 MB by default. So slightly more spans fit in the best case. Larger spans
-        /// fill it before this number is reached. Besides, each recorder has a slab of its own.
+        /// Memory: 256 bytes for each, rounded up to whole slabs, and one more slab for every 32: 26.5 MB
+        /// by default, allocated and touched at start. Larger spans fill it before this number is
+        /// reached; of smaller ones slightly more may fit. Each recorder has a slab of its own besides.
+        ///
+        /// [`overflow`](Self::overflow) defines what happens when the buffer is full.
         pub buffer_capacity: usize = 100_000,
-        /// Size of a slab: the largest span that can be recorded (less 128 bytes), and the memory
-        /// that each recorder has for itself. Default 64 KiB, at most 16 MiB; rounded up to whole
-        /// pages.
+        /// Bytes of a slab, the unit of the buffer: the largest span is 128 bytes smaller. Default 64 KiB,
+        /// at least 4 KiB, at most 16 MiB, rounded up to whole pages.
+        ///
+        /// Memory: one slab for each recorder besides the buffer.
+        ///
+        /// A larger span is refused as [`Refused::TooLarge`](crate::Refused::TooLarge).
         pub slab_bytes: usize = 64 * 1024,
-        /// Where the pipeline's own metrics go. Default nowhere.
+        /// Destination of the pipeline's own metrics. Default none.
         pub metrics: Option<MetricsOptions> = None,
         /// Callback for rare events, besides the `log` facade. Default none.
         pub on_notice: Option<OnNotice> = None,
         /// Handling of spans when the buffer is full. Default [`Overflow::Refuse`].
         pub overflow: Overflow = Overflow::Refuse,
-        /// The core the network thread is pinned to. Default none: the scheduler decides, among the
-        /// cores of the thread that calls [`Collector::new`](crate::Collector::new), so call that
-        /// before pinning this one.
+        /// Core that the network thread is pinned to. Default none: it may use the cores of the thread
+        /// that calls [`Collector::new`](crate::Collector::new), so call that before pinning the thread.
         pub network_core: Option<usize> = None,
-        /// The cores [`spawn_pinned`](crate::Collector::spawn_pinned) may pin to. Default empty:
-        /// any core the process may use.
+        /// Cores that [`spawn_pinned`](crate::Collector::spawn_pinned) may use. Default empty: any core of
+        /// the process.
         pub pinned_cores: Vec<usize> = Vec::new(),
-        /// Recorders that can exist at a time, not counting those behind `collect`. Default 1,024.
-        /// Each further instrumentation scope that one of them writes to counts as one more. While at
-        /// least half of the number is free, a recorder goes on with the scopes of one that is gone.
+        /// Recorders that can exist at a time, except the shared ones behind `collect`. Default 1,024. Each
+        /// further instrumentation scope of a recorder counts as one more. While at least half of the
+        /// number is free, a new recorder keeps the scopes of a dropped one.
         ///
-        /// Memory, touched when a recorder is made: a slab, kept for the next one, and 24 bytes for
-        /// each slab of the buffer (up to the next power of two), and 1 KiB. Besides, what open spans
-        /// and held traces take: see [`open_spans_max`](Self::open_spans_max) and
-        /// [`TailSampling`].
+        /// Memory for each: a slab, 1 KiB, and 24 bytes for each slab of the buffer (rounded up to a power
+        /// of two), touched when the recorder is created and kept for the next one. Open spans and held
+        /// traces add to it: see [`open_spans_max`](Self::open_spans_max) and [`TailSampling`].
+        ///
+        /// Beyond the limit [`Collector::recorder`](crate::Collector::recorder) fails.
         pub recorders_max: usize = 1024,
-        /// Milliseconds [`shutdown`](crate::Collector::shutdown) gives undelivered spans. Default
-        /// 5,000; 0 drops what waits.
+        /// Milliseconds in which [`shutdown`](crate::Collector::shutdown) delivers the remaining spans.
+        /// Default 5,000; 0 drops them. At most a day.
         pub shutdown_timeout_ms: u64 = 5000,
         /// Descriptions of variables that [`from_env`](Self::from_env) could not use. Default none.
         ///
-        /// [`Collector::new`](crate::Collector::new) passes each to `on_notice`
-        /// ([`NoticeKind::Misconfigured`](crate::NoticeKind::Misconfigured)) and to the `log` facade, and
-        /// if neither is set up, writes it to standard error. Clear it to have none reported.
+        /// [`Collector::new`](crate::Collector::new) reports each to `on_notice`, as
+        /// [`NoticeKind::Misconfigured`](crate::NoticeKind::Misconfigured), and to the `log` facade;
+        /// without both, to standard error. Clear the list to suppress these reports.
         pub warnings: Vec<String> = Vec::new(),
     }
 }
@@ -143,19 +154,19 @@ options! {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Overflow {
-    /// The newest span is refused: recording returns
+    /// Refuses the newest span: recording returns
     /// [`Refused::BufferFull`](crate::Refused::BufferFull).
     #[default]
     Refuse,
-    /// The oldest spans that are not on the way are dropped, some slabs at a time, from seven
-    /// eighths full on. A burst that fills the buffer faster than the network thread runs is
-    /// refused as above.
+    /// Drops the oldest spans that are not in flight, several slabs at a time, once the buffer is seven
+    /// eighths full. A burst that fills the buffer faster than the network thread runs is refused as
+    /// with [`Refuse`](Self::Refuse).
     DropOldest,
-    /// Recording waits for room, at most so many milliseconds, then refuses as above. After a
-    /// wait in vain a recorder refuses without waiting until there has been room again, so that
-    /// an outage stops a thread once, not at every span.
+    /// Waits for room for up to `timeout_ms`, then refuses the span. After a wait that timed out, a
+    /// recorder refuses without waiting until there is room again: an outage blocks a thread once, not
+    /// at every span.
     Block {
-        /// Milliseconds to wait, at most a day.
+        /// Longest wait in milliseconds, at most a day.
         timeout_ms: u64,
     },
 }

@@ -1,4 +1,4 @@
-//! An HTTP proxy's URL, taken apart.
+//! The parsed URL of an HTTP proxy.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -8,12 +8,12 @@ use crate::config::redaction::without_secrets;
 use crate::config::target::Target;
 use crate::error::Error;
 
-/// Where connections are made instead of to the endpoint itself.
+/// The proxy that connections are made to instead of the endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Proxy {
     pub(crate) host: String,
     pub(crate) port: u16,
-    /// The value of `Proxy-Authorization` (RFC 9110, 11.7.1).
+    /// Value of `Proxy-Authorization` (RFC 9110, 11.7.1).
     pub(crate) authorization: Option<String>,
 }
 
@@ -21,7 +21,7 @@ impl Proxy {
     pub(super) fn parse(url: &str) -> Result<Self, Error> {
         let wrong = |why: &str| {
             Error::config(format!(
-                "proxy {:?} {why}; expected something like \"http://proxy.internal:3128\"",
+                "proxy {:?} {why}; write a URL such as http://proxy.internal:3128",
                 without_secrets(url)
             ))
         };
@@ -29,7 +29,7 @@ impl Proxy {
             .split_once("://")
             .ok_or_else(|| wrong("has no scheme"))?;
         if scheme != "http" {
-            return Err(wrong("is not spoken to by http, the only way there is"));
+            return Err(wrong("is not an http proxy; no others are supported"));
         }
         let (user, address) = match rest.rsplit_once('@') {
             Some((user, address)) => (Some(user), address),
@@ -46,7 +46,7 @@ impl Proxy {
         })
     }
 
-    /// As a line of a request's head; empty without a user.
+    /// Returns a line of a request's head; empty without credentials.
     pub(crate) fn authorization_line(&self) -> String {
         let value = self.authorization.as_ref();
         value.map_or_else(String::new, |value| {
@@ -55,7 +55,7 @@ impl Proxy {
     }
 }
 
-/// The credentials of a URL as the scheme `Basic` wants them (RFC 7617).
+/// Encodes the user part of a URL for the scheme `Basic` (RFC 7617).
 fn basic(user: &str) -> String {
     let mut credentials: Vec<u8> = percent_decode_str(user).collect();
     if !user.contains(':') {
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_proxy_is_taken_apart_and_its_user_encoded() {
+    fn a_proxy_url_is_parsed_and_its_user_encoded() {
         for (url, host, port, authorization) in [
             ("http://proxy.internal:3128", "proxy.internal", 3128, None),
             ("http://[::1]:8080/", "::1", 8080, None),
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_proxy_is_refused_without_its_password() {
+    fn an_unusable_proxy_url_is_an_error_without_its_password() {
         for url in [
             "",
             "proxy:3128",

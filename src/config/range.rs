@@ -1,4 +1,4 @@
-//! The range check of all numbers.
+//! The range check of numbers.
 
 use std::fmt::Display;
 

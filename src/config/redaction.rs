@@ -1,8 +1,8 @@
-//! Options as text that may be shown: without secrets.
+//! Options as text without secrets.
 
 use std::fmt;
 
-/// As a derived `Debug` shows a struct.
+/// Formats a struct as a derived `Debug`.
 pub(super) fn debug_struct(
     f: &mut fmt::Formatter<'_>,
     name: &str,
@@ -15,7 +15,7 @@ pub(super) fn debug_struct(
     shown.finish()
 }
 
-/// The URL without user, password and query.
+/// Returns the URL without user, password and query.
 pub(super) fn without_secrets(url: &str) -> String {
     let (url, query) = match url.split_once('?') {
         Some((url, _)) => (url, "?(not shown)"),

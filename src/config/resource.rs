@@ -1,10 +1,10 @@
-//! The resource: what is known of the process that sends spans.
+//! The resource: attributes of the process that sends spans.
 
 use std::env::consts;
 
 use crate::span::attribute::{AnyValue, KeyValue, last_of_each_key};
 
-/// The resource's attributes; the user's own beat those found out here.
+/// Returns the resource's attributes; configured ones replace detected ones.
 pub(super) fn attributes(service_name: &str, own: &[KeyValue]) -> Vec<KeyValue> {
     let service_name = match service_name {
         "" => default_service_name(),
@@ -30,7 +30,8 @@ pub(super) fn attributes(service_name: &str, own: &[KeyValue]) -> Vec<KeyValue> 
     last_of_each_key(attributes)
 }
 
-/// What the specification's resource section asks for where no name is given.
+/// Returns the service name for a process without a configured one (resource semantic conventions,
+/// `service.name`).
 pub(super) fn default_service_name() -> String {
     executable_name().map_or_else(
         || "unknown_service".to_string(),
@@ -43,14 +44,14 @@ fn executable_name() -> Option<String> {
     Some(path.file_name()?.to_string_lossy().into_owned())
 }
 
-/// As the kernel has it; asking for it elsewhere would need a library.
+/// Returns the kernel's host name; other systems than Linux would need a library.
 fn host_name() -> Option<String> {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
     let name = name.trim();
     (!name.is_empty()).then(|| name.to_string())
 }
 
-/// The semantic conventions' word for it.
+/// Returns the value of the semantic conventions.
 fn os_type() -> &'static str {
     match consts::OS {
         "macos" | "ios" => "darwin",
@@ -59,7 +60,7 @@ fn os_type() -> &'static str {
     }
 }
 
-/// The semantic conventions' word for it, where they have one.
+/// Returns the value of the semantic conventions, if they define one.
 fn host_arch() -> Option<&'static str> {
     Some(match consts::ARCH {
         "x86_64" => "amd64",

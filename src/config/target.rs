@@ -1,4 +1,4 @@
-//! An endpoint's URL, taken apart.
+//! The parsed URL of an endpoint.
 
 use http::Uri;
 use http::uri::PathAndQuery;
@@ -7,33 +7,34 @@ use percent_encoding::{CONTROLS, utf8_percent_encode};
 use crate::config::redaction::without_secrets;
 use crate::error::Error;
 
-/// Where requests go.
+/// The parsed URL that requests are sent to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Target {
-    /// The URL for people: a query, which may have secrets, is not shown.
+    /// The URL as it is shown: without its query, which may contain secrets.
     pub(crate) url: String,
-    /// Over TLS.
     pub(crate) is_https: bool,
     /// Name or address, without the brackets of an IPv6 address.
     pub(crate) host: String,
     pub(crate) port: u16,
-    /// What goes into the `Host` header.
+    /// Value of the `Host` header.
     pub(crate) authority: String,
     /// Path and query of the request line.
     pub(crate) path: String,
 }
 
+const NO_SCHEME: &str = "has no scheme";
+
 impl Target {
-    /// Takes an OTLP base URL apart, as the OTLP exporter specification says: `path` is
-    /// appended unless it is there, no port means 80 or 443, everything else is kept.
+    /// Parses a base URL by the OTLP exporter specification: `path` is appended unless the URL ends with
+    /// it, the default port is 80 or 443, everything else is kept.
     pub(crate) fn parse(endpoint: &str, path: &str) -> Result<Self, Error> {
         let shown = without_secrets(endpoint);
         let wrong = |why: &str| {
             Error::config(format!(
-                "endpoint {shown:?} {why}; expected something like \"http://localhost:4318\""
+                "endpoint {shown:?} {why}; write a URL such as http://localhost:4318"
             ))
         };
-        // Wherever it stands: what is before it may be a password, however malformed the URL is.
+        // At any place: in a malformed URL, too, the text before an @ may be a password.
         if endpoint.contains('@') {
             return Err(Error::config(
                 "endpoint has a user name or password (not shown), which OTLP does not use: \
@@ -43,24 +44,35 @@ impl Target {
         if endpoint == "http://" || endpoint == "https://" {
             return Err(wrong("has no host"));
         }
-        let mut target = Self::of_url(endpoint).map_err(|why| wrong(&why))?;
+        let mut target = Self::of_url(endpoint).map_err(|why| {
+            if why == NO_SCHEME && !endpoint.starts_with('/') {
+                let scheme = if endpoint.ends_with(":443") {
+                    "https"
+                } else {
+                    "http"
+                };
+                let message = format!("endpoint {shown:?} {why}; write {scheme}://{shown}");
+                return Error::config(message);
+            }
+            wrong(&why)
+        })?;
         target.append(path).map_err(|why| wrong(&why))?;
         Ok(target)
     }
 
-    /// Takes an absolute URL apart; the error says what is wrong with it.
+    /// Parses an absolute URL; the error is a predicate.
     pub(super) fn of_url(url: &str) -> Result<Self, String> {
         if url.contains('#') {
             return Err("has a fragment".to_string());
         }
         let uri: Uri = url
             .parse()
-            .map_err(|error| format!("is no URL ({error})"))?;
+            .map_err(|error| format!("is not a URL ({error})"))?;
         let is_https = match uri.scheme_str() {
             Some("http") => false,
             Some("https") => true,
             Some(scheme) => return Err(format!("has the unknown scheme {scheme:?}")),
-            None => return Err("has no scheme".to_string()),
+            None => return Err(NO_SCHEME.to_string()),
         };
         let authority = uri.authority().ok_or("has no host")?;
         let host = uri.host().unwrap_or_default();
@@ -83,7 +95,7 @@ impl Target {
         Ok(target)
     }
 
-    /// Appends to the path, before a query, unless the path ends with it.
+    /// Appends `path` before the query, unless the URL's path ends with it.
     fn append(&mut self, path: &str) -> Result<(), String> {
         let (base, query) = match self.path.split_once('?') {
             Some((base, query)) => (base, format!("?{query}")),
@@ -106,9 +118,9 @@ impl Target {
         self.url = without_secrets(&url);
     }
 
-    /// Where a redirect's `Location` leads from here (RFC 9110, 10.2.2); the error says why not.
+    /// Resolves a redirect's `Location` (RFC 9110, 10.2.2); the error is a predicate.
     pub(crate) fn redirect(&self, location: &str) -> Result<Self, String> {
-        // A fragment is for who reads the answer.
+        // A fragment is for the reader of the response, not for its server.
         let location = location.split('#').next().unwrap_or_default();
         let scheme = if self.is_https { "https" } else { "http" };
         let url = if location.is_empty() {
@@ -139,7 +151,7 @@ impl Target {
         Ok(target)
     }
 
-    /// As `CONNECT` wants it, with the port in any case.
+    /// Returns the target of `CONNECT`: the port is mandatory (RFC 9110, 9.3.6).
     #[cfg(feature = "tls")]
     pub(crate) fn host_and_port(&self) -> String {
         let (host, port) = (&self.host, self.port);
@@ -150,7 +162,7 @@ impl Target {
         }
     }
 
-    /// Whether both are on the same server, so that what is meant for one may be told the other.
+    /// Returns whether both have the same origin, so that secrets for one may be sent to the other.
     pub(crate) fn has_origin_of(&self, other: &Self) -> bool {
         self.is_https == other.is_https
             && self.port == other.port
@@ -158,7 +170,7 @@ impl Target {
     }
 }
 
-/// A path, perhaps with a query, as it is sent; the error says what is wrong with it.
+/// Returns a path with its query as they are sent; the error is a predicate.
 fn checked_path(path: &str) -> Result<String, String> {
     let wrong = |why| {
         let path = without_secrets(path);
@@ -167,13 +179,13 @@ fn checked_path(path: &str) -> Result<String, String> {
     if !path.starts_with('/') {
         return wrong("does not begin with a slash");
     }
-    // The parser stops at one, and accepts anything after it.
+    // The parser stops at a fragment and accepts anything after it.
     if path.contains('#') {
         return wrong("has a fragment");
     }
     match PathAndQuery::try_from(path) {
         Ok(parsed) => Ok(visible(parsed.as_str())),
-        Err(_) => wrong("has characters that a URL cannot have: percent-encode them"),
+        Err(_) => wrong("has characters that a URL cannot contain: percent-encode them"),
     }
 }
 
@@ -183,14 +195,14 @@ fn visible(path: &str) -> String {
     utf8_percent_encode(path, CONTROLS).to_string()
 }
 
-/// Whether a reference begins with a scheme (RFC 3986, 4.2 and 3.1).
+/// Returns whether a reference begins with a scheme (RFC 3986, 4.2 and 3.1).
 fn has_scheme(reference: &str) -> bool {
     let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
     let scheme = reference.split_once(':').map(|(scheme, _)| scheme);
     scheme.is_some_and(|scheme| !scheme.is_empty() && scheme.bytes().all(is_part))
 }
 
-/// Whether there is a user name or password before the host.
+/// Returns whether a user name or password precedes the host.
 fn has_user(url: &str) -> bool {
     let authority = url.split_once("://").map_or(url, |(_, rest)| rest);
     let authority = authority.split(['/', '?', '#']).next();
@@ -239,7 +251,7 @@ mod tests {
     #[test]
     fn what_is_no_endpoint_is_refused_with_the_reason() {
         for (endpoint, reason) in [
-            ("", "is no URL"),
+            ("", "is not a URL"),
             ("localhost:4318", "has no"),
             ("http://", "has no host"),
             ("http://h/#here", "has a fragment"),
@@ -247,7 +259,7 @@ mod tests {
             ("http://h:0", "invalid port"),
             ("http://h:99999", "port"),
             ("http://h:x", "port"),
-            ("http://h h", "is no URL"),
+            ("http://h h", "is not a URL"),
             ("ftp://h", "unknown scheme \"ftp\""),
             ("/v1/traces", "has no scheme"),
         ] {
