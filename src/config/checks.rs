@@ -1,4 +1,4 @@
-//! Checks of the values of a [`Config`] that need nothing besides themselves.
+//! Checks of a [`Config`]'s values.
 
 use std::ops::RangeInclusive;
 
@@ -16,7 +16,7 @@ pub(super) const BUFFER_CAPACITY_MAX: usize = 1 << 26;
 const RECORDERS_LIMIT: usize = 1 << 20;
 const OPEN_SPANS_LIMIT: usize = 1 << 16;
 const OPEN_SPAN_BYTES_MIN: usize = 64;
-/// The most that open spans, and held traces, of one recorder can be given.
+/// Most bytes of one recorder's open spans, and of its held traces.
 const RECORDER_BYTES_MAX: usize = 1 << 30;
 
 pub(super) fn check_plain_values(config: &mut Config) -> Result<(), Error> {
@@ -31,7 +31,7 @@ pub(super) fn check_plain_values(config: &mut Config) -> Result<(), Error> {
     Ok(())
 }
 
-/// Sizes with the range of each.
+/// Returns all sizes with their ranges.
 fn sizes(config: &mut Config) -> [(&'static str, &mut usize, RangeInclusive<usize>); 6] {
     [
         (
@@ -67,7 +67,7 @@ fn sizes(config: &mut Config) -> [(&'static str, &mut usize, RangeInclusive<usiz
     ]
 }
 
-/// Brings every size into its range.
+/// Clamps all sizes to their ranges.
 pub(super) fn clamp_sizes(config: &mut Config) {
     for (_, value, range) in sizes(config) {
         *value = (*value).clamp(*range.start(), *range.end());
@@ -87,8 +87,8 @@ fn check_sizes(config: &mut Config) -> Result<(), Error> {
     } = *config;
     if batch_size > buffer_capacity {
         return Err(Error::config(format!(
-            "batch_size is {batch_size}, more than buffer_capacity ({buffer_capacity}) can hold: \
-             lower batch_size or raise buffer_capacity"
+            "batch_size is {batch_size}, more than buffer_capacity ({buffer_capacity}); lower \
+             batch_size or raise buffer_capacity"
         )));
     }
     let bytes = open_spans_max * open_span_bytes;
@@ -104,8 +104,8 @@ fn check_file(config: &Config) -> Result<(), Error> {
     match &config.config_file {
         None => Ok(()),
         Some(file) => Err(Error::config(format!(
-            "config_file (OTEL_CONFIG_FILE) is {file:?}, and this library cannot read such files: \
-             unset the variable, or set config_file to None in code and configure the rest there"
+            "config_file (OTEL_CONFIG_FILE) is {file:?}, but such files are not supported: unset the \
+             variable, or set config_file to None in code and configure the rest there"
         ))),
     }
 }
@@ -146,7 +146,9 @@ fn check_times(config: &Config) -> Result<(), Error> {
 
 pub(super) fn check_attributes(of: &str, attributes: &[KeyValue]) -> Result<(), Error> {
     if attributes.iter().any(|attribute| attribute.key.is_empty()) {
-        return Err(Error::config(format!("{of} has an empty key: name it")));
+        return Err(Error::config(format!(
+            "{of} has an empty key; write a name"
+        )));
     }
     match attributes
         .iter()
@@ -154,7 +156,8 @@ pub(super) fn check_attributes(of: &str, attributes: &[KeyValue]) -> Result<(), 
     {
         None => Ok(()),
         Some(attribute) => Err(Error::config(format!(
-            "{of} has values nested too deep for receivers in {:?}: 45 arrays or 30 lists at most",
+            "{of} nests the value of {:?} deeper than receivers read; use at most 45 arrays or 30 \
+             key-value lists",
             attribute.key
         ))),
     }
@@ -202,7 +205,7 @@ fn check_sampling(config: &Config) -> Result<(), Error> {
     )?;
     if tail.keep_if.one_in == Some(0) {
         return Err(Error::config(
-            "one_in of tail_sampling is 0: one in no traces cannot be kept; use None",
+            "one_in of tail_sampling is 0; use at least 1, or None",
         ));
     }
     Ok(())
@@ -213,7 +216,7 @@ mod tests {
     use super::*;
     use crate::config::{Endpoint, Settings};
 
-    /// The message of the error that `change` of the default leads to.
+    /// Returns the error's message after `change` of the default.
     fn error(change: impl FnOnce(&mut Config)) -> String {
         let mut config = Config::default();
         change(&mut config);
@@ -230,8 +233,8 @@ mod tests {
         );
         assert_eq!(
             error(|c| c.batch_size = 200_000),
-            "batch_size is 200000, more than buffer_capacity (100000) can hold: \
-             lower batch_size or raise buffer_capacity"
+            "batch_size is 200000, more than buffer_capacity (100000); lower batch_size or raise \
+             buffer_capacity"
         );
         for (name, message) in [
             ("buffer_capacity is 0", error(|c| c.buffer_capacity = 0)),

@@ -5,15 +5,15 @@ use std::time::Duration;
 use crate::buffer::PAGE_BYTES;
 use crate::config::checks::clamp_sizes;
 use crate::config::options::{Config, Overflow};
-use crate::config::settings::{Settings, envelope, leases, own};
+use crate::config::settings::{Settings, copy, envelope, leases};
 use crate::span::limits::SpanLimits;
 
-/// Room for the longest trace state, which is passed on, and a name.
+/// Room for a name and the longest trace state, which is propagated.
 const OPEN_SPAN_BYTES: usize = 1024;
 
 impl Settings {
-    /// Settings without a buffer and destinations. Sizes are brought into their range, other values
-    /// are not checked: none of them is an error.
+    /// Creates settings without a buffer and destinations. No value is an error: sizes are clamped to
+    /// their range, others are not checked.
     pub(super) fn disabled(config: &Config) -> Self {
         let mut config = Config {
             destinations: Vec::new(),
@@ -23,7 +23,7 @@ impl Settings {
             overflow: Overflow::Refuse,
             network_core: None,
             open_span_bytes: OPEN_SPAN_BYTES,
-            ..own(config)
+            ..copy(config)
         };
         clamp_sizes(&mut config);
         config.slab_bytes = PAGE_BYTES;

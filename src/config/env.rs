@@ -1,7 +1,7 @@
-//! A configuration from the `OTEL_*` variables of the OpenTelemetry specification.
+//! Configuration from the `OTEL_*` variables of the OpenTelemetry specification.
 //!
-//! A value that cannot be used is left out with a warning, as the specification demands; it does not
-//! keep a service from starting. Exceptions are in the docs of [`Config::from_env`].
+//! As the specification demands, an unusable value causes a warning and does not keep a service from
+//! starting. [`Config::from_env`] documents the exceptions.
 
 use std::fmt::Display;
 use std::path::PathBuf;
@@ -20,8 +20,8 @@ use crate::span::limits::LOOKED_AT_MAX;
 use crate::span::sampler::{ParentBased, Sampler};
 
 impl Config {
-    /// The configuration that the environment asks for: the default, changed by these variables of
-    /// the [OpenTelemetry specification]. Values set in code beat it:
+    /// Creates a configuration from the process's environment: the default, changed by these variables of
+    /// the [OpenTelemetry specification]. Values in code take precedence:
     ///
     /// ```
     /// use otlp_collector::Config;
@@ -30,19 +30,19 @@ impl Config {
     ///     service_name: "checkout".to_string(),
     ///     ..Config::from_env()
     /// };
-    /// println!("{config}"); // all that holds, without secrets
+    /// println!("{config}"); // all options, without secrets
     /// ```
     ///
     /// | variable | changes |
     /// | --- | --- |
-    /// | `OTEL_EXPORTER_OTLP_ENDPOINT` | `endpoint`: a base, `/v1/traces` is appended in any case |
-    /// | `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` | `endpoint`, as it is: `path` becomes empty if it ends differently (so set `endpoint_options` too if you set `endpoint`) |
+    /// | `OTEL_EXPORTER_OTLP_ENDPOINT` | `endpoint`: a base URL, to which `/v1/traces` is always appended |
+    /// | `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` | `endpoint`, used as it is: `path` becomes empty unless the URL ends with it (so set `endpoint_options` too if you set `endpoint` in code) |
     /// | `OTEL_EXPORTER_OTLP_[TRACES_]HEADERS` | `headers`: `name=value,…`, values percent-encoded |
     /// | `OTEL_EXPORTER_OTLP_[TRACES_]TIMEOUT` | `request_timeout_ms`; 0 is a day |
     /// | `OTEL_EXPORTER_OTLP_[TRACES_]COMPRESSION` | `compression`: `none`, `gzip`, `zstd` |
     /// | `OTEL_EXPORTER_OTLP_[TRACES_]CERTIFICATE` | `tls.ca_file` |
     /// | `OTEL_EXPORTER_OTLP_[TRACES_]CLIENT_CERTIFICATE`, `…_CLIENT_KEY` | `tls.client_certificate_file`, `tls.client_key_file` |
-    /// | `OTEL_EXPORTER_OTLP_[TRACES_]PROTOCOL` | nothing: `http/protobuf` is the only one |
+    /// | `OTEL_EXPORTER_OTLP_[TRACES_]PROTOCOL` | nothing: only `http/protobuf` is supported |
     /// | `OTEL_BSP_SCHEDULE_DELAY` | `batch_timeout_ms`; 0 is 1 |
     /// | `OTEL_BSP_EXPORT_TIMEOUT` | `retry_budget_ms`; 0 is a day |
     /// | `OTEL_BSP_MAX_QUEUE_SIZE` | `buffer_capacity` |
@@ -50,17 +50,20 @@ impl Config {
     /// | `OTEL_TRACES_SAMPLER`, `…_ARG` | `sampler`: `always_on`, `always_off`, `traceidratio`, each also after `parentbased_` |
     /// | `OTEL_[SPAN_]ATTRIBUTE_VALUE_LENGTH_LIMIT`, `OTEL_[SPAN_]ATTRIBUTE_COUNT_LIMIT`, `OTEL_{EVENT,LINK}_ATTRIBUTE_COUNT_LIMIT`, `OTEL_SPAN_{EVENT,LINK}_COUNT_LIMIT` | `span_limits` |
     /// | `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES` | `service_name`, `resource_attributes`: `key=value,…`, percent-encoded |
-    /// | `OTEL_TRACES_EXPORTER` | `disabled`, if it is `none` instead of `otlp` |
+    /// | `OTEL_TRACES_EXPORTER` | `disabled`, if `none`; the other value is `otlp` |
     /// | `OTEL_SDK_DISABLED` | `disabled`, and `sampler` to `AlwaysOff` |
     /// | `OTEL_CONFIG_FILE` | `config_file`; all others are ignored |
     ///
-    /// Those for traces beat those for all signals. An empty variable is one that is not set. A value
-    /// that cannot be used is ignored, and described in [`warnings`](Self::warnings); but an endpoint
-    /// that is no URL, and for an `https` endpoint a file that cannot be read or a feature that is
-    /// missing, are errors of [`Collector::new`](crate::Collector::new): to send elsewhere, or without
-    /// what was asked for, would be worse. So is `OTEL_CONFIG_FILE`, even where destinations are set in
-    /// code: the file stands for all other settings too. To start without it, unset the variable, or
-    /// set [`config_file`](Self::config_file) to `None` in code and configure the rest there.
+    /// Variables for traces take precedence over those for all signals. An empty variable counts as unset.
+    /// An unusable value is ignored and described in [`warnings`](Self::warnings), except where ignoring it
+    /// would send spans elsewhere or without the requested protection. These are errors of
+    /// [`Collector::new`](crate::Collector::new):
+    ///
+    /// * an endpoint that is not a URL;
+    /// * for an `https` endpoint, a file that cannot be read, or a feature that is not enabled;
+    /// * `OTEL_CONFIG_FILE`, even if destinations are set in code, since the file replaces all other
+    ///   settings. To start without it, unset the variable, or set [`config_file`](Self::config_file) to
+    ///   `None` and configure the rest in code.
     ///
     /// [`destinations`](Self::destinations) in code conflict with variables that change `endpoint` or
     /// `endpoint_options`. To ignore those variables, set both to their defaults in code:
@@ -77,20 +80,19 @@ impl Config {
     /// # drop(config);
     /// ```
     ///
-    /// Defaults that the specification gives are not taken over where this library has
-    /// others. `OTEL_PROPAGATORS`, `OTEL_LOG_LEVEL`, `OTEL_ENTITIES` and
-    /// `OTEL_EXPORTER_OTLP_[TRACES_]INSECURE`, which is for gRPC, change nothing; nor do `HTTP_PROXY`
-    /// and its like.
+    /// Defaults of this library take precedence over the specification's. `OTEL_PROPAGATORS`,
+    /// `OTEL_LOG_LEVEL`, `OTEL_ENTITIES`, `OTEL_EXPORTER_OTLP_[TRACES_]INSECURE` (for gRPC), `HTTP_PROXY` and
+    /// the like have no effect.
     ///
     /// [OpenTelemetry specification]: https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
     #[must_use]
     pub fn from_env() -> Self {
-        // One that is not Unicode counts as set, so that it gets a warning.
+        // A value that is not Unicode counts as set, so that it causes a warning.
         let lookup = |name: &str| Some(std::env::var_os(name)?.to_string_lossy().into_owned());
         Self::from_vars(lookup)
     }
 
-    /// As [`from_env`](Self::from_env), with variables from elsewhere.
+    /// Creates a configuration as [`from_env`](Self::from_env) does, from the variables that `lookup` returns.
     ///
     /// ```
     /// use otlp_collector::Config;
@@ -109,13 +111,13 @@ impl Config {
     }
 }
 
-/// Reads variables, and gathers what is wrong with them.
+/// The variables, and warnings about unusable values.
 struct Vars<'a> {
     lookup: &'a dyn Fn(&str) -> Option<String>,
     warnings: Vec<String>,
 }
 
-/// The configuration, with warnings about values that could not be used.
+/// Reads the configuration, with its warnings.
 fn config(lookup: &dyn Fn(&str) -> Option<String>) -> Config {
     let mut vars = Vars {
         lookup,
@@ -126,7 +128,7 @@ fn config(lookup: &dyn Fn(&str) -> Option<String>) -> Config {
         ..Config::default()
     };
     if config.config_file.is_some() {
-        // The specification: all other variables must be ignored.
+        // All other variables must be ignored (Environment Variable Specification, "Declarative configuration").
         return config;
     }
     read_exporter(&mut vars, &mut config);
@@ -144,7 +146,7 @@ fn config(lookup: &dyn Fn(&str) -> Option<String>) -> Config {
 // ---- Parts of the configuration ----
 
 fn read_exporter(vars: &mut Vars<'_>, config: &mut Config) {
-    if vars.truth("OTEL_SDK_DISABLED") {
+    if vars.boolean("OTEL_SDK_DISABLED") {
         config.disabled = true;
         config.sampler = Sampler::AlwaysOff;
     }
@@ -165,7 +167,8 @@ fn read_exporter(vars: &mut Vars<'_>, config: &mut Config) {
     }
 }
 
-/// This library knows the format of one of them; what else there may be is not its own.
+/// Warns about propagators other than W3C's: this library supports `tracecontext`, and baggage is not
+/// about spans.
 fn read_propagators(vars: &mut Vars<'_>) {
     const PROPAGATORS: &str = "OTEL_PROPAGATORS";
     let list = vars.word(PROPAGATORS).unwrap_or_default();
@@ -181,10 +184,10 @@ fn read_endpoint(vars: &mut Vars<'_>, config: &mut Config) {
     const TRACES: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
     const BASE: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
     let (name, given, url) = if let Some(url) = vars.text(TRACES) {
-        // It is used as it is.
         (TRACES, url.clone(), url)
     } else if let Some(base) = vars.text(BASE) {
-        // Appended in any case, so that a base with that path has it twice.
+        // Always appended: a base URL that ends with the path gets it twice (OTLP exporter, "Endpoint URLs
+        // for OTLP/HTTP").
         let (path, query) = match base.split_once('?') {
             Some((path, query)) => (path, format!("?{query}")),
             None => (&*base, String::new()),
@@ -195,13 +198,13 @@ fn read_endpoint(vars: &mut Vars<'_>, config: &mut Config) {
         return;
     };
     let Ok(target) = Target::parse(&url, "") else {
-        // To send elsewhere would be worse than not to start: `Collector::new` says what is wrong.
+        // `Collector::new` reports the error: not to start is better than to send elsewhere.
         config.endpoint = given;
         return;
     };
     if target.port == 4317 {
         vars.warn(format!(
-            "{name} has the port 4317, which is usually for gRPC; OTLP/HTTP has 4318"
+            "{name} has port 4317, which is usually for gRPC; the port of OTLP/HTTP is 4318"
         ));
     }
     let path = target.path.split('?').next().unwrap_or_default();
@@ -259,7 +262,7 @@ fn read_batching(vars: &mut Vars<'_>, config: &mut Config) {
     const EXPORT: &str = "OTEL_BSP_EXPORT_TIMEOUT";
     let delay_ms = &mut config.batch_timeout_ms;
     vars.set_number("OTEL_BSP_SCHEDULE_DELAY", 0, DAY_MS, delay_ms);
-    // Nothing waits for less than a millisecond.
+    // The shortest delay is a millisecond.
     *delay_ms = (*delay_ms).max(1);
     if let Some(timeout) = vars.text(EXPORT) {
         let retry_budget_ms = &mut config.endpoint_options.retry_budget_ms;
@@ -271,7 +274,7 @@ fn read_batching(vars: &mut Vars<'_>, config: &mut Config) {
     if config.batch_size > config.buffer_capacity {
         if vars.text(BATCH).is_some() {
             vars.warn(format!(
-                "{BATCH} is more than the queue holds: taken to be that"
+                "{BATCH} is larger than the queue; it is lowered to the queue's size"
             ));
         }
         config.batch_size = config.buffer_capacity;
@@ -282,7 +285,7 @@ fn read_limits(vars: &mut Vars<'_>, config: &mut Config) {
     const MANY: u32 = u32::MAX;
     const LOOKED_AT: u32 = LOOKED_AT_MAX as u32;
     let limits = &mut config.span_limits;
-    // The general one first: the one for spans beats it.
+    // The variable for spans takes precedence, so it is read last.
     for name in [
         "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT",
         "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT",
@@ -326,7 +329,7 @@ fn read_sampler(vars: &mut Vars<'_>, config: &mut Config) {
     const SAMPLER: &str = "OTEL_TRACES_SAMPLER";
     const KNOWN: &str = "always_on, always_off, traceidratio, or one of these after parentbased_";
     if config.sampler == Sampler::AlwaysOff {
-        // Since all is disabled.
+        // By `OTEL_SDK_DISABLED`.
         return;
     }
     let Some(name) = vars.word(SAMPLER) else {
@@ -351,8 +354,8 @@ fn read_resource(vars: &mut Vars<'_>, config: &mut Config) {
         match attributes(&list) {
             Some(attributes) => config.resource_attributes = attributes,
             None => vars.warn(format!(
-                "{ATTRIBUTES} is no list of key=value with commas between, percent-encoded where \
-                 needed: ignored as a whole"
+                "{ATTRIBUTES} is ignored; write key=value pairs with commas between them, \
+                 percent-encoded where needed"
             )),
         }
     }
@@ -368,7 +371,7 @@ fn read_resource(vars: &mut Vars<'_>, config: &mut Config) {
     }
 }
 
-/// All of them, or nothing if anything is wrong with one.
+/// Parses all attributes; `None` if any is malformed.
 fn attributes(list: &str) -> Option<Vec<KeyValue>> {
     let pairs = list.split(',').filter(|pair| !pair.trim().is_empty());
     pairs
@@ -380,7 +383,7 @@ fn attributes(list: &str) -> Option<Vec<KeyValue>> {
         .collect()
 }
 
-/// Percent-decoded; `None` if that is not possible. A `+` is a `+`.
+/// Decodes percent-encoding; `None` if malformed. A `+` is not a space.
 fn decode(text: &str) -> Option<String> {
     let mut codes = text.split('%').skip(1);
     let is_code =
@@ -395,38 +398,38 @@ fn decode(text: &str) -> Option<String> {
 // ---- Reading variables ----
 
 impl Vars<'_> {
-    /// Its value; an empty one is none.
+    /// Returns the variable's value; `None` if it is empty.
     fn text(&self, name: &str) -> Option<String> {
         let value = (self.lookup)(name)?;
         let value = value.trim();
         (!value.is_empty()).then(|| value.to_string())
     }
 
-    /// A word out of some, in lower case.
+    /// Returns the value of an enumeration, in lower case.
     fn word(&self, name: &str) -> Option<String> {
         self.text(name).map(|word| word.to_ascii_lowercase())
     }
 
-    /// The value for traces, or the one for all signals, and which of them it is.
+    /// Returns the variable for traces, or else the one for all signals, with its name.
     fn first_of<'n>(&self, traces: &'n str, general: &'n str) -> Option<(&'n str, String)> {
         let value = |name| self.text(name).map(|value| (name, value));
         value(traces).or_else(|| value(general))
     }
 
-    fn truth(&mut self, name: &str) -> bool {
+    fn boolean(&mut self, name: &str) -> bool {
         match self.word(name).as_deref() {
             None | Some("false") => false,
             Some("true") => true,
             Some(other) => {
                 self.warn(format!(
-                    "{name} is {other:?}, taken to be false: use true or false"
+                    "{name} is {other:?}, which counts as false; use true or false"
                 ));
                 false
             }
         }
     }
 
-    /// Sets the number if there is one within the range.
+    /// Sets the number if the variable has one within the range.
     fn set_number<T>(&mut self, name: &str, min: T, max: T, number: &mut T)
     where
         T: FromStr + PartialOrd + Display + Copy,
@@ -435,18 +438,18 @@ impl Vars<'_> {
         match text.parse() {
             Ok(value) if (min..=max).contains(&value) => *number = value,
             _ => self.warn(format!(
-                "{name} is {text:?}, ignored: it must be a number from {min} to {max}"
+                "{name} is {text:?} and is ignored; it must be a number from {min} to {max}"
             )),
         }
     }
 
-    /// Sets a number of milliseconds, of which 0 means no limit.
+    /// Sets a number of milliseconds; 0 means no limit.
     fn set_timeout(&mut self, name: &str, text: &str, ms: &mut u64) {
         match text.parse() {
             Ok(0) => *ms = DAY_MS,
             Ok(value) if value <= DAY_MS => *ms = value,
             _ => self.warn(format!(
-                "{name} is {text:?}, ignored: it must be milliseconds, from 0 to {DAY_MS}"
+                "{name} is {text:?} and is ignored; it must be milliseconds from 0 to {DAY_MS}"
             )),
         }
     }
@@ -460,14 +463,14 @@ impl Vars<'_> {
             Ok(ratio) if (0.0..=1.0).contains(&ratio) => ratio,
             _ => {
                 self.warn(format!(
-                    "{ARG} is {text:?}, taken to be 1: it must be from 0 to 1"
+                    "{ARG} is {text:?}, which counts as 1; it must be from 0 to 1"
                 ));
                 1.0
             }
         }
     }
 
-    /// Pairs that can be used; values are not told, since they may be secrets.
+    /// Parses headers. Warnings contain no values, which may be secrets.
     fn headers(&mut self, name: &str, list: &str) -> Vec<(String, String)> {
         let mut headers = Vec::new();
         for (index, pair) in list.split(',').enumerate() {
@@ -482,8 +485,8 @@ impl Vars<'_> {
             match decoded {
                 Some(header) => headers.push(header),
                 None => self.warn(format!(
-                    "{name}: pair {} is left out: it must be name=value, percent-encoded, of a \
-                     header that can be set",
+                    "{name}: pair {} is ignored; it must be name=value, percent-encoded, of a header \
+                     that this library does not set itself",
                     index + 1
                 )),
             }
@@ -493,7 +496,7 @@ impl Vars<'_> {
 
     fn unknown(&mut self, name: &str, value: &str, known: &str) {
         self.warn(format!(
-            "{name} is {value:?}, ignored: known here is {known}"
+            "{name} is {value:?} and is ignored; supported: {known}"
         ));
     }
 
@@ -506,20 +509,20 @@ impl Vars<'_> {
 mod tests {
     use super::*;
 
-    /// The configuration from these variables, with as many warnings.
+    /// Returns the configuration from these variables, after asserting the number of warnings.
     fn read(vars: &[(&str, &str)], warnings: usize) -> Config {
         let lookup = |name: &str| {
             let found = vars.iter().find(|(other, _)| *other == name);
             found.map(|(_, value)| value.to_string())
         };
         let mut config = config(&lookup);
-        let told = std::mem::take(&mut config.warnings);
-        assert_eq!(told.len(), warnings, "{told:?}");
+        let found = std::mem::take(&mut config.warnings);
+        assert_eq!(found.len(), warnings, "{found:?}");
         config
     }
 
     #[test]
-    fn nothing_and_empty_values_are_the_default() {
+    fn without_variables_or_with_empty_ones_the_default_applies() {
         assert_eq!(read(&[], 0), Config::default());
         let empty = [
             ("OTEL_EXPORTER_OTLP_ENDPOINT", ""),
@@ -573,7 +576,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_are_decoded_and_bad_ones_left_out() {
+    fn headers_are_decoded_and_malformed_ones_are_ignored() {
         const HEADERS: &str = "OTEL_EXPORTER_OTLP_HEADERS";
         let headers = |list, warnings| {
             let config = read(&[(HEADERS, list)], warnings);
@@ -646,7 +649,7 @@ mod tests {
     }
 
     #[test]
-    fn special_limits_beat_general_ones() {
+    fn limits_of_spans_take_precedence_over_general_ones() {
         let limits = read(
             &[
                 ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "100"),
@@ -667,7 +670,7 @@ mod tests {
     }
 
     #[test]
-    fn samplers_by_name_and_ratio() {
+    fn samplers_are_read_by_name_and_ratio() {
         const NAME: &str = "OTEL_TRACES_SAMPLER";
         const ARG: &str = "OTEL_TRACES_SAMPLER_ARG";
         let sampler = |name, arg, warnings| read(&[(NAME, name), (ARG, arg)], warnings).sampler;
@@ -691,7 +694,7 @@ mod tests {
     }
 
     #[test]
-    fn the_resource_is_read_whole_or_not_at_all() {
+    fn malformed_resource_attributes_are_ignored_as_a_whole() {
         const NAME: &str = "OTEL_SERVICE_NAME";
         const ATTRIBUTES: &str = "OTEL_RESOURCE_ATTRIBUTES";
         let config = read(
@@ -721,7 +724,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_switched_off_or_unknown() {
+    fn values_disable_tracing_or_are_unknown() {
         let off = read(
             &[
                 ("OTEL_SDK_DISABLED", "TRUE"),

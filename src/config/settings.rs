@@ -1,4 +1,4 @@
-//! The configuration as the pipeline uses it.
+//! The checked configuration.
 
 use std::thread::available_parallelism;
 use std::time::Duration;
@@ -15,13 +15,13 @@ use crate::otlp::Envelope;
 use crate::span::attribute::KeyValue;
 use crate::span::scope::InstrumentationScope;
 
-/// Bytes a span is reckoned to take when [`Config::buffer_capacity`] becomes memory.
+/// Estimated bytes of a span, for the memory of [`Config::buffer_capacity`].
 const SPAN_BYTES: usize = 256;
-/// So many that some are with recorders, some on the way and some free, however small the buffer.
+/// Enough for slabs in recorders, in flight and free at the same time, however small the buffer is.
 const SLABS_MIN: usize = 8;
-/// For so many slabs there is one more, since recorders that end leave theirs partly filled.
+/// One more slab for this many, since dropped recorders leave their slabs partly filled.
 const SLABS_PER_SPARE: usize = 32;
-/// The most that ids, times, kind, flags, dropped counts and a status of an open span take.
+/// Most bytes of an open span's ids, times, kind, flags, dropped counts and status code.
 const SPAN_FIXED_BYTES_MAX: usize = 128;
 
 /// A checked [`Config`] and the values derived from it.
@@ -49,12 +49,12 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// Checks every value; the error names the first one that cannot be used.
+    /// Checks all values; the error names the first unusable one.
     pub(crate) fn new(config: &Config) -> Result<Self, Error> {
         if config.disabled {
             return Ok(Self::disabled(config));
         }
-        let mut config = own(config);
+        let mut config = copy(config);
         check_plain_values(&mut config)?;
         config.slab_bytes = config.slab_bytes.next_multiple_of(PAGE_BYTES);
         let room_per_slab = config.slab_bytes - OVERHEAD_BYTES;
@@ -94,14 +94,14 @@ impl Settings {
         })
     }
 
-    /// Whether a scope leaves room for spans in a request.
+    /// Checks that a request has room for a slab together with this scope.
     pub(crate) fn check_scope(&self, scope: &InstrumentationScope) -> Result<(), Error> {
         check_attributes(&format!("the scope {:?}", scope.name), &scope.attributes)?;
         let bytes = self.config.slab_bytes + self.envelope.bytes_with(scope);
         if bytes > self.request_bytes_max {
             return Err(Error::config(format!(
-                "a request with the scope {:?} and one slab takes {bytes} bytes, and may take {} \
-                 (request_bytes_max, or its share of the buffer): raise that or say less of the scope",
+                "a request with scope {:?} and one slab takes {bytes} bytes, of {} at most \
+                 (request_bytes_max, or its share of the buffer); raise that or shorten the scope",
                 scope.name, self.request_bytes_max
             )));
         }
@@ -109,8 +109,8 @@ impl Settings {
     }
 }
 
-/// A copy without values that someone else uses up: notices and warnings go to the reporter.
-pub(super) fn own(config: &Config) -> Config {
+/// Copies the options that settings keep: the callback and the warnings belong to the reporter.
+pub(super) fn copy(config: &Config) -> Config {
     Config {
         on_notice: None,
         warnings: Vec::new(),
@@ -118,7 +118,7 @@ pub(super) fn own(config: &Config) -> Config {
     }
 }
 
-/// All destinations: those given, or the one endpoint.
+/// Returns the configured destinations, or the one endpoint as a destination.
 fn destinations(config: &Config) -> Vec<Destination> {
     if config.destinations.is_empty() {
         let endpoint = Endpoint {
@@ -130,14 +130,14 @@ fn destinations(config: &Config) -> Vec<Destination> {
     config.destinations.clone()
 }
 
-/// How many recorders `collect` may use: many more than cores, since a thread that loses its core
-/// in the middle of a call keeps its recorder until it runs again.
+/// Returns the number of recorders behind `collect`: many more than cores, since a thread that is
+/// preempted during a call keeps its recorder until it runs again.
 pub(super) fn leases() -> usize {
     let cores = available_parallelism().map_or(1, usize::from);
     (32 * cores).min(256)
 }
 
-/// The resource, and the scope of spans that have no other.
+/// Creates the envelope with the resource and the scope of spans without one.
 pub(super) fn envelope(resource: Vec<KeyValue>, schema_url: &str) -> Envelope {
     let own_scope = InstrumentationScope {
         version: env!("CARGO_PKG_VERSION").to_string(),

@@ -1,13 +1,13 @@
-//! TLS settings of an endpoint: trusted authorities, and the client certificate.
+//! TLS settings of an endpoint: trusted CAs and the client certificate.
 
 use std::path::PathBuf;
 
-/// TLS settings of an endpoint. After a redirect to another origin `ca_file` still applies,
-/// `server_name` and the client certificate do not. Needs the feature `tls`, and so does `https`.
+/// TLS settings of an endpoint. `https` endpoints need the feature `tls`.
 ///
-/// TLS 1.2 and 1.3, by [rustls](https://docs.rs/rustls): with the process's default
-/// `CryptoProvider` if one was installed, otherwise with *ring*. Files are PEM and are read once,
-/// by [`Collector::new`](crate::Collector::new).
+/// TLS 1.2 and 1.3 by [rustls](https://docs.rs/rustls), with the process's default `CryptoProvider` if one
+/// is installed, otherwise with *ring*. [`Collector::new`](crate::Collector::new) reads the files, which
+/// are PEM, once. After a redirect to another origin `ca_file` applies; `server_name` and the client
+/// certificate do not.
 ///
 /// ```
 /// use otlp_collector::{Config, EndpointOptions, TlsOptions};
@@ -27,15 +27,15 @@ use std::path::PathBuf;
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsOptions {
-    /// Certificates of the authorities that are trusted. Default none: those the system trusts, or
-    /// what the environment variables `SSL_CERT_FILE` and `SSL_CERT_DIR` name instead.
+    /// File with the trusted CAs' certificates. Default none: the system's CAs, or those that the
+    /// environment variables `SSL_CERT_FILE` and `SSL_CERT_DIR` name.
     pub ca_file: Option<PathBuf>,
-    /// This process's own certificate, and those between it and an authority. Default none. Goes
-    /// together with `client_key_file`.
+    /// File with the client certificate and its intermediate certificates. Default none. Needs
+    /// `client_key_file`.
     pub client_certificate_file: Option<PathBuf>,
-    /// The key of that certificate: PKCS#8, PKCS#1 or SEC1.
+    /// File with the client certificate's key: PKCS#8, PKCS#1 or SEC1. Default none.
     pub client_key_file: Option<PathBuf>,
-    /// The name that the server's certificate must be for. Default none: the URL's host.
+    /// Name that the server's certificate must be valid for. Default none: the URL's host.
     pub server_name: Option<String>,
 }
 
@@ -58,12 +58,11 @@ mod secure {
 
     /// Checked [`TlsOptions`].
     pub(crate) struct TlsSettings {
-        /// For the origin of the endpoint.
+        /// For the endpoint's own origin.
         pub(crate) own: Arc<ClientConfig>,
-        /// For other origins that a redirect leads to: no client certificate, and session tickets
-        /// of their own.
+        /// For other origins after a redirect: no client certificate, separate session tickets.
         pub(crate) elsewhere: Arc<ClientConfig>,
-        /// The name of the endpoint's certificate, if it is not the host of the URL.
+        /// Name of the endpoint's certificate, if it differs from the URL's host.
         pub(crate) server_name: Option<ServerName<'static>>,
     }
 
@@ -103,7 +102,7 @@ mod secure {
         }
     }
 
-    /// The authorities that are trusted.
+    /// Returns the trusted CAs.
     fn roots(options: &TlsOptions) -> Result<RootCertStore, Error> {
         let mut roots = RootCertStore::empty();
         if let Some(file) = &options.ca_file {
@@ -115,13 +114,13 @@ mod secure {
             return Ok(roots);
         }
         let found = rustls_native_certs::load_native_certs();
-        // Some systems have some that are no valid certificates.
+        // Stores of some systems contain invalid certificates.
         roots.add_parsable_certificates(found.certs);
         if roots.is_empty() {
             let errors: Vec<_> = found.errors.iter().map(ToString::to_string).collect();
             return Err(Error::config(format!(
-                "no trusted authorities were found on this system ({}): install them, set \
-                 SSL_CERT_FILE, or give ca_file",
+                "no trusted authorities were found on this system ({}); install CA certificates, set \
+                 SSL_CERT_FILE, or set ca_file",
                 errors.join(", ")
             )));
         }
@@ -130,7 +129,7 @@ mod secure {
 
     type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
-    /// The process's own certificate and key.
+    /// Returns the client certificate and its key.
     fn identity(options: &TlsOptions) -> Result<Option<Identity>, Error> {
         let (certificate, key) = match (&options.client_certificate_file, &options.client_key_file)
         {
@@ -138,12 +137,12 @@ mod secure {
             (Some(certificate), Some(key)) => (certificate, key),
             (Some(_), None) => {
                 return Err(Error::config(
-                    "client_certificate_file is given without client_key_file: give both or none",
+                    "client_certificate_file is set without client_key_file; set both or none",
                 ));
             }
             (None, Some(_)) => {
                 return Err(Error::config(
-                    "client_key_file is given without client_certificate_file: give both or none",
+                    "client_key_file is set without client_certificate_file; set both or none",
                 ));
             }
         };
@@ -153,13 +152,13 @@ mod secure {
         Ok(Some((chain, key)))
     }
 
-    /// All certificates of a file, at least one.
+    /// Reads the certificates of a file; none is an error.
     fn certificates(field: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
         let certificates = CertificateDer::pem_file_iter(file)
             .and_then(Iterator::collect::<Result<Vec<_>, _>>)
             .map_err(|error| unusable(field, file, error))?;
         if certificates.is_empty() {
-            return Err(unusable(field, file, "it has no certificate in PEM"));
+            return Err(unusable(field, file, "it contains no PEM certificate"));
         }
         Ok(certificates)
     }

@@ -179,8 +179,8 @@ fn what_receivers_could_not_read_is_an_error() {
     };
     let collector = Collector::new(with(30)).unwrap();
     let error = Collector::new(with(31)).unwrap_err().to_string();
-    let expected = "resource_attributes has values nested too deep for receivers in \"nested\": \
-                    45 arrays or 30 lists at most";
+    let expected = "resource_attributes nests the value of \"nested\" deeper than receivers read; \
+                    use at most 45 arrays or 30 key-value lists";
     assert_eq!(error, expected);
     let scope = |levels| InstrumentationScope {
         attributes: nested(levels),

@@ -164,7 +164,7 @@ fn settings_that_cannot_be_are_errors() {
                     ..KeepIf::default()
                 }));
             }),
-            "one_in of tail_sampling is 0: one in no traces cannot be kept; use None",
+            "one_in of tail_sampling is 0; use at least 1, or None",
         ),
         (
             error(|config| {
