@@ -165,7 +165,7 @@ fn files_that_cannot_be_used_are_errors_at_the_start() {
     let none = TlsOptions::default;
     for (tls, reason) in [
         (trusting(&missing), "missing.pem"),
-        (trusting(&garbage), "no certificate"),
+        (trusting(&garbage), "contains no PEM certificate"),
         (trusting(&broken), "broken.pem"),
         (
             TlsOptions {
