@@ -1,10 +1,10 @@
-//! What spans cost, from one call to the whole way.
+//! Cost of spans, from one call to the whole way.
 //!
 //! ```sh
 //! cargo bench --bench collector_bench              # everything
-//! cargo bench --bench collector_bench -- record    # what is called so, of the small benches
+//! cargo bench --bench collector_bench -- record    # the small benches with this name
 //! cargo bench --bench collector_bench -- report    # the way to a receiver in another process
-//! cargo bench --bench collector_bench -- growth    # the same, by what may make it grow
+//! cargo bench --bench collector_bench -- growth    # its growth with sizes and counts
 //! cargo bench --bench collector_bench -- draw      # the pages of both again, from the last results
 //! cargo bench --bench collector_bench -- picture   # docs/speed.svg, from benches/peers/results.json
 //! ```
@@ -62,7 +62,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// One measurement, in a process of its own.
+/// Runs one measurement; its process does nothing else.
 fn measure(name: &str, numbers: &[String]) -> Result<(), Box<dyn Error>> {
     let numbers: Vec<u64> = numbers
         .iter()
@@ -78,7 +78,7 @@ fn bench(args: &[String]) -> Result<(), Box<dyn Error>> {
     parts::benches(&mut criterion);
     criterion.final_summary();
 
-    // Cargo's `--bench` is no filter; with `--test` all is tried out.
+    // Cargo's own `--bench` is not a filter. With `--test` everything runs, shortened.
     let filter = args.iter().find(|arg| !arg.starts_with('-'));
     let size = if args.iter().any(|arg| arg == "--test") {
         report::Size::TRIAL

@@ -1,4 +1,4 @@
-//! Cost by what may make it grow: nothing may grow faster than its work.
+//! Cost by sizes and counts. It must not grow faster than the work.
 
 use std::error::Error;
 
@@ -31,7 +31,7 @@ pub struct Step {
 
 pub fn run(size: Size) -> Result<Growth, Box<dyn Error>> {
     let spans = size.spans / 4;
-    // As many bytes in each step.
+    // The same number of bytes in each step.
     let sized = |bytes: u64| vec![spans * 200 / bytes.max(200), bytes];
     let sweeps = vec![
         sweep(

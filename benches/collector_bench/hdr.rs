@@ -1,4 +1,4 @@
-//! HDR histograms as they are kept, written and read: a row for each step of the distribution.
+//! Distributions of HDR histograms, with a row for each step, as JSON and as `.hgrm` files.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use hdrhistogram::Histogram;
 use otlp_collector::DurationHistogram;
 use serde_json::{Value, json};
 
-/// From a nanosecond to a minute, at three significant digits.
+/// Returns a histogram from a nanosecond to a minute, with three significant digits.
 pub fn nanos() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("the bounds are valid")
 }
@@ -25,7 +25,7 @@ pub fn record(histogram: &mut Histogram<u64>, time: Duration) {
     histogram.saturating_record(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
 }
 
-/// A distribution in steps that get finer towards its end.
+/// A distribution in steps that become finer towards its end.
 #[derive(Clone, Debug, Default)]
 pub struct Distribution {
     rows: Vec<Row>,
@@ -41,7 +41,7 @@ pub struct Row {
 }
 
 impl Distribution {
-    /// Values divided by `unit`.
+    /// Reads a histogram, with values divided by `unit`.
     pub fn of(histogram: &Histogram<u64>, unit: f64) -> Self {
         const STEPS_PER_HALF_DISTANCE: u32 = 5;
         let mut count = 0;
@@ -66,7 +66,7 @@ impl Distribution {
         &self.rows
     }
 
-    /// The value that so large a part of all does not exceed.
+    /// Returns the value at this quantile.
     pub fn at(&self, quantile: f64) -> f64 {
         let row = self.rows.iter().find(|row| row.quantile >= quantile);
         row.or(self.rows.last()).map_or(0.0, |row| row.value)
@@ -98,7 +98,7 @@ impl Distribution {
         }
     }
 
-    /// In the form that HdrHistogram's plotters read.
+    /// Formats it for HdrHistogram's plotters.
     pub fn hgrm(&self) -> String {
         let mut text = format!(
             "{:>12} {:>14} {:>10} {:>14}\n\n",

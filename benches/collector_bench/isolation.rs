@@ -1,7 +1,7 @@
-//! What a destination that is dead, refusing or slow costs the one beside it.
+//! Cost of a dead, refusing or slow destination to the one beside it.
 //!
 //! `cargo bench --bench collector_bench -- isolation`: 200,000 spans a second for some seconds to a
-//! healthy receiver, alone and beside each kind of bad one, in turn.
+//! healthy receiver, alone and beside each kind of faulty one, in turn.
 
 use std::error::Error;
 use std::thread;
@@ -45,7 +45,8 @@ pub fn run() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Beside a receiver of this manner, beside one that is not there, or beside nothing.
+/// Measures a healthy destination: alone (`None`), beside one that does not listen (`Some(None)`), or beside a
+/// receiver with this behaviour.
 fn measure(name: &str, beside: Option<Option<Manner>>) -> Result<(), Box<dyn Error>> {
     let cores = Collector::cores();
     let healthy = Receiver::start_on(Manner::Takes, cores[0])?;

@@ -1,5 +1,4 @@
-//! What a run leaves below `target`: results, pages that need nothing else, and files for the HDR
-//! plotters.
+//! Output of a run below `target`: results in JSON, self-contained pages, and files for the HDR plotters.
 
 use std::error::Error;
 use std::fs;

@@ -1,4 +1,4 @@
-//! Parts of the pipeline, each alone.
+//! Parts of the pipeline in isolation.
 
 use std::hint::black_box;
 use std::sync::Barrier;
@@ -14,7 +14,7 @@ use otlp_collector::{
 
 use crate::workload::{ADDRESS, CACHED, PARENT, ROWS, SELECT, SPAN, SYSTEM, TRACE};
 
-/// All groups.
+/// Runs all groups.
 pub fn benches(criterion: &mut Criterion) {
     encoding(criterion);
     clock_and_ids(criterion);
@@ -22,7 +22,7 @@ pub fn benches(criterion: &mut Criterion) {
     requests(criterion);
 }
 
-/// Encoding by a span's shape, without the way into the buffer.
+/// Measures encoding by the shape of the span, without the buffer.
 fn encoding(criterion: &mut Criterion) {
     let four = [
         KeyValueRef::new(SYSTEM, "postgresql"),
@@ -133,7 +133,7 @@ fn clock_and_ids(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// One item through a queue, on one thread: the least that a hand-over takes.
+/// Measures one item through a queue on one thread: the lower bound of a hand-over.
 fn rings(criterion: &mut Criterion) {
     const CAPACITY: usize = 512;
     let mut group = criterion.benchmark_group("ring");
@@ -169,7 +169,7 @@ fn rings(criterion: &mut Criterion) {
     between_threads(criterion);
 }
 
-/// From one thread to another that waits for each item; both run before the clock does.
+/// Measures one item from a thread to another that waits for it. Both run before the clock starts.
 fn between_threads(criterion: &mut Criterion) {
     const CAPACITY: usize = 512;
     let mut group = criterion.benchmark_group("ring between threads");

@@ -1,5 +1,5 @@
-//! An endpoint in a process of its own, that does as little as can be for an exact count: it reads
-//! requests, walks from span to span without looking into them, and answers.
+//! A receiver in a process of its own, as cheap as an exact count permits: it reads requests, skips from span
+//! to span without decoding them, and responds.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -13,19 +13,19 @@ use otlp_collector::pin_current_thread;
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 
-/// The argument with which the program is a receiver.
+/// Argument that makes the program a receiver.
 pub const ARGUMENT: &str = "--be-receiver";
 
-/// How it treats those who come.
+/// Behaviour towards clients.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Manner {
-    /// Takes all.
+    /// Accepts everything.
     Takes,
-    /// Answers 503 and takes nothing.
+    /// Responds with 503 to everything.
     Refuses,
-    /// Reads a kilobyte in a second.
+    /// Reads a kilobyte per second.
     Crawls,
-    /// Does most of what a server can do wrong, now and then.
+    /// Makes most of the errors that servers make, at random.
     Errs,
 }
 
@@ -43,7 +43,7 @@ impl Manner {
     }
 }
 
-/// A receiver that runs; killed when dropped.
+/// A running receiver process, killed when dropped.
 pub struct Receiver {
     process: Child,
     input: Option<ChildStdin>,
@@ -51,14 +51,14 @@ pub struct Receiver {
     pub endpoint: String,
 }
 
-/// What a receiver has seen.
+/// Counts of a receiver.
 #[derive(Clone, Copy, Debug)]
 pub struct Received {
-    /// Spans it has said it took.
+    /// Spans that it acknowledged.
     pub spans: u64,
-    /// Spans it has said it refused for good.
+    /// Spans that it rejected with a final status.
     pub rejected: u64,
-    /// Times it did something wrong.
+    /// Errors that it made.
     pub faults: u64,
     pub cpu: Duration,
 }
@@ -68,7 +68,7 @@ impl Receiver {
         Self::start_with(&[manner.name()])
     }
 
-    /// One that keeps to a core.
+    /// Starts one that is pinned to a core.
     pub fn start_on(manner: Manner, core: usize) -> io::Result<Self> {
         Self::start_with(&[manner.name(), &core.to_string()])
     }
@@ -92,9 +92,9 @@ impl Receiver {
         Ok(receiver)
     }
 
-    /// Ends it; tells what it has seen.
+    /// Ends it and returns its counts.
     pub fn end(mut self) -> io::Result<Received> {
-        // It runs as long as its input does.
+        // It ends with its input.
         drop(self.input.take());
         let line = self.line()?;
         let seen: Value = serde_json::from_str(&line)?;
@@ -123,14 +123,14 @@ impl Drop for Receiver {
 
 // ---- In the receiver's process ----
 
-/// Receives until its input ends, then prints what it has seen. Takes its manner, and perhaps the
-/// core it keeps to.
+/// Receives until its input ends, then prints its counts. Arguments: its behaviour, and optionally a core to
+/// pin it to.
 pub fn run(args: &[String]) -> io::Result<()> {
     let manner = args.first().ok_or(io::ErrorKind::InvalidInput)?;
     let found = Manner::ALL.iter().find(|(_, name)| name == manner);
     let manner = found.ok_or(io::ErrorKind::InvalidInput)?.0;
     if let Some(id) = args.get(1).and_then(|core| core.parse().ok()) {
-        // All its threads are started by this one.
+        // Its other threads inherit this.
         pin_current_thread(id).map_err(io::Error::other)?;
     }
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
@@ -140,7 +140,7 @@ pub fn run(args: &[String]) -> io::Result<()> {
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let counts = Arc::clone(&counter);
-            // An error is the end of the connection, which the other side sees.
+            // An error ends the connection; the client notices that.
             thread::spawn(move || serve(stream, manner, &counts));
         }
     });
@@ -158,7 +158,7 @@ pub fn run(args: &[String]) -> io::Result<()> {
 }
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
-/// Small enough to stay in the cache of a core.
+/// Fits into the cache of a core.
 const BUFFER_BYTES: usize = 256 * 1024;
 
 #[derive(Default)]
@@ -210,17 +210,17 @@ fn serve(mut stream: TcpStream, manner: Manner, counts: &Counts) -> io::Result<(
     }
 }
 
-/// A server that errs.
+/// A server that makes errors.
 mod errors {
     use std::hash::{BuildHasher, RandomState};
     use std::time::{SystemTime, UNIX_EPOCH};
 
     use super::*;
 
-    /// Mostly takes the spans and says so; an error ends the connection.
+    /// Usually accepts the spans. An error ends the connection.
     pub fn answer(stream: &mut TcpStream, spans: u64, counts: &Counts) -> io::Result<()> {
         let broken = || io::Error::from(io::ErrorKind::ConnectionAborted);
-        // Three seconds of each half minute it is out of order; others at another time.
+        // Out of order for three seconds of each half minute, at another time than other receivers.
         let second = SystemTime::now().duration_since(UNIX_EPOCH);
         let second = second.map_or(0, |time| time.as_secs());
         let is_out_of_order = (second + 10 * u64::from(std::process::id() % 3)) % 30 < 3;
@@ -266,7 +266,7 @@ mod errors {
                 stream.write_all(OK)?;
             }
             15 if random.is_multiple_of(7) => {
-                // Longer than is waited for.
+                // Longer than the client's timeout.
                 thread::sleep(Duration::from_secs(3));
                 stream.write_all(OK)?;
             }
@@ -285,15 +285,15 @@ mod errors {
     }
 }
 
-/// How far a request has come.
+/// Progress through a request.
 #[derive(Default)]
 struct Request {
     has_head: bool,
-    /// Bytes of the body that were walked over.
+    /// Bytes of the body that were read.
     at: u64,
-    /// Bytes to be walked over without looking.
+    /// Bytes to be skipped.
     skip: u64,
-    /// Where the body and the messages end that `at` is in: request, resource, scope.
+    /// Ends of the body and of the messages that contain `at`: request, resource, scope.
     ends: Vec<u64>,
     spans: u64,
 }
@@ -303,7 +303,7 @@ impl Request {
         self.has_head && self.ends.is_empty()
     }
 
-    /// Walks over what can be; tells how much that was.
+    /// Reads as far as possible. Returns the number of bytes read.
     fn walk(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut used = 0;
         if !self.has_head {
@@ -347,7 +347,7 @@ impl Request {
         Ok(end + 4)
     }
 
-    /// Walks over a tag and a length, into what has spans, or prepares to skip it.
+    /// Reads a tag and a length, and enters the message if it contains spans, else skips it.
     fn walk_tag(&mut self, bytes: &[u8]) -> io::Result<u64> {
         let Some((tag, tag_len)) = varint(bytes) else {
             return Ok(0);
@@ -376,7 +376,7 @@ impl Request {
     }
 }
 
-/// A number and how long it is, if it is all there.
+/// Decodes a varint. Returns it with its length, or `None` if it is incomplete.
 fn varint(bytes: &[u8]) -> Option<(u64, usize)> {
     let mut number = 0;
     for (at, byte) in bytes.iter().enumerate().take(10) {

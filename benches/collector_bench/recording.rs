@@ -1,4 +1,4 @@
-//! What recording a span costs the thread it runs on.
+//! Cost of recording a span to the thread that records it.
 //!
 //! Only the recording thread's time is measured: spans collect in the buffer, and are sent to a
 //! receiver in this process while the clock is stopped.
@@ -16,7 +16,7 @@ use otlp_collector::{
 
 use crate::workload::{self, ADDRESS, CACHED, PARENT, ROWS, SELECT, SPAN, SYSTEM, TRACE};
 
-/// All groups.
+/// Runs all groups.
 pub fn benches(criterion: &mut Criterion) {
     one_span(criterion);
     open_spans(criterion);
@@ -24,8 +24,8 @@ pub fn benches(criterion: &mut Criterion) {
     sampling(criterion);
 }
 
-/// Spans recorded between two flushes: few enough to stay in the cache, as they do in a service
-/// whose spans leave as fast as they come.
+/// Spans recorded between two flushes. They fit into the cache, as in a service whose spans are sent as fast as
+/// they are recorded.
 const SPANS: u64 = 2_000;
 
 struct Pipeline {
@@ -39,7 +39,7 @@ impl Pipeline {
         let receiver = Receiver::start_counting().expect("a loopback socket");
         let mut config = Config {
             endpoint: receiver.endpoint(),
-            // More than is recorded before each flush, which alone sends anything.
+            // More than one flush has, so that only flushes send.
             buffer_capacity: 10 * SPANS as usize,
             batch_size: 10 * SPANS as usize,
             batch_timeout_ms: 3_600_000,
@@ -54,7 +54,7 @@ impl Pipeline {
         }
     }
 
-    /// The time that so many rounds of `work` take, each of which records some spans.
+    /// Returns the time of so many rounds of `work`, each of which records some spans.
     fn time(&self, rounds: u64, spans: u64, work: &mut impl FnMut(&Recorder)) -> Duration {
         let mut time = Duration::ZERO;
         let mut left = rounds;
@@ -76,7 +76,7 @@ impl Pipeline {
     }
 }
 
-/// Adds a benchmark of `work`, which records at most so many spans.
+/// Adds a benchmark of `work`, which records at most `spans` spans.
 fn bench(
     group: &mut BenchmarkGroup<'_, WallTime>,
     name: &str,
@@ -89,7 +89,7 @@ fn bench(
     });
 }
 
-/// The four attributes as texts, from behind a wall that the compiler does not look through.
+/// The four attributes as texts that are opaque to the compiler.
 fn texts() -> [&'static str; 4] {
     black_box([
         "db.system.name",
@@ -99,8 +99,8 @@ fn texts() -> [&'static str; 4] {
     ])
 }
 
-/// The span that is measured end to end, by each way to record it. What a caller would give is
-/// opaque to the compiler.
+/// Measures the span of the end-to-end report, by each way to record it. Its arguments are opaque to the
+/// compiler.
 fn one_span(criterion: &mut Criterion) {
     let pipeline = Pipeline::start(|_| {});
     let mut group = criterion.benchmark_group("record");
@@ -170,7 +170,7 @@ fn tuple() -> (
     )
 }
 
-/// What a span costs from its start to its commit, by how it is recorded.
+/// Measures a span from its start to its commit, by the way to record it.
 fn open_spans(criterion: &mut Criterion) {
     let pipeline = Pipeline::start(|_| {});
     let mut group = criterion.benchmark_group("open span");
@@ -249,7 +249,7 @@ fn open_spans(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Keys and names as texts, and prepared when the program is compiled.
+/// Measures keys and names as texts, and prepared at compile time.
 fn call_sites(criterion: &mut Criterion) {
     let pipeline = Pipeline::start(|_| {});
     let mut group = criterion.benchmark_group("call site");
@@ -317,7 +317,7 @@ fn call_sites(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Spans that are not sent.
+/// Measures spans that are not sent.
 fn sampling(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("not sent");
     let off =

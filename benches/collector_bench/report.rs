@@ -8,10 +8,10 @@ use crate::hdr::Distribution;
 use crate::page;
 use crate::scenario::measure;
 
-/// How much is measured.
+/// Extent of the measurements.
 #[derive(Clone, Copy, Debug)]
 pub struct Size {
-    /// Of those that are compared.
+    /// Rounds of the measurements that are compared with each other.
     pub rounds: usize,
     pub spans: u64,
     pub seconds: u64,
@@ -23,7 +23,7 @@ impl Size {
         spans: 20_000_000,
         seconds: 10,
     };
-    /// To see that it works, not to measure.
+    /// Runs everything briefly, without meaningful figures.
     pub const TRIAL: Self = Self {
         rounds: 1,
         spans: 200_000,
@@ -37,7 +37,7 @@ impl Size {
 
 /// The results of all measurements.
 pub struct Report {
-    /// When and where.
+    /// Date and machine.
     pub measured: String,
     pub flat_out: Vec<Value>,
     pub bare_loop: Vec<Value>,
@@ -48,7 +48,7 @@ pub struct Report {
     pub threads_alone: Vec<Value>,
     pub paced: Value,
     pub memory: Value,
-    /// By what the endpoint does.
+    /// By the state of the endpoint.
     pub record: Vec<(String, Value)>,
 }
 
@@ -65,7 +65,7 @@ pub fn run(size: Size) -> Result<Report, Box<dyn Error>> {
         memory: measure("memory", &[])?,
         record: Vec::new(),
     };
-    // In turn, since what else the machine does changes from minute to minute.
+    // In turn, because the other load of the machine changes from minute to minute.
     for round in 0..size.rounds {
         eprintln!("end to end, round {} of {}", round + 1, size.rounds);
         report.bare_loop.push(measure("bare-loop", &[size.spans])?);
@@ -102,10 +102,10 @@ pub fn run(size: Size) -> Result<Report, Box<dyn Error>> {
 }
 
 impl Report {
-    /// For people: the four lines first, then all the rest.
+    /// Formats it for people: four summary lines, then the details.
     pub fn text(&self) -> String {
         let verdict = if self.closes() {
-            "Every count closes: what was accepted arrived."
+            "Every count closes: each accepted span arrived."
         } else {
             "A COUNT DOES NOT CLOSE."
         };
@@ -184,7 +184,7 @@ impl Report {
                 found["accepted"], found["refused"]
             ));
             lines.push(format!("    record         {}", percentiles(&record, 0)));
-            lines.push(format!("    nothing at all {}", percentiles(&jitter, 0)));
+            lines.push(format!("    without a span {}", percentiles(&jitter, 0)));
         }
         lines
     }
@@ -224,7 +224,7 @@ impl Report {
         }
     }
 
-    /// Whether all that was accepted was delivered, and the receiver counted as much.
+    /// Returns whether each accepted span was delivered and counted by the receiver.
     pub fn closes(&self) -> bool {
         let all = [
             &self.flat_out,
@@ -257,7 +257,7 @@ pub fn distribution(found: &Value) -> Distribution {
     Distribution::from_json(found)
 }
 
-/// In the usual order.
+/// Formats p50, p99, p99.9, p99.99 and the maximum.
 pub fn percentiles(distribution: &Distribution, digits: usize) -> String {
     format!(
         "P50 {:.digits$}  P99 {:.digits$}  P99.9 {:.digits$}  P99.99 {:.digits$}  max {:.digits$}",

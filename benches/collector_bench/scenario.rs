@@ -1,5 +1,5 @@
-//! What is measured end to end, each in a process of its own, so that its memory and CPU time are
-//! its own. It prints what it found as one line of JSON.
+//! End-to-end measurements. Each runs in a process of its own, for its memory and CPU time, and prints its
+//! results as one line of JSON.
 
 use std::hint::black_box;
 use std::io::{self, Read, Write};
@@ -21,15 +21,15 @@ use crate::machine;
 use crate::receiver::{Manner, Received, Receiver};
 use crate::workload;
 
-/// The argument with which the program measures one thing.
+/// Argument that makes the program run one measurement.
 pub const ARGUMENT: &str = "--measure";
 
 type Outcome = Result<Value, Box<dyn std::error::Error>>;
 
-/// Everything has its end within this.
+/// Limit of each wait.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Measures in a process of its own: the name, and numbers that it takes.
+/// Runs the measurement with this name and these numbers in a new process.
 pub fn measure(name: &str, numbers: &[u64]) -> Outcome {
     let output = Command::new(std::env::current_exe()?)
         .args([ARGUMENT, name])
@@ -42,7 +42,7 @@ pub fn measure(name: &str, numbers: &[u64]) -> Outcome {
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
-/// In that process.
+/// Runs it in that process.
 pub fn run(name: &str, numbers: &[u64]) -> Outcome {
     match (name, numbers) {
         ("flat-out", [spans, recorders]) => flat_out(*spans, *recorders as usize, None),
@@ -58,19 +58,19 @@ pub fn run(name: &str, numbers: &[u64]) -> Outcome {
         ("record-full", [seconds]) => latency(None, *seconds, false),
         ("memory", []) => memory(),
         ("threads", [count, spans]) => threads(*count as usize, *spans),
-        _ => Err(format!("nothing is called {name} and takes {numbers:?}").into()),
+        _ => Err(format!("no measurement is called {name} and takes {numbers:?}").into()),
     }
 }
 
 // ---- Throughput ----
 
-/// As many spans as can be, from so many recorders.
+/// Delivers spans as fast as possible, from so many recorders.
 fn flat_out(spans: u64, recorders: usize, bytes: Option<usize>) -> Outcome {
     let receiver = Receiver::start(Manner::Takes)?;
     deliver(vec![receiver], Config::default(), spans, recorders, bytes)
 }
 
-/// The same spans to so many receivers.
+/// Delivers each span to so many receivers.
 fn fan_out(spans: u64, endpoints: usize) -> Outcome {
     let receivers = (0..endpoints).map(|_| Receiver::start(Manner::Takes));
     let receivers = receivers.collect::<io::Result<_>>()?;
@@ -81,7 +81,7 @@ fn batched(spans: u64, batch_size: usize) -> Outcome {
     let receiver = Receiver::start(Manner::Takes)?;
     let config = Config {
         batch_size,
-        // So that a request is one batch.
+        // One batch per request.
         endpoint_options: EndpointOptions {
             request_bytes_max: (batch_size * 209 + 512).max(70_000),
             ..EndpointOptions::default()
@@ -117,7 +117,7 @@ fn deliver(
     let began = Instant::now();
     let workers: Vec<_> = (0..recorders)
         .map(|index| {
-            // With one recorder, away from the network thread.
+            // A single recorder does not share the network thread's core.
             let core = cores[(index + 1) % cores.len()];
             collector.spawn_pinned(core, format!("worker-{index}"), move |recorder| {
                 record_all(recorder, share, bytes);
@@ -148,7 +148,7 @@ fn deliver(
 fn record_all(recorder: &Recorder, spans: u64, bytes: Option<usize>) {
     let mut now = unix_nanos();
     for number in 0..spans {
-        // Often enough for the delivery's latency, seldom enough not to be what is measured.
+        // Often enough for the delivery's latency, and too rarely to cost much.
         if number % 64 == 0 {
             now = unix_nanos();
         }
@@ -156,25 +156,25 @@ fn record_all(recorder: &Recorder, spans: u64, bytes: Option<usize>) {
             None => workload::record(recorder, now, now),
             Some(bytes) => workload::record_sized(recorder, bytes, now),
         };
-        result.expect("there will be room");
+        result.expect("recording waits for room");
     }
 }
 
-/// What was delivered by when, as seconds and spans, until all is.
+/// Samples the delivered spans until all are, as pairs of seconds and spans.
 fn watch(collector: &Collector, began: Instant, spans: u64) -> Vec<(f64, u64)> {
     let mut timeline = vec![(0.0, 0)];
     loop {
         thread::sleep(Duration::from_millis(5));
         let delivered = collector.ledger().delivered();
         timeline.push((began.elapsed().as_secs_f64(), delivered));
-        // The last batch may need a flush.
+        // The last batch may wait for a flush.
         if delivered + 10_000 >= spans || began.elapsed() > PATIENCE {
             return timeline;
         }
     }
 }
 
-/// For each span that was delivered to an endpoint.
+/// Computes figures per span and endpoint that it was delivered to.
 fn figures(ledger: &Ledger, seconds: f64, cpu: Duration, received: &[Received]) -> Value {
     let delivered = ledger.delivered();
     let receivers_cpu: Duration = received.iter().map(|received| received.cpu).sum();
@@ -193,8 +193,8 @@ fn figures(ledger: &Ledger, seconds: f64, cpu: Duration, received: &[Received]) 
     })
 }
 
-/// What a plain program gets that does no more: a request of ours, written again and again, and
-/// the answers read by another thread.
+/// Measures the lower bound: a plain loop that writes the same request again and again, while another thread
+/// reads the responses.
 fn bare_loop(spans: u64) -> Outcome {
     let (request, spans_per_request) = a_request()?;
     let receiver = Receiver::start(Manner::Takes)?;
@@ -229,7 +229,7 @@ fn bare_loop(spans: u64) -> Outcome {
     }))
 }
 
-/// A request as it goes out, and how many spans it has.
+/// Captures a request of a collector. Returns it with its number of spans.
 fn a_request() -> Result<(Vec<u8>, u64), Box<dyn std::error::Error>> {
     const SPANS: u64 = 4096;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
@@ -276,7 +276,7 @@ fn is_whole(request: &[u8]) -> bool {
 
 // ---- At a given rate ----
 
-/// A million spans a second, from a thread that sleeps between bursts of a millisecond.
+/// Delivers a million spans a second, from a thread that sleeps between bursts of a millisecond.
 fn paced(time: Duration) -> Outcome {
     const BURST: Duration = Duration::from_millis(1);
     const SPANS_PER_BURST: u64 = 1000;
@@ -296,10 +296,10 @@ fn paced(time: Duration) -> Outcome {
         for burst in 0..bursts {
             let due = BURST * burst;
             thread::sleep(due.saturating_sub(began.elapsed()));
-            // When the spans were meant to end, whenever the thread woke up.
+            // The intended end of the spans, however late the thread woke up.
             let end_time = began_unix + due.as_nanos() as u64;
             for _ in 0..SPANS_PER_BURST {
-                // One that is refused is counted.
+                // A refusal is counted.
                 let _ = workload::record(recorder, end_time, end_time);
             }
         }
@@ -315,14 +315,14 @@ fn paced(time: Duration) -> Outcome {
     Ok(figures)
 }
 
-/// How long `record` takes, from when it was to begin: 200,000 spans a second, each measured; in
-/// turn with the same loop without a span, which tells what the machine itself does. With room for
-/// all spans none is refused, whatever becomes of them.
+/// Measures each of 200,000 calls of `record` a second, from its intended start. Slices of the same loop
+/// without a span alternate with it and show the machine's own noise. With room for all spans, none is
+/// refused in any state of the endpoint.
 fn latency(manner: Option<Manner>, seconds: u64, has_room: bool) -> Outcome {
     const INTERVAL: Duration = Duration::from_micros(5);
     const SLICE: u32 = 50_000;
     let cores = Collector::cores();
-    // Not where it would take turns with what is measured.
+    // Not on the core of the measured thread.
     let receiver = manner
         .map(|manner| Receiver::start_on(manner, cores[0]))
         .transpose()?;
@@ -365,8 +365,8 @@ fn latency(manner: Option<Manner>, seconds: u64, has_room: bool) -> Outcome {
     }))
 }
 
-/// Does `work` at an even pace; each time counts from when it was to begin, so that one that comes
-/// late because of the one before counts in full.
+/// Calls `work` at an even pace. Times count from the intended start, so that a delay caused by the call before
+/// counts in full.
 pub fn pace<R>(
     interval: Duration,
     times: u32,
@@ -376,14 +376,14 @@ pub fn pace<R>(
     let began = Instant::now();
     for number in 0..times {
         let due = began + interval * number;
-        // Without the hint that it spins, on which a hypervisor might take the core away.
+        // No spin-loop hint: a hypervisor might take the core away.
         while Instant::now() < due {}
         black_box(work());
         hdr::record(histogram, due.elapsed());
     }
 }
 
-/// An address where nobody listens.
+/// Returns a URL that refuses connections.
 pub fn nobody() -> io::Result<String> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     Ok(format!("http://{}", listener.local_addr()?))
@@ -391,7 +391,7 @@ pub fn nobody() -> io::Result<String> {
 
 // ---- Memory and threads ----
 
-/// What 100,000 spans take that cannot be delivered, and what a million more change.
+/// Measures the memory of 100,000 spans that cannot be delivered, and after a million more.
 fn memory() -> Outcome {
     let before = machine::resident_bytes();
     let collector = Collector::new(Config {
@@ -419,7 +419,7 @@ fn memory() -> Outcome {
     }))
 }
 
-/// So many threads that live at once, and give away so many owned spans each.
+/// Delivers owned spans through `collect`, from threads that run at the same time.
 fn threads(threads: usize, spans: u64) -> Outcome {
     let receiver = Receiver::start(Manner::Takes)?;
     let collector = Collector::new(Config {

@@ -1,6 +1,6 @@
-//! A soak: minutes of servers that err at random, at 200,000 spans a second, to three destinations.
+//! A soak test: 200,000 spans a second to three destinations whose servers make errors at random.
 //!
-//! `cargo bench --bench collector_bench -- soak [MINUTES]`, 10 if not said. It fails if a span is
+//! `cargo bench --bench collector_bench -- soak [MINUTES]`, default 10. It fails if a span is
 //! unaccounted for, or if memory grows.
 
 use std::error::Error;
@@ -21,7 +21,7 @@ use crate::workload;
 
 const INTERVAL: Duration = Duration::from_micros(5);
 const HEALTHY: Duration = Duration::from_secs(30);
-/// What memory may grow by after the first ten seconds: what the allocator keeps, not what adds up.
+/// Allowed growth of memory after the first ten seconds: for the allocator's reserves, not for a leak.
 const GROWTH_BYTES_MAX: u64 = 16 << 20;
 
 pub fn run(minutes: u64) -> Result<(), Box<dyn Error>> {
@@ -37,14 +37,14 @@ pub fn run(minutes: u64) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// What came of one phase.
+/// Results of one phase.
 struct Phase {
     ledger: Ledger,
     received: Vec<Received>,
     retries: u64,
     panics: u64,
     connections: u64,
-    /// Resident after ten seconds, and at most after that.
+    /// Resident memory after ten seconds, and the maximum after that.
     memory_bytes: (u64, u64),
     record_ns: Histogram<u64>,
     cpu: Duration,
@@ -102,7 +102,7 @@ fn phase(manner: Manner, time: Duration) -> Result<Phase, Box<dyn Error>> {
     })
 }
 
-/// How much is resident when all has settled, and the most after that.
+/// Returns the resident memory after it has settled, and the maximum after that.
 fn watch_memory(time: Duration) -> (u64, u64) {
     let began = Instant::now();
     thread::sleep(time.min(Duration::from_secs(10)));
@@ -153,7 +153,7 @@ impl std::fmt::Display for Phase {
             writeln!(f, "  {destination}")?;
             writeln!(
                 f,
-                "    the receiver has said it took {} and rejected {}; {} faults",
+                "    the receiver counted {} spans accepted and {} rejected; {} faults",
                 received.spans, received.rejected, received.faults
             )?;
         }

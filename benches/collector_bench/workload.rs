@@ -1,5 +1,5 @@
-//! The span that is measured: 22 bytes of name, ids, parent, both times, two texts, a number and a
-//! truth, 209 bytes as it is sent.
+//! The span that is measured: 22 bytes of name, ids, parent, both times, two texts, a number and a boolean;
+//! 209 bytes when encoded.
 
 use otlp_collector::{
     Key, KeyValueRef, Name, Recorder, Refused, SpanId, SpanKind, SpanRef, TraceId, key, name,
@@ -14,7 +14,7 @@ pub const ADDRESS: Key<'static> = key!("server.address");
 pub const ROWS: Key<'static> = key!("db.response.returned_rows");
 pub const CACHED: Key<'static> = key!("db.cached");
 
-/// Records one, with random ids.
+/// Records it with random ids.
 #[inline(always)]
 pub fn record(recorder: &Recorder, start_time: u64, end_time: u64) -> Result<(), Refused> {
     let span = SpanRef {
@@ -35,15 +35,15 @@ pub fn record(recorder: &Recorder, start_time: u64, end_time: u64) -> Result<(),
     )
 }
 
-/// Records one that is about so many bytes long, 60 at least.
+/// Records a span of about `bytes` encoded bytes, at least 60.
 pub fn record_sized(recorder: &Recorder, bytes: usize, end_time: u64) -> Result<(), Refused> {
     const TEXT: &str = match str::from_utf8(&[b'x'; 16 * 1024]) {
         Ok(text) => text,
         Err(_) => "",
     };
-    /// All but the text and what stands around it.
+    /// All except the text and the bytes around it.
     const FIXED: usize = 60;
-    /// Key, and tags and lengths around it and the text.
+    /// The key, and tags and lengths of it and the text.
     const AROUND: usize = 18;
     let text = [KeyValueRef::new(key!("payload"), {
         &TEXT[..bytes.saturating_sub(FIXED + AROUND)]

@@ -1,7 +1,7 @@
 //! Records so many spans of one kind: `instructions KIND SPANS [ENDPOINT]`.
 //!
-//! With `.ci/instructions` around it, the difference between two runs, divided by the difference
-//! of their spans, is what one span takes. `instructions receive` is an endpoint for it.
+//! `.ci/instructions` divides the difference between two runs by the difference of their spans: the instructions
+//! of one span. `instructions receive` is an endpoint for it.
 
 use std::hint::black_box;
 use std::process::ExitCode;
@@ -21,7 +21,7 @@ const SELECT: Name<'static> = name!("SELECT shop.order_line");
 const TRACE: TraceId = TraceId::from_bytes([1; 16]).unwrap();
 const PARENT: SpanId = SpanId::from_bytes([3; 8]).unwrap();
 
-/// The same as texts that the compiler does not see.
+/// The same as texts that are opaque to the compiler.
 fn texts() -> ([Key<'static>; 4], Name<'static>) {
     let keys = black_box([
         "db.system.name",

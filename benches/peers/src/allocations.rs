@@ -1,11 +1,11 @@
-//! Counts what each thread allocates.
+//! Counts the allocations of each thread.
 
 #![allow(unsafe_code, reason = "an allocator that counts")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-/// The system's allocator, all of it: what it does well, such as growing in place, it still does.
+/// The system's allocator, with all of its functions, so that growing in place stays possible.
 struct Counting;
 
 thread_local! {
@@ -15,7 +15,7 @@ thread_local! {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// How often the current thread has allocated so far; to grow counts as once more.
+/// Allocations of the current thread so far. Growing counts as one.
 pub fn of_this_thread() -> u64 {
     ALLOCATIONS.get()
 }

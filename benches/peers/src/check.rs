@@ -1,4 +1,4 @@
-//! Looks at some spans of each configuration: whether they say what they are to say.
+//! Checks some spans of each configuration for the expected contents.
 
 use std::collections::HashSet;
 use std::error::Error;
@@ -14,19 +14,19 @@ use crate::workload::{self, Pace};
 
 const SPANS: u64 = 1_000;
 
-/// What was seen of a configuration.
+/// Sizes of a configuration's spans.
 #[derive(Clone, Copy, Debug)]
 pub struct Checked {
-    /// A span with its share of the requests around it.
+    /// Bytes of a span with its share of its request.
     pub bytes_per_span: u64,
-    /// Of a span, those included that nobody asked for.
+    /// Attributes of a span, including those that the library adds.
     pub attributes: usize,
 }
 
 pub fn check(configuration: &Configuration) -> Result<Checked, Box<dyn Error>> {
     let receiver = Receiver::start()?;
     let task = Task {
-        // Slow enough for the smallest queue.
+        // Slow enough for the shortest queue.
         pace: Pace::Every(Duration::from_micros(20)),
         spans: SPANS,
     };
@@ -127,7 +127,7 @@ fn is_text(attribute: &KeyValue) -> bool {
     matches!(value(attribute), Some(Value::StringValue(_)))
 }
 
-/// The value as a text, whatever it is.
+/// The value as text, of any type.
 fn text(attribute: &KeyValue) -> String {
     match value(attribute) {
         Some(Value::StringValue(text)) => text.clone(),

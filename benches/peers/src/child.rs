@@ -1,4 +1,4 @@
-//! One measurement, in a process of its own.
+//! One measurement in a process of its own.
 
 use std::error::Error;
 use std::process::Command;
@@ -10,17 +10,17 @@ use crate::machine;
 use crate::peers::{self, Configuration, Peer};
 use crate::workload::{Measured, Pace, Workload};
 
-/// The argument with which the program measures one configuration.
+/// Argument that makes the program measure one configuration.
 pub const ARGUMENT: &str = "--measure";
 
-/// What one measurement is about.
+/// The work of one measurement.
 #[derive(Clone, Copy, Debug)]
 pub struct Task {
     pub pace: Pace,
     pub spans: u64,
 }
 
-/// Measures in a new process; gives what that has printed.
+/// Measures in a new process. Returns the figures that it printed.
 pub fn measure(
     configuration: &Configuration,
     task: Task,
@@ -30,27 +30,27 @@ pub fn measure(
         Pace::Every(interval) => interval.as_nanos(),
         Pace::FlatOut => 0,
     };
-    // What libraries log goes to standard error, which is looked at only after a failure.
+    // Libraries log to standard error, which is shown only after a failure.
     let output = Command::new(std::env::current_exe()?)
         .args([ARGUMENT, configuration.library, configuration.way])
         .args([interval_ns.to_string(), task.spans.to_string()])
         .arg(endpoint)
         .output()?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
+        let log = String::from_utf8_lossy(&output.stderr);
         let Configuration { library, way, .. } = configuration;
-        return Err(format!("{library}, {way}: {}\n{said}", output.status).into());
+        return Err(format!("{library}, {way}: {}\n{log}", output.status).into());
     }
-    // Its own line is the last.
-    let said = String::from_utf8(output.stdout)?;
+    // The figures are the last line.
+    let printed = String::from_utf8(output.stdout)?;
     Ok(serde_json::from_str(
-        said.lines().next_back().unwrap_or_default(),
+        printed.lines().next_back().unwrap_or_default(),
     )?)
 }
 
 // ---- In that process ----
 
-/// Measures what the arguments say, and prints it.
+/// Measures the configuration that the arguments name, and prints the figures.
 pub fn run(args: &[String]) -> Result<(), Box<dyn Error>> {
     let [library, way, interval_ns, spans, endpoint] = args else {
         return Err(format!("{ARGUMENT} takes five arguments").into());
@@ -95,7 +95,7 @@ fn work(
     }))
 }
 
-/// Has the spans made by a thread that is pinned.
+/// Makes the spans on a pinned thread.
 fn produce(peer: &dyn Peer, mut workload: Workload) -> Result<Measured, Box<dyn Error>> {
     std::thread::scope(|scope| {
         let producer = scope.spawn(move || {

@@ -1,4 +1,4 @@
-//! What this process uses of the machine.
+//! Resources that this process uses.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -17,19 +17,19 @@ pub fn pin_to_last_core() -> io::Result<()> {
     Err(io::Error::other(format!("cannot pin to core {id}")))
 }
 
-/// What all threads together have used, the kernel's work for them included.
+/// CPU time of all threads so far, including the kernel's work for them.
 pub fn cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// What the current thread has used.
+/// CPU time of the current thread so far.
 pub fn cpu_time_of_this_thread() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// The most memory that was in RAM at a time; 0 where `/proc` does not tell.
+/// Peak resident memory; 0 without `/proc`.
 pub fn peak_resident_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
@@ -39,7 +39,7 @@ pub fn peak_resident_bytes() -> u64 {
         .map_or(0, |kilobytes| kilobytes * 1024)
 }
 
-/// What it takes to read the clock that durations are measured with, in nanoseconds.
+/// Nanoseconds of one read of the clock that measures durations.
 pub fn clock_ns() -> f64 {
     const READINGS: u32 = 1_000_000;
     let begun = Instant::now();

@@ -4,8 +4,8 @@
 //! `benches/peers/run` builds and starts it; `-- --help` lists what can be changed.
 //!
 //! Each measurement is a process of its own, this program again (`child.rs`), and so is the
-//! receiver that it sends to. First some spans of each configuration are looked at
-//! (`check.rs`): the work is the same only if what arrives is.
+//! receiver that it sends to. First, the contents of some spans of each configuration are
+//! checked (`check.rs`): the work is the same only if the received spans are.
 
 mod allocations;
 mod check;

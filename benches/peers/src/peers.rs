@@ -1,4 +1,4 @@
-//! Who is measured, and how each of them makes a span.
+//! The libraries that are measured, and how each makes a span.
 
 mod emit;
 mod fastrace;
@@ -8,28 +8,28 @@ mod tracing;
 
 use crate::workload::Workload;
 
-/// A library that has been started.
+/// A started library.
 ///
-/// It is started, and finished, on a thread that is not pinned, so its own threads are not either.
+/// It is started and finished on a thread that is not pinned, so that its own threads are not pinned either.
 pub trait Peer: Send + Sync {
-    /// Makes spans, on the thread that is measured.
+    /// Makes spans on the measured thread.
     fn produce(&self, workload: &mut Workload);
 
-    /// Sends what there is, in the way its documentation says to before a program ends.
+    /// Sends the remaining spans as its documentation recommends for the end of a program.
     fn finish(self: Box<Self>) -> Finished;
 }
 
-/// What a library says at the end.
+/// Final report of a library.
 #[derive(Debug, Default)]
 pub struct Finished {
-    /// Spans it knows it has lost, if a user can ask.
+    /// Spans that it counted as lost, if its API has such a count.
     pub lost: Option<u64>,
-    /// What went wrong, if it says so.
+    /// Error that it returned.
     pub complaint: Option<String>,
 }
 
 impl Finished {
-    /// For those who cannot say what they lost.
+    /// The report of a library without such a count.
     fn of(result: Result<(), String>) -> Self {
         Self {
             lost: None,
@@ -40,11 +40,11 @@ impl Finished {
 
 /// One line of the table.
 pub struct Configuration {
-    /// Which library: the name of its line in the list of builds, too.
+    /// Name of the library, also in the list of builds.
     pub library: &'static str,
-    /// How it is used.
+    /// Way to use it.
     pub way: &'static str,
-    /// Whether numbers and bools arrive as what they are.
+    /// Whether numbers and booleans arrive with their types.
     pub has_types: bool,
     pub start: fn(endpoint: &str) -> Box<dyn Peer>,
 }
@@ -63,7 +63,7 @@ impl Configuration {
         }
     }
 
-    /// Of a library whose attributes are all texts.
+    /// Marks a library that sends all attributes as text.
     const fn texts_only(mut self) -> Self {
         self.has_types = false;
         self
@@ -89,7 +89,7 @@ pub const ALL: &[Configuration] = &[
     Configuration::new("tracing-opentelemetry", "tuned", tracing::tuned),
 ];
 
-/// What cannot be seen in the numbers.
+/// Remarks that the numbers do not show.
 pub const NOTES: &[&str] = &[
     ours::NOTES,
     sdk::NOTES,

@@ -1,4 +1,4 @@
-//! Measures everybody in turn, several times: what disturbs the machine for a while then disturbs
+//! Measures all configurations in turn, several times, so that a temporary disturbance of the machine affects
 //! all of them alike.
 
 use std::error::Error;
@@ -16,12 +16,12 @@ use crate::workload::Pace;
 /// 100,000 spans a second.
 const INTERVAL: Duration = Duration::from_micros(10);
 
-/// What is measured of each.
+/// Measurements of each configuration.
 struct Tasks {
     paced: Task,
-    /// For the mean of a short burst.
+    /// A short burst, for the mean.
     burst: Task,
-    /// More than anybody's queue holds.
+    /// More spans than any queue holds.
     flood: Task,
 }
 
@@ -40,21 +40,21 @@ impl Tasks {
     }
 }
 
-/// One task's outcome.
+/// Outcome of one task.
 pub struct Outcome {
     /// Spans that were made.
     pub offered: u64,
     /// Spans that arrived.
     pub received: u64,
     pub receiver_cpu: Duration,
-    /// What the measuring process has said.
-    pub said: Value,
+    /// Figures of the measuring process.
+    pub figures: Value,
 }
 
 impl Outcome {
-    /// One of the figures it has said.
+    /// Returns one of the figures.
     pub fn figure(&self, name: &str) -> f64 {
-        self.said[name].as_f64().unwrap_or(f64::NAN)
+        self.figures[name].as_f64().unwrap_or(f64::NAN)
     }
 }
 
@@ -67,15 +67,15 @@ pub struct Results {
 }
 
 impl Results {
-    /// What the library complained of at the end, in any round.
+    /// Returns the error that the library returned at its end, in any round.
     pub fn complaint(&self) -> Option<&str> {
         let outcomes = [&self.paced, &self.bursts, &self.floods];
         let mut outcomes = outcomes.into_iter().flatten();
-        outcomes.find_map(|outcome| outcome.said["complaint"].as_str())
+        outcomes.find_map(|outcome| outcome.figures["complaint"].as_str())
     }
 }
 
-/// Who takes part.
+/// Returns the configurations that the options choose.
 pub fn contestants(options: &Options) -> Vec<&'static Configuration> {
     let chosen = |configuration: &&Configuration| {
         let Configuration { library, way, .. } = configuration;
@@ -103,16 +103,16 @@ pub fn run(
 }
 
 fn measure(configuration: &Configuration, task: Task) -> Result<Outcome, Box<dyn Error>> {
-    /// For what was sent without waiting for the answer.
+    /// Time for requests whose responses the library does not await.
     const LATECOMERS: Duration = Duration::from_millis(50);
     let receiver = Receiver::start(Manner::Takes)?;
-    let said = child::measure(configuration, task, &receiver.endpoint)?;
+    let figures = child::measure(configuration, task, &receiver.endpoint)?;
     thread::sleep(LATECOMERS);
     let received = receiver.end()?;
     Ok(Outcome {
         offered: task.spans,
         received: received.spans,
         receiver_cpu: received.cpu,
-        said,
+        figures,
     })
 }

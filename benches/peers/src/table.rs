@@ -15,7 +15,7 @@ use crate::peers::{self, Configuration};
 use crate::rounds::{Outcome, Results};
 use crate::versions;
 
-/// What is in every line: its name in the JSON, its head in the table, and its decimal places.
+/// Columns: name in the JSON, head in the table, and decimal places.
 const COLUMNS: &[(&str, &str, usize)] = &[
     ("record_p50_ns", "record p50 ns", 0),
     ("record_p99_ns", "p99", 0),
@@ -39,11 +39,11 @@ const COLUMNS: &[(&str, &str, usize)] = &[
 pub struct Table {
     rows: Vec<Row>,
     complaints: Vec<String>,
-    /// When and where.
+    /// Date and machine.
     measured: String,
     rounds: usize,
     clock_ns: f64,
-    /// How much of their core the producing threads had.
+    /// Share of their core that the producing threads had.
     core_percent: f64,
 }
 
@@ -54,7 +54,7 @@ struct Row {
     figures: Figures,
 }
 
-/// By the column's name, one of each round, or just one.
+/// By the name of the column: one figure per round, or a single one.
 type Figures = HashMap<&'static str, Vec<f64>>;
 
 impl Table {
@@ -82,7 +82,7 @@ impl Table {
                 figures,
             });
             if let Some(complaint) = results.complaint() {
-                complaints.push(format!("{library}, {way} said at its end: {complaint}"));
+                complaints.push(format!("{library}, {way} returned at its end: {complaint}"));
             }
         }
         Ok(Self {
@@ -148,7 +148,7 @@ fn figures(checked: &Checked, results: &Results) -> Figures {
     add("receiver_cpu_us_per_received", floods, &|outcome| {
         outcome.receiver_cpu.as_nanos() as f64 / 1e3 / outcome.received as f64
     });
-    // A median would hide what was lost in fewer than half of the rounds.
+    // A median would hide losses in fewer than half of the rounds.
     let worst = floods.iter().map(lost).reduce(f64::max);
     figures.insert("flood_lost_worst", worst.into_iter().collect());
     figures
@@ -162,7 +162,7 @@ fn arrived_percent(outcome: &Outcome) -> f64 {
     100.0 * outcome.received as f64 / outcome.offered as f64
 }
 
-/// While they were paced, when they wanted all of it.
+/// Of the paced tasks, which spin and could use all of it.
 fn core_percent(results: &[Results]) -> f64 {
     let outcomes = results.iter().flat_map(|results| &results.paced);
     let percents: Vec<_> = outcomes
@@ -171,7 +171,7 @@ fn core_percent(results: &[Results]) -> f64 {
     median(&percents).unwrap_or(f64::NAN)
 }
 
-/// None if one of them is none.
+/// Returns `None` if a figure is missing.
 fn median(figures: &[f64]) -> Option<f64> {
     let mut figures = figures.to_vec();
     if figures.is_empty() || figures.iter().any(|figure| !figure.is_finite()) {
@@ -181,7 +181,7 @@ fn median(figures: &[f64]) -> Option<f64> {
     Some((figures[(figures.len() - 1) / 2] + figures[figures.len() / 2]) / 2.0)
 }
 
-/// What it takes to build a program that uses a library.
+/// Cost to build a program that uses a library.
 struct Build {
     crates: f64,
     seconds: f64,
@@ -253,8 +253,8 @@ impl Table {
             "\n\nMedians of {} rounds. Record: 100,000 spans/s for 3 s, each one measured, from its \
              start to its end; {:.0} ns of that are the clock that measures. Meanwhile the \
              producing threads had {:.0} % of their core (median): the rest went to others on the \
-             machine. Flat out: a burst of 200,000 for the mean (where the queue is full, that is \
-             what it takes to drop), 2,000,000 for all else; delivered/s is until the library's \
+             machine. Flat out: a burst of 200,000 for the mean (with a full queue that is the cost \
+             of a drop), 2,000,000 for all else; delivered/s is until the library's \
              own end of work. (--quick: a tenth of all.)",
             self.rounds, self.clock_ns, self.core_percent,
         )?;

@@ -1,6 +1,6 @@
 //! The versions that are measured.
 
-/// What Cargo has chosen, in the form that it writes.
+/// The lock file of this package.
 const LOCK: &str = include_str!("../Cargo.lock");
 
 /// The version of a crate.

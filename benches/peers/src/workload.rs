@@ -1,9 +1,8 @@
-//! The work that is the same for everybody.
+//! The work, which is the same for all libraries.
 //!
-//! Each span is a client's, has a name of 20 bytes, a random id of its own, the same parent from
-//! elsewhere, whose trace it belongs to, the times at which it really starts and ends by the
-//! library's own clock, and four attributes: a text that is in the program, a text that is known
-//! only when it runs, a number and a bool.
+//! Each span has the kind client, a name of 20 bytes, a random id, the same remote parent and its trace, its real
+//! start and end by the library's own clock, and four attributes: a static text, a text known only at run time, a
+//! number and a boolean.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -17,7 +16,7 @@ pub const NAME: &str = "SELECT shop.articles";
 pub const TRACE_ID: [u8; 16] = 0x0af7651916cd43dd8448eb211c80319c_u128.to_be_bytes();
 pub const PARENT_ID: [u8; 8] = 0xb7ad6b7169203331_u64.to_be_bytes();
 
-/// The attributes' keys, for those that take them from here; macros want them written out.
+/// Keys of the attributes. Macros need them written out instead.
 pub const SYSTEM: &str = "db.system.name";
 pub const ADDRESS: &str = "server.address";
 pub const ROWS: &str = "db.response.returned_rows";
@@ -44,13 +43,13 @@ pub fn cached(number: u64) -> bool {
 /// When spans are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
-    /// So many a second; how long each one takes is measured.
+    /// At a fixed rate; each span is measured.
     Every(Duration),
-    /// As fast as can be, which is measured as a whole.
+    /// As fast as possible, measured as a whole.
     FlatOut,
 }
 
-/// What one thread has to do, and what was measured while it did so.
+/// The work of one thread, and its measurements.
 pub struct Workload {
     pace: Pace,
     spans: u64,
@@ -58,15 +57,15 @@ pub struct Workload {
 }
 
 pub struct Measured {
-    /// When the first span started.
+    /// Start of the first span.
     pub begun: Instant,
-    /// Until the last one ended.
+    /// Time until the end of the last span.
     pub duration: Duration,
-    /// What the thread had of its core meanwhile.
+    /// CPU time of the thread meanwhile.
     pub cpu: Duration,
-    /// How long each one took, if they were paced.
+    /// Time of each span, if paced.
     pub record_ns: Histogram<u64>,
-    /// By this thread.
+    /// Allocations of this thread.
     pub allocations: u64,
 }
 
@@ -87,7 +86,7 @@ impl Workload {
         }
     }
 
-    /// Does it: `make_span` starts and ends the span with the number it is given.
+    /// Runs it. `make_span` starts and ends the span with its number.
     pub fn run(&mut self, make_span: impl FnMut(u64)) {
         let allocations = allocations::of_this_thread();
         let cpu = machine::cpu_time_of_this_thread();
@@ -114,7 +113,7 @@ impl Workload {
     }
 }
 
-/// Spins, since to sleep would let the caches go cold; gives the moment it was over.
+/// Spins until then, because sleeping would leave the caches cold. Returns the time at which it ended.
 fn wait_until(due: Instant) -> Instant {
     loop {
         let now = Instant::now();

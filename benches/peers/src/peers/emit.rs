@@ -35,7 +35,7 @@ fn start(endpoint: &str) {
         })
         .traces(emit_otlp::traces_proto(transport))
         .spawn();
-    // What is initialised is shared by the whole process, and lives as long.
+    // The initialised runtime belongs to the process and lives as long.
     let _ = emit::setup().emit_to(emitter).init();
 }
 

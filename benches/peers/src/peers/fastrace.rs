@@ -54,7 +54,7 @@ fn parent() -> SpanContext {
 
 type Property = (&'static str, Cow<'static, str>);
 
-/// The span's kind is one too.
+/// The kind of a span is an attribute, too.
 fn properties(number: u64, address: Cow<'static, str>) -> [Property; 5] {
     [
         ("span.kind", "client".into()),
@@ -82,8 +82,8 @@ impl Peer for Roots {
     }
 }
 
-/// Each tenth span is a root in this process, and the parent of those that follow: those are
-/// recorded without a word to other threads, and all ten are handed over together.
+/// Each tenth span is a root in this process, and the parent of those that follow. These are recorded
+/// locally, and all ten are handed over together.
 struct Traces;
 
 impl Peer for Traces {

@@ -87,7 +87,7 @@ impl Peer for Recording {
                 (key!("db.response.returned_rows"), rows(number)),
                 (key!("db.cached"), cached(number)),
             );
-            // What is refused is counted.
+            // A refusal is counted.
             let _ = recorder.record_with(&span, attributes);
         });
     }
@@ -113,7 +113,7 @@ impl Peer for OpenSpans {
                 .set_attribute(key!("server.address"), address.as_str())
                 .set_attribute(key!("db.response.returned_rows"), rows(number))
                 .set_attribute(key!("db.cached"), cached(number));
-            // What is refused is counted.
+            // A refusal is counted.
             span.end();
         });
     }
@@ -137,7 +137,7 @@ impl Peer for Collecting {
                 KeyValue::new(ROWS, rows(number)),
                 KeyValue::new(CACHED, cached(number)),
             ];
-            // What is refused is counted.
+            // A refusal is counted.
             let _ = self.0.collect(span);
         });
     }

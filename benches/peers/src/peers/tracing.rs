@@ -47,7 +47,7 @@ pub fn tuned(endpoint: &str) -> Box<dyn Peer> {
 type Layer = OpenTelemetryLayer<Filtered, opentelemetry_sdk::trace::SdkTracer>;
 type Filtered = tracing_subscriber::layer::Layered<LevelFilter, Registry>;
 
-/// Spans of level INFO and above, so that what the exporter and its HTTP client say is left out.
+/// Spans of level INFO and above, to leave out those of the exporter and its HTTP client.
 fn subscribe(provider: &SdkTracerProvider, change: impl FnOnce(Layer) -> Layer) {
     let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer(SERVICE));
     let filtered = Registry::default().with(LevelFilter::INFO);
