@@ -9,8 +9,8 @@ use crate::config::{
     Compression, Config, EndpointOptions, EndpointSettings, RESPONSE_BYTES_DEFAULT, Settings,
 };
 use crate::exporter::connection::{Activity, Connection, ConnectionEvent, Loss, LossKind, Reply};
-use crate::exporter::network::ConnectionId;
 use crate::exporter::network::simulated::{ClientSide, Peer, SimulatedNetwork};
+use crate::exporter::network::{ConnectionId, Readiness};
 use crate::exporter::request::Request;
 use crate::exporter::resolve::Resolver;
 
@@ -196,6 +196,21 @@ fn addresses_that_fail_at_once_are_passed_over_in_one_turn() {
 }
 
 #[test]
+fn each_of_many_addresses_gets_a_tenth_of_a_second() {
+    let mut client = Client::new("http://collector.test");
+    assert!(client.open().is_none());
+    let lookup = client.network.take_lookups().remove(0);
+    lookup.answer(Ok(addresses::<500>().to_vec()));
+    assert_eq!(client.turn(), "");
+    for _ in 1..90 {
+        client.network.take_connection();
+        assert_eq!(client.turn_at_deadline(SECOND / 10), "");
+    }
+    let last = client.turn_at_deadline(SECOND / 10);
+    assert_eq!(last, "Unreachable with nothing");
+}
+
+#[test]
 fn the_last_address_gets_all_the_time_left() {
     let mut client = Client::new("http://127.0.0.1:4318");
     assert!(client.open().is_none());
@@ -346,6 +361,23 @@ fn an_early_error_response_counts_however_the_connection_ends() {
     }
 }
 
+/// The readiness to write can be reported before the readiness to read.
+#[test]
+fn a_response_counts_even_if_a_write_fails_before_it_is_announced() {
+    let (mut client, peer) = Client::connected();
+    peer.set_room(9);
+    client.start();
+    assert_eq!(client.turn(), "");
+    peer.send(TOO_LARGE);
+    peer.reset();
+    client.network.take_readiness();
+    client.connection.add_readiness(Readiness {
+        readable: false,
+        writable: true,
+    });
+    assert_eq!(client.turn(), "413");
+}
+
 #[test]
 fn an_early_status_counts_even_if_its_body_is_cut_off() {
     for length in 0..TOO_LARGE.len() {
@@ -447,6 +479,7 @@ fn idle_connections_that_break_are_reported() {
         let (mut broken, peer) = client();
         peer.reset();
         assert_eq!(broken.turn(), expected);
+        assert_eq!(peer.client(), ClientSide::Aborted);
         let (mut surprised, peer) = client();
         peer.send(OK);
         assert_eq!(surprised.turn(), expected);

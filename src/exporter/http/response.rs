@@ -706,10 +706,12 @@ mod tests {
 
     #[test]
     fn interim_responses_and_trailers_have_an_end() {
-        let interim = b"HTTP/1.1 100 Continue\r\n\r\n".repeat(1000);
         let mut parser = ResponseParser::default();
-        let mut results = (0..1000).map(|_| parser.receive(&interim));
-        assert!(results.any(|result| result == Err(ResponseError::TooLong)));
+        let interim = b"HTTP/1.1 100 Continue\r\n\r\n";
+        for _ in 0..INTERIM_MAX {
+            assert_eq!(parser.receive(interim), Ok(None));
+        }
+        assert_eq!(parser.receive(interim), Err(ResponseError::TooLong));
 
         let mut parser = ResponseParser::default();
         let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n";

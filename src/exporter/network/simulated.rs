@@ -179,8 +179,8 @@ impl Peer {
         self.change(true, false, |pipe| pipe.is_ended = true);
     }
 
-    /// Breaks the connection: the client can read the bytes sent so far, then all its reads and from now
-    /// on its writes fail.
+    /// Breaks the connection: writes of the client fail. It can still read the bytes sent so far, and
+    /// their end if there is one; further reads fail.
     pub(crate) fn reset(&self) {
         let error = io::ErrorKind::ConnectionReset;
         self.change(true, true, |pipe| pipe.phase = Phase::Failed(error));
@@ -235,8 +235,8 @@ impl ByteStream for SimulatedStream {
         let bytes = buffer.len().min(next.len());
         if bytes == 0 {
             return match pipe.phase {
-                Phase::Failed(error) => Err(error.into()),
                 _ if pipe.is_ended => Ok(0),
+                Phase::Failed(error) => Err(error.into()),
                 _ => Err(io::ErrorKind::WouldBlock.into()),
             };
         }
