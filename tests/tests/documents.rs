@@ -2,7 +2,9 @@
 
 use otlp_collector::{Collector, Config, EndpointOptions, SpanLimits, TlsOptions};
 
+const INSTRUCTIONS: &str = include_str!("../../benches/instructions/baseline");
 const README: &str = include_str!("../../README.md");
+const BENCHMARKS: &str = include_str!("../../docs/benchmarks.md");
 const CONFIGURATION: &str = include_str!("../../docs/configuration.md");
 const OBSERVING: &str = include_str!("../../docs/observing.md");
 
@@ -85,6 +87,20 @@ fn the_table_of_metrics_has_every_metric_with_its_description() {
         findings.join("\n")
     );
     assert_eq!(rows.len(), metrics.len());
+}
+
+#[test]
+fn the_number_of_instructions_is_that_of_the_baseline() {
+    let mut kinds = INSTRUCTIONS.lines().filter_map(|line| line.split_once(' '));
+    let (_, count) = kinds.find(|(kind, _)| *kind == "record-with").unwrap();
+    assert!(
+        README.contains(&format!("| {count} | `.ci/instructions` |")),
+        "{count}"
+    );
+    assert!(
+        BENCHMARKS.contains(&format!("({count} for the first row")),
+        "{count}"
+    );
 }
 
 #[test]
