@@ -1,14 +1,17 @@
 //! The network thread: an event loop over the destinations.
 //!
-//! Each turn takes batches if they are due, lets every destination do what it can without waiting,
-//! and sleeps until the next deadline, event or wake-up.
+//! Each turn takes batches if they are due, advances every destination as far as possible without
+//! waiting, and sleeps until the next deadline, event or wake-up.
 
 pub(crate) mod backlog;
+mod command;
 mod compress;
 mod connection;
 mod context;
-mod destination;
+mod deliveries;
+mod delivery;
 mod endpoint;
+mod flushes;
 #[cfg(all(test, not(loom)))]
 mod head_fuzz;
 pub(crate) mod http;
@@ -16,8 +19,10 @@ mod metrics_sender;
 mod network;
 mod notices;
 mod operation;
+mod outcome;
 pub(crate) mod request;
 mod resolve;
+mod shutdown;
 mod transport;
 
 use std::io;
@@ -31,85 +36,49 @@ use crossbeam_channel::{Receiver, Sender};
 
 use crate::buffer::WakeOn;
 use crate::config::{Compression, Overflow};
+use crate::platform::clock::unix_nanos;
 use crate::processor::Processor;
 use crate::shared::Shared;
 use crate::stats::notice::NoticeKind;
 use crate::stats::{DestinationStats, NetworkStats, Stats};
 
-use self::backlog::{Backlog, Number};
+pub(crate) use self::command::Command;
 use self::compress::Compressor;
 use self::context::Context;
-use self::destination::Destination;
-use self::endpoint::Endpoint;
+use self::deliveries::Deliveries;
+use self::flushes::Flushes;
 use self::metrics_sender::MetricsSender;
-use self::network::ConnectionId;
 pub(crate) use self::network::system::SystemNetwork;
 use self::notices::incident::Cause;
 use self::notices::losses::{Losses, Lost};
 use self::notices::reporter::Report;
 pub(crate) use self::notices::reporter::Reporter;
+use self::shutdown::Shutdown;
 
 /// Turns that may panic one after the other before the thread gives up.
 const PANICS_MAX: u32 = 100;
-/// Time of a shutdown that is kept for the last metrics, or a quarter of it if that is less.
-const METRICS_SHARE: Duration = Duration::from_millis(200);
+/// The pause after a panic: its cause may make the next turn panic too.
 const PANIC_PAUSE: Duration = Duration::from_millis(5);
-
-/// A request of another thread to the network thread.
-pub(crate) enum Command {
-    /// Tell when all spans committed before have an outcome.
-    Flush {
-        deadline: Instant,
-        done: Sender<()>,
-    },
-    Stats {
-        reply: Sender<NetworkStats>,
-    },
-    /// Deliver what there is until the deadline, then end.
-    ShutDown {
-        deadline: Instant,
-    },
-    /// Panic, to see what becomes of it.
-    #[cfg(feature = "internals")]
-    Panic,
-}
 
 pub(crate) struct Exporter {
     shared: Arc<Shared>,
     network: SystemNetwork,
     commands: Receiver<Command>,
     processor: Processor,
-    backlog: Backlog,
-    destinations: Vec<Destination>,
+    deliveries: Deliveries,
     compressor: Option<Compressor>,
     reporter: Reporter,
     losses: Losses,
     metrics: Option<MetricsSender>,
-    /// The metrics' own requests are not among those that they tell of.
+    /// The numbers of the metrics' own requests, which metrics do not contain.
     metrics_stats: NetworkStats,
-    /// The destination, endpoint and index of each connection's id. Those behind are the metrics'.
-    routes: Vec<(usize, usize, usize)>,
     stats: NetworkStats,
+    /// Errors of which the last one is shared with recorders.
     errors_shared: u64,
-    /// When spans are taken next, however few they are.
+    /// The time at which spans are taken next, even if there are few.
     next_take: Instant,
-    flushes: Vec<Flush>,
-    stop: Option<Stop>,
-}
-
-/// The shutdown that was asked for.
-#[derive(Clone, Copy)]
-struct Stop {
-    deadline: Instant,
-    /// Spans without outcome are given up then, so that the last metrics can tell of them.
-    spans_until: Instant,
-}
-
-/// A flush under way: the batches before this number must be settled everywhere.
-struct Flush {
-    mark: Number,
-    deadline: Instant,
-    done: Sender<()>,
+    flushes: Flushes,
+    shutdown: Option<Shutdown>,
 }
 
 impl Exporter {
@@ -129,45 +98,42 @@ impl Exporter {
             .any(|endpoint| endpoint.compression != Compression::None)
             .then(|| Compressor::start(settings.config.network_core, network.waker()))
             .transpose()?;
-        let (destinations, routes) = destinations(&shared);
-        let metrics = settings
-            .metrics
-            .as_ref()
-            .map(|metrics| MetricsSender::new(metrics, ConnectionId(routes.len())));
+        let now = Instant::now();
+        let deliveries = Deliveries::new(settings, &shared.counters.destinations);
+        let metrics = (settings.metrics.as_ref())
+            .map(|metrics| MetricsSender::new(metrics, deliveries.next_id(), now, unix_nanos()));
         let open_spans_max = settings.config.open_spans_max;
         Ok(Self {
-            next_take: Instant::now() + settings.batch_timeout,
+            next_take: now + settings.batch_timeout,
             shared,
             network,
             commands,
             processor,
-            backlog: Backlog::new(),
-            destinations,
+            deliveries,
             compressor,
             reporter,
             losses: Losses::new(open_spans_max),
             metrics,
             metrics_stats: NetworkStats::default(),
-            routes,
             stats: NetworkStats::default(),
             errors_shared: 0,
-            flushes: Vec::new(),
-            stop: None,
+            flushes: Flushes::default(),
+            shutdown: None,
         })
     }
 
-    /// Runs until shut down; gives its last numbers, as an error if it had to give up.
+    /// Runs until shut down. Returns the last numbers, as an error if it had to give up.
     pub(crate) fn run(mut self) -> Result<NetworkStats, Box<NetworkStats>> {
         let mut panics_in_a_row = 0;
         loop {
             match catch_unwind(AssertUnwindSafe(|| self.turn())) {
                 Ok(ControlFlow::Continue(())) => panics_in_a_row = 0,
                 Ok(ControlFlow::Break(())) => {
-                    self.wind_up();
+                    self.finish();
                     return Ok(self.snapshot());
                 }
                 Err(_) if panics_in_a_row == PANICS_MAX => {
-                    // In order, as far as that goes.
+                    // The cause of the panics may make this panic too.
                     let _ = catch_unwind(AssertUnwindSafe(|| self.fail()));
                     return Err(Box::new(self.snapshot()));
                 }
@@ -181,19 +147,17 @@ impl Exporter {
 
     fn turn(&mut self) -> ControlFlow<()> {
         let now = Instant::now();
-        self.obey_commands();
-        self.backlog.note_unused(self.processor.reap());
+        self.handle_commands();
+        self.deliveries.note_unused(self.processor.reap());
         self.take_batches(now);
-        self.advance_destinations(now);
+        self.advance_deliveries(now);
         self.share_last_error();
         self.give_up_late(now);
         self.send_metrics(now);
-        self.shed(now);
-        if self.losses.is_due(now) {
-            self.tell_losses(now);
-        }
-        self.reporter.tell_held_back(now);
-        self.finish_flushes(now);
+        self.make_room(now);
+        self.report_losses(now);
+        self.reporter.deliver_due(now);
+        (self.flushes).finish(now, |end| self.deliveries.are_settled(end));
         if self.is_done(now) {
             return ControlFlow::Break(());
         }
@@ -201,7 +165,7 @@ impl Exporter {
         ControlFlow::Continue(())
     }
 
-    /// Goes on after a panic: with fresh connections, and all that was on them taken back.
+    /// Goes on after a panic: with new connections, and the requests in flight taken back.
     fn recover(&mut self) {
         let now = Instant::now();
         self.stats.panics += 1;
@@ -209,30 +173,29 @@ impl Exporter {
             now,
             "the network thread panicked and goes on; please report it",
         );
-        for destination in &mut self.destinations {
-            destination.recover(now);
-        }
+        self.deliveries.recover(now);
         if let Some(metrics) = &mut self.metrics {
             metrics.recover(now);
         }
-        // What has panicked may do so at once again.
         thread::sleep(PANIC_PAUSE);
     }
 
-    fn obey_commands(&mut self) {
+    fn handle_commands(&mut self) {
         while let Ok(command) = self.commands.try_recv() {
             match command {
                 Command::Flush { deadline, done } => self.begin_flush(deadline, done),
                 Command::Stats { reply } => {
-                    // Who asked may have gone.
+                    // Fails if the caller's own wait has ended.
                     let _ = reply.send(self.snapshot());
                 }
                 Command::ShutDown { deadline } => {
-                    self.stop_until(deadline);
-                    self.destinations.iter_mut().for_each(Destination::hurry);
+                    let has_metrics = self.metrics.is_some();
+                    let shutdown = Shutdown::new(deadline, has_metrics, Instant::now());
+                    self.shutdown = Some(shutdown.or(self.shutdown));
+                    self.deliveries.expedite();
                 }
                 #[cfg(feature = "internals")]
-                Command::Panic => panic!("as it was told"),
+                Command::Panic => panic!("commanded by a test"),
             }
         }
     }
@@ -240,20 +203,14 @@ impl Exporter {
     // ---- Taking batches ----
 
     fn take_batches(&mut self, now: Instant) {
-        if self.wants_batches(now) && self.is_due(now) {
+        if self.deliveries.has_room(now) && self.is_due(now) {
             self.drain();
             self.next_take = now + self.shared.settings.batch_timeout;
         }
     }
 
-    fn wants_batches(&self, now: Instant) -> bool {
-        // With nowhere to go they are taken as well, and let go of.
-        self.destinations.is_empty()
-            || (self.destinations.iter()).any(|d| d.wants_batches(&self.backlog, now))
-    }
-
     fn is_due(&mut self, now: Instant) -> bool {
-        let enough = match self.stop {
+        let enough = match self.shutdown {
             None => self.shared.settings.config.batch_size as u64,
             Some(_) => 1,
         };
@@ -266,73 +223,46 @@ impl Exporter {
         self.shared.pool.slabs_left() < self.shared.settings.few_slabs
     }
 
-    /// Takes all that is committed.
+    /// Takes all committed spans.
     fn drain(&mut self) {
-        let backlog = &mut self.backlog;
-        let unused = (self.processor).drain(|batch, weight| backlog.push(batch, weight));
-        backlog.note_unused(unused);
+        let deliveries = &mut self.deliveries;
+        let unused = (self.processor).drain(|batch, weight| deliveries.push(batch, weight));
+        deliveries.note_unused(unused);
     }
 
     // ---- Making room ----
 
-    fn shed(&mut self, now: Instant) {
-        if self.may_shed() && self.has_few_slabs() {
+    fn make_room(&mut self, now: Instant) {
+        if self.may_drop() && self.has_few_slabs() {
             // Spans that no destination has room for now occupy slabs too.
             self.drain();
         }
-        self.keep_together(now);
+        // Half of the buffer is for destinations that keep up; most of it if there are few slabs left.
+        let lag_max = self.shared.settings.slabs / if self.has_few_slabs() { 8 } else { 2 };
+        self.deliveries.limit_lag(lag_max, now);
+        self.deliveries.release();
         if self.shared.settings.config.overflow == Overflow::DropOldest && self.has_few_slabs() {
             self.drop_oldest(now);
         }
-        self.release();
     }
 
     /// Whether spans can be dropped to make room for new ones.
-    fn may_shed(&self) -> bool {
-        self.shared.settings.config.overflow == Overflow::DropOldest || self.destinations.len() > 1
+    fn may_drop(&self) -> bool {
+        self.shared.settings.config.overflow == Overflow::DropOldest || self.deliveries.len() > 1
     }
 
-    /// A destination that is behind the foremost by more than half the buffer loses its oldest:
-    /// the other half is for those that keep up. When there are few slabs left, it is less.
-    fn keep_together(&mut self, now: Instant) {
-        let backlog = &self.backlog;
-        let foremost = (self.destinations.iter()).max_by_key(|d| d.weight_before(backlog));
-        let Some(foremost) = foremost.filter(|d| d.sets_the_pace(now)) else {
-            return;
-        };
-        let slabs = self.shared.settings.slabs / if self.has_few_slabs() { 8 } else { 2 };
-        let last = (foremost.weight_before(backlog)).saturating_sub(Backlog::weight_of(slabs));
-        for destination in &mut self.destinations {
-            while destination.weight_before(backlog) < last {
-                destination.drop_oldest(backlog, now);
-            }
-        }
-    }
-
-    /// Makes room by dropping the oldest, as the user has chosen.
+    /// Makes room by dropping the oldest spans, with [`Overflow::DropOldest`].
     fn drop_oldest(&mut self, now: Instant) {
-        // Somewhat more than asked for, so that it is not needed again at once.
+        // More than needed now, so that the next spans find room too.
         let enough = 2 * self.shared.settings.few_slabs;
-        while self.shared.pool.slabs_left() < enough {
-            let backlog = &self.backlog;
-            let last = (self.destinations.iter_mut()).min_by_key(|d| d.weight_before(backlog));
-            let dropped = last.is_some_and(|destination| destination.drop_oldest(backlog, now));
-            if !dropped {
-                return;
-            }
-            self.release();
+        while self.shared.pool.slabs_left() < enough && self.deliveries.drop_oldest(now) {}
+    }
+
+    fn report_losses(&mut self, now: Instant) {
+        if self.losses.is_due(now) {
+            let lost = self.lost();
+            self.losses.look(now, lost, &mut self.reporter);
         }
-    }
-
-    /// Lets go of what all have sent or dropped.
-    fn release(&mut self) {
-        let last = self.destinations.iter().map(Destination::place).min();
-        self.backlog.release(last.unwrap_or(self.backlog.end()));
-    }
-
-    fn tell_losses(&mut self, now: Instant) {
-        let lost = self.lost();
-        self.losses.look(now, lost, &mut self.reporter);
     }
 
     /// Spans lost so far.
@@ -341,30 +271,25 @@ impl Exporter {
         Lost {
             refused,
             without_memory,
-            destinations: self.destinations.iter().map(Destination::lost).collect(),
+            destinations: self.deliveries.lost(),
         }
     }
 
-    // ---- Destinations ----
+    // ---- Sending ----
 
-    fn advance_destinations(&mut self, now: Instant) {
-        for destination in &mut self.destinations {
-            destination.advance(
-                &mut self.backlog,
-                &mut Context {
-                    now,
-                    network: &self.network,
-                    envelope: &self.shared.settings.envelope,
-                    compressor: self.compressor.as_ref(),
-                    stats: &mut self.stats,
-                    reporter: &mut self.reporter,
-                },
-            );
-        }
-        self.release();
+    fn advance_deliveries(&mut self, now: Instant) {
+        self.deliveries.advance(&mut Context {
+            now,
+            unix_nanos: unix_nanos(),
+            network: &self.network,
+            envelope: &self.shared.settings.envelope,
+            compressor: self.compressor.as_ref(),
+            stats: &mut self.stats,
+            reporter: &mut self.reporter,
+        });
     }
 
-    /// So that the error of a call that timed out can contain it.
+    /// Shares the last error, so that the error of a call that times out can contain it.
     fn share_last_error(&mut self) {
         if self.errors_shared != self.stats.errors {
             self.errors_shared = self.stats.errors;
@@ -373,13 +298,13 @@ impl Exporter {
     }
 
     fn send_metrics(&mut self, now: Instant) {
-        if self.stop.is_some()
+        if self.shutdown.is_some()
             && self.is_settled()
             && let Some(metrics) = &mut self.metrics
         {
             metrics.finish(now);
         }
-        // What can be sent is, before newer numbers take its place.
+        // Earlier metrics are sent, if possible, before newer ones replace them.
         self.advance_metrics(now, None);
         if self.metrics.as_ref().is_some_and(|m| m.is_due(now)) {
             let stats = self.stats();
@@ -393,6 +318,7 @@ impl Exporter {
         };
         let context = &mut Context {
             now,
+            unix_nanos: unix_nanos(),
             network: &self.network,
             envelope: &self.shared.settings.envelope,
             compressor: self.compressor.as_ref(),
@@ -402,7 +328,7 @@ impl Exporter {
         metrics.advance(stats, context);
     }
 
-    /// All numbers.
+    /// Returns all numbers.
     fn stats(&self) -> Stats {
         let account = self.shared.counters.account();
         let buffer = self.shared.buffer_use();
@@ -413,68 +339,37 @@ impl Exporter {
 
     fn begin_flush(&mut self, deadline: Instant, done: Sender<()>) {
         self.drain();
-        self.destinations.iter_mut().for_each(Destination::hurry);
-        self.flushes.push(Flush {
-            mark: self.backlog.end(),
-            deadline,
-            done,
-        });
+        self.deliveries.expedite();
+        self.flushes.begin(self.deliveries.end(), deadline, done);
     }
 
-    fn finish_flushes(&mut self, now: Instant) {
-        let destinations = &self.destinations;
-        self.flushes.retain(|flush| {
-            if destinations.iter().all(|d| d.oldest() >= flush.mark) {
-                // Who asked may have gone.
-                let _ = flush.done.send(());
-                return false;
-            }
-            now < flush.deadline
-        });
-    }
-
-    fn stop_until(&mut self, deadline: Instant) {
-        if self.stop.is_some_and(|stop| stop.deadline <= deadline) {
-            return;
-        }
-        let left = deadline.saturating_duration_since(Instant::now());
-        let for_metrics = match self.metrics {
-            Some(_) => METRICS_SHARE.min(left / 4),
-            None => Duration::ZERO,
-        };
-        self.stop = Some(Stop {
-            deadline,
-            spans_until: deadline - for_metrics,
-        });
-    }
-
-    /// Gives up spans whose time is over.
+    /// Drops spans whose time is over.
     fn give_up_late(&mut self, now: Instant) {
-        if self.stop.is_some_and(|stop| now >= stop.spans_until) {
+        if (self.shutdown).is_some_and(|shutdown| shutdown.is_over_for_spans(now)) {
             self.give_up(now);
         }
     }
 
     fn is_done(&mut self, now: Instant) -> bool {
-        let Some(stop) = self.stop else {
+        let Some(shutdown) = self.shutdown else {
             return false;
         };
-        now >= stop.deadline || (self.is_settled() && self.is_told(now))
+        shutdown.is_over(now) || (self.is_settled() && self.are_metrics_sent(now))
     }
 
-    /// All spans have an outcome.
+    /// Whether all spans have an outcome.
     fn is_settled(&mut self) -> bool {
-        let end = self.backlog.end();
-        self.processor.spans_waiting() == 0 && self.destinations.iter().all(|d| d.oldest() == end)
+        self.processor.spans_waiting() == 0 && self.deliveries.are_settled(self.deliveries.end())
     }
 
-    /// The last metrics were sent, or there are none.
-    fn is_told(&self, now: Instant) -> bool {
+    /// Whether the last metrics were sent, or there are none.
+    fn are_metrics_sent(&self, now: Instant) -> bool {
         self.metrics.as_ref().is_none_or(|m| m.is_finished(now))
     }
 
-    /// Gives up what is left, so that every span has an outcome, and reports what was held back.
-    fn wind_up(&mut self) {
+    /// Drops the spans that are left, so that every span has an outcome, and delivers notices that were
+    /// held back.
+    fn finish(&mut self) {
         let now = Instant::now();
         self.give_up(now);
         self.reporter.lift_limits();
@@ -487,7 +382,7 @@ impl Exporter {
         self.stats.panics += 1;
         let message = "the network thread panicked repeatedly and was stopped; please report it";
         self.report_panic(Instant::now(), message);
-        self.wind_up();
+        self.finish();
     }
 
     fn report_panic(&mut self, now: Instant, message: &str) {
@@ -504,20 +399,16 @@ impl Exporter {
 
     fn give_up(&mut self, now: Instant) {
         self.drain();
-        for destination in &mut self.destinations {
-            destination.give_up(&self.backlog, now);
-        }
-        self.release();
+        self.deliveries.give_up(now);
     }
 
     fn snapshot(&self) -> NetworkStats {
         let now = Instant::now();
         let (refused_recently, lost_recently) = self.losses.recent(now, &self.lost());
-        let destinations = self.destinations.iter().zip(lost_recently);
-        let destinations = destinations.map(|(destination, recently)| DestinationStats {
-            recently,
-            ..destination.stats(&self.backlog, now)
-        });
+        let destinations = self.deliveries.stats(now, unix_nanos());
+        let destinations = destinations.zip(lost_recently);
+        let destinations =
+            destinations.map(|(stats, recently)| DestinationStats { recently, ..stats });
         NetworkStats {
             refused_recently,
             destinations: destinations.collect(),
@@ -527,14 +418,14 @@ impl Exporter {
 
     // ---- Sleeping ----
 
-    /// `now` is what all others have seen of this turn: what has become due since then is not
-    /// slept through.
+    /// Waits for the next event. `now` is the time of the whole turn, so that deadlines that have passed
+    /// since its begin are met at once.
     fn sleep(&mut self, now: Instant) {
-        let ready = self.wants_batches(now);
-        let event = if ready {
+        let has_room = self.deliveries.has_room(now);
+        let event = if has_room {
             WakeOn::Batch
         } else {
-            // Recorders that are gone may have left slabs that can be freed.
+            // Recorders that have ended may have left slabs that can be freed.
             WakeOn::FewSlabs
         };
         self.shared.signal.wake_on(event);
@@ -542,7 +433,7 @@ impl Exporter {
         let due = match event {
             WakeOn::Batch => self.is_due(now),
             WakeOn::FewSlabs => {
-                self.may_shed() && self.has_few_slabs() && self.processor.has_sealed_slab()
+                self.may_drop() && self.has_few_slabs() && self.processor.has_sealed_slab()
             }
             WakeOn::Nothing => false,
         };
@@ -551,7 +442,7 @@ impl Exporter {
         let deadline = if at_once {
             Some(now)
         } else {
-            self.next_deadline(now, ready)
+            self.next_deadline(now, has_room)
         };
         self.poll(deadline.map(|at| at.saturating_duration_since(Instant::now())));
         if self.shared.signal.wake_on(WakeOn::Nothing) {
@@ -559,66 +450,24 @@ impl Exporter {
         }
     }
 
-    fn next_deadline(&mut self, now: Instant, ready: bool) -> Option<Instant> {
-        let takes = ready && self.processor.has_recorders();
+    fn next_deadline(&mut self, now: Instant, has_room: bool) -> Option<Instant> {
+        let takes = has_room && self.processor.has_recorders();
         let metrics = self.metrics.as_ref().and_then(|m| m.deadline(now));
-        (self.destinations.iter().filter_map(|d| d.deadline(now)))
+        (self.deliveries.deadline(now).into_iter())
             .chain(metrics)
             .chain(takes.then_some(self.next_take))
             .chain(self.reporter.deadline(now))
-            .chain(self.losses.deadline(ready))
-            .chain(self.stop.map(|stop| {
-                // Spans are given up once.
-                if now < stop.spans_until {
-                    stop.spans_until
-                } else {
-                    stop.deadline
-                }
-            }))
+            .chain(self.losses.deadline(has_room))
+            .chain(self.shutdown.map(|shutdown| shutdown.next_deadline(now)))
             .min()
     }
 
     fn poll(&mut self, timeout: Option<Duration>) {
         self.network.poll(timeout, |id, readiness| {
-            if let Some(&(destination, endpoint, connection)) = self.routes.get(id.0) {
-                let endpoint = self.destinations[destination].endpoint(endpoint);
-                endpoint.ready(connection, readiness);
-            } else if let Some(metrics) = &mut self.metrics {
-                let connection = id.0 - self.routes.len();
-                metrics.endpoint().ready(connection, readiness);
+            let is_known = self.deliveries.ready(id, readiness);
+            if let Some(metrics) = self.metrics.as_mut().filter(|_| !is_known) {
+                metrics.ready(id, readiness);
             }
         });
     }
-}
-
-/// All destinations, and the destination, endpoint and index of each connection's id.
-fn destinations(shared: &Shared) -> (Vec<Destination>, Vec<(usize, usize, usize)>) {
-    let settings = &shared.settings;
-    let mut routes = Vec::new();
-    let counters = shared.counters.destinations.iter();
-    // What several destinations have on the way leaves half the buffer free.
-    let share_max = match settings.destinations.len() as u64 {
-        0 | 1 => Backlog::weight_of(settings.slabs) / 8 * 7,
-        several => Backlog::weight_of(settings.slabs) / 2 / several,
-    };
-    let destinations = (settings.destinations.iter().zip(counters))
-        .enumerate()
-        .map(|(destination, (chosen, counters))| {
-            let endpoints = chosen
-                .endpoints
-                .iter()
-                .enumerate()
-                .map(|(index, endpoint)| {
-                    let first_id = ConnectionId(routes.len());
-                    let endpoint =
-                        Endpoint::new(Arc::clone(endpoint), settings.config.slab_bytes, first_id);
-                    let connections = 0..endpoint.connections();
-                    routes.extend(connections.map(|connection| (destination, index, connection)));
-                    endpoint
-                });
-            let endpoints = endpoints.collect();
-            Destination::new(endpoints, chosen.selection, Arc::clone(counters), share_max)
-        })
-        .collect();
-    (destinations, routes)
 }

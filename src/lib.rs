@@ -78,7 +78,7 @@
 //!    whether the slab is full or not: a quiet thread's spans are never stuck.
 //! 3. When enough spans wait, or [`Config::batch_timeout_ms`] has passed, the exporter
 //!    (`exporter.rs`) puts the batches into the backlog (`exporter/backlog.rs`), in which each
-//!    destination has a place (`exporter/destination.rs`). A destination makes a request of the next
+//!    destination has a place (`exporter/delivery.rs`). A destination makes a request of the next
 //!    ones (`exporter/request.rs`): an OTLP envelope before them, which is sent with `writev`. The
 //!    bytes are not touched again, except if they are to be compressed (`exporter/compress.rs`) or
 //!    go over TLS.

@@ -1,4 +1,4 @@
-//! HTTP/1.1 without a socket or a clock: one exchange, its response, and the response's meaning.
+//! HTTP/1.1 without a socket or a clock: one exchange, its response, and their texts.
 
 pub(crate) mod complaint;
 pub(crate) mod exchange;
@@ -7,4 +7,3 @@ pub(crate) mod response;
 #[cfg(all(test, not(loom)))]
 mod response_fuzz;
 pub(crate) mod retry;
-pub(crate) mod verdict;

@@ -1,4 +1,4 @@
-//! Sends the pipeline's own metrics, from time to time.
+//! Sends the pipeline's own metrics at an interval.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,87 +8,95 @@ use prost::Message;
 
 use crate::config::MetricsSettings;
 use crate::exporter::context::Context;
-use crate::exporter::endpoint::{Endpoint, Offer, Outcome};
-use crate::exporter::network::ConnectionId;
+use crate::exporter::endpoint::{EndpointClient, Offer};
+use crate::exporter::network::{ConnectionId, Readiness};
+use crate::exporter::outcome::Outcome;
 use crate::exporter::request::Request;
 use crate::metrics;
 use crate::otlp::{Envelope, Run};
-use crate::platform::clock::unix_nanos;
 use crate::stats::Stats;
 
-const LOOK_AGAIN: Duration = Duration::from_millis(10);
-/// What the last metrics get.
+/// The interval of attempts to collect metrics that are due.
+const RETRY_INTERVAL: Duration = Duration::from_millis(10);
+/// The time for the last metrics.
 const LAST_WAIT: Duration = Duration::from_secs(1);
 
 pub(crate) struct MetricsSender {
-    endpoint: Endpoint,
+    endpoint: EndpointClient,
+    /// The id of its first connection.
+    first_id: ConnectionId,
     interval: Duration,
     next_at: Instant,
     start_time: u64,
-    /// What is to be sent; newer numbers take its place when it fails for too long.
+    /// The metrics to be sent. Newer ones replace them when they fail for too long.
     request: Option<Arc<Request>>,
-    on_the_way: bool,
-    /// The next metrics are the last, or the last ones are made: until when they are waited for.
+    in_flight: bool,
+    /// The end of the time for the last metrics, from the moment on in which the next ones are the last.
     last_until: Option<Instant>,
-    last_are_made: bool,
+    has_last: bool,
 }
 
 impl MetricsSender {
     /// Its connections have the ids from `first_id` on.
-    pub(crate) fn new(settings: &MetricsSettings, first_id: ConnectionId) -> Self {
+    pub(crate) fn new(
+        settings: &MetricsSettings,
+        first_id: ConnectionId,
+        now: Instant,
+        unix_nanos: u64,
+    ) -> Self {
         Self {
-            endpoint: Endpoint::new(Arc::clone(&settings.endpoint), 0, first_id),
+            endpoint: EndpointClient::new(Arc::clone(&settings.endpoint), 0, first_id),
+            first_id,
             interval: settings.interval,
-            next_at: Instant::now() + settings.interval,
-            start_time: unix_nanos(),
+            next_at: now + settings.interval,
+            start_time: unix_nanos,
             request: None,
-            on_the_way: false,
+            in_flight: false,
             last_until: None,
-            last_are_made: false,
+            has_last: false,
         }
     }
 
-    pub(crate) fn endpoint(&mut self) -> &mut Endpoint {
-        &mut self.endpoint
+    /// Notes a change of a connection's readiness.
+    pub(crate) fn ready(&mut self, id: ConnectionId, readiness: Readiness) {
+        self.endpoint.ready(id.0 - self.first_id.0, readiness);
     }
 
+    /// The time at which [`Self::advance`] has something to do even if nothing happens.
     pub(crate) fn deadline(&self, now: Instant) -> Option<Instant> {
         let endpoint = self.endpoint.deadline(now);
-        // The numbers may not have been to be had when they were due.
-        let next = (!self.on_the_way).then(|| self.next_at.max(now + LOOK_AGAIN));
+        // The last request may still be compressed when the next metrics are due.
+        let next = (!self.in_flight).then(|| self.next_at.max(now + RETRY_INTERVAL));
         (endpoint.into_iter().chain(next))
             .chain(self.last_until)
             .min()
     }
 
-    /// Starts anew after something went wrong that should not.
+    /// Closes all connections after a panic. The request in flight is sent again.
     pub(crate) fn recover(&mut self, now: Instant) {
         self.endpoint.recover(now);
-        self.on_the_way = false;
+        self.in_flight = false;
     }
 
-    /// Sends metrics once more, now that all spans have an outcome.
+    /// Makes the next metrics the last: all spans have an outcome.
     pub(crate) fn finish(&mut self, now: Instant) {
         if self.last_until.is_none() {
             self.last_until = Some(now + LAST_WAIT);
             self.next_at = now;
-            self.endpoint.hurry();
+            self.endpoint.skip_backoff();
         }
     }
 
-    /// Nothing is left to be sent, or its endpoint does not take it.
+    /// Whether the last metrics were sent, or are not accepted in time.
     pub(crate) fn is_finished(&self, now: Instant) -> bool {
         let is_settled = self.request.is_none() || self.endpoint.is_backing_off(now);
         self.last_until
-            .is_some_and(|until| now >= until || (self.last_are_made && is_settled))
+            .is_some_and(|until| now >= until || (self.has_last && is_settled))
     }
 
-    /// The next metrics are to be sent.
+    /// Whether the next metrics are to be collected.
     pub(crate) fn is_due(&self, now: Instant) -> bool {
-        now >= self.next_at
-            && !self.on_the_way
-            && !self.is_being_compressed(now)
-            && !self.last_are_made
+        now >= self.next_at && !self.in_flight && !self.is_being_compressed(now) && !self.has_last
     }
 
     fn is_being_compressed(&self, now: Instant) -> bool {
@@ -96,12 +104,13 @@ impl MetricsSender {
         (self.request.as_ref()).is_some_and(|request| !request.is_ready(compression))
     }
 
-    /// Does all that can be done without waiting; begins to send these numbers, if there are any.
+    /// Settles and sends as far as possible without waiting. `stats` are the metrics that are due.
     pub(crate) fn advance(&mut self, stats: Option<&Stats>, context: &mut Context<'_>) {
         if let Some(stats) = stats {
             self.next_at = context.now + self.interval;
-            self.last_are_made = self.last_until.is_some();
-            self.request = Some(Arc::new(self.request(stats, context.envelope)));
+            self.has_last = self.last_until.is_some();
+            let request = self.request(stats, context.unix_nanos, context.envelope);
+            self.request = Some(Arc::new(request));
         }
         self.settle(context);
         while self.send(context) {
@@ -109,34 +118,36 @@ impl MetricsSender {
         }
     }
 
-    fn request(&self, stats: &Stats, envelope: &Envelope) -> Request {
-        let elements = metrics::elements(stats, self.start_time, unix_nanos()).encode_to_vec();
+    fn request(&self, stats: &Stats, unix_nanos: u64, envelope: &Envelope) -> Request {
+        let elements = metrics::elements(stats, self.start_time, unix_nanos).encode_to_vec();
         let run = Run {
             scope: 0,
             bytes: elements.len(),
         };
-        // Metrics stand in their envelope as spans do: the fields have the same numbers.
+        // The envelope of metrics is that of spans: the fields have the same numbers.
         let mut body = envelope.heads(&[run]).concat();
         body.extend(elements);
         Request::of_body(Bytes::from(body))
     }
 
     fn settle(&mut self, context: &mut Context<'_>) {
-        let mut done = Vec::new();
-        self.endpoint.advance(context, &mut done);
-        for done in done {
-            self.on_the_way = false;
-            match done.outcome {
-                Outcome::Accepted { .. } | Outcome::Rejected | Outcome::TooLarge { .. } => {
+        while let Some((_, outcome)) = self.endpoint.advance(context) {
+            self.in_flight = false;
+            match outcome {
+                Outcome::Accepted { .. } | Outcome::Rejected { .. } | Outcome::TooLarge { .. } => {
                     self.request = None;
                 }
-                Outcome::Again | Outcome::Failed | Outcome::TooSlow { .. } => {}
+                Outcome::RetryAfter { .. }
+                | Outcome::NotDecoded { .. }
+                | Outcome::Redirected { .. }
+                | Outcome::ProxyDenied
+                | Outcome::Lost { .. } => {}
             }
         }
     }
 
     fn send(&mut self, context: &mut Context<'_>) -> bool {
-        let Some(request) = self.request.as_ref().filter(|_| !self.on_the_way) else {
+        let Some(request) = self.request.as_ref().filter(|_| !self.in_flight) else {
             return false;
         };
         let compression = self.endpoint.compression(context.now);
@@ -146,12 +157,11 @@ impl MetricsSender {
             }
             return false;
         }
-        let Offer::Ready(connection) = self.endpoint.offer(false, context) else {
+        let Offer::Ready(link) = self.endpoint.offer(false, context) else {
             return false;
         };
-        self.on_the_way = true;
-        self.endpoint
-            .start(connection, Arc::clone(request), context.now);
+        self.in_flight = true;
+        self.endpoint.start(link, Arc::clone(request), context.now);
         true
     }
 }

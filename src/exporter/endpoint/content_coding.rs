@@ -1,4 +1,4 @@
-//! The compression an endpoint is sent, as its responses allow.
+//! The compression of an endpoint's requests, adapted to their outcomes.
 //!
 //! ```text
 //!              refused for it           accepted plain
@@ -12,20 +12,20 @@
 use std::time::{Duration, Instant};
 
 use crate::config::Compression;
-use crate::exporter::http::complaint::Complaint;
+use crate::exporter::outcome::Outcome;
 
-/// After this compression is tried again: the receiver may have been replaced.
+/// Compression is tried again after this: the receiver may have been replaced.
 const FORGET: Duration = Duration::from_secs(600);
 
 pub(crate) struct ContentCoding {
     configured: Compression,
     /// A compressed request was accepted before.
     has_worked: bool,
-    state: State,
+    state: CodingState,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum CodingState {
     Compressed,
     /// The next request is sent without compression, to see whether it is accepted.
     Trial {
@@ -46,101 +46,128 @@ impl ContentCoding {
         Self {
             configured,
             has_worked: false,
-            state: State::Compressed,
+            state: CodingState::Compressed,
         }
     }
 
     /// The compression of the next request.
     pub(crate) fn current(&self, now: Instant) -> Compression {
-        match self.state {
-            State::Trial { until } | State::Plain { until } if now < until => Compression::None,
-            _ => self.configured,
+        match self.state.is_plain(now) {
+            true => Compression::None,
+            false => self.configured,
         }
     }
 
-    /// A request was accepted.
-    pub(crate) fn accepted(&mut self, sent: Compression) {
-        match self.state {
-            _ if sent != Compression::None => self.has_worked = true,
-            State::Trial { until } => self.state = State::Plain { until },
-            _ => {}
-        }
+    /// Whether a refusal can be due to the compression of the request.
+    pub(crate) fn is_suspect(&self, sent: Compression, now: Instant) -> bool {
+        let is_blameless = matches!(self.state, CodingState::Blameless { until } if now < until);
+        sent != Compression::None && !is_blameless
     }
 
-    /// A request was refused for good; true if it is to be sent again without compression.
-    pub(crate) fn refused(&mut self, sent: Compression, for_: Complaint, now: Instant) -> bool {
-        if sent == Compression::None {
-            if let State::Trial { .. } = self.state {
-                self.state = State::Blameless {
-                    until: now + FORGET,
-                };
+    /// Whether a compressed request was accepted before.
+    pub(crate) fn has_worked(&self) -> bool {
+        self.has_worked
+    }
+
+    /// Adapts to the outcome of a request that was sent with this compression.
+    pub(crate) fn adapt(&mut self, outcome: &Outcome, sent: Compression, now: Instant) {
+        let is_plain = sent == Compression::None;
+        let until = now + FORGET;
+        self.state = match (outcome, self.state) {
+            (Outcome::Accepted { .. }, CodingState::Trial { until }) if is_plain => {
+                CodingState::Plain { until }
             }
-            return false;
-        }
-        let may_be_to_blame = match for_ {
-            Complaint::Coding => true,
-            Complaint::Malformed => !self.has_worked,
-            Complaint::TooLarge | Complaint::Other => false,
-        };
-        match self.state {
-            State::Blameless { until } if now < until => return false,
+            (Outcome::Rejected { .. }, CodingState::Trial { .. }) if is_plain => {
+                CodingState::Blameless { until }
+            }
             // Sent before the first of its kind was refused.
-            State::Trial { until } | State::Plain { until } if now < until => {}
-            _ if may_be_to_blame => {
-                self.state = State::Trial {
-                    until: now + FORGET,
-                };
-            }
-            _ => {}
-        }
-        may_be_to_blame
+            (Outcome::NotDecoded { .. }, state) if state.is_plain(now) => state,
+            (Outcome::NotDecoded { .. }, _) => CodingState::Trial { until },
+            (_, state) => state,
+        };
+        self.has_worked |= matches!(outcome, Outcome::Accepted { .. }) && !is_plain;
+    }
+}
+
+impl CodingState {
+    fn is_plain(self, now: Instant) -> bool {
+        matches!(self, Self::Trial { until } | Self::Plain { until } if now < until)
     }
 }
 
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::exporter::http::complaint::Complaint;
+    use crate::otlp::PartialSuccess;
 
     const GZIP: Compression = Compression::Gzip;
     const PLAIN: Compression = Compression::None;
 
+    fn accepted() -> Outcome {
+        Outcome::Accepted {
+            status: 200,
+            partial: Ok(PartialSuccess::default()),
+        }
+    }
+
+    fn rejected() -> Outcome {
+        Outcome::Rejected {
+            status: 400,
+            complaint: Complaint::Malformed,
+            reason: String::new(),
+        }
+    }
+
+    fn not_decoded() -> Outcome {
+        Outcome::NotDecoded {
+            status: 415,
+            reason: String::new(),
+        }
+    }
+
     #[test]
-    fn a_coding_that_is_not_known_is_left_out_for_ten_minutes() {
+    fn an_unknown_coding_is_omitted_for_ten_minutes() {
         let now = Instant::now();
         let mut coding = ContentCoding::new(GZIP);
         assert_eq!(coding.current(now), GZIP);
-        assert!(coding.refused(GZIP, Complaint::Coding, now));
+        assert!(coding.is_suspect(GZIP, now) && !coding.is_suspect(PLAIN, now));
+        coding.adapt(&not_decoded(), GZIP, now);
         assert_eq!(coding.current(now), PLAIN);
-        // One that was in flight on another connection.
-        assert!(coding.refused(GZIP, Complaint::Coding, now));
-        coding.accepted(PLAIN);
-        // A request that is malformed whatever its coding.
-        assert!(!coding.refused(PLAIN, Complaint::Malformed, now));
+        // A compressed request that was in flight on another connection.
+        assert!(coding.is_suspect(GZIP, now));
+        coding.adapt(&not_decoded(), GZIP, now + FORGET / 2);
+        coding.adapt(&accepted(), PLAIN, now);
+        // A request that is malformed in any coding.
+        coding.adapt(&rejected(), PLAIN, now);
         assert_eq!(coding.current(now), PLAIN);
         assert_eq!(coding.current(now + FORGET), GZIP);
-        assert!(coding.refused(GZIP, Complaint::Coding, now + FORGET));
+        assert!(coding.is_suspect(GZIP, now + FORGET));
+        coding.adapt(&not_decoded(), GZIP, now + FORGET);
+        assert_eq!(coding.current(now + FORGET), PLAIN);
     }
 
     #[test]
-    fn a_coding_is_blamed_once_for_what_is_refused_without_it_too() {
+    fn a_coding_is_suspected_once_if_plain_requests_are_refused_too() {
         let now = Instant::now();
         let mut coding = ContentCoding::new(GZIP);
-        assert!(coding.refused(GZIP, Complaint::Malformed, now));
-        assert!(!coding.refused(PLAIN, Complaint::Malformed, now));
+        coding.adapt(&not_decoded(), GZIP, now);
+        coding.adapt(&rejected(), PLAIN, now);
         assert_eq!(coding.current(now), GZIP);
-        assert!(!coding.refused(GZIP, Complaint::Malformed, now));
-        assert!(!coding.refused(GZIP, Complaint::Coding, now));
-        assert!(coding.refused(GZIP, Complaint::Coding, now + FORGET));
+        assert!(!coding.is_suspect(GZIP, now));
+        coding.adapt(&rejected(), GZIP, now);
+        assert!(coding.is_suspect(GZIP, now + FORGET));
     }
 
     #[test]
-    fn a_coding_that_has_worked_is_blamed_only_by_name() {
+    fn only_an_accepted_compressed_request_shows_that_the_coding_works() {
         let now = Instant::now();
         let mut coding = ContentCoding::new(GZIP);
-        coding.accepted(GZIP);
-        assert!(!coding.refused(GZIP, Complaint::Malformed, now));
-        assert!(!coding.refused(GZIP, Complaint::Other, now));
+        coding.adapt(&rejected(), GZIP, now);
+        coding.adapt(&accepted(), PLAIN, now);
+        assert!(!coding.has_worked());
+        coding.adapt(&accepted(), GZIP, now);
+        assert!(coding.has_worked());
         assert_eq!(coding.current(now), GZIP);
-        assert!(coding.refused(GZIP, Complaint::Coding, now));
     }
 }

@@ -1,16 +1,18 @@
-//! Where an endpoint's requests go: to its own URL, or where that has moved permanently.
+//! The target of an endpoint's requests: its own URL, or the place that it has moved to permanently.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::Target;
+use crate::exporter::connection::LossKind;
+use crate::exporter::outcome::Outcome;
 
-/// How long a permanent redirect is remembered.
+/// Time for which a permanent redirect is remembered.
 const FORGET: Duration = Duration::from_secs(600);
 
 pub(crate) struct Location {
     own: Arc<Target>,
-    /// A place that has accepted requests, and until when it is remembered.
+    /// A target that has accepted requests, and the time until which it is remembered.
     moved: Option<(Arc<Target>, Instant)>,
 }
 
@@ -26,16 +28,36 @@ impl Location {
         }
     }
 
-    /// The place that permanent redirects lead to has accepted a request. Returns whether it was not
-    /// known.
-    pub(crate) fn moved_to(&mut self, target: Arc<Target>, now: Instant) -> bool {
-        let is_new = *self.current(now) != target;
-        self.moved = Some((target, now + FORGET));
-        is_new
+    /// Adapts to an outcome at `moved`, the target that permanent redirects have led to, if there is
+    /// one. Returns whether that is remembered from now on.
+    pub(crate) fn adapt(
+        &mut self,
+        outcome: &Outcome,
+        moved: Option<&Arc<Target>>,
+        now: Instant,
+    ) -> bool {
+        match outcome {
+            Outcome::Accepted { .. } => moved.is_some_and(|target| self.remember(target, now)),
+            // The target is asked for again at the endpoint's own place.
+            Outcome::Rejected { .. }
+            | Outcome::RetryAfter { .. }
+            | Outcome::TooLarge { .. }
+            | Outcome::NotDecoded { .. }
+            | Outcome::ProxyDenied
+            | Outcome::Lost {
+                kind: LossKind::Unreachable,
+                ..
+            } => {
+                self.moved = None;
+                false
+            }
+            Outcome::Redirected { .. } | Outcome::Lost { .. } => false,
+        }
     }
 
-    /// The place did not accept a request, or cannot be reached.
-    pub(crate) fn forget(&mut self) {
-        self.moved = None;
+    fn remember(&mut self, target: &Arc<Target>, now: Instant) -> bool {
+        let is_new = self.current(now) != target;
+        self.moved = Some((Arc::clone(target), now + FORGET));
+        is_new
     }
 }

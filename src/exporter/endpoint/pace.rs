@@ -1,10 +1,10 @@
-//! How fast a receiver that limits its rate is sent requests.
+//! The rate of requests to a receiver that limits it.
 //!
 //! Receivers with a limit answer 429 once it is exceeded. Sending at full speed between two of these
-//! wastes requests, and with a `Retry-After` of a second most of the limit. So the rate that went
-//! through is measured, and requests are spaced by it: it grows while they are accepted, and falls
-//! when one is refused. A receiver that refuses everything has no rate, and one that refuses a few
-//! requests needs no pace: both are left to the backoff.
+//! wastes requests, and with a `Retry-After` of a second most of the limit. So the accepted rate is
+//! measured, and requests are spaced by it. It grows while requests are accepted, and falls when one
+//! is refused. A receiver that refuses everything has no rate, and one that refuses a few requests
+//! needs no pace: both are left to the backoff.
 //!
 //! ```text
 //!           429               many refused for a second, not all
@@ -37,13 +37,13 @@ const SLOW_FOR: Duration = Duration::from_secs(10);
 const WAIT_MAX: Duration = Duration::from_secs(2);
 
 pub(crate) struct Pace {
-    state: State,
+    state: PaceState,
     /// The next request is not sent before.
     next_at: Option<Instant>,
 }
 
 #[derive(Clone, Copy)]
-enum State {
+enum PaceState {
     Free,
     Measuring(Measured),
     Paced(Paced),
@@ -74,7 +74,7 @@ struct Paced {
 impl Pace {
     pub(crate) fn new() -> Self {
         Self {
-            state: State::Free,
+            state: PaceState::Free,
             next_at: None,
         }
     }
@@ -92,11 +92,11 @@ impl Pace {
     /// A request with a body of so many bytes is sent.
     pub(crate) fn sent(&mut self, bytes: usize, now: Instant) {
         self.next_at = match self.state {
-            State::Paced(Paced { rate, .. }) => {
+            PaceState::Paced(Paced { rate, .. }) => {
                 let seconds = bytes as f64 / rate;
                 Some(now + Duration::from_secs_f64(seconds.min(WAIT_MAX.as_secs_f64())))
             }
-            State::Free | State::Measuring(_) => None,
+            PaceState::Free | PaceState::Measuring(_) => None,
         };
     }
 
@@ -104,12 +104,12 @@ impl Pace {
     pub(crate) fn accepted(&mut self, bytes: usize, now: Instant) {
         self.forget_old(now);
         match &mut self.state {
-            State::Free => {}
-            State::Measuring(measured) => {
+            PaceState::Free => {}
+            PaceState::Measuring(measured) => {
                 measured.accepted += 1;
                 measured.accepted_bytes += bytes;
             }
-            State::Paced(paced) => paced.grow(now),
+            PaceState::Paced(paced) => paced.grow(now),
         }
     }
 
@@ -117,20 +117,20 @@ impl Pace {
     pub(crate) fn throttled(&mut self, now: Instant) {
         self.forget_old(now);
         self.state = match self.state {
-            State::Free => State::Measuring(Measured::from(now)),
-            State::Measuring(measured) => measured.refuse(now),
-            State::Paced(paced) => paced.refuse(now),
+            PaceState::Free => PaceState::Measuring(Measured::from(now)),
+            PaceState::Measuring(measured) => measured.refuse(now),
+            PaceState::Paced(paced) => paced.refuse(now),
         };
-        if !matches!(self.state, State::Paced(_)) {
+        if !matches!(self.state, PaceState::Paced(_)) {
             self.next_at = None;
         }
     }
 
     fn forget_old(&mut self, now: Instant) {
         let forget_at = match self.state {
-            State::Free => return,
-            State::Measuring(Measured { since, .. }) => since + MEASURE_MAX,
-            State::Paced(Paced { refused_at, .. }) => refused_at + FORGET,
+            PaceState::Free => return,
+            PaceState::Measuring(Measured { since, .. }) => since + MEASURE_MAX,
+            PaceState::Paced(Paced { refused_at, .. }) => refused_at + FORGET,
         };
         if now >= forget_at {
             *self = Self::new();
@@ -148,18 +148,18 @@ impl Measured {
         }
     }
 
-    fn refuse(mut self, now: Instant) -> State {
+    fn refuse(mut self, now: Instant) -> PaceState {
         self.refused += 1;
         let lasted = now.saturating_duration_since(self.since);
         let needs_pace = self.refused * ONE_IN >= self.accepted + self.refused;
         match self.accepted {
             // A receiver that refuses everything is down.
-            0 => State::Measuring(Self::from(now)),
-            _ if lasted >= MEASURE && needs_pace => State::Paced(Paced::new(
+            0 => PaceState::Measuring(Self::from(now)),
+            _ if lasted >= MEASURE && needs_pace => PaceState::Paced(Paced::new(
                 self.accepted_bytes as f64 / lasted.as_secs_f64(),
                 now,
             )),
-            _ => State::Measuring(self),
+            _ => PaceState::Measuring(self),
         }
     }
 }
@@ -188,7 +188,7 @@ impl Paced {
         self.has_accepted = true;
     }
 
-    fn refuse(mut self, now: Instant) -> State {
+    fn refuse(mut self, now: Instant) -> PaceState {
         self.refused_at = now;
         // Several that are refused in a row are one refusal.
         if std::mem::replace(&mut self.has_accepted, false) {
@@ -196,9 +196,9 @@ impl Paced {
             self.has_met_limit = true;
         }
         if self.rate < self.floor {
-            return State::Measuring(Measured::from(now));
+            return PaceState::Measuring(Measured::from(now));
         }
-        State::Paced(self)
+        PaceState::Paced(self)
     }
 }
 

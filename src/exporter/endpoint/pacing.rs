@@ -1,12 +1,14 @@
-//! When an endpoint may be sent the next request: backoff, waits it has asked for, and its rate limit.
+//! When the next request may be sent to an endpoint: backoff, `Retry-After`, and its rate limit.
 
 use std::time::{Duration, Instant};
 
+use crate::exporter::connection::LossKind;
 use crate::exporter::endpoint::pace::Pace;
 use crate::exporter::http::retry::Backoff;
+use crate::exporter::outcome::Outcome;
 use crate::span::id_generator::RandomIds;
 
-/// So many requests refused with 429 in a row are perhaps larger than the receiver's limit.
+/// After so many responses 429 in a row the request may be larger than the receiver's limit.
 const THROTTLES_MAX: u32 = 4;
 
 pub(crate) struct Pacing {
@@ -14,8 +16,7 @@ pub(crate) struct Pacing {
     random: RandomIds,
     /// The end of the backoff.
     retry_at: Option<Instant>,
-    /// The end of the wait that the endpoint has asked for. The outcome of other requests does not
-    /// shorten it.
+    /// The end of the longest `Retry-After`. Outcomes of other requests do not shorten it.
     throttled_until: Option<Instant>,
     rate: Pace,
     /// Requests rejected in a row.
@@ -37,7 +38,9 @@ impl Pacing {
         }
     }
 
-    /// When the next request may be sent, if that has to wait.
+    // ---- Queries ----
+
+    /// The time of the next request, if that has to wait.
     pub(crate) fn until(&self) -> Option<Instant> {
         let asked = self.throttled_until.max(self.rate.next_at());
         self.retry_at.max(asked)
@@ -57,66 +60,88 @@ impl Pacing {
         self.rejections > 0
     }
 
-    /// Ends the wait, unless the endpoint has asked for it.
+    /// Whether one more 429 in a row makes the size of requests a possible reason.
+    pub(crate) fn is_throttled_often(&self) -> bool {
+        self.throttles + 1 >= THROTTLES_MAX
+    }
+
+    // ---- Commands ----
+
+    /// Ends the wait, except a `Retry-After`.
     pub(crate) fn skip_wait(&mut self) {
         self.retry_at = None;
         self.rate.skip_wait();
     }
 
-    /// A request with a body of so many bytes is sent.
+    /// Spaces the request after one with a body of so many bytes.
     pub(crate) fn sent(&mut self, bytes: usize, now: Instant) {
         self.rate.sent(bytes, now);
     }
 
-    /// A request was accepted.
-    pub(crate) fn accepted(&mut self, bytes: usize, now: Instant) {
-        self.rejections = 0;
-        self.throttles = 0;
-        self.rate.accepted(bytes, now);
-        self.answered();
-    }
-
-    /// A response shows that the endpoint works.
-    pub(crate) fn answered(&mut self) {
-        self.backoff.reset();
-        self.retry_at = None;
-    }
-
-    /// A request was rejected. If the one before was rejected too, the next one waits: the cause may be
-    /// mended before all spans are lost, and rejections never become a storm.
-    pub(crate) fn rejected(&mut self, now: Instant) {
-        self.rejections = self.rejections.saturating_add(1);
-        if self.rejections > 1 {
-            self.failed(now);
-        } else {
-            self.answered();
+    /// Adapts to the outcome of a request with a body of so many bytes.
+    pub(crate) fn adapt(&mut self, outcome: &Outcome, bytes: usize, now: Instant) {
+        match outcome {
+            Outcome::Accepted { .. } => self.accepted(bytes, now),
+            Outcome::Rejected { .. } => self.rejected(now),
+            Outcome::RetryAfter { status, wait, .. } => {
+                self.failed(now);
+                if let Some(wait) = wait {
+                    self.wait_for(*wait, now);
+                }
+                if *status == 429 {
+                    self.throttled(now);
+                }
+            }
+            // The endpoint works, unless it rejects everything.
+            Outcome::TooLarge { .. } if !self.has_rejected() => self.end_backoff(),
+            Outcome::ProxyDenied => self.failed(now),
+            Outcome::Lost { kind, .. } if *kind != LossKind::Stale => self.failed(now),
+            Outcome::TooLarge { .. }
+            | Outcome::NotDecoded { .. }
+            | Outcome::Redirected { .. }
+            | Outcome::Lost { .. } => {}
         }
     }
 
-    /// A request or a connection failed. Connections that fail together share one wait.
+    /// Backs off after a failure. Connections that fail together share one wait.
     pub(crate) fn failed(&mut self, now: Instant) {
-        // The spacing of requests is no backoff: a failure counts while it lasts.
+        // The spacing of requests is not a backoff: a failure counts while it lasts.
         let wait = self.retry_at.max(self.throttled_until);
         if wait.is_none_or(|at| at <= now) {
             self.retry_at = Some(now + self.backoff.next(self.random.number()));
         }
     }
 
-    /// The endpoint asked for a wait.
-    pub(crate) fn wait_for(&mut self, asked: Duration, now: Instant) {
+    fn accepted(&mut self, bytes: usize, now: Instant) {
+        self.rejections = 0;
+        self.throttles = 0;
+        self.rate.accepted(bytes, now);
+        self.end_backoff();
+    }
+
+    /// The first of several rejections in a row costs no wait, each further one a backoff: its cause may
+    /// be removed before all spans are lost, and rejections never become a storm.
+    fn rejected(&mut self, now: Instant) {
+        self.rejections = self.rejections.saturating_add(1);
+        if self.rejections > 1 {
+            self.failed(now);
+        } else {
+            self.end_backoff();
+        }
+    }
+
+    fn wait_for(&mut self, asked: Duration, now: Instant) {
         self.throttled_until = self.throttled_until.max(Some(now + asked));
     }
 
-    /// A request was answered with 429. Returns whether it is to be sent in smaller ones, since it was
-    /// refused so often that its size may be the reason.
-    pub(crate) fn throttled(&mut self, now: Instant) -> bool {
+    fn throttled(&mut self, now: Instant) {
         self.rate.throttled(now);
-        self.throttles += 1;
-        let is_stuck = self.throttles >= THROTTLES_MAX;
-        if is_stuck {
-            self.throttles = 0;
-        }
-        is_stuck
+        self.throttles = (self.throttles + 1) % THROTTLES_MAX;
+    }
+
+    fn end_backoff(&mut self) {
+        self.backoff.reset();
+        self.retry_at = None;
     }
 }
 
@@ -195,12 +220,17 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_made_smaller_after_several_429s_in_a_row() {
+    fn every_fourth_429_in_a_row_is_one_too_many() {
         let (mut pacing, at) = pacing();
-        let throttled: Vec<_> = (0..8).map(|ms| pacing.throttled(at(ms))).collect();
-        let t = true;
-        assert_eq!(throttled, [!t, !t, !t, t, !t, !t, !t, t]);
-        pacing.accepted(REQUEST, at(9));
-        assert!(!(10..13).any(|ms| pacing.throttled(at(ms))));
+        let mut is_one_too_many = |ms| {
+            let is_often = pacing.is_throttled_often();
+            pacing.throttled(at(ms));
+            is_often
+        };
+        let often: Vec<_> = (0..8).filter(|ms| is_one_too_many(*ms)).collect();
+        assert_eq!(often, [3, 7]);
+        (8..11).for_each(|ms| pacing.throttled(at(ms)));
+        pacing.accepted(REQUEST, at(11));
+        assert!(!pacing.is_throttled_often());
     }
 }

@@ -1,23 +1,25 @@
-//! How large an endpoint's requests may be, as its answers teach.
+//! The size of an endpoint's requests, adapted to their outcomes.
 
 use std::time::{Duration, Instant};
 
+use crate::exporter::http::complaint::Complaint;
+use crate::exporter::outcome::Outcome;
 use crate::exporter::request::{Request, SPANS_BYTES_MIN};
 use crate::otlp::Envelope;
 
-/// After this what was found too large is tried again: the endpoint may have been set up anew.
+/// A size that was refused is tried again after this: the endpoint may have been reconfigured.
 const FORGET: Duration = Duration::from_secs(600);
 
-/// In bytes.
+/// Sizes of request bodies in bytes.
 pub(crate) struct RequestSize {
-    /// As configured.
+    /// The configured maximum.
     most: usize,
-    /// How much more is tried after a success.
+    /// Growth after each success.
     step: usize,
-    /// Now: less after a request that was not answered in time, so that a slow line is not offered
-    /// the same too large request for ever.
+    /// The present maximum. It falls after a request without response in time: a slow line must not get
+    /// the same request, too large for it, for ever.
     max: usize,
-    /// What it may become again: less after a request that was found too large.
+    /// The maximum that growth leads to. It falls after a request that was refused for its size.
     limit: usize,
     limited_until: Option<Instant>,
 }
@@ -37,8 +39,29 @@ impl RequestSize {
         self.max
     }
 
-    /// A request has come through in good time.
-    pub(crate) fn raise(&mut self, now: Instant) {
+    /// Adapts to the outcome of a request. With `is_slow` it took most of the time it had.
+    pub(crate) fn adapt(
+        &mut self,
+        outcome: &Outcome,
+        request: &Request,
+        is_slow: bool,
+        envelope: &Envelope,
+        now: Instant,
+    ) {
+        match outcome {
+            Outcome::Accepted { .. } if !is_slow => self.raise(now),
+            // The smallest request is refused with the same words: size is not the reason.
+            Outcome::Rejected {
+                status, complaint, ..
+            } if *complaint == Complaint::TooLarge && *status != 413 => self.forget_limit(),
+            Outcome::TooLarge { .. } => self.lower_limit(half(request, envelope), now),
+            // Several that share a line are late together, and count once.
+            _ if outcome.needs_split() => self.max = self.max.min(half(request, envelope)),
+            _ => {}
+        }
+    }
+
+    fn raise(&mut self, now: Instant) {
         if self.limited_until.is_some_and(|until| now >= until) {
             self.limit = self.most;
             self.limited_until = None;
@@ -46,42 +69,26 @@ impl RequestSize {
         self.max = (self.max + self.step).min(self.limit);
     }
 
-    /// Forgets the limit: the size was not the reason for the refusal.
-    pub(crate) fn forget_limit(&mut self) {
+    fn forget_limit(&mut self) {
         if self.limited_until.take().is_some() {
             self.limit = self.most;
             self.max = self.most;
         }
     }
 
-    /// A request was not answered in time: half of its spans are tried next. Several that share a
-    /// line are late together, and count once.
-    pub(crate) fn too_slow(&mut self, request: &Request, envelope: &Envelope) -> usize {
-        self.max = self.max.min(half(request, envelope));
-        self.max
-    }
-
-    /// A request was found too large: half of its spans are tried next, and no more for some time.
-    pub(crate) fn too_large(
-        &mut self,
-        request: &Request,
-        envelope: &Envelope,
-        now: Instant,
-    ) -> usize {
-        let half = half(request, envelope);
-        self.limit = self.limit.min(half);
+    fn lower_limit(&mut self, bytes: usize, now: Instant) {
+        self.limit = self.limit.min(bytes);
         self.limited_until = Some(now + FORGET);
         self.max = self.max.min(self.limit);
-        half
     }
 }
 
-/// Whether there can be smaller requests of the same spans.
+/// Whether the spans of a request fit into smaller ones.
 pub(crate) fn can_split(request: &Request, envelope: &Envelope) -> bool {
     request.spans > 1 && request.body_bytes > request.overhead(envelope) + SPANS_BYTES_MIN
 }
 
-/// The size of a request of half the spans: what stands around them stays.
+/// The size of a request with half of the spans. The overhead around them stays.
 fn half(request: &Request, envelope: &Envelope) -> usize {
     let overhead = request.overhead(envelope);
     let spans = request.body_bytes.saturating_sub(overhead);

@@ -31,12 +31,6 @@ pub(crate) struct Response {
     pub(crate) keep_alive: bool,
 }
 
-impl Response {
-    pub(crate) fn is_success(&self) -> bool {
-        (200..300).contains(&self.status)
-    }
-}
-
 /// Why bytes are no response that can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ResponseError {

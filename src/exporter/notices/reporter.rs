@@ -324,7 +324,7 @@ impl Reporter {
     }
 
     /// Tells what was held back long enough: it may have been the last of its kind.
-    pub(crate) fn tell_held_back(&mut self, now: Instant) {
+    pub(crate) fn deliver_due(&mut self, now: Instant) {
         if self.deadline(now).is_some_and(|at| at <= now) {
             (self.streams.iter_mut()).for_each(|(_, stream)| stream.refill(now));
             self.tell_all(
@@ -447,7 +447,7 @@ mod tests {
         }
 
         fn tick(&mut self, ms: u64) {
-            self.reporter.tell_held_back(self.at(ms));
+            self.reporter.deliver_due(self.at(ms));
         }
 
         /// All notices, after the end.

@@ -15,25 +15,9 @@ const SHARED: &[(&str, &[&str])] = &[
         "Answer",
         &["src/collector/network_thread.rs", "src/testing.rs"],
     ),
-    (
-        "Destination",
-        &["src/config/destination.rs", "src/exporter/destination.rs"],
-    ),
-    (
-        "Endpoint",
-        &["src/config/endpoint.rs", "src/exporter/endpoint.rs"],
-    ),
     ("Inner", &["src/collector.rs", "src/testing.rs"]),
     ("Origin", &["src/recorder/detached.rs", "src/stats.rs"]),
-    (
-        "State",
-        &[
-            "src/exporter/endpoint/content_coding.rs",
-            "src/exporter/endpoint/pace.rs",
-            "src/recorder/state.rs",
-            "src/testing.rs",
-        ],
-    ),
+    ("State", &["src/recorder/state.rs", "src/testing.rs"]),
 ];
 
 /// The files and lines that declare a struct, enum or trait of each name.

@@ -1,0 +1,58 @@
+//! Whether a destination is down, so that others need not keep up with it.
+
+use std::time::{Duration, Instant};
+
+/// Outages shorter than this are ignored; after a longer one, lagging destinations get this long to
+/// catch up.
+const OUTAGE: Duration = Duration::from_secs(1);
+
+/// The last outage of one destination.
+#[derive(Debug, Default)]
+pub(super) struct Outage {
+    /// The time since which no endpoint works.
+    since: Option<Instant>,
+    /// The time until which other destinations, which may have had the same outage, can catch up.
+    recovering_until: Option<Instant>,
+}
+
+impl Outage {
+    /// Notes whether any endpoint works now.
+    pub(super) fn note(&mut self, is_down: bool, now: Instant) {
+        if is_down {
+            self.since.get_or_insert(now);
+        } else if let Some(since) = self.since.take()
+            && now >= since + OUTAGE
+        {
+            self.recovering_until = Some(now + OUTAGE);
+        }
+    }
+
+    /// Whether others have to keep up with the destination.
+    pub(super) fn is_over(&self, now: Instant) -> bool {
+        let is_down = self.since.is_some_and(|since| now >= since + OUTAGE);
+        !is_down && self.recovering_until.is_none_or(|until| now >= until)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outage_of_a_second_is_over_a_second_after_its_end() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut outage = Outage::default();
+        outage.note(true, at(0));
+        assert!(outage.is_over(at(999)));
+        outage.note(false, at(999));
+        assert!(outage.is_over(at(999)));
+
+        outage.note(true, at(1000));
+        outage.note(true, at(1500));
+        assert!(!outage.is_over(at(2000)));
+        outage.note(false, at(2000));
+        assert!(!outage.is_over(at(2999)));
+        assert!(outage.is_over(at(3000)));
+    }
+}

@@ -1,0 +1,103 @@
+//! The state of one endpoint that its outcomes change.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::config::{EndpointSettings, Target};
+use crate::exporter::connection::{Connection, LossKind, Reply};
+use crate::exporter::context::{Context, system_time};
+use crate::exporter::endpoint::content_coding::ContentCoding;
+use crate::exporter::endpoint::journal::Journal;
+use crate::exporter::endpoint::journal_entry::JournalEntry;
+use crate::exporter::endpoint::location::Location;
+use crate::exporter::endpoint::pacing::Pacing;
+use crate::exporter::endpoint::request_size::{RequestSize, can_split};
+use crate::exporter::outcome::{Facts, Outcome};
+use crate::stats::micros;
+
+pub(super) struct Adaptation {
+    pub(super) location: Location,
+    pub(super) size: RequestSize,
+    pub(super) coding: ContentCoding,
+    pub(super) pacing: Pacing,
+    /// The last request took more than half of the time it had.
+    pub(super) is_slow: bool,
+    pub(super) journal: Journal,
+}
+
+impl Adaptation {
+    pub(super) fn new(settings: &Arc<EndpointSettings>, request_bytes_step: usize) -> Self {
+        Self {
+            location: Location::new(Arc::clone(&settings.target)),
+            size: RequestSize::new(settings.request_bytes_max, request_bytes_step),
+            coding: ContentCoding::new(settings.compression),
+            pacing: Pacing::new(settings.retry_initial, settings.retry_max),
+            is_slow: false,
+            journal: Journal::new(Arc::clone(settings)),
+        }
+    }
+
+    /// The target of new connections.
+    pub(super) fn target(&self, now: Instant) -> &Arc<Target> {
+        self.location.current(now)
+    }
+
+    /// Counts a response, and notes how long it took.
+    pub(super) fn count(&mut self, reply: &Reply, context: &mut Context<'_>) {
+        let body_bytes = reply.request.body_bytes as u64;
+        context.stats.requests += 1;
+        context.stats.body_bytes += body_bytes;
+        self.journal.stats.body_bytes += body_bytes;
+        let duration = context.now.saturating_duration_since(reply.started);
+        self.is_slow = duration > self.journal.settings.request_timeout / 2;
+        let us = micros(duration);
+        (self.journal).count_response(reply.response.status, us, context.now);
+    }
+
+    /// Returns the meaning of a response that came over a connection.
+    pub(super) fn outcome(
+        &self,
+        reply: &Reply,
+        connection: &Connection,
+        context: &Context<'_>,
+    ) -> Outcome {
+        let facts = Facts {
+            settings: &self.journal.settings,
+            target: connection.target(),
+            redirects: connection.redirects(),
+            can_split: can_split(&reply.request, context.envelope),
+            is_coding_suspect: self.coding.is_suspect(reply.compression, context.now),
+            has_coding_worked: self.coding.has_worked(),
+            is_throttled_often: self.pacing.is_throttled_often(),
+            now: system_time(context.unix_nanos),
+        };
+        Outcome::of(&reply.response, &facts)
+    }
+
+    /// Adapts to an outcome, and enters it in the journal.
+    pub(super) fn adapt(&mut self, entry: &JournalEntry<'_>, context: &mut Context<'_>) {
+        let JournalEntry { outcome, sent, .. } = *entry;
+        let now = context.now;
+        let has_moved = self.location.adapt(outcome, entry.moved, now);
+        let works = match outcome {
+            Outcome::Accepted { .. } => true,
+            // An endpoint that rejects everything does not work, whatever the size.
+            Outcome::TooLarge { .. } => !self.pacing.has_rejected(),
+            _ => false,
+        };
+        self.journal.record(entry, works, has_moved, context);
+        let bytes = sent.map_or(0, |(request, _)| request.body_bytes);
+        self.pacing.adapt(outcome, bytes, now);
+        self.is_slow |= matches!(
+            outcome,
+            Outcome::Lost {
+                kind: LossKind::TimedOut,
+                ..
+            }
+        );
+        if let Some((request, compression)) = sent {
+            self.coding.adapt(outcome, compression, now);
+            (self.size).adapt(outcome, request, self.is_slow, context.envelope, now);
+        }
+    }
+}

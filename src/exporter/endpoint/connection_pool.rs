@@ -1,0 +1,154 @@
+//! The connections of one endpoint.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::config::{EndpointSettings, Target};
+use crate::exporter::connection::{Activity, Connection, ConnectionEvent};
+use crate::exporter::context::Context;
+use crate::exporter::endpoint::silence::STALLED;
+use crate::exporter::network::ConnectionId;
+use crate::exporter::request::Request;
+use crate::exporter::resolve::Resolver;
+
+/// A request that takes longer than this is not waited for before the next is sent. One connection
+/// at a time is better for all caches on the way, as long as it carries all there is.
+const SLOW: Duration = Duration::from_millis(10);
+
+pub(super) struct ConnectionPool {
+    connections: Vec<Connection>,
+    resolver: Resolver,
+}
+
+impl ConnectionPool {
+    /// The connections have the ids from `first_id` on.
+    pub(super) fn new(settings: &Arc<EndpointSettings>, first_id: ConnectionId) -> Self {
+        let ids = (first_id.0..).map(ConnectionId);
+        let ids = ids.take(settings.connections_max);
+        Self {
+            connections: ids.map(|id| Connection::new(id, settings)).collect(),
+            resolver: Resolver::new(settings.connections_max),
+        }
+    }
+
+    pub(super) fn get(&mut self, index: usize) -> &mut Connection {
+        &mut self.connections[index]
+    }
+
+    pub(super) fn indices(&self) -> std::ops::Range<usize> {
+        0..self.connections.len()
+    }
+
+    // ---- Queries ----
+
+    /// A connection that is established and idle.
+    pub(super) fn idle(&self) -> Option<usize> {
+        self.connections.iter().position(Connection::is_ready)
+    }
+
+    /// A connection that could be opened.
+    pub(super) fn closed(&self) -> Option<usize> {
+        self.connections.iter().position(Connection::is_closed)
+    }
+
+    pub(super) fn is_opening(&self) -> bool {
+        self.connections.iter().any(Connection::is_opening)
+    }
+
+    /// Whether a request is in flight.
+    pub(super) fn is_busy(&self) -> bool {
+        self.connections.iter().any(Connection::is_busy)
+    }
+
+    /// The begin of the oldest request in flight.
+    pub(super) fn oldest_request(&self) -> Option<Instant> {
+        self.requests_since().min()
+    }
+
+    /// The time from which on all requests in flight are slow.
+    pub(super) fn slow_at(&self) -> Option<Instant> {
+        self.requests_since().max().map(|since| since + SLOW)
+    }
+
+    /// The time from which on all requests in flight have stalled.
+    pub(super) fn stalled_at(&self) -> Option<Instant> {
+        self.requests_since().max().map(|since| since + STALLED)
+    }
+
+    pub(super) fn activities(&self) -> impl Iterator<Item = Activity> {
+        self.connections.iter().filter_map(Connection::activity)
+    }
+
+    /// The earliest time at which something is due even if nothing happens.
+    pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
+        // A connection for the next request is only chosen if there is one left.
+        let is_full = self.connections.iter().all(Connection::is_busy);
+        let slow_at = self.slow_at().filter(|at| now < *at && !is_full);
+        let stalled_at = self.stalled_at().filter(|at| now < *at);
+        let connections = self
+            .connections
+            .iter()
+            .filter_map(|connection| connection.deadline(now));
+        connections.chain(slow_at).chain(stalled_at).min()
+    }
+
+    fn requests_since(&self) -> impl Iterator<Item = Instant> {
+        self.connections.iter().filter_map(Connection::busy_since)
+    }
+
+    // ---- Commands ----
+
+    /// Opens a connection. Returns the event if it fails at once.
+    pub(super) fn open(
+        &mut self,
+        index: usize,
+        target: &Arc<Target>,
+        context: &Context<'_>,
+    ) -> Option<ConnectionEvent> {
+        let connection = &mut self.connections[index];
+        connection.close(target);
+        connection.open(&self.resolver, context.now, context.network)
+    }
+
+    /// Sends a request on to the target of a redirect.
+    pub(super) fn follow(
+        &mut self,
+        index: usize,
+        (target, is_permanent): (Arc<Target>, bool),
+        request: Arc<Request>,
+        context: &Context<'_>,
+    ) -> Option<ConnectionEvent> {
+        self.connections[index].follow(
+            target,
+            is_permanent,
+            request,
+            &self.resolver,
+            context.now,
+            context.network,
+        )
+    }
+
+    /// Closes idle connections that lead elsewhere.
+    pub(super) fn close_except_to(&mut self, target: &Arc<Target>) {
+        let idle = self
+            .connections
+            .iter_mut()
+            .filter(|connection| connection.is_ready());
+        idle.filter(|connection| connection.target() != target)
+            .for_each(|connection| connection.close(target));
+    }
+
+    pub(super) fn close_idle(&mut self, target: &Arc<Target>) {
+        let idle = self
+            .connections
+            .iter_mut()
+            .filter(|connection| connection.is_ready());
+        idle.for_each(|connection| connection.close(target));
+    }
+
+    pub(super) fn close_all(&mut self, target: &Arc<Target>) {
+        self.connections
+            .iter_mut()
+            .for_each(|connection| connection.close(target));
+    }
+}

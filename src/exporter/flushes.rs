@@ -1,0 +1,39 @@
+//! Flushes under way.
+
+use std::time::Instant;
+
+use crossbeam_channel::Sender;
+
+use crate::exporter::backlog::Number;
+
+#[derive(Default)]
+pub(crate) struct Flushes(Vec<Flush>);
+
+/// A flush of all batches before a number.
+struct Flush {
+    end: Number,
+    deadline: Instant,
+    done: Sender<()>,
+}
+
+impl Flushes {
+    pub(crate) fn begin(&mut self, end: Number, deadline: Instant, done: Sender<()>) {
+        self.0.push(Flush {
+            end,
+            deadline,
+            done,
+        });
+    }
+
+    /// Completes flushes whose batches all have an outcome, and forgets those whose time is over.
+    pub(crate) fn finish(&mut self, now: Instant, are_settled: impl Fn(Number) -> bool) {
+        self.0.retain(|flush| {
+            if are_settled(flush.end) {
+                // Fails if the caller's own wait has ended.
+                let _ = flush.done.send(());
+                return false;
+            }
+            now < flush.deadline
+        });
+    }
+}
