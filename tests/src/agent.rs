@@ -1,4 +1,4 @@
-//! The rotel agent, a receiver by others. `.ci/rotel` installs it.
+//! The rotel agent, a third-party receiver. `.ci/rotel` installs it.
 
 use std::env;
 use std::io;
@@ -9,11 +9,11 @@ use std::time::Instant;
 
 use crate::PATIENCE;
 
-/// The running agent, killed if the test panics.
+/// A running agent, killed if the test panics.
 pub struct Agent {
     pub http: SocketAddr,
     pid: u32,
-    /// Reads what it prints until it ends, so that it never waits for that.
+    /// Reads the agent's output until it ends, so that the agent never blocks on a full pipe.
     output: Option<JoinHandle<io::Result<Output>>>,
 }
 
@@ -26,7 +26,7 @@ impl Agent {
             .args(["--debug-log", "traces", "--debug-log-verbosity", "detailed"])
             .args(["--otlp-http-endpoint", &http.to_string()])
             .args(["--otlp-grpc-endpoint", &grpc.to_string()])
-            // Its log would stand between the spans.
+            // Log lines would be mixed with the spans.
             .env("RUST_LOG", "warn")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -45,9 +45,9 @@ impl Agent {
         let deadline = Instant::now() + PATIENCE;
         while TcpStream::connect(self.http).is_err() {
             if self.output.as_ref().is_some_and(JoinHandle::is_finished) {
-                panic!("the agent ended by itself: {:?}", self.stop("-KILL"));
+                panic!("the agent exited: {:?}", self.stop("-KILL"));
             }
-            assert!(Instant::now() < deadline, "the agent does not listen");
+            assert!(Instant::now() < deadline, "the agent is not listening");
             thread::yield_now();
         }
         self
@@ -57,7 +57,7 @@ impl Agent {
         format!("http://{}", self.http)
     }
 
-    /// Lets it finish its work; gives what it has printed.
+    /// Stops the agent after it has finished its work, and returns its output.
     pub fn end(mut self) -> String {
         let output = self.stop("-TERM").expect("it runs").unwrap();
         assert!(output.status.success(), "{output:?}");
@@ -66,7 +66,7 @@ impl Agent {
 
     fn stop(&mut self, signal: &str) -> Option<io::Result<Output>> {
         let output = self.output.take()?;
-        // It may have ended already.
+        // Fails if the agent has exited already.
         let _ = Command::new("kill")
             .args([signal, &self.pid.to_string()])
             .output();
@@ -80,9 +80,9 @@ impl Drop for Agent {
     }
 }
 
-/// Loopback addresses that nobody listens on.
+/// Returns distinct loopback addresses with free ports.
 pub fn free_addresses<const N: usize>() -> [SocketAddr; N] {
-    // Both at once, so that they differ.
+    // All bound at the same time, so that they differ.
     let listeners = [(); N].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
     listeners.map(|listener| listener.local_addr().unwrap())
 }

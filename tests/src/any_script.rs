@@ -1,10 +1,10 @@
-//! Random behaviour of a server, for proptest.
+//! Strategies for random behaviour of a server.
 
 use proptest::prelude::*;
 
 use crate::script::{Script, Step, response};
 
-/// Bytes that are a response, most of the time.
+/// Generates bytes that are mostly valid responses.
 pub fn any_answer() -> impl Strategy<Value = Vec<u8>> {
     let status = prop_oneof![
         4 => prop::sample::select(vec![200_u16, 202, 204]),
@@ -51,7 +51,7 @@ fn any_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A server's behaviour on one connection.
+/// Generates a server's behaviour on one connection.
 pub fn any_script() -> impl Strategy<Value = Script> {
     prop::collection::vec(any_step(), 0..7)
 }

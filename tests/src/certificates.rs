@@ -1,4 +1,4 @@
-//! Authorities and certificates of the tests' own, and files to keep them in.
+//! Certificate authorities, certificates, and files to store them in.
 
 use std::fs;
 use std::path::PathBuf;

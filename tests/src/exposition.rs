@@ -2,17 +2,17 @@
 
 use std::collections::{HashMap, HashSet};
 
-/// One line that is no comment.
+/// A sample line.
 struct Sample<'p> {
     name: &'p str,
     labels: Vec<(&'p str, String)>,
     value: f64,
 }
 
-/// Checks a page: each family has one `HELP` and one `TYPE` before its samples, which stand
-/// together; no series occurs twice; histograms are cumulative.
+/// Checks a page: each family has one `HELP` and one `TYPE`, directly followed by all its samples;
+/// no series occurs twice; histograms are cumulative.
 pub fn check(page: &str) {
-    assert!(page.ends_with('\n'), "the last line has no end");
+    assert!(page.ends_with('\n'), "the last line is not terminated");
     let mut families = HashSet::new();
     let mut series = HashSet::new();
     let mut family: Option<(&str, &str)> = None;
@@ -65,7 +65,7 @@ fn parse(line: &str) -> Sample<'_> {
             }
         }
         let names: HashSet<_> = labels.iter().map(|(label, _)| label).collect();
-        assert_eq!(names.len(), labels.len(), "a label twice: {line}");
+        assert_eq!(names.len(), labels.len(), "a duplicate label: {line}");
     }
     let value = rest.strip_prefix(' ').expect("a value");
     Sample {
@@ -80,7 +80,7 @@ fn is_name(name: &str) -> bool {
     name.starts_with(is_start) && name.chars().all(|c| is_start(c) || c.is_ascii_digit())
 }
 
-/// The text up to the closing quote, and what is behind it.
+/// Returns the unescaped text up to the closing quote, and the rest.
 fn unquote(text: &str) -> (String, &str) {
     let mut value = String::new();
     let mut chars = text.char_indices();

@@ -1,9 +1,9 @@
-//! Servers, certificates and other helpers that several tests begin with.
+//! Servers, certificates and other helpers that several tests share.
 
 #![allow(
     missing_docs,
     clippy::new_without_default,
-    reason = "helpers of these tests alone"
+    reason = "helpers for these tests alone"
 )]
 
 pub mod agent;
@@ -22,7 +22,7 @@ use std::time::Duration;
 use otlp_collector::testing::Receiver;
 use otlp_collector::{Collector, Config, EndpointOptions, SpanId, TraceId};
 
-/// The time after which a wait has failed. No test that passes waits this long.
+/// Time after which a wait fails. No test that passes waits this long.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The directory of the repository.
@@ -75,7 +75,7 @@ impl Nobody {
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
         let socket = socket.unwrap();
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        // It does not listen.
+        // Bound but not listening.
         socket.bind(&address.into()).unwrap();
         Self(socket)
     }

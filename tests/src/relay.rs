@@ -1,4 +1,4 @@
-//! Passing on what a collector sends to a receiver, and a proxy that does so.
+//! Relays a collector's requests to a receiver; also a proxy that does so.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -8,7 +8,7 @@ use std::thread;
 
 use crate::script::field;
 
-/// Calls `serve` for each connection, on a thread of its own.
+/// Calls `serve` for each connection, on its own thread.
 pub fn listen(serve: impl Fn(TcpStream) -> io::Result<()> + Send + Sync + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -16,7 +16,7 @@ pub fn listen(serve: impl Fn(TcpStream) -> io::Result<()> + Send + Sync + 'stati
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let serve = Arc::clone(&serve);
-            // An error is the connection's end.
+            // An error ends the connection.
             thread::spawn(move || drop(serve(stream)));
         }
     });
@@ -29,7 +29,8 @@ struct Message {
     body: Vec<u8>,
 }
 
-/// Passes requests on to where `route` says, with the head that it gives, and the answers back.
+/// Relays each request to the address that `route` returns, with the head that it returns, and
+/// relays the responses back.
 pub fn relay(
     client: &mut (impl Read + Write),
     mut route: impl FnMut(&str) -> io::Result<(SocketAddr, String)>,
@@ -64,10 +65,10 @@ fn read_head(stream: &mut impl Read) -> io::Result<String> {
     Ok(String::from_utf8(head).expect("a readable head"))
 }
 
-/// A proxy that knows some names that nobody else does.
+/// A proxy that resolves names which exist nowhere else.
 pub struct Proxy {
     pub address: SocketAddr,
-    /// Of all that it was asked.
+    /// Heads of all requests to the proxy.
     heads: Arc<Mutex<Vec<String>>>,
 }
 
@@ -118,7 +119,7 @@ fn find(names: &Names, authority: &str) -> io::Result<SocketAddr> {
     (known.or_else(|| authority.parse().ok())).ok_or_else(|| io::ErrorKind::NotFound.into())
 }
 
-/// Passes everything on, both ways.
+/// Relays all bytes in both directions.
 fn tunnel(mut client: TcpStream, mut server: TcpStream) -> io::Result<()> {
     let (mut from_client, mut to_server) = (client.try_clone()?, server.try_clone()?);
     let there = thread::spawn(move || {

@@ -1,4 +1,4 @@
-//! A server that does what it is told to each connection, byte by byte.
+//! A server that follows a script for each connection, byte by byte.
 
 use std::collections::{HashSet, VecDeque};
 use std::io::{self, Read, Write};
@@ -10,36 +10,36 @@ use std::time::Duration;
 use otlp_collector::testing::proto::ExportTraceServiceRequest;
 use prost::Message;
 
-/// What a server does to a connection, one thing after the other. After the last it closes.
+/// A step of a script. After the last one the server closes the connection.
 #[derive(Clone, Debug)]
 pub enum Step {
     /// Reads the head of a request.
     ReadHead,
-    /// Reads so many bytes, or to the end of what there is.
+    /// Reads this many bytes, or to the end of the stream.
     Read(usize),
     /// Reads a whole request.
     ReadRequest,
     /// Answers every request with an empty 200.
     ServeWell,
-    /// The same, but a body of more than so many bytes gets this response.
+    /// Like `ServeWell`, but answers a body of more than this many bytes with this response.
     ServeUpTo(usize, Vec<u8>),
-    /// Writes at once.
+    /// Writes all bytes in one call.
     Write(Vec<u8>),
-    /// Writes in pieces of so many bytes, each in a segment of its own.
+    /// Writes in pieces of this many bytes, each in its own segment.
     Trickle(Vec<u8>, usize),
-    /// Neither reads nor says anything more until the server ends.
+    /// Neither reads nor writes until the server is dropped.
     Stall,
-    /// Says no more, but reads on until the other side gives up.
+    /// Writes nothing more, but reads until the client closes.
     Drain,
-    /// Waits for the others at the barrier.
+    /// Waits at the barrier.
     Meet(Arc<Barrier>),
-    /// Closes so that the other side gets a reset.
+    /// Closes with a reset.
     Reset,
 }
 
 pub type Script = Vec<Step>;
 
-/// The head of a response and its body by `Content-Length`.
+/// Returns a response with `Content-Length`.
 pub fn response(status: u16, headers: &str, body: &[u8]) -> Vec<u8> {
     let length = body.len();
     let head = format!("HTTP/1.1 {status} Text\r\nContent-Length: {length}\r\n{headers}\r\n");
@@ -54,9 +54,9 @@ pub struct ScriptedServer {
 
 #[derive(Default)]
 struct State {
-    /// For the connections to come; then all are served well.
+    /// Scripts of the next connections. When none are left, all connections are served well.
     scripts: Mutex<VecDeque<Script>>,
-    /// Makes the scripts for the connections after those, instead.
+    /// Creates the scripts of the connections after those, if set.
     endless: Mutex<Option<MakeScript>>,
     seen: Mutex<Seen>,
     open: Mutex<Vec<Arc<TcpStream>>>,
@@ -66,13 +66,13 @@ struct State {
 
 type MakeScript = Box<dyn FnMut() -> Script + Send>;
 
-/// What a server has seen so far.
+/// Everything a server has received so far.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
     pub connections: usize,
-    /// Heads of the requests, in full.
+    /// Complete heads of all requests.
     pub heads: Vec<String>,
-    /// Ids of the spans in all requests that came whole.
+    /// Ids of the spans in all requests that arrived completely.
     pub spans: HashSet<Vec<u8>>,
 }
 
@@ -81,7 +81,7 @@ impl ScriptedServer {
         Self::start_on(TcpListener::bind("127.0.0.1:0").unwrap(), scripts)
     }
 
-    /// A server that never runs out of scripts: each connection gets a new one.
+    /// Starts a server that calls `make` for the script of each connection.
     pub fn start_endless(make: impl FnMut() -> Script + Send + 'static) -> Self {
         let server = Self::start([]);
         *server.state.endless.lock().unwrap() = Some(Box::new(make));
@@ -107,7 +107,7 @@ impl ScriptedServer {
         format!("http://{}", self.address)
     }
 
-    /// For the next connections.
+    /// Adds scripts for the next connections.
     pub fn add(&self, scripts: impl IntoIterator<Item = Script>) {
         self.state.scripts.lock().unwrap().extend(scripts);
     }
@@ -134,7 +134,7 @@ impl Drop for ScriptedServer {
         for stream in self.state.open.lock().unwrap().drain(..) {
             let _ = stream.shutdown(std::net::Shutdown::Both);
         }
-        // Calls the acceptor out of its wait.
+        // Wakes the acceptor.
         let _ = TcpStream::connect(self.address);
         if let Some(acceptor) = self.acceptor.take() {
             let _ = acceptor.join();
@@ -159,9 +159,9 @@ fn accept(listener: &TcpListener, state: &Arc<State>) {
                 input: Vec::new(),
                 state: &state,
             };
-            // An error is the other side's end of it.
+            // An error means that the client has ended the connection.
             let _ = connection.follow(&script);
-            // Closed only if nobody else has it open.
+            // The socket closes only with its last handle.
             let mut open = state.open.lock().unwrap();
             open.retain(|other| !Arc::ptr_eq(other, &stream));
         });
@@ -202,7 +202,7 @@ impl Connection<'_> {
                 Step::Meet(barrier) => drop(barrier.wait()),
                 Step::Drain => self.read_until(|_| false)?,
                 Step::Reset => {
-                    // Unread bytes or not: without lingering a close is a reset.
+                    // Without lingering, a close is a reset even if no bytes are unread.
                     let stream = socket2::SockRef::from(self.stream);
                     return stream.set_linger(Some(Duration::ZERO));
                 }
@@ -229,7 +229,7 @@ impl Connection<'_> {
         }
     }
 
-    /// The next request's head, which stays in the input.
+    /// Reads the next request's head, which stays in the input.
     fn read_head(&mut self) -> io::Result<String> {
         self.read_until(|input| head_end(input).is_some())?;
         let end = head_end(&self.input).unwrap();
@@ -246,7 +246,7 @@ impl Connection<'_> {
         }
     }
 
-    /// Tells the length of its body.
+    /// Reads a request and returns the length of its body.
     fn read_request(&mut self) -> io::Result<usize> {
         let head = self.read_head()?;
         let length = field(&head, "content-length").expect("a length");
@@ -254,7 +254,7 @@ impl Connection<'_> {
         let end = head.len() + length;
         self.read_until(|input| input.len() >= end)?;
         let mut seen = self.state.seen.lock().unwrap();
-        // What is compressed is not looked into.
+        // Compressed bodies are not decoded.
         if field(&head, "content-encoding").is_none() {
             let request = ExportTraceServiceRequest::decode(&self.input[head.len()..end]);
             let spans = request.expect("valid OTLP").resource_spans.into_iter();
@@ -269,7 +269,7 @@ impl Connection<'_> {
     }
 }
 
-/// The value of a field of a head.
+/// Returns the value of a header field.
 pub fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     let mut fields = head.lines().filter_map(|line| line.split_once(':'));
     let field = fields.find(|(other, _)| other.eq_ignore_ascii_case(name));

@@ -12,7 +12,7 @@ use rustls::{RootCertStore, ServerConfig, ServerConnection, SupportedProtocolVer
 use crate::certificates::{Identity, Issuer};
 use crate::relay::{listen, relay};
 
-/// A terminator of TLS before a receiver, as a proxy would be.
+/// Terminates TLS in front of a receiver, like a proxy.
 pub struct Server {
     pub port: u16,
     pub receiver: Receiver,
@@ -23,7 +23,7 @@ impl Server {
         Self::start_with(identity, None, rustls::ALL_VERSIONS)
     }
 
-    /// Asks for client certificates of this authority, if there is one.
+    /// Starts a server that requests client certificates of this authority, if there is one.
     pub fn start_with(
         identity: &Identity,
         clients: Option<&Issuer>,
@@ -46,7 +46,7 @@ impl Server {
     }
 }
 
-/// Asks for client certificates of this authority, if there is one.
+/// Returns a configuration that requests client certificates of this authority, if there is one.
 pub fn server_config(
     identity: &Identity,
     clients: Option<&Issuer>,

@@ -1,4 +1,4 @@
-//! Compressed bodies arrive whole, once compressed for all that want the same.
+//! Compressed bodies arrive intact, and are compressed once for all endpoints with the same encoding.
 
 use common::{PATIENCE, retry_at_once};
 use otlp_collector::testing::{Answer, Receiver};
@@ -20,7 +20,7 @@ fn collector(destinations: Vec<Destination>) -> Collector {
     Collector::new(Config {
         destinations,
         overflow: otlp_collector::Overflow::Block { timeout_ms: 60_000 },
-        // Only a flush sends what is no full batch, so that requests can be counted.
+        // Only a flush sends incomplete batches, so that requests can be counted.
         batch_timeout_ms: 3_600_000,
         ..Config::default()
     })
@@ -35,7 +35,7 @@ fn collect(collector: &Collector, spans: u64) {
     }
 }
 
-/// What was sent with this encoding: bytes of bodies, and the names of all spans in order.
+/// Returns the bytes of all bodies with this encoding, and the names of their spans in order.
 fn received(receiver: &Receiver, encoding: Option<&str>) -> (u64, Vec<String>) {
     for request in receiver.requests() {
         assert_eq!(request.header("content-encoding"), encoding);
@@ -46,7 +46,7 @@ fn received(receiver: &Receiver, encoding: Option<&str>) -> (u64, Vec<String>) {
 }
 
 #[test]
-fn all_encodings_carry_the_same() {
+fn all_encodings_carry_the_same_spans() {
     let plain = Receiver::start().unwrap();
     let (gzip, zstd) = (Receiver::start().unwrap(), Receiver::start().unwrap());
     let collector = collector(vec![
@@ -73,7 +73,7 @@ fn all_encodings_carry_the_same() {
 }
 
 #[test]
-fn what_is_sent_again_is_compressed_too() {
+fn a_retried_request_is_compressed_too() {
     let receiver = Receiver::start().unwrap();
     receiver.answer_next([
         Answer::status(503),
@@ -89,7 +89,7 @@ fn what_is_sent_again_is_compressed_too() {
 }
 
 #[test]
-fn endpoints_of_a_group_may_want_different_encodings() {
+fn endpoints_of_a_group_can_have_different_encodings() {
     let (first, second) = (Receiver::start().unwrap(), Receiver::start().unwrap());
     first.answer(Answer::status(503).header("Retry-After", "3600"));
     let collector = collector(vec![Destination {
@@ -106,7 +106,7 @@ fn endpoints_of_a_group_may_want_different_encodings() {
 }
 
 #[test]
-fn it_is_done_once_for_those_who_want_the_same() {
+fn a_body_is_compressed_once_for_all_endpoints_with_the_same_encoding() {
     let receivers: Vec<_> = (0..3).map(|_| Receiver::start().unwrap()).collect();
     let all = receivers
         .iter()
@@ -117,6 +117,6 @@ fn it_is_done_once_for_those_who_want_the_same() {
     assert_eq!(ledger.delivered(), 60_000);
     let requests: u64 = receivers.iter().map(|r| r.counts().requests).sum();
     let compressed = collector.stats().network.compressed;
-    // All three send the same requests, and each of those was compressed once.
+    // All three endpoints send the same requests, and each was compressed once.
     assert_eq!(compressed * 3, requests);
 }

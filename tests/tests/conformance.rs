@@ -1,5 +1,5 @@
-//! What the OpenTelemetry specifications ask of an exporter of traces over OTLP/HTTP, and the test
-//! of each. Where they say MUST or SHOULD, so does the list.
+//! The requirements of the OpenTelemetry specifications for an exporter of traces over OTLP/HTTP,
+//! with the tests of each. MUST and SHOULD are those of the specifications.
 //!
 //! P: OTLP 1.11 (`opentelemetry-proto`, `docs/specification.md`); X: `protocol/exporter.md`;
 //! E: `sdk-environment-variables.md`; K: `configuration/common.md`; R: `resource/sdk.md`, all of
@@ -7,7 +7,7 @@
 
 use std::fs;
 
-/// A clause, and where its tests are: a file and the functions in it.
+/// A clause, and its tests: files with the functions in them.
 type Clause = (
     &'static str,
     &'static [(&'static str, &'static [&'static str])],
@@ -15,10 +15,10 @@ type Clause = (
 
 const OTLP_HTTP: &[Clause] = &[
     (
-        "P: requests are POSTs of protobuf, which MUST be said by Content-Type: application/x-protobuf",
+        "P: requests are POSTs of protobuf, with Content-Type: application/x-protobuf (MUST)",
         &[(
             "tests/tests/connecting.rs",
-            &["requests_are_as_the_specification_says"],
+            &["requests_have_the_head_that_the_specification_requires"],
         )],
     ),
     (
@@ -52,8 +52,8 @@ const OTLP_HTTP: &[Clause] = &[
         &[(
             "tests/tests/compression.rs",
             &[
-                "all_encodings_carry_the_same",
-                "what_is_sent_again_is_compressed_too",
+                "all_encodings_carry_the_same_spans",
+                "a_retried_request_is_compressed_too",
             ],
         )],
     ),
@@ -68,7 +68,7 @@ const OTLP_HTTP: &[Clause] = &[
         ],
     ),
     (
-        "P: there MUST be a limit of the response, 4 MiB; beyond it the request MUST NOT be retried",
+        "P: responses MUST be limited, to 4 MiB; beyond that the request MUST NOT be retried",
         &[
             (
                 "src/exporter/http/response.rs",
@@ -83,7 +83,7 @@ const OTLP_HTTP: &[Clause] = &[
             ),
             (
                 "tests/tests/faults.rs",
-                &["a_success_with_a_body_that_cannot_be_used_is_a_success_and_is_told"],
+                &["a_success_with_an_unreadable_body_is_a_success_and_is_reported"],
             ),
         ],
     ),
@@ -111,14 +111,14 @@ const OTLP_HTTP: &[Clause] = &[
         ],
     ),
     (
-        "P: a partial success MUST NOT be retried, and is counted and told; an empty one is a success",
+        "P: a partial success MUST NOT be retried; it is counted and reported; an empty one is a success",
         &[(
             "tests/tests/faults.rs",
-            &["partial_success_is_counted_told_and_never_retried"],
+            &["partial_success_is_counted_and_reported_and_never_retried"],
         )],
     ),
     (
-        "P: the body of an error is a Status, whose message is told and whose code is not looked at",
+        "P: the body of an error is a Status, whose message is reported and whose code is ignored",
         &[(
             "src/exporter/http/reason.rs",
             &["errors_tell_what_their_body_says"],
@@ -131,7 +131,7 @@ const OTLP_HTTP: &[Clause] = &[
             &[
                 "a_connection_that_ends_at_any_byte_of_the_request",
                 "a_connection_that_ends_at_any_byte_of_the_response",
-                "what_is_no_response_is_a_broken_connection",
+                "a_malformed_response_breaks_the_connection",
             ],
         )],
     ),
@@ -155,9 +155,9 @@ const OTLP_HTTP: &[Clause] = &[
             (
                 "tests/tests/faults.rs",
                 &[
-                    "throttling_never_turns_into_a_storm",
-                    "the_endpoints_own_wait_is_kept_even_by_flush",
-                    "a_success_on_another_connection_does_not_end_the_wait_that_was_asked_for",
+                    "throttling_never_causes_a_request_storm",
+                    "a_flush_respects_retry_after",
+                    "a_success_on_another_connection_does_not_end_a_retry_after",
                 ],
             ),
             (
@@ -177,14 +177,14 @@ const OTLP_HTTP: &[Clause] = &[
         ],
     ),
     (
-        "P: the number of connections at a time SHOULD be configurable",
+        "P: the number of concurrent connections SHOULD be configurable",
         &[(
             "tests/tests/destinations.rs",
             &["one_with_many_connections_that_hang_changes_nothing_for_the_others"],
         )],
     ),
     (
-        "X: there is a limit to the time of an export, 10 seconds by default",
+        "X: the time of an export is limited, to 10 seconds by default",
         &[
             (
                 "tests/tests/readme.rs",
@@ -198,7 +198,7 @@ const OTLP_HTTP: &[Clause] = &[
                 "tests/tests/faults.rs",
                 &[
                     "a_server_that_stalls_at_any_point_costs_one_timeout",
-                    "a_request_is_given_up_when_it_has_failed_for_long_enough",
+                    "a_request_is_dropped_when_it_has_failed_for_too_long",
                 ],
             ),
         ],
@@ -207,7 +207,7 @@ const OTLP_HTTP: &[Clause] = &[
         "X: the User-Agent SHOULD be OTel-OTLP-Exporter-<language>/<version>, the distribution before it",
         &[(
             "tests/tests/connecting.rs",
-            &["requests_are_as_the_specification_says"],
+            &["requests_have_the_head_that_the_specification_requires"],
         )],
     ),
     (
@@ -218,7 +218,7 @@ const OTLP_HTTP: &[Clause] = &[
                 &[
                     "redirects_that_keep_the_method_are_followed",
                     "a_redirect_on_the_same_server_keeps_the_headers",
-                    "redirects_that_lead_nowhere_are_final",
+                    "redirects_that_cannot_be_followed_are_final",
                     "redirects_of_different_requests_do_not_add_up",
                 ],
             ),
@@ -227,35 +227,38 @@ const OTLP_HTTP: &[Clause] = &[
                 &[
                     "redirects_are_followed_as_far_as_the_option_allows",
                     "a_permanent_redirect_is_remembered_only_while_its_target_accepts",
-                    "another_origin_does_not_see_the_client_certificate",
+                    "the_client_certificate_is_not_sent_to_another_origin",
                 ],
             ),
         ],
     ),
     (
-        "P: empty envelopes SHOULD NOT be made",
-        &[("tests/tests/connecting.rs", &["nothing_is_not_sent"])],
+        "P: empty envelopes SHOULD NOT be sent",
+        &[(
+            "tests/tests/connecting.rs",
+            &["no_request_is_sent_without_spans"],
+        )],
     ),
 ];
 
 const ENVIRONMENT: &[Clause] = &[
     (
-        "E, K: an empty variable is as if it were not set",
+        "E, K: an empty variable counts as not set",
         &[(
             "src/config/env.rs",
             &["nothing_and_empty_values_are_the_default"],
         )],
     ),
     (
-        "E: of a boolean only true is true, in any case of letters; other values than false SHOULD be warned of",
+        "E: only \"true\", in any case, is true; for values other than \"false\" a warning SHOULD be logged",
         &[("src/config/env.rs", &["what_is_switched_off_or_unknown"])],
     ),
     (
-        "E: numbers that cannot be read or are out of range SHOULD be warned of and ignored",
+        "E: for invalid numbers and those out of range a warning SHOULD be logged; they are ignored",
         &[("src/config/env.rs", &["numbers_out_of_range_are_ignored"])],
     ),
     (
-        "E: unknown values of an enumeration MUST be warned of and ignored",
+        "E: for unknown values of an enumeration a warning MUST be logged; they are ignored",
         &[
             (
                 "src/config/env.rs",
@@ -267,15 +270,15 @@ const ENVIRONMENT: &[Clause] = &[
             (
                 "tests/tests/environment.rs",
                 &[
-                    "every_warning_is_a_notice",
-                    "warnings_are_logged_where_there_is_a_backend_for_it",
-                    "warnings_that_would_reach_no_one_are_on_standard_error",
+                    "each_warning_is_a_notice",
+                    "warnings_are_logged_if_there_is_a_log_backend",
+                    "warnings_without_a_handler_go_to_standard_error",
                 ],
             ),
         ],
     ),
     (
-        "K: a timeout of 0 is none",
+        "K: a timeout of 0 means no timeout",
         &[("src/config/env.rs", &["numbers_out_of_range_are_ignored"])],
     ),
     (
@@ -284,34 +287,34 @@ const ENVIRONMENT: &[Clause] = &[
             ("src/config/env.rs", &["what_is_switched_off_or_unknown"]),
             (
                 "tests/tests/environment.rs",
-                &["a_configuration_file_is_an_error_unless_the_code_takes_over"],
+                &["a_configuration_file_is_an_error_unless_code_overrides_it"],
             ),
         ],
     ),
     (
-        "X: a base gets v1/traces appended, the endpoint for traces is used as it is",
+        "X: v1/traces is appended to the base URL; the endpoint for traces is used unchanged",
         &[(
             "src/config/env.rs",
             &["a_base_is_extended_and_a_traces_endpoint_is_used_as_it_is"],
         )],
     ),
     (
-        "X: headers are percent-encoded pairs; one that cannot be used is left out",
+        "X: headers are percent-encoded pairs; invalid ones are omitted",
         &[(
             "src/config/env.rs",
             &["headers_are_decoded_and_bad_ones_left_out"],
         )],
     ),
     (
-        "E: limits of spans beat those of all signals",
+        "E: limits of spans take precedence over those of all signals",
         &[("src/config/env.rs", &["special_limits_beat_general_ones"])],
     ),
     (
-        "E: a sampler's argument that cannot be used MUST be told of and ignored",
+        "E: an invalid argument of a sampler MUST be logged and ignored",
         &[("src/config/env.rs", &["samplers_by_name_and_ratio"])],
     ),
     (
-        "R: with any error the whole of OTEL_RESOURCE_ATTRIBUTES SHOULD be discarded; code beats it",
+        "R: with any error all of OTEL_RESOURCE_ATTRIBUTES SHOULD be discarded; code takes precedence",
         &[(
             "src/config/env.rs",
             &["the_resource_is_read_whole_or_not_at_all"],
@@ -411,18 +414,18 @@ const OWN_METRICS: &[Clause] = &[
     ),
 ];
 
-/// What servers, networks and processes do that no specification speaks of.
+/// Behaviour of servers, networks and processes that no specification covers.
 const FAULTS: &[Clause] = &[
     (
-        "a FIN on a kept connection that is idle costs nothing, or one immediate retry",
+        "a FIN on an idle connection loses nothing and costs at most one immediate retry",
         &[
             (
                 "tests/tests/connecting.rs",
-                &["a_connection_the_server_closed_while_idle_costs_nothing"],
+                &["a_connection_closed_by_the_server_while_idle_loses_no_span"],
             ),
             (
                 "tests/tests/faults.rs",
-                &["a_kept_connection_that_is_closed_costs_one_immediate_retry_and_no_loss"],
+                &["a_closed_idle_connection_costs_one_immediate_retry_and_no_span"],
             ),
         ],
     ),
@@ -430,16 +433,16 @@ const FAULTS: &[Clause] = &[
         "after an error the next request goes over another connection",
         &[(
             "tests/tests/faults.rs",
-            &["after_an_error_another_connection_is_made"],
+            &["after_an_error_a_new_connection_is_opened"],
         )],
     ),
     (
-        "a reset in the middle of the body; an answer before all of it was read",
+        "a reset in the middle of the body; a response before all of it was read",
         &[(
             "tests/tests/faults.rs",
             &[
                 "a_connection_that_ends_at_any_byte_of_the_request",
-                "an_answer_before_the_request_was_read_counts",
+                "a_response_before_the_request_was_read_counts",
             ],
         )],
     ),
@@ -457,7 +460,7 @@ const FAULTS: &[Clause] = &[
         )],
     ),
     (
-        "line breaks in a header that is configured",
+        "line breaks in a configured header",
         &[(
             "src/config/headers.rs",
             &["what_could_end_a_line_is_refused_and_values_are_not_shown"],
@@ -468,7 +471,7 @@ const FAULTS: &[Clause] = &[
         &[
             (
                 "tests/tests/faults.rs",
-                &["what_a_server_was_told_in_confidence_is_not_shown"],
+                &["secrets_echoed_by_a_server_are_not_shown"],
             ),
             (
                 "tests/tests/proxy.rs",
@@ -478,24 +481,24 @@ const FAULTS: &[Clause] = &[
         ],
     ),
     (
-        "several addresses of which some are dead; a name that moves, or is not there",
+        "several addresses, some of them dead; a name that moves or does not exist",
         &[
             (
                 "tests/tests/connecting.rs",
                 &[
-                    "a_name_is_resolved_and_its_addresses_tried_in_turn",
-                    "an_ipv6_address_is_an_endpoint_too",
-                    "a_name_without_address_is_retried_and_does_not_hold_up_shutdown",
+                    "all_addresses_of_a_name_are_tried",
+                    "an_ipv6_address_can_be_an_endpoint",
+                    "a_name_without_address_is_retried_and_does_not_delay_shutdown",
                 ],
             ),
             (
                 "tests/tests/network.rs",
-                &["a_name_with_an_address_that_is_dead_and_a_name_that_moves"],
+                &["a_dead_address_is_skipped_and_a_moved_name_is_followed"],
             ),
         ],
     ),
     (
-        "an outage, and the refill after it",
+        "an outage, and the backlog after it",
         &[
             (
                 "tests/tests/ledger.rs",
@@ -504,11 +507,14 @@ const FAULTS: &[Clause] = &[
                     "an_endpoint_that_goes_and_comes_loses_nothing",
                 ],
             ),
-            ("tests/tests/network.rs", &["what_a_network_does"]),
+            (
+                "tests/tests/network.rs",
+                &["spans_are_delivered_after_each_network_fault"],
+            ),
         ],
     ),
     (
-        "a thread that ends leaves nothing behind unsent",
+        "a thread that ends leaves no span unsent",
         &[(
             "tests/tests/sketch.rs",
             &["threads_come_and_go_by_the_thousand"],
@@ -545,13 +551,13 @@ const FAULTS: &[Clause] = &[
                 "tests/tests/faults.rs",
                 &[
                     "one_span_that_is_too_large_is_rejected",
-                    "only_what_cannot_be_made_smaller_is_rejected_as_too_large",
+                    "only_requests_of_a_single_span_are_rejected_as_too_large",
                 ],
             ),
         ],
     ),
     (
-        "a ratio that is no number",
+        "a ratio that is not a number",
         &[(
             "tests/tests/sampling.rs",
             &["settings_that_cannot_be_are_errors"],
@@ -576,17 +582,17 @@ const FAULTS: &[Clause] = &[
         &[(
             "tests/tests/deadlines.rs",
             &[
-                "whatever_the_endpoint_does",
-                "from_many_threads_at_once_and_again",
+                "deadlines_are_kept_with_any_endpoint",
+                "flush_and_shutdown_can_be_called_repeatedly_from_many_threads",
             ],
         )],
     ),
     (
-        "all of it at random",
+        "all of these at random",
         &[
             (
                 "tests/tests/random_faults.rs",
-                &["any_server_leaves_no_span_without_an_outcome"],
+                &["every_span_has_an_outcome_with_any_server"],
             ),
             (
                 "src/exporter/http/response_fuzz.rs",
@@ -597,7 +603,7 @@ const FAULTS: &[Clause] = &[
 ];
 
 #[test]
-fn every_clause_has_its_tests() {
+fn each_clause_lists_existing_tests() {
     let root = common::root();
     let clauses = [OTLP_HTTP, ENVIRONMENT, OWN_METRICS, FAULTS].concat();
     for (clause, tests) in clauses {

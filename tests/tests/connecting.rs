@@ -1,4 +1,4 @@
-//! Ways to the endpoint: names, several addresses, connections that come and go.
+//! Connecting to the endpoint: names, several addresses, connections that open and close.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -24,9 +24,9 @@ fn collector(endpoint: String) -> Collector {
 }
 
 #[test]
-fn a_name_is_resolved_and_its_addresses_tried_in_turn() {
+fn all_addresses_of_a_name_are_tried() {
     let receiver = Receiver::start().unwrap();
-    // Where localhost is ::1 too, nobody listens there.
+    // Where localhost is also ::1, no server listens there.
     let endpoint = format!("http://localhost:{}", receiver.address().port());
     let collector = collector(endpoint);
     collector.collect(Span::new("by name")).unwrap();
@@ -46,7 +46,7 @@ fn base_path_and_query_are_kept() {
 }
 
 #[test]
-fn requests_are_as_the_specification_says() {
+fn requests_have_the_head_that_the_specification_requires() {
     let receiver = Receiver::start().unwrap();
     let collector = Collector::new(Config {
         endpoint: receiver.endpoint(),
@@ -72,7 +72,7 @@ fn requests_are_as_the_specification_says() {
         ("content-type", Some("application/x-protobuf")),
         ("user-agent", Some(&agent)),
         ("x-tenant", Some("shop")),
-        // Never `identity`: the OpenTelemetry Collector answers 400 to that.
+        // Never `identity`, which the OpenTelemetry Collector answers with 400.
         ("content-encoding", None),
         ("transfer-encoding", None),
     ] {
@@ -81,7 +81,7 @@ fn requests_are_as_the_specification_says() {
 }
 
 #[test]
-fn nothing_is_not_sent() {
+fn no_request_is_sent_without_spans() {
     let receiver = Receiver::start().unwrap();
     let collector = collector(receiver.endpoint());
     let recorder = collector.recorder().unwrap();
@@ -92,9 +92,9 @@ fn nothing_is_not_sent() {
 }
 
 #[test]
-fn an_ipv6_address_is_an_endpoint_too() {
+fn an_ipv6_address_can_be_an_endpoint() {
     let Ok(listener) = TcpListener::bind("[::1]:0") else {
-        // No IPv6 on this machine.
+        // This machine has no IPv6.
         return;
     };
     let collector = collector(format!("http://{}", listener.local_addr().unwrap()));
@@ -108,8 +108,8 @@ fn an_ipv6_address_is_an_endpoint_too() {
 }
 
 #[test]
-fn a_name_without_address_is_retried_and_does_not_hold_up_shutdown() {
-    // A label of more than 63 characters is refused without asking the network.
+fn a_name_without_address_is_retried_and_does_not_delay_shutdown() {
+    // A label of more than 63 characters is rejected without a network request.
     let name = "x".repeat(64);
     let collector = Collector::new(Config {
         endpoint: format!("http://{name}:4318"),
@@ -137,7 +137,7 @@ fn a_name_without_address_is_retried_and_does_not_hold_up_shutdown() {
 }
 
 #[test]
-fn a_connection_the_server_closed_while_idle_costs_nothing() {
+fn a_connection_closed_by_the_server_while_idle_loses_no_span() {
     let receiver = Receiver::start().unwrap();
     let collector = collector(receiver.endpoint());
     for _ in 0..5 {
@@ -164,8 +164,8 @@ fn a_server_that_closes_after_each_response_is_served() {
 }
 
 #[test]
-fn a_server_that_accepts_and_says_nothing_does_not_hold_up_flush_and_shutdown() {
-    // The system accepts for it; nobody reads.
+fn a_server_that_accepts_and_never_responds_does_not_delay_flush_and_shutdown() {
+    // The kernel accepts connections; the program never reads from them.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let collector = Collector::new(Config {
         endpoint: format!("http://{}", silent.local_addr().unwrap()),
@@ -185,12 +185,12 @@ fn a_server_that_accepts_and_says_nothing_does_not_hold_up_flush_and_shutdown() 
     let began = Instant::now();
     let ledger = collector.shutdown().unwrap();
     assert_eq!(ledger.dropped(), 1);
-    // Far below the request's timeout: it did not wait for that.
+    // Far below the request's timeout, which it did not wait for.
     assert!(began.elapsed() < PATIENCE);
 }
 
 #[test]
-fn garbage_instead_of_a_response_is_a_broken_connection() {
+fn a_malformed_response_counts_as_a_broken_connection() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let collector = collector(format!("http://{}", listener.local_addr().unwrap()));
     collector.collect(Span::new("span")).unwrap();
@@ -210,8 +210,8 @@ fn garbage_instead_of_a_response_is_a_broken_connection() {
     assert_eq!(collector.stats().network.retries, 3);
 }
 
-/// Serves connections on a thread: reads once from each and answers with the next of `answers`,
-/// then closes it. Tells when it has served one.
+/// Serves connections on a thread: reads once from each, writes the next of `answers` and closes it.
+/// Sends a message after each.
 fn serve(listener: TcpListener, answers: Vec<&'static [u8]>) -> mpsc::Receiver<()> {
     let (served, serving) = mpsc::channel();
     thread::spawn(move || {
@@ -228,9 +228,9 @@ fn serve(listener: TcpListener, answers: Vec<&'static [u8]>) -> mpsc::Receiver<(
 }
 
 #[test]
-fn an_idle_connection_that_breaks_does_not_stop_delivery() {
+fn delivery_continues_after_an_idle_connection_breaks() {
     const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
-    // What a server says to a connection that was idle for too long.
+    // The response that some servers send on a connection that was idle for too long.
     const OK_AND_TIMEOUT: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n\
         HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n";
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -238,14 +238,14 @@ fn an_idle_connection_that_breaks_does_not_stop_delivery() {
     let serving = serve(listener, vec![OK_AND_TIMEOUT, OK, OK_AND_TIMEOUT, OK]);
     for _ in 0..4 {
         collector.collect(Span::new("span")).unwrap();
-        // Without a call that wakes the network thread: it has to come to it by itself.
+        // Without a call that wakes the network thread, which must act by itself.
         serving.recv_timeout(PATIENCE).unwrap();
     }
     assert_eq!(collector.shutdown().unwrap().delivered(), 4);
 }
 
 #[test]
-fn a_server_that_never_stops_talking_does_not_hold_up_shutdown() {
+fn a_server_that_sends_without_end_does_not_delay_shutdown() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let collector = Collector::new(Config {
         endpoint: format!("http://{}", listener.local_addr().unwrap()),

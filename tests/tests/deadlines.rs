@@ -1,6 +1,6 @@
-//! Flush and shutdown end in time, whatever the endpoint does, from as many threads as like.
+//! Flush and shutdown end in time with any behaviour of the endpoint, from any number of threads.
 //!
-//! All other times are a day, so that only the deadline can have ended the wait.
+//! All other timeouts are a day, so that only the deadline can have ended the wait.
 
 use std::net::TcpListener;
 use std::thread;
@@ -35,7 +35,8 @@ fn collector(endpoint: String, change: impl FnOnce(&mut EndpointOptions)) -> Col
     .unwrap()
 }
 
-/// A flush in vain, then a shutdown in vain: both in time, and every span has an outcome.
+/// Checks that a flush and a shutdown that cannot succeed end in time, and that every span has an
+/// outcome.
 fn check(what: &str, collector: &Collector) {
     for _ in 0..5000 {
         collector.collect(Span::new("span")).unwrap();
@@ -56,7 +57,7 @@ fn check(what: &str, collector: &Collector) {
 }
 
 #[test]
-fn whatever_the_endpoint_does() {
+fn deadlines_are_kept_with_any_endpoint() {
     let redirect = |location: String| {
         let headers = format!("Location: {location}\r\n");
         vec![Step::ReadRequest, Step::Write(response(307, &headers, b""))]
@@ -64,11 +65,11 @@ fn whatever_the_endpoint_does() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let to_silence = format!("http://{}", silent.local_addr().unwrap());
     let scripts: Vec<(&str, Script)> = vec![
-        ("it reads nothing", vec![Step::Stall]),
-        ("it reads the head", vec![Step::ReadHead, Step::Stall]),
-        ("it does not answer", vec![Step::ReadRequest, Step::Drain]),
+        ("reads nothing", vec![Step::Stall]),
+        ("reads the head", vec![Step::ReadHead, Step::Stall]),
+        ("never responds", vec![Step::ReadRequest, Step::Drain]),
         (
-            "it begins to answer",
+            "starts a response",
             vec![
                 Step::ReadRequest,
                 Step::Write(b"HTTP/1.1 20".to_vec()),
@@ -76,18 +77,21 @@ fn whatever_the_endpoint_does() {
             ],
         ),
         (
-            "it answers 503",
+            "answers 503",
             vec![Step::ReadRequest, Step::Write(response(503, "", b""))],
         ),
         (
-            "it asks for an hour",
+            "answers Retry-After with an hour",
             vec![
                 Step::ReadRequest,
                 Step::Write(response(429, "Retry-After: 3600\r\n", b"")),
             ],
         ),
-        ("it breaks off", vec![Step::ReadRequest, Step::Reset]),
-        ("it redirects to silence", redirect(to_silence.clone())),
+        (
+            "resets the connection",
+            vec![Step::ReadRequest, Step::Reset],
+        ),
+        ("redirects to a silent server", redirect(to_silence.clone())),
     ];
     for (what, script) in scripts {
         for compression in [Compression::None, Compression::Gzip] {
@@ -101,13 +105,13 @@ fn whatever_the_endpoint_does() {
     }
     check("nobody accepts", &collector(to_silence, |_| {}));
     let nobody = Nobody::new();
-    check("nobody is there", &collector(nobody.endpoint(), |_| {}));
+    check("refuses connections", &collector(nobody.endpoint(), |_| {}));
     let nameless = format!("http://{}", "x".repeat(64));
-    check("it has no address", &collector(nameless, |_| {}));
+    check("has no address", &collector(nameless, |_| {}));
 }
 
 #[test]
-fn from_many_threads_at_once_and_again() {
+fn flush_and_shutdown_can_be_called_repeatedly_from_many_threads() {
     let server = ScriptedServer::start(vec![vec![Step::ReadRequest, Step::Drain]; 100]);
     let collector = collector(server.endpoint(), |_| {});
     for _ in 0..100 {
@@ -117,7 +121,7 @@ fn from_many_threads_at_once_and_again() {
     thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
-                // It may also be shut down by another thread meanwhile.
+                // Fails with the timeout, or because another thread has shut it down meanwhile.
                 collector.flush(Duration::from_millis(20)).unwrap_err();
                 let ledger = collector.shutdown().unwrap();
                 assert_eq!((ledger.accepted, ledger.dropped()), (100, 100), "{ledger}");

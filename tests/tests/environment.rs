@@ -8,7 +8,7 @@ use common::PATIENCE;
 use otlp_collector::testing::Receiver;
 use otlp_collector::{Collector, Config, Endpoint, NoticeKind, OnNotice};
 
-/// Set in a process that is started by a test of this file, to run one.
+/// Variable that is set in child processes, each of which runs one test of this file.
 const CHILD: &str = "OTLP_COLLECTOR_TEST_CHILD";
 const DELAY: &str = "OTEL_BSP_SCHEDULE_DELAY is \"soon\"";
 const EXPORTER: &str = "OTEL_TRACES_EXPORTER is \"console\"";
@@ -17,7 +17,7 @@ fn is_child() -> bool {
     std::env::var_os(CHILD).is_some()
 }
 
-/// Runs a test of this file in a process of its own, with an environment that has faults.
+/// Runs a test of this file in a child process.
 fn run_alone(test: &str) -> String {
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", test, "--nocapture"])
@@ -40,7 +40,7 @@ fn with_faults() -> Config {
 }
 
 #[test]
-fn every_warning_is_a_notice() {
+fn each_warning_is_a_notice() {
     for disabled in [false, true] {
         let (told, notices) = crossbeam_channel::unbounded();
         let config = Config {
@@ -50,7 +50,7 @@ fn every_warning_is_a_notice() {
         };
         assert_eq!(config.warnings.len(), 2);
         let collector = Collector::new(config).unwrap();
-        // It waits until the notices were passed on.
+        // Waits until all notices were passed on.
         collector.shutdown().unwrap();
         drop(collector);
         let notices: Vec<_> = notices.try_iter().collect();
@@ -66,7 +66,7 @@ fn every_warning_is_a_notice() {
 }
 
 #[test]
-fn warnings_that_would_reach_no_one_are_on_standard_error() {
+fn warnings_without_a_handler_go_to_standard_error() {
     if is_child() {
         let config = Config::from_env();
         let mut quiet = config.clone();
@@ -76,7 +76,7 @@ fn warnings_that_would_reach_no_one_are_on_standard_error() {
         Collector::new(config).unwrap();
         return;
     }
-    let stderr = run_alone("warnings_that_would_reach_no_one_are_on_standard_error");
+    let stderr = run_alone("warnings_without_a_handler_go_to_standard_error");
     let (before, after) = stderr.split_once("from here on").unwrap();
     for text in [DELAY, EXPORTER] {
         let line = format!("otlp-collector: {text}");
@@ -86,7 +86,7 @@ fn warnings_that_would_reach_no_one_are_on_standard_error() {
 }
 
 #[test]
-fn warnings_of_a_configuration_that_is_refused_are_reported_too() {
+fn warnings_of_a_rejected_configuration_are_reported() {
     if is_child() {
         let config = Config {
             endpoint: "no URL".to_string(),
@@ -95,12 +95,12 @@ fn warnings_of_a_configuration_that_is_refused_are_reported_too() {
         assert!(Collector::new(config).is_err());
         return;
     }
-    let stderr = run_alone("warnings_of_a_configuration_that_is_refused_are_reported_too");
+    let stderr = run_alone("warnings_of_a_rejected_configuration_are_reported");
     assert!(stderr.contains(DELAY), "{stderr}");
 }
 
 #[test]
-fn warnings_that_are_handled_are_not_on_standard_error() {
+fn handled_warnings_do_not_go_to_standard_error() {
     if is_child() {
         let config = Config {
             on_notice: Some(OnNotice::new(|_| ())),
@@ -109,7 +109,7 @@ fn warnings_that_are_handled_are_not_on_standard_error() {
         Collector::new(config).unwrap();
         return;
     }
-    let stderr = run_alone("warnings_that_are_handled_are_not_on_standard_error");
+    let stderr = run_alone("handled_warnings_do_not_go_to_standard_error");
     assert!(!stderr.contains("OTEL_"), "{stderr}");
 }
 
@@ -133,10 +133,10 @@ impl log::Log for Backend {
 }
 
 #[test]
-fn warnings_are_logged_where_there_is_a_backend_for_it() {
+fn warnings_are_logged_if_there_is_a_log_backend() {
     if is_child() {
         let config = Config::from_env();
-        // After the configuration was read, as many programs do.
+        // Installed after the configuration was read, as in many programs.
         log::set_logger(&Backend).unwrap();
         log::set_max_level(log::LevelFilter::Info);
         Collector::new(config).unwrap().shutdown().unwrap();
@@ -146,7 +146,7 @@ fn warnings_are_logged_where_there_is_a_backend_for_it() {
         writeln!(std::io::stderr(), "checked").unwrap();
         return;
     }
-    let stderr = run_alone("warnings_are_logged_where_there_is_a_backend_for_it");
+    let stderr = run_alone("warnings_are_logged_if_there_is_a_log_backend");
     assert!(
         stderr.contains("checked") && !stderr.contains("OTEL_"),
         "{stderr}"
@@ -154,7 +154,7 @@ fn warnings_are_logged_where_there_is_a_backend_for_it() {
 }
 
 #[test]
-fn a_configuration_file_is_an_error_unless_the_code_takes_over() {
+fn a_configuration_file_is_an_error_unless_code_overrides_it() {
     let receiver = Receiver::start().unwrap();
     let from_environment = Config::from_vars(|name| match name {
         "OTEL_CONFIG_FILE" => Some("/etc/otel.yaml".to_string()),

@@ -1,4 +1,4 @@
-//! Everything a server can do to a connection, at every point of it: the ledger closes to the
+//! Every fault that a server can cause, at every point of a connection: the ledger closes to the
 //! span, nothing hangs, and the next good connection works.
 
 use std::sync::{Arc, Barrier};
@@ -17,10 +17,10 @@ use common::script::{Script, ScriptedServer, Step, response};
 
 const SPANS: u64 = 5;
 
-/// What the protocol says becomes of a request.
+/// The outcome of a request that the protocol requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
-    /// But for so many spans.
+    /// Delivered, except this many rejected spans.
     Delivered {
         rejected: u64,
     },
@@ -39,7 +39,7 @@ fn collector(server: &ScriptedServer, change: impl FnOnce(&mut EndpointOptions))
         endpoint_options,
         buffer_capacity: 1000,
         batch_size: 1000,
-        // All of a round go into one request.
+        // All spans of a round are sent in one request.
         batch_timeout_ms: 3_600_000,
         shutdown_timeout_ms: 60_000,
         ..Config::default()
@@ -53,7 +53,7 @@ fn collect(collector: &Collector, spans: u64) {
     }
 }
 
-/// Plays `script` to the first request, and sees that all ends as it has to and goes on after it.
+/// Runs `script` for the first request, and checks its outcome and that delivery continues.
 fn check(what: &str, script: Script, fate: Fate) {
     check_with(what, script, fate, |_| {});
 }
@@ -102,14 +102,13 @@ fn fate_of(status: u16) -> Fate {
     }
 }
 
-/// Statuses of every class, and all that have a meaning of their own.
+/// Statuses of every class, and all with a special meaning.
 const STATUSES: [u16; 38] = [
     200, 201, 202, 203, 204, 205, 206, 226, 299, 300, 301, 302, 303, 304, 305, 400, 401, 402, 403,
     404, 405, 406, 408, 409, 411, 413, 414, 415, 418, 422, 429, 431, 500, 501, 502, 503, 504, 599,
 ];
 
-/// The ways in which a response with this status can be written, and whether the connection can
-/// be used afterwards.
+/// Returns all forms of a response with this status, by name.
 fn forms(status: u16) -> Vec<(&'static str, Vec<Step>)> {
     let head = |rest: &str| format!("HTTP/1.1 {status} Text\r\n{rest}").into_bytes();
     let write = |rest: &str| vec![Step::Write(head(rest))];
@@ -153,17 +152,17 @@ fn forms(status: u16) -> Vec<(&'static str, Vec<Step>)> {
     if matches!(status, 204 | 304) {
         return forms;
     }
-    // With a body, which those two cannot have.
+    // Other statuses can have a body.
     let body = "x".repeat(100);
     forms.extend([
         (
             "with a body",
-            // To a success it says that all is well, to an error it is a message.
+            // In a success these bytes are full success, in an error they are a message.
             vec![Step::Trickle(response(status, "A: b\r\n", b"\x0a\0"), 7)],
         ),
         ("chunked", write("Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n")),
         (
-            "chunked with all there is",
+            "chunked with extensions and trailers",
             vec![Step::Trickle(
                 head("Transfer-Encoding: chunked\r\n\r\n0A;a=b\r\n\x0a\x08\x18\x01\x18\x01\x18\x01\x18\x01\r\n0\r\nT: u\r\n\r\n"),
                 3,
@@ -171,14 +170,14 @@ fn forms(status: u16) -> Vec<(&'static str, Vec<Step>)> {
         ),
         ("until the end", write("Connection: close\r\n\r\n")),
     ]);
-    // What is wrong in these is told.
+    // Successes with a broken body have their own test below.
     if fate_of(status) != DELIVERED {
         forms.extend(broken_bodies(status, &body));
     }
     forms
 }
 
-/// Responses that are broken behind the head: that says what became of the request.
+/// Returns responses that are broken after the head, by name. Their status still decides.
 fn broken_bodies(status: u16, body: &str) -> Vec<(&'static str, Vec<Step>)> {
     let head = |rest: &str| format!("HTTP/1.1 {status} Text\r\n{rest}").into_bytes();
     let write = |rest: &str| vec![Step::Write(head(rest))];
@@ -188,7 +187,7 @@ fn broken_bodies(status: u16, body: &str) -> Vec<(&'static str, Vec<Step>)> {
             write(&format!("Content-Length: 101\r\n\r\n{body}")),
         ),
         ("a reset in the body", {
-            // What was written before is read.
+            // Bytes written before the reset are read.
             let mut steps = write(&format!("Content-Length: 101\r\n\r\n{body}"));
             steps.push(Step::Reset);
             steps
@@ -225,7 +224,7 @@ fn broken_bodies(status: u16, body: &str) -> Vec<(&'static str, Vec<Step>)> {
                 &body,
             ))]
         }),
-        ("a body that is no protobuf", {
+        ("a body that is not protobuf", {
             let headers = "Content-Type: application/x-protobuf\r\n";
             vec![Step::Write(response(status, headers, b"<html>"))]
         }),
@@ -274,9 +273,9 @@ fn every_status_on_a_kept_connection() {
     }
 }
 
-/// Behind an address there may be several servers, of which a connection is to one.
+/// Behind one address there may be several servers, and a connection is to one of them.
 #[test]
-fn after_an_error_another_connection_is_made() {
+fn after_an_error_a_new_connection_is_opened() {
     for status in [400, 429, 503, 500] {
         let errs = vec![
             Step::ReadRequest,
@@ -294,7 +293,7 @@ fn after_an_error_another_connection_is_made() {
 }
 
 #[test]
-fn an_answer_before_the_request_was_read_counts() {
+fn a_response_before_the_request_was_read_counts() {
     for status in STATUSES {
         let script = vec![
             Step::ReadHead,
@@ -306,10 +305,10 @@ fn an_answer_before_the_request_was_read_counts() {
 }
 
 #[test]
-fn a_success_with_a_body_that_cannot_be_used_is_a_success_and_is_told() {
+fn a_success_with_an_unreadable_body_is_a_success_and_is_reported() {
     for status in [200, 202] {
         for (form, steps) in broken_bodies(status, "x") {
-            if form == "a body that is no protobuf" {
+            if form == "a body that is not protobuf" {
                 continue;
             }
             let server = ScriptedServer::start([[vec![Step::ReadRequest], steps].concat()]);
@@ -324,7 +323,7 @@ fn a_success_with_a_body_that_cannot_be_used_is_a_success_and_is_told() {
 }
 
 #[test]
-fn partial_success_is_counted_told_and_never_retried() {
+fn partial_success_is_counted_and_reported_and_never_retried() {
     for (count, rejected) in [(3, 3), (0, 0), (-1, 0), (i64::MAX, SPANS)] {
         let answer = ExportTraceServiceResponse {
             partial_success: Some(ExportTracePartialSuccess {
@@ -347,7 +346,7 @@ fn partial_success_is_counted_told_and_never_retried() {
         let error = stats.network.last_error.unwrap();
         assert!(error.contains("some had no name"), "{error}");
     }
-    // An empty one is full success.
+    // An empty partial success is a full success.
     let empty = ExportTraceServiceResponse {
         partial_success: Some(ExportTracePartialSuccess::default()),
     };
@@ -357,7 +356,7 @@ fn partial_success_is_counted_told_and_never_retried() {
 }
 
 #[test]
-fn what_is_no_response_is_a_broken_connection() {
+fn a_malformed_response_breaks_the_connection() {
     for garbage in [
         &b"\0\0\x12\x04\0\0\0\0\0\0\0\0"[..], // HTTP/2, as a gRPC port answers
         b"220 mail.example ESMTP\r\n\r\n",
@@ -445,9 +444,9 @@ fn a_server_that_stalls_at_any_point_costs_one_timeout() {
 }
 
 #[test]
-fn a_kept_connection_that_is_closed_costs_one_immediate_retry_and_no_loss() {
+fn a_closed_idle_connection_costs_one_immediate_retry_and_no_span() {
     for end in [None, Some(Step::Reset)] {
-        // It closes when the second request comes, which may have crossed the close on its way.
+        // The server closes when the second request arrives, as if both had crossed.
         let stale = vec![
             Step::ReadRequest,
             Step::Write(response(200, "", b"")),
@@ -455,7 +454,7 @@ fn a_kept_connection_that_is_closed_costs_one_immediate_retry_and_no_loss() {
         ];
         let server = ScriptedServer::start([stale.into_iter().chain(end).collect()]);
         let collector = collector(&server, |options| {
-            // A retry that was not immediate would last beyond all patience.
+            // A retry that is not immediate would exceed the test's patience.
             options.retry_initial_ms = 3_600_000;
             options.retry_max_ms = 3_600_000;
             options.retry_budget_ms = 0;
@@ -485,21 +484,21 @@ fn an_unused_connection_is_closed_in_time() {
 }
 
 #[test]
-fn a_request_is_given_up_when_it_has_failed_for_long_enough() {
+fn a_request_is_dropped_when_it_has_failed_for_too_long() {
     let refuse = vec![Step::ReadRequest, Step::Write(response(503, "", b""))];
     let server = ScriptedServer::start([refuse]);
     let collector = collector(&server, |options| options.retry_budget_ms = 0);
     collect(&collector, SPANS);
     let ledger = collector.flush(PATIENCE).unwrap();
     assert_eq!(ledger.destinations[0].dropped.retries, SPANS);
-    // What comes after it is not held up.
+    // Later requests are not delayed.
     collect(&collector, SPANS);
     let ledger = collector.shutdown().unwrap();
     assert_eq!((ledger.delivered(), ledger.dropped()), (SPANS, SPANS));
 }
 
 #[test]
-fn throttling_never_turns_into_a_storm() {
+fn throttling_never_causes_a_request_storm() {
     for header in [
         "",
         "Retry-After: 0\r\n",
@@ -515,13 +514,13 @@ fn throttling_never_turns_into_a_storm() {
         });
         collect(&collector, SPANS);
         assert!(collector.flush(Duration::from_millis(50)).is_err());
-        // A wait of nearly nothing is possible, though only once in a million.
+        // With jitter the wait can be close to zero, but with a probability of 10^-6.
         assert!(server.seen().connections <= 2, "{header}");
     }
 }
 
 #[test]
-fn the_endpoints_own_wait_is_kept_even_by_flush() {
+fn a_flush_respects_retry_after() {
     for wait in [
         "3600".to_string(),
         "9".repeat(30),
@@ -541,7 +540,7 @@ fn the_endpoints_own_wait_is_kept_even_by_flush() {
 }
 
 #[test]
-fn a_success_on_another_connection_does_not_end_the_wait_that_was_asked_for() {
+fn a_success_on_another_connection_does_not_end_a_retry_after() {
     let barrier = Arc::new(Barrier::new(2));
     let late = vec![
         Step::ReadRequest,
@@ -557,7 +556,7 @@ fn a_success_on_another_connection_does_not_end_the_wait_that_was_asked_for() {
     let collector = collector(&server, |_| {});
     collect(&collector, SPANS);
     while server.seen().heads.is_empty() {
-        // Flushed, so that the second request goes over a connection of its own.
+        // Flushed, so that the second request uses another connection.
         assert!(collector.flush(Duration::from_millis(1)).is_err());
     }
     collect(&collector, SPANS);
@@ -596,13 +595,13 @@ fn redirects_that_keep_the_method_are_followed() {
         let ledger = collector.shutdown().unwrap();
         assert_eq!(ledger.delivered(), 2 * SPANS, "{ledger}");
         assert_eq!(other.seen().spans.len() as u64, 2 * SPANS);
-        // A permanent one is remembered.
+        // A permanent redirect is remembered.
         let asked = if status == 307 { 2 } else { 1 };
         assert_eq!(server.seen().heads.len(), asked);
         assert!(server.seen().heads[0].contains("X-Secret: 42\r\n"));
         let heads = other.seen().heads;
         assert!(heads[0].starts_with("POST /moved?to=here HTTP/1.1\r\n"));
-        // What the user has meant for one server is not told another.
+        // Headers configured for one server are not sent to another.
         assert!(heads.iter().all(|head| !head.contains("X-Secret")));
     }
 }
@@ -631,7 +630,7 @@ fn a_redirect_on_the_same_server_keeps_the_headers() {
 fn redirects_of_different_requests_do_not_add_up() {
     let redirect = Step::Write(response(307, "Location: /v1/traces\r\n", b""));
     let good = Step::Write(response(200, "", b""));
-    // What follows a redirect, and then the next one.
+    // One connection that succeeds after a redirect, then redirects again.
     let both = vec![Step::ReadRequest, good, Step::ReadRequest, redirect.clone()];
     let first = vec![Step::ReadRequest, redirect];
     let server = ScriptedServer::start([vec![first], vec![both; 20]].concat());
@@ -644,7 +643,7 @@ fn redirects_of_different_requests_do_not_add_up() {
 }
 
 #[test]
-fn what_a_server_was_told_in_confidence_is_not_shown() {
+fn secrets_echoed_by_a_server_are_not_shown() {
     const SECRET: &str = "c0nfidential";
     let body = format!("no such token: {SECRET}");
     let refuse = vec![
@@ -681,18 +680,18 @@ fn what_a_server_was_told_in_confidence_is_not_shown() {
 }
 
 #[test]
-fn redirects_that_lead_nowhere_are_final() {
+fn redirects_that_cannot_be_followed_are_final() {
     for (status, location) in [
         (307, ""),
         (308, "Location: \r\n"),
         (307, "Location: ftp://127.0.0.1/\r\n"),
         (307, "Location: http://user:secret@127.0.0.1/\r\n"),
         (308, "Location: http://\r\n"),
-        // Others would make it a GET.
+        // Clients may change the method to GET for this one.
         (301, "Location: /moved\r\n"),
         (302, "Location: /moved\r\n"),
         (303, "Location: /moved\r\n"),
-        // In a circle.
+        // A loop.
         (307, "Location: /v1/traces\r\n"),
     ] {
         let redirect = vec![
@@ -716,22 +715,22 @@ fn redirects_that_lead_nowhere_are_final() {
 }
 
 #[test]
-fn a_redirect_to_where_nobody_is_is_tried_again_from_the_start() {
+fn a_redirect_to_a_closed_port_is_retried_from_the_start() {
     let gone = Nobody::new();
     let location = format!("Location: {}/\r\n", gone.endpoint());
     let redirect = vec![
         Step::ReadRequest,
         Step::Write(response(308, &location, b"")),
     ];
-    let what = "a redirect to where nobody is";
+    let what = "a redirect to a closed port";
     check_with(what, redirect, Fate::SentAgain, |options| {
         options.redirects = Redirects::Follow;
     });
 }
 
 #[test]
-fn too_large_a_request_is_sent_in_parts_and_so_are_the_next_ones() {
-    // Early, and without reading the rest: the answer may be lost in the reset that follows.
+fn a_request_that_is_too_large_is_split_and_so_are_later_ones() {
+    // Answers early, without reading the rest. The reset that follows may discard the response.
     let refuse = vec![Step::ReadHead, Step::Write(response(413, "", b""))];
     let read_on = vec![
         Step::ReadHead,
@@ -765,7 +764,7 @@ fn too_large_a_request_is_sent_in_parts_and_so_are_the_next_ones() {
         let ledger = collector.flush(PATIENCE).unwrap();
         assert_eq!(ledger.delivered(), round * 4000, "{ledger}");
     }
-    // The first may have been as large as before.
+    // The first one may have been as large as before.
     let smaller = lengths().split_off(1);
     assert!(
         smaller.iter().all(|length| *length < 600_000),
@@ -773,9 +772,9 @@ fn too_large_a_request_is_sent_in_parts_and_so_are_the_next_ones() {
     );
 }
 
-/// A server that finds all above some size too large takes all else, span by span if it must be.
+/// A server with a size limit accepts everything below it, if necessary span by span.
 #[test]
-fn only_what_cannot_be_made_smaller_is_rejected_as_too_large() {
+fn only_requests_of_a_single_span_are_rejected_as_too_large() {
     const LIMIT: usize = 7000;
     let server = ScriptedServer::start(vec![
         vec![Step::ServeUpTo(LIMIT, response(413, "", b""))];
@@ -811,12 +810,12 @@ fn one_span_that_is_too_large_is_rejected() {
 }
 
 #[test]
-fn a_small_request_that_is_too_large_is_rejected_whole() {
+fn a_small_request_answered_with_413_is_rejected() {
     let refuse = vec![Step::ReadRequest, Step::Write(response(413, "", b""))];
     check("413 to less than 4 KiB", refuse, Fate::Rejected);
 }
 
-/// More than fits into the buffers between both sides: it is stuck in the middle of the body.
+/// The request exceeds all socket buffers, so it is stuck in the middle of the body.
 #[test]
 fn a_server_that_stops_reading_costs_one_timeout() {
     let server = ScriptedServer::start([vec![Step::ReadHead, Step::Stall]]);
@@ -845,7 +844,7 @@ fn a_server_that_stops_reading_costs_one_timeout() {
 }
 
 #[test]
-fn a_success_that_cannot_be_read_is_a_success_and_is_told_once() {
+fn an_unreadable_success_is_a_success_and_is_reported_once() {
     let page = response(200, "Content-Type: text/html\r\n", b"<html>Log in!</html>");
     let script = vec![
         Step::ReadRequest,
@@ -879,6 +878,6 @@ fn a_success_that_cannot_be_read_is_a_success_and_is_told_once() {
 }
 
 #[test]
-fn a_good_server_is_served_without_errors() {
+fn delivery_to_a_good_server_has_no_errors() {
     check("a good server", vec![Step::ServeWell], DELIVERED);
 }

@@ -1,5 +1,5 @@
-//! A network that fails: links down, packets dropped, resets, routes to nowhere, a line too slow, names
-//! that move. Between two network namespaces of the tests' own; run by `.ci/network`.
+//! A failing network: links down, packets dropped, resets, dead routes, a slow line, names that move.
+//! Runs between two network namespaces that `.ci/network` creates.
 
 use std::env;
 use std::fs;
@@ -14,7 +14,7 @@ use otlp_collector::{Collector, Config, EndpointOptions, EndpointState, Ledger, 
 
 use common::script::ScriptedServer;
 
-/// As `.ci/network` sets them up.
+/// Addresses that `.ci/network` sets up.
 const SERVER: &str = "10.213.7.2";
 const MOVED: &str = "10.213.7.3";
 const PORT: u16 = 4318;
@@ -32,7 +32,12 @@ impl Server {
         let mut child = Command::new("ip")
             .args(["netns", "exec", &namespace])
             .arg(env::current_exe().unwrap())
-            .args(["--ignored", "--exact", "--nocapture", "be_the_server"])
+            .args([
+                "--ignored",
+                "--exact",
+                "--nocapture",
+                "runs_the_server_process",
+            ])
             .env("SERVER_ADDRESS", address)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -42,7 +47,10 @@ impl Server {
         let mut line = String::new();
         while line != "listening\n" {
             line.clear();
-            assert!(stdout.read_line(&mut line).unwrap() > 0, "the server ended");
+            assert!(
+                stdout.read_line(&mut line).unwrap() > 0,
+                "the server exited"
+            );
         }
         Self {
             stdin: child.stdin.take(),
@@ -51,13 +59,13 @@ impl Server {
         }
     }
 
-    /// How many different spans it has received.
+    /// Stops the server and returns how many distinct spans it has received.
     fn end(mut self) -> u64 {
         drop(self.stdin.take());
         let mut rest = String::new();
         self.stdout.read_to_string(&mut rest).unwrap();
         let spans = rest.lines().find_map(|line| line.strip_prefix("spans "));
-        spans.expect("the server says").parse().unwrap()
+        spans.expect("the server's count").parse().unwrap()
     }
 }
 
@@ -69,15 +77,15 @@ impl Drop for Server {
 }
 
 #[test]
-#[ignore = "a part of the others"]
-fn be_the_server() {
+#[ignore = "started by the other tests"]
+fn runs_the_server_process() {
     let Ok(address) = env::var("SERVER_ADDRESS") else {
         return;
     };
     let listener = TcpListener::bind((address, PORT)).unwrap();
     let server = ScriptedServer::start_on(listener, []);
     println!("\nlistening");
-    // Until who has started it lets go.
+    // Runs until the process that started it closes the pipe.
     let _ = std::io::stdin().read_to_string(&mut String::new());
     println!("\nspans {}", server.seen().spans.len());
 }
@@ -114,8 +122,8 @@ fn collect(collector: &Collector, spans: u64) {
     }
 }
 
-/// Collects while the network is as `fault` makes it, until the endpoint is seen to fail; then
-/// mends it.
+/// Applies the command `fault`, collects until the endpoint is reported as failing, and applies
+/// `mend`.
 fn through(collector: &Collector, fault: &str, mend: &str) -> Ledger {
     collect(collector, 1000);
     collector.flush(PATIENCE).unwrap();
@@ -129,10 +137,13 @@ fn through(collector: &Collector, fault: &str, mend: &str) -> Ledger {
             println!("    after {:.1?}: {endpoint}", began.elapsed());
             break;
         }
-        assert!(began.elapsed() < PATIENCE, "nothing was noticed: {health}");
+        assert!(
+            began.elapsed() < PATIENCE,
+            "the fault was not noticed: {health}"
+        );
         thread::yield_now();
     }
-    // Whatever the network does, a deadline is kept.
+    // Deadlines are kept in spite of the fault.
     let flushed = Instant::now();
     assert!(collector.flush(Duration::from_millis(300)).is_err());
     assert!(flushed.elapsed() < Duration::from_secs(5));
@@ -145,7 +156,7 @@ fn through(collector: &Collector, fault: &str, mend: &str) -> Ledger {
 
 #[test]
 #[ignore = "needs network namespaces: run .ci/network"]
-fn what_a_network_does() {
+fn spans_are_delivered_after_each_network_fault() {
     for (what, fault, mend) in [
         (
             "the link is down",
@@ -159,7 +170,7 @@ fn what_a_network_does() {
             "nft delete table ip t",
         ),
         (
-            "answers are dropped",
+            "responses are dropped",
             "nft add table ip t && nft add chain ip t in '{ type filter hook input priority 0; }' \
              && nft add rule ip t in tcp sport 4318 drop",
             "nft delete table ip t",
@@ -171,7 +182,7 @@ fn what_a_network_does() {
             "nft delete table ip t",
         ),
         (
-            "the route leads nowhere",
+            "the route is a black hole",
             "ip route add blackhole 10.213.7.2/32",
             "ip route del blackhole 10.213.7.2/32",
         ),
@@ -192,12 +203,12 @@ fn what_a_network_does() {
 
 #[test]
 #[ignore = "needs network namespaces: run .ci/network"]
-fn a_line_too_slow_for_its_requests() {
+fn requests_adapt_to_a_slow_line() {
     println!("200 kbit/s");
     network("tc qdisc add dev client root tbf rate 200kbit burst 8kb latency 50ms");
     let server = Server::start(SERVER);
     let collector = collector(SERVER, |options| options.request_timeout_ms = 8000);
-    // About 20 s at that rate, with requests of which each would take longer than it may.
+    // About 20 s at that rate. Each request would take longer than its timeout.
     collect(&collector, 9000);
     let began = Instant::now();
     let ledger = collector.flush(PATIENCE).unwrap();
@@ -210,9 +221,9 @@ fn a_line_too_slow_for_its_requests() {
 
 #[test]
 #[ignore = "needs network namespaces: run .ci/network"]
-fn a_name_with_an_address_that_is_dead_and_a_name_that_moves() {
+fn a_dead_address_is_skipped_and_a_moved_name_is_followed() {
     let hosts = env::var("HOSTS").expect("run .ci/network");
-    // In place: it is mounted.
+    // Written in place, since the file is a mount point.
     let name = |addresses: &[&str]| {
         let lines = addresses
             .iter()
@@ -233,7 +244,7 @@ fn a_name_with_an_address_that_is_dead_and_a_name_that_moves() {
     assert_eq!(ledger.delivered(), 100, "{ledger}");
     assert_eq!(server.end(), 100);
 
-    println!("the name moves while it is away");
+    println!("the name moves while its address is unreachable");
     collect(&collector, 100);
     assert!(collector.flush(Duration::from_millis(300)).is_err());
     let server = Server::start(MOVED);

@@ -1,5 +1,5 @@
-//! nginx in front of the rotel agent, as a service would meet them: TLS, client certificates, real
-//! 429s and 503s, size limits, answers by script. Run by `.ci/nginx`, which installs both.
+//! nginx in front of the rotel agent, as in production: TLS, client certificates, real 429s and 503s,
+//! size limits, scripted responses. Run by `.ci/nginx`, which installs both.
 
 use std::collections::HashSet;
 use std::fs;
@@ -18,7 +18,7 @@ use otlp_collector::{
 use common::agent::{Agent, free_addresses};
 use common::certificates::{Files, authority, identity};
 
-/// One nginx with a server of each kind, and the agent behind it.
+/// An nginx process with all [`SERVERS`], and the agent behind it.
 struct Proxy {
     nginx: Child,
     agent: Option<Agent>,
@@ -26,19 +26,19 @@ struct Proxy {
     ports: Vec<u16>,
 }
 
-/// What each server does; the first one's port is the first of the ports.
+/// The configuration of each server, in the order of the ports.
 const SERVERS: [&str; 13] = [
     // 0: TLS 1.2.
     "listen PORT ssl; ssl_protocols TLSv1.2; location / { proxy_pass http://AGENT; }",
     // 1: TLS 1.3.
     "listen PORT ssl; ssl_protocols TLSv1.3; location / { proxy_pass http://AGENT; }",
-    // 2: only for who has a certificate.
+    // 2: requires a client certificate.
     "listen PORT ssl; ssl_client_certificate CA; ssl_verify_client on;
      location / { proxy_pass http://AGENT; }",
-    // 3: some requests a second, and one more.
+    // 3: a rate limit, with a burst of one request.
     "listen PORT; limit_req zone=rate burst=1 nodelay; limit_req_status 429; limit_req_log_level info;
      location / { proxy_pass http://AGENT; }",
-    // 4: unavailable twice, with the two forms of Retry-After, then not.
+    // 4: unavailable twice, with the two forms of Retry-After, then available.
     "listen PORT; location / {
         access_by_lua_block {
             local turn = ngx.shared.turns:incr('unavailable', 1, 0)
@@ -50,7 +50,7 @@ const SERVERS: [&str; 13] = [
         }
         proxy_pass http://AGENT;
      }",
-    // 5: small requests only; larger ones are answered and not read.
+    // 5: small requests only; larger ones are answered without being read.
     "listen PORT; client_max_body_size 100k; location / { proxy_pass http://AGENT; }",
     // 6: a partial success, in chunks.
     "listen PORT; location / { content_by_lua_block {
@@ -60,23 +60,23 @@ const SERVERS: [&str; 13] = [
         ngx.flush(true)
         ngx.print('\\18\\4full')
      } }",
-    // 7: two requests for each connection, and connections that are soon closed.
+    // 7: two requests per connection, and a short keep-alive timeout.
     "listen PORT; keepalive_requests 2; keepalive_timeout 20ms;
      location / { proxy_pass http://AGENT; }",
-    // 8: nobody behind it.
+    // 8: no upstream.
     "listen PORT; location / { proxy_pass http://127.0.0.1:9; }",
-    // 9: moved for good to where TLS 1.3 is spoken.
+    // 9: moved permanently to the server with TLS 1.3.
     "listen PORT ssl; location / { return 308 https://localhost:TLS13$request_uri; }",
-    // 10: moved to plain text, where nothing must be sent.
+    // 10: moved to plain text, where no request may be sent.
     "listen PORT ssl; location / { return 307 http://localhost:LIMITED$request_uri; }",
-    // 11: says nothing for a while, now and then.
+    // 11: sometimes delays its response.
     "listen PORT; location / {
         access_by_lua_block {
             if ngx.shared.turns:incr('slow', 1, 0) % 3 == 1 then ngx.sleep(30) end
         }
         proxy_pass http://AGENT;
      }",
-    // 12: breaks every second connection in the middle of the answer.
+    // 12: breaks every second connection in the middle of the response.
     "listen PORT; location / { content_by_lua_block {
         ngx.req.read_body()
         if ngx.shared.turns:incr('broken', 1, 0) % 2 == 1 then
@@ -150,8 +150,8 @@ impl Proxy {
         for port in self.ports.clone() {
             while TcpStream::connect(("127.0.0.1", port)).is_err() {
                 let ended = self.nginx.try_wait().unwrap();
-                assert!(ended.is_none(), "nginx ended: {}", self.log());
-                assert!(Instant::now() < deadline, "nginx does not listen");
+                assert!(ended.is_none(), "nginx exited: {}", self.log());
+                assert!(Instant::now() < deadline, "nginx is not listening");
                 thread::yield_now();
             }
         }
@@ -166,7 +166,7 @@ impl Proxy {
         Some(self.files.0.join(name))
     }
 
-    /// Sends so many spans with names of their own to a server.
+    /// Sends this many spans with distinct names to a server.
     fn send(&self, server: usize, spans: u64, change: impl FnOnce(&mut EndpointOptions)) -> Sent {
         let is_secure = SERVERS[server].contains("PORT ssl");
         let scheme = if is_secure { "https" } else { "http" };
@@ -185,7 +185,7 @@ impl Proxy {
             endpoint: format!("{scheme}://localhost:{}", self.ports[server]),
             endpoint_options,
             overflow: Overflow::Block { timeout_ms: 60_000 },
-            // Only when they are flushed, so that there are large requests.
+            // Only a flush sends them, so that requests are large.
             batch_size: 50_000,
             batch_timeout_ms: 3_600_000,
             ..Config::default()
@@ -206,7 +206,7 @@ impl Proxy {
         Sent { collector, ledger }
     }
 
-    /// Ends all; gives the names of the spans that the agent has printed.
+    /// Stops nginx and the agent. Returns the names of the spans that the agent has printed.
     fn end(mut self) -> HashSet<String> {
         let printed = self.agent.take().unwrap().end();
         let names = printed.split("server-").skip(1).filter_map(|rest| {
@@ -235,7 +235,7 @@ struct Sent {
 }
 
 impl Sent {
-    /// How often this status was answered.
+    /// Number of responses with this status.
     fn answered(&self, status: u16) -> u64 {
         let stats = self.collector.stats().network;
         let responses = &stats.destinations[0].endpoints[0].responses;
@@ -244,16 +244,16 @@ impl Sent {
 
     fn last_error(&self) -> String {
         let error = self.collector.stats().network.last_error;
-        error.expect("something went wrong")
+        error.expect("an error was recorded")
     }
 }
 
 #[test]
 #[ignore = "needs nginx and the rotel agent: run .ci/nginx"]
-fn spans_arrive_through_nginx_whatever_it_does() {
+fn all_spans_arrive_through_nginx() {
     let proxy = Proxy::start();
 
-    // TLS of both versions; also with many requests, and compressed ones.
+    // Both versions of TLS, with many requests and with compression.
     for server in [0, 1] {
         let sent = proxy.send(server, 5000, |_| {});
         assert_eq!(sent.ledger.delivered(), 5000);
@@ -262,7 +262,7 @@ fn spans_arrive_through_nginx_whatever_it_does() {
     let sent = proxy.send(0, 5000, |options| options.compression = Compression::Gzip);
     assert_eq!(sent.ledger.delivered(), 5000);
 
-    // Client certificates: nginx answers a 400 to who has none.
+    // Client certificates: without one nginx answers 400.
     let sent = proxy.send(2, 100, |options| {
         options.tls.client_certificate_file = proxy.file("client.pem");
         options.tls.client_key_file = proxy.file("client.key");
@@ -276,7 +276,7 @@ fn spans_arrive_through_nginx_whatever_it_does() {
         sent.last_error()
     );
 
-    // Rate limits are kept without a span lost.
+    // Rate limits lose no span.
     let sent = proxy.send(3, 20_000, |options| options.request_bytes_max = 70_000);
     assert_eq!(sent.ledger.delivered(), 20_000);
     assert!(sent.answered(429) > 0);
@@ -285,9 +285,12 @@ fn spans_arrive_through_nginx_whatever_it_does() {
     let began = Instant::now();
     let sent = proxy.send(4, 100, |_| {});
     assert_eq!((sent.ledger.delivered(), sent.answered(503)), (100, 2));
-    assert!(began.elapsed() >= Duration::from_secs(1), "it did not wait");
+    assert!(
+        began.elapsed() >= Duration::from_secs(1),
+        "Retry-After was ignored"
+    );
 
-    // What is too large is sent in parts until they fit.
+    // Requests that are too large are split until they fit.
     let sent = proxy.send(5, 20_000, |_| {});
     assert_eq!(sent.ledger.delivered(), 20_000);
     assert!(sent.answered(413) > 0);
@@ -297,11 +300,11 @@ fn spans_arrive_through_nginx_whatever_it_does() {
     assert_eq!((sent.ledger.delivered(), sent.ledger.rejected()), (97, 3));
     assert!(sent.last_error().contains("full"), "{}", sent.last_error());
 
-    // Connections that end all the time cost nothing.
+    // Connections that are closed frequently lose no span.
     let sent = proxy.send(7, 10_000, |options| options.request_bytes_max = 70_000);
     assert_eq!(sent.ledger.delivered(), 10_000);
 
-    // Nobody behind it: sent again until it is given up.
+    // No upstream: retried until the spans are dropped.
     let collector = Collector::new(Config {
         endpoint: format!("http://localhost:{}", proxy.ports[8]),
         shutdown_timeout_ms: 100,
@@ -315,7 +318,7 @@ fn spans_arrive_through_nginx_whatever_it_does() {
     assert_eq!(state, EndpointState::BackingOff, "{health}");
     assert_eq!(collector.shutdown().unwrap().dropped(), 1);
 
-    // Moved for good, and moved to where it must not go.
+    // A permanent redirect, and one that must not be followed.
     let sent = proxy.send(9, 1000, |_| {});
     assert_eq!(sent.ledger.delivered(), 1000);
     let sent = proxy.send(10, 100, |_| {});
@@ -326,7 +329,7 @@ fn spans_arrive_through_nginx_whatever_it_does() {
         sent.last_error()
     );
 
-    // Slow now and then, and broken now and then.
+    // Sometimes slow, and sometimes broken.
     let sent = proxy.send(11, 100, |options| options.request_timeout_ms = 300);
     assert_eq!(sent.ledger.delivered(), 100);
     let sent = proxy.send(12, 100, |_| {});

@@ -1,4 +1,4 @@
-//! Text that comes from outside is bounded wherever it is shown, and secrets in it are not.
+//! External text is bounded wherever it is shown, and secrets in it are redacted.
 
 use common::PATIENCE;
 use crossbeam_channel::Receiver as Notices;
@@ -10,11 +10,10 @@ use otlp_collector::{
 use common::certificates::{Files, authority, identity};
 use common::tls_server::Server;
 
-/// Characters of everything that a message can consist of: its own words, and 300 characters of text from
-/// outside.
+/// Maximum characters of a message: its own words and 300 characters of external text.
 const SHOWN_MAX: usize = 600;
 
-/// A collector whose notices can be read.
+/// Starts a collector, and returns it with its notices.
 fn start(endpoint: String, options: EndpointOptions) -> (Collector, Notices<Notice>) {
     let (told, notices) = crossbeam_channel::unbounded();
     let collector = Collector::new(Config {
@@ -35,7 +34,8 @@ fn start(endpoint: String, options: EndpointOptions) -> (Collector, Notices<Noti
     (collector, notices)
 }
 
-/// Sends one span; returns the texts about it: the notice, the reason in the health, the last error.
+/// Sends a span and returns the texts about its failure: the notice, the reason in the health, the
+/// last error.
 fn shown(endpoint: String, options: EndpointOptions) -> Vec<String> {
     let (collector, notices) = start(endpoint, options);
     collector.collect(Span::new("unlucky")).unwrap();
@@ -60,7 +60,7 @@ fn shown_of(answer: Answer) -> Vec<String> {
 }
 
 #[test]
-fn a_location_of_60_kilobytes_is_not_shown_whole() {
+fn a_location_of_60_kilobytes_is_cut_in_messages() {
     for location in [
         "x".repeat(60_000) + " ",
         format!("ftp://h/{}", "\"".repeat(60_000)),
@@ -77,7 +77,7 @@ fn a_location_of_60_kilobytes_is_not_shown_whole() {
 }
 
 #[test]
-fn a_content_type_of_60_kilobytes_is_not_shown_whole() {
+fn a_content_type_of_60_kilobytes_is_cut_in_messages() {
     for (name, value) in [
         ("Content-Type", "x".repeat(60_000)),
         ("Content-Type", "\"".repeat(7_000)),
@@ -86,13 +86,13 @@ fn a_content_type_of_60_kilobytes_is_not_shown_whole() {
         ("Retry-After", "9".repeat(60_000)),
     ] {
         let answer = Answer::ok().body("no protobuf").header(name, value);
-        // A success: the health has no reason.
+        // The request succeeded, so the health has no reason.
         assert_eq!(shown_of(answer).len(), 2, "{name}");
     }
 }
 
 #[test]
-fn messages_of_responses_are_not_shown_whole() {
+fn messages_of_responses_are_cut() {
     let message = "\u{200b}no\r\n\0such tenant ".repeat(4_000);
     let shown = shown_of(Answer::status(400).body(message.clone()));
     assert!(shown[0].contains("no   such tenant"), "{shown:?}");
@@ -101,7 +101,7 @@ fn messages_of_responses_are_not_shown_whole() {
 }
 
 #[test]
-fn the_names_of_a_certificate_are_not_shown_whole() {
+fn the_names_of_a_certificate_are_cut() {
     let (files, ca) = (Files::new(), authority());
     let ca_file = files.write("ca.pem", &ca.pem());
     let identity = identity(&ca, "otlp.example", |params| {
@@ -126,7 +126,7 @@ fn the_names_of_a_certificate_are_not_shown_whole() {
 }
 
 #[test]
-fn a_secret_at_the_cut_is_not_shown_in_part() {
+fn no_part_of_a_secret_at_the_cut_is_shown() {
     const SECRET: &str = "c0nfidential-and-long-enough-to-be-cut";
     for before in [280, 290, 16_370, 70_000] {
         let receiver = Receiver::start().unwrap();

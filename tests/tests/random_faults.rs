@@ -1,6 +1,6 @@
-//! Servers that do anything in any order: the ledger closes to the span and nothing hangs.
+//! Servers with random behaviour: the ledger closes to the span and nothing hangs.
 //!
-//! A failure prints its script; `PROPTEST_CASES` sets how many are tried.
+//! A failure prints its script; `PROPTEST_CASES` sets the number of cases.
 
 use common::PATIENCE;
 use otlp_collector::{Collector, Config, EndpointOptions, Span};
@@ -13,7 +13,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn any_server_leaves_no_span_without_an_outcome(
+    fn every_span_has_an_outcome_with_any_server(
         scripts in prop::collection::vec(any_script(), 0..6),
         bursts in prop::collection::vec((1..20_u64, any::<bool>()), 1..5),
         connections_max in 1..4_usize,
@@ -42,7 +42,7 @@ proptest! {
             }
             accepted += spans;
             if flushes {
-                let ledger = collector.flush(PATIENCE).expect("a flush that ends");
+                let ledger = collector.flush(PATIENCE).expect("the flush ends");
                 prop_assert_eq!(ledger.delivered() + ledger.rejected(), accepted);
             }
         }

@@ -1,4 +1,4 @@
-//! A redirect never leads credentials to another server, and never binds an endpoint for ever.
+//! A redirect never sends credentials to another server, and never changes an endpoint forever.
 
 use std::time::Duration;
 
@@ -82,7 +82,7 @@ fn a_permanent_redirect_is_remembered_only_while_its_target_accepts() {
     let collector = collector(server.endpoint(), Redirects::Follow, TlsOptions::default());
     assert_eq!(deliver(&collector).delivered(), 1);
     assert_eq!(deliver(&collector).rejected(), 1);
-    // The endpoint itself is asked again.
+    // The next request goes to the endpoint itself again.
     assert_eq!(deliver(&collector).delivered(), 2);
     assert_eq!(
         (server.seen().heads.len(), other.seen().heads.len()),
@@ -99,7 +99,7 @@ fn a_permanent_redirect_whose_target_refuses_is_not_remembered() {
         let collector = collector(server.endpoint(), Redirects::Follow, TlsOptions::default());
         deliver(&collector);
         deliver(&collector);
-        // Both requests, or the one that was sent again and the next.
+        // Both requests, plus the retry of the first one.
         let asked = if status == 503 { 3 } else { 2 };
         assert_eq!(
             (server.seen().heads.len(), other.seen().heads.len()),
@@ -109,7 +109,7 @@ fn a_permanent_redirect_whose_target_refuses_is_not_remembered() {
 }
 
 #[test]
-fn another_origin_does_not_see_the_client_certificate() {
+fn the_client_certificate_is_not_sent_to_another_origin() {
     let (files, ca, clients) = (Files::new(), authority(), authority());
     let client = identity(&clients, "shop", |_| {});
     let tls = TlsOptions {
@@ -119,7 +119,7 @@ fn another_origin_does_not_see_the_client_certificate() {
         ..TlsOptions::default()
     };
     let identity = identity(&ca, "localhost", |_| {});
-    // A service of the same company, which knows the client.
+    // An internal service that accepts the client's certificate.
     let internal = Server::start_with(&identity, Some(&clients), rustls::ALL_VERSIONS);
     for own_asks_too in [true, false] {
         let own = Server::start_with(

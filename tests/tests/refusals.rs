@@ -1,5 +1,5 @@
-//! Requests that are refused for their size or their compression are sent in another form, and
-//! refusals of all requests never become a storm.
+//! Requests refused because of their size or compression are sent in another form, and refusals of
+//! all requests never cause a request storm.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ fn collector(endpoint: String, change: impl FnOnce(&mut EndpointOptions)) -> Col
     Collector::new(Config {
         endpoint,
         endpoint_options,
-        // Only a flush sends.
+        // Only a flush sends requests.
         batch_size: 100_000,
         batch_timeout_ms: HOUR_MS,
         shutdown_timeout_ms: 10,
@@ -37,7 +37,7 @@ fn flush(collector: &Collector, spans: usize) -> Ledger {
     collector.flush(PATIENCE).unwrap()
 }
 
-/// How many requests had a longer body.
+/// Returns the number of requests with a longer body.
 fn larger_than(server: &ScriptedServer, bytes: usize) -> usize {
     let heads = server.seen().heads.into_iter();
     let length = |head: &String| {
@@ -74,22 +74,22 @@ fn a_400_that_means_too_large_splits_the_request() {
 }
 
 #[test]
-fn a_400_with_the_same_words_for_the_smallest_request_is_not_about_its_size() {
+fn a_400_with_the_same_message_for_the_smallest_request_does_not_concern_its_size() {
     let refusal = response(400, "", b"attribute value too large");
     let refuse = vec![Step::ReadRequest, Step::Write(refusal)];
     let server = ScriptedServer::start(vec![refuse; 3]);
     let collector = collector(server.endpoint(), |_| {});
-    // About 14 KB, then 7 and 4: what cannot be made smaller is rejected.
+    // About 14 KB, then 7 and 4. Smaller requests are not split but rejected.
     let ledger = flush(&collector, 100);
     assert_eq!(ledger.delivered() + ledger.rejected(), 100, "{ledger}");
     assert!(ledger.delivered() > 0 && ledger.rejected() > 0, "{ledger}");
-    // The next ones are whole again.
+    // The next requests are not split.
     let before = server.seen().heads.len();
     flush(&collector, 100);
     assert_eq!(server.seen().heads.len(), before + 1);
 }
 
-/// How requests were compressed, in order.
+/// Returns the compressions of all requests, in order.
 fn codings(receiver: &Receiver) -> Vec<Option<String>> {
     let requests = receiver.requests().into_iter();
     let coding = requests.map(|request| request.header("content-encoding").map(str::to_string));
@@ -97,12 +97,12 @@ fn codings(receiver: &Receiver) -> Vec<Option<String>> {
 }
 
 #[test]
-fn a_compression_that_the_receiver_does_not_know_is_left_out() {
+fn a_compression_that_the_receiver_does_not_support_is_turned_off() {
     let gzip = || Some("gzip".to_string());
     for refusal in [
         Answer::status(415),
         Answer::status(400).body("unsupported Content-Encoding: gzip"),
-        // It has not looked at the header.
+        // A receiver that ignores the header.
         Answer::status(400).body("proto: cannot parse invalid wire-format data"),
     ] {
         let receiver = Receiver::start().unwrap();
@@ -125,7 +125,7 @@ fn a_compression_that_the_receiver_does_not_know_is_left_out() {
 }
 
 #[test]
-fn what_is_refused_without_compression_too_is_rejected_and_compression_goes_on() {
+fn a_request_refused_without_compression_too_is_rejected_and_compression_continues() {
     let gzip = || Some("gzip".to_string());
     let receiver = Receiver::start().unwrap();
     receiver.answer_next([400, 400, 400].map(Answer::status));
@@ -133,28 +133,28 @@ fn what_is_refused_without_compression_too_is_rejected_and_compression_goes_on()
         options.compression = Compression::Gzip;
     });
     assert_eq!(flush(&collector, 10).rejected(), 10);
-    // Not tried without compression again.
+    // No further attempt without compression.
     assert_eq!(flush(&collector, 10).rejected(), 20);
     assert_eq!(flush(&collector, 10).delivered(), 10);
     assert_eq!(codings(&receiver), [gzip(), None, gzip(), gzip()]);
 }
 
-/// As a receiver whose rate limit has a bucket that is smaller than the request.
+/// Like a receiver whose rate limit has a token bucket smaller than the request.
 #[test]
-fn a_request_that_is_answered_with_429_whenever_it_is_large_is_sent_in_parts() {
+fn a_large_request_that_is_always_answered_with_429_is_split() {
     let small = Step::ServeUpTo(20_000, response(429, "", b""));
     let server = ScriptedServer::start(vec![vec![small]; 1000]);
     let collector = collector(server.endpoint(), |_| {});
     collect(&collector, 1000);
     while collector.ledger().delivered() < 1000 {
-        // Each skips a wait.
+        // Each flush skips one wait.
         let _ = collector.flush(Duration::from_millis(1));
     }
     assert_eq!(collector.ledger().rejected(), 0);
 }
 
 #[test]
-fn refusals_of_everything_never_become_a_storm() {
+fn refusals_of_all_requests_never_cause_a_request_storm() {
     // Requests of 40 KiB; the splits of a 413 end at 4 KiB.
     for (status, requests_max) in [(400, 2), (401, 2), (404, 2), (413, 6), (500, 2)] {
         let refuse = vec![Step::ReadRequest, Step::Write(response(status, "", b""))];
@@ -167,7 +167,7 @@ fn refusals_of_everything_never_become_a_storm() {
         });
         collect(&collector, 10_000);
         assert!(collector.flush(Duration::from_millis(50)).is_err());
-        // A wait of nearly nothing is possible, though only once in a million.
+        // With jitter the wait can be close to zero, but with a probability of 10^-6.
         let requests = server.seen().heads.len();
         assert!(requests <= requests_max, "{status}: {requests}");
         let ledger = collector.ledger();

@@ -1,4 +1,4 @@
-//! Circles of files: groups in which each file needs every other, by whatever way round.
+//! Circular imports: groups of files that all import each other, directly or indirectly.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,7 @@ use crate::imports::Modules;
 use crate::source::{Source, from_texts, library};
 use crate::{assert_found, check};
 
-/// Circles that exist. None may be added to it, and none may grow.
+/// Existing circles. None may be added, and none may grow.
 const CIRCLES: &[&[&str]] = &[
     &["src/buffer/pool.rs", "src/buffer/slab.rs"],
     &["src/exporter/backlog.rs", "src/exporter/request.rs"],
@@ -39,7 +39,7 @@ const CIRCLES: &[&[&str]] = &[
 
 type Arrows = BTreeMap<&'static str, BTreeMap<&'static str, usize>>;
 
-/// For each file the files it names, and the first line where it does.
+/// Returns for each file the files that it imports from, and the first line of each import.
 fn arrows(sources: &[Source]) -> Arrows {
     let modules = Modules::new(sources);
     let mut arrows = Arrows::new();
@@ -57,7 +57,7 @@ fn arrows(sources: &[Source]) -> Arrows {
     arrows
 }
 
-/// Groups of more than one file that all reach each other.
+/// Returns the groups of more than one file that all reach each other.
 fn circles(arrows: &Arrows) -> Vec<BTreeSet<&'static str>> {
     let reached: BTreeMap<_, _> = arrows
         .keys()
@@ -81,7 +81,7 @@ fn circles(arrows: &Arrows) -> Vec<BTreeSet<&'static str>> {
     circles.into_iter().collect()
 }
 
-/// Where the circles differ from `known`.
+/// Returns the differences between the circles and `known`.
 fn findings(sources: &[Source], known: &[&[&str]]) -> Vec<String> {
     let arrows = arrows(sources);
     let circles = circles(&arrows);
@@ -115,7 +115,7 @@ fn findings(sources: &[Source], known: &[&[&str]]) -> Vec<String> {
 }
 
 #[test]
-fn files_need_each_other_only_in_the_known_circles() {
+fn files_import_each_other_only_in_the_known_circles() {
     check(&findings(library(), CIRCLES));
 }
 
@@ -132,21 +132,21 @@ fn a_circle() -> Vec<Source> {
 }
 
 #[test]
-fn a_new_circle_is_seen() {
+fn a_new_circle_is_found() {
     let words = ["src/a.rs:3 needs src/a/b.rs", "src/a/b.rs:1 needs src/a.rs"];
     assert_found(&findings(&a_circle(), &[]), &words);
     check(&findings(&a_circle(), &[&["src/a.rs", "src/a/b.rs"]]));
 }
 
 #[test]
-fn a_circle_that_is_gone_is_seen() {
+fn a_resolved_circle_is_found() {
     let sources = from_texts([("src/a.rs", "use crate::b::B;"), ("src/b.rs", "")]);
     let findings = findings(&sources, &[&["src/a.rs", "src/b.rs"]]);
     assert_found(&findings, &["src/b.rs", "Remove it from CIRCLES"]);
 }
 
 #[test]
-fn a_circle_that_grew_is_seen() {
+fn a_circle_that_grew_is_found() {
     let mut sources = a_circle();
     sources[3] = Source::new("src/a/c.rs", "use super::b::B;");
     sources[2] = Source::new("src/a/b.rs", "use super::{A, c::C};");

@@ -122,12 +122,12 @@ fn findings(sources: &[Source], filled: &[&str], closed: &[&str]) -> Vec<String>
 }
 
 #[test]
-fn public_types_leave_room_for_fields_and_variants() {
+fn public_types_are_non_exhaustive_unless_listed() {
     check(&findings(library(), FILLED, CLOSED));
 }
 
 #[test]
-fn a_type_without_room_is_seen() {
+fn a_type_without_room_is_found() {
     let sources = from_texts([(
         "src/a.rs",
         "#[derive(Clone)] #[non_exhaustive] pub struct Read { pub a: u8 } pub struct Opaque { b: u8 }\n\

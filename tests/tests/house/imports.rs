@@ -1,14 +1,14 @@
-//! Which file names something of which other file.
+//! The imports of each file, and the files that they lead to.
 
 use std::collections::BTreeMap;
 
 use crate::scanner::{Kind, Token};
 use crate::source::Source;
 
-/// A path into the crate that code names, whether it is imported or written out.
+/// A path into the crate in code, imported by `use` or written out.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Import {
-    /// From the root of the crate.
+    /// The path from the root of the crate.
     pub path: Vec<&'static str>,
     pub line: usize,
     pub is_macro: bool,
@@ -23,17 +23,17 @@ impl Modules {
         Self(files.map(|s| (s.module(), s.path)).collect())
     }
 
-    /// The file of the innermost module that `path` leads through.
+    /// Returns the file of the innermost module on the path.
     pub fn file(&self, path: &[&'static str]) -> Option<&'static str> {
         let mut lengths = (0..=path.len()).rev();
         lengths.find_map(|length| self.0.get(&path[..length]).copied())
     }
 
-    /// The paths into the crate that the code of `source` names.
+    /// Returns the paths into the crate in the code of `source`.
     pub fn imports(&self, source: &Source) -> Vec<Import> {
         let tokens = &source.code;
         let mut found = Vec::new();
-        // Modules written out in the file, and the brackets open where they began.
+        // Inline modules, with the bracket depth at their start.
         let mut inline: Vec<(&'static str, usize)> = Vec::new();
         let mut depth = 0;
         let mut at = 0;
@@ -76,7 +76,7 @@ impl Modules {
         found
     }
 
-    /// `path` from the root of the crate; nothing if it leads out of the crate.
+    /// Returns `path` from the root of the crate; `None` if it leads out of the crate.
     fn resolve(
         &self,
         file: &[&'static str],
@@ -100,7 +100,7 @@ impl Modules {
                 here.truncate(here.len() - supers);
                 here
             }
-            // Of a module that is declared here, if it is one.
+            // A module that is declared here, or else another crate.
             _ => {
                 let mut child = here();
                 child.push(path[0]);
@@ -115,8 +115,8 @@ impl Modules {
     }
 }
 
-/// Whether a path of two names or more begins at `at`. Not the one in `pub(in crate::a)`, nor
-/// `$crate::a`, with which macros name for users what the crate page has.
+/// Returns whether a path of at least two names starts at `at`. Excludes `pub(in crate::a)`, and
+/// `$crate::a`, which macros use for public names.
 fn begins_path(tokens: &[Token], at: usize) -> bool {
     let before = |count: usize| at.checked_sub(count).map_or("", |at| tokens[at].text);
     tokens.get(at + 1).is_some_and(|next| next.text == "::")
@@ -124,7 +124,7 @@ fn begins_path(tokens: &[Token], at: usize) -> bool {
         && !(before(1) == "in" && before(2) == "(" && before(3) == "pub")
 }
 
-/// The names of the path at `at`, and the position after it.
+/// Returns the names of the path at `at`, and the position after it.
 fn plain_path(tokens: &[Token], mut at: usize) -> (Vec<&'static str>, usize) {
     let mut path = vec![tokens[at].text];
     at += 1;
@@ -138,7 +138,8 @@ fn plain_path(tokens: &[Token], mut at: usize) -> (Vec<&'static str>, usize) {
     (path, at)
 }
 
-/// All paths of the tree at `at`, each after `prefix`. Returns the position where it ends.
+/// Collects all paths of the use tree at `at`, each after `prefix`. Returns the position where the
+/// tree ends.
 fn use_tree(
     tokens: &[Token],
     mut at: usize,
@@ -161,7 +162,7 @@ fn use_tree(
             "," | ";" | "}" => break,
             "as" => at += 1,
             "::" | "*" => {}
-            // The last of `a::{self}`.
+            // The `self` of `a::{self}`.
             "self" if !path.is_empty() => {}
             name => path.push(name),
         }

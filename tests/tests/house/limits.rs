@@ -1,4 +1,4 @@
-//! How long files and functions may be, code for tests not counted.
+//! Maximum lengths of files and functions, without code for tests.
 
 use crate::scanner::{Kind, Token};
 use crate::source::{Source, closing, from_texts, library};
@@ -7,13 +7,13 @@ use crate::{assert_found, check};
 const FILE_LINES_MAX: usize = 720;
 const FUNCTION_LINES_MAX: usize = 75;
 
-/// Files that are longer, and their lines.
+/// Longer files, and their numbers of lines.
 const LONG_FILES: &[(&str, usize)] = &[];
 
-/// Functions that are longer, and their lines from `fn` to the closing brace.
+/// Longer functions, and their numbers of lines from `fn` to the closing brace.
 const LONG_FUNCTIONS: &[(&str, &str, usize)] = &[];
 
-/// The name, first line and number of lines of each function with a body.
+/// Returns the name, first line and number of lines of each function with a body.
 fn functions(tokens: &[Token]) -> Vec<(&'static str, usize, usize)> {
     let mut found = Vec::new();
     for (at, pair) in tokens.windows(2).enumerate() {
@@ -99,7 +99,7 @@ fn functions_are_short() {
 }
 
 #[test]
-fn a_long_file_is_seen() {
+fn a_long_file_is_found() {
     let with_tests = |lines: usize| {
         let tests = "#[cfg(test)]\nmod tests {\n}\n";
         from_texts([("src/a.rs", "a();\n".repeat(lines) + tests)])
@@ -121,7 +121,7 @@ fn a_long_file_is_seen() {
 }
 
 #[test]
-fn a_long_function_is_seen() {
+fn a_long_function_is_found() {
     let with_lines = |lines: usize| {
         let body = "    b('}');\n".repeat(lines - 2);
         let text = format!("trait A {{ fn b(&self); }}\nfn c(d: [u8; 2]) {{\n{body}}}");

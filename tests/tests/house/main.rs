@@ -1,8 +1,8 @@
-//! The order of the house, read from its sources: which module stands above which, what may
-//! own a socket or a clock, how long things may be, and how comments are worded.
+//! Rules for the sources, checked by reading them: the order of modules, which files may own a socket
+//! or a clock, the length of files and functions, and the wording of comments.
 //!
-//! Lists of exceptions are exact: a new exception fails, and so does one that is gone but still
-//! listed. So they only get shorter.
+//! Lists of exceptions are exact: a new exception fails the test, and so does a listed one that no
+//! longer exists. So the lists only get shorter.
 
 mod circles;
 mod exhaustive;
@@ -15,18 +15,18 @@ mod scanner;
 mod source;
 mod wording;
 
-/// Fails with all that a rule found.
+/// Fails with all findings of a rule.
 #[track_caller]
 fn check(findings: &[String]) {
     assert!(
         findings.is_empty(),
-        "{} to put right:\n{}",
+        "{} to fix:\n{}",
         findings.len(),
         findings.join("\n")
     );
 }
 
-/// Asserts that a rule found one thing, with these words in its message.
+/// Asserts that there is one finding, with these words in its message.
 #[track_caller]
 fn assert_found(findings: &[String], words: &[&str]) {
     assert_eq!(findings.len(), 1, "{findings:#?}");

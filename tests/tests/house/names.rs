@@ -6,7 +6,7 @@ use crate::scanner::Kind;
 use crate::source::{Source, from_texts, library};
 use crate::{assert_found, check};
 
-/// Generated from OTLP's messages, whose names are OTLP's own.
+/// A generated file, whose types have the names of OTLP's messages.
 const GENERATED: &str = "src/otlp/proto.rs";
 
 /// Names that several types have, and the files that declare them, one entry per declaration.
@@ -20,7 +20,7 @@ const SHARED: &[(&str, &[&str])] = &[
     ("State", &["src/recorder/state.rs", "src/testing.rs"]),
 ];
 
-/// The files and lines that declare a struct, enum or trait of each name.
+/// Returns the files and lines that declare a struct, enum or trait, by name.
 fn types(sources: &[Source]) -> BTreeMap<&'static str, Vec<(&'static str, usize)>> {
     let mut found: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for source in sources.iter().filter(|source| source.path != GENERATED) {
@@ -48,9 +48,9 @@ fn findings(sources: &[Source], shared: &[(&str, &[&str])]) -> Vec<String> {
                 .map(|(file, line)| format!("{file}:{line}"))
                 .collect();
             findings.push(format!(
-                "{}: several types are called `{name}`, otherwise than SHARED in \
-                 tests/tests/house/names.rs says. Give the new one a name of its own; if one is \
-                 gone, correct the list.",
+                "{}: several types are called `{name}`, but SHARED in \
+                 tests/tests/house/names.rs does not list exactly these. Rename the new type; if one \
+                 was removed, correct the list.",
                 places.join(", ")
             ));
         }
@@ -58,7 +58,7 @@ fn findings(sources: &[Source], shared: &[(&str, &[&str])]) -> Vec<String> {
     for (name, files) in shared {
         if types.get(name).is_none_or(|places| places.len() < 2) {
             findings.push(format!(
-                "{}:1: the name `{name}` is not shared any more. Remove it from SHARED in \
+                "{}:1: the name `{name}` is no longer shared. Remove it from SHARED in \
                  tests/tests/house/names.rs.",
                 files.first().unwrap_or(&"src")
             ));
@@ -73,7 +73,7 @@ fn names_of_types_occur_once() {
 }
 
 #[test]
-fn a_name_that_occurs_twice_is_seen() {
+fn a_name_that_occurs_twice_is_found() {
     let sources = from_texts([
         (
             "src/a.rs",
@@ -87,7 +87,7 @@ fn a_name_that_occurs_twice_is_seen() {
 }
 
 #[test]
-fn a_name_that_is_no_longer_shared_is_seen() {
+fn a_name_that_is_no_longer_shared_is_found() {
     let sources = from_texts([("src/a.rs", "struct State;")]);
     let findings = findings(&sources, &[("State", &["src/a.rs", "src/b.rs"])]);
     assert_found(&findings, &["src/a.rs:1", "Remove it from SHARED"]);

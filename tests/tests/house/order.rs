@@ -1,11 +1,11 @@
-//! The order of the modules: each imports only from those below it.
+//! The order of the modules: each imports only from the ones below it.
 
 use crate::imports::Modules;
 use crate::scanner::Kind;
 use crate::source::{Source, from_texts, library};
 use crate::{assert_found, check};
 
-/// From the front door down. The one place where this stands; the crate page repeats it.
+/// All modules from top to bottom. This is the master list; the crate page repeats it.
 const MODULES: [&str; 16] = [
     "manual",
     "internals",
@@ -31,7 +31,7 @@ const BEHIND_FEATURES: [&str; 3] = ["internals", "manual", "testing"];
 /// The words on the crate page that the list follows.
 const LIST_FOLLOWS: &str = "Files import only from those below them:";
 
-/// Imports that point upwards, and how many imports there are.
+/// Returns findings for imports that point upwards, and the number of all imports.
 fn upward_imports(sources: &[Source], order: &[&str]) -> (Vec<String>, usize) {
     let position = |module: &str| order.iter().position(|other| *other == module);
     let modules = Modules::new(sources);
@@ -70,7 +70,7 @@ fn upward_imports(sources: &[Source], order: &[&str]) -> (Vec<String>, usize) {
     (findings, imports)
 }
 
-/// Where the modules that `lib` declares, or the list on its page, differ from the order.
+/// Returns the differences of `lib`'s modules, and of the list on its page, from the order.
 fn differences(lib: &Source, order: &[&str], behind_features: &[&str]) -> Vec<String> {
     let mut findings = Vec::new();
     let pairs = lib.code.windows(2);
@@ -133,7 +133,7 @@ fn the_crate_page_lists_the_modules_in_their_order() {
 }
 
 #[test]
-fn an_import_below_a_test_module_is_seen() {
+fn an_import_below_a_test_module_is_found() {
     let text = "#[cfg(test)]\nmod tests { use crate::top::B; }\nuse crate::top::C;";
     let sources = from_texts([("src/top.rs", ""), ("src/low.rs", text)]);
     let (findings, _) = upward_imports(&sources, &["top", "low"]);
@@ -141,14 +141,14 @@ fn an_import_below_a_test_module_is_seen() {
 }
 
 #[test]
-fn an_import_from_the_crate_page_is_seen() {
+fn an_import_from_the_crate_page_is_found() {
     let sources = from_texts([("src/low.rs", "use crate::{Thing}; crate::macro_of_ours!()")]);
     let (findings, _) = upward_imports(&sources, &["low"]);
     assert_found(&findings, &["src/low.rs:1", "`crate::Thing`"]);
 }
 
 #[test]
-fn a_module_without_a_place_is_seen() {
+fn a_module_without_a_position_is_found() {
     let sources = from_texts([("src/new.rs", "fn a() { self::b() }")]);
     let (findings, _) = upward_imports(&sources, &["low"]);
     assert_found(&findings, &["src/new.rs:1", "`new` has no place"]);
@@ -159,7 +159,7 @@ fn a_module_without_a_place_is_seen() {
 }
 
 #[test]
-fn a_crate_page_in_another_order_is_seen() {
+fn a_crate_page_in_another_order_is_found() {
     let page = "//! Files import only from those below them: `low`,\n//! `top`.\nmod top; mod low;";
     let lib = Source::new("src/lib.rs", page);
     let findings = differences(&lib, &["top", "low"], &[]);

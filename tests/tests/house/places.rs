@@ -1,4 +1,4 @@
-//! What only named files do: `unsafe`, input and output, reading the clock.
+//! Code that only listed files may contain: `unsafe`, sockets, reading a clock.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ const UNSAFE: &[&str] = &[
 /// Manifests that deny `unsafe_code` for all other files.
 const DENYING: [&str; 2] = ["Cargo.toml", "benches/peers/Cargo.toml"];
 
-/// Files that name `mio`, a socket or a system call for one.
+/// Files that name `mio`, a socket or a system call for sockets.
 const SOCKETS: &[&str] = &[
     "src/exporter/compress.rs",
     "src/exporter/network/system.rs",
@@ -49,8 +49,8 @@ const CLOCKS: &[&str] = &[
     "src/testing.rs",
 ];
 
-/// Files, and directories with all their files, that take bytes and `now` from their callers.
-/// None of them may be listed above.
+/// Files and whole directories that take bytes and `now` from their callers. None of them may be
+/// listed above.
 const PROTOCOL: &[&str] = &[
     "src/exporter/backlog.rs",
     "src/exporter/deliveries.rs",
@@ -71,7 +71,7 @@ const PROTOCOL: &[&str] = &[
     "src/processor.rs",
 ];
 
-/// Something that only the files of a list do.
+/// A rule that only the files of a list may contain some code.
 struct Rule {
     deed: &'static str,
     list: &'static str,
@@ -116,7 +116,7 @@ fn names_socket(tokens: &[Token], at: usize) -> bool {
     )
 }
 
-/// Whether a clock is read, or imported to be read, at `at`.
+/// Returns whether the code at `at` reads a clock, or imports a function that does.
 fn reads_clock(tokens: &[Token], at: usize) -> bool {
     let text = |at: usize| tokens.get(at).map_or("", |token| token.text);
     let before = |count: usize| at.checked_sub(count).map_or("", text);
@@ -130,11 +130,11 @@ fn reads_clock(tokens: &[Token], at: usize) -> bool {
     }
 }
 
-/// The files that do it, each with the first line where they do.
+/// Returns the files that contain such code, with the first line of it.
 fn doing(sources: &[Source], rule: &Rule) -> BTreeMap<&'static str, usize> {
     let mut found = BTreeMap::new();
     for source in sources {
-        // In tests too, there is `unsafe` only where it is listed.
+        // The rule for `unsafe` includes code for tests.
         let tokens = match rule.list {
             "UNSAFE" => &source.all_code,
             _ => &source.code,
@@ -183,7 +183,7 @@ fn is_protocol(file: &str) -> bool {
         .any(|path| file == *path || (path.ends_with('/') && file.starts_with(path)))
 }
 
-/// Where the lint is allowed otherwise than at the top of the `listed` files.
+/// Returns findings where the lint is allowed other than at the top of the `listed` files.
 fn lint_findings(sources: &[Source], listed: &[&str]) -> Vec<String> {
     let mut findings = Vec::new();
     for source in sources {
@@ -244,7 +244,7 @@ fn protocol_files_exist() {
 }
 
 #[test]
-fn unsafe_code_elsewhere_is_seen() {
+fn unsafe_code_elsewhere_is_found() {
     let text = "// unsafe\nconst A: &str = \"unsafe\";\n#[cfg(test)] mod t { unsafe fn a() {} }";
     let sources = from_texts([("src/a.rs", text)]);
     assert_found(
@@ -255,7 +255,7 @@ fn unsafe_code_elsewhere_is_seen() {
 }
 
 #[test]
-fn a_lint_lifted_elsewhere_is_seen() {
+fn a_lint_lifted_elsewhere_is_found() {
     let sources = from_texts([
         ("src/a.rs", "fn a() {}\n#[allow(unsafe_code)] fn b() {}"),
         ("src/b.rs", "//! Not `unsafe_code`.\n"),
@@ -265,7 +265,7 @@ fn a_lint_lifted_elsewhere_is_seen() {
 }
 
 #[test]
-fn a_socket_elsewhere_is_seen() {
+fn a_socket_elsewhere_is_found() {
     for text in ["use mio::Waker;", "fn a(b: &std::net::TcpStream) {}"] {
         let sources = from_texts([("src/a.rs", text)]);
         assert_found(
@@ -276,7 +276,7 @@ fn a_socket_elsewhere_is_seen() {
 }
 
 #[test]
-fn a_clock_elsewhere_is_seen() {
+fn a_clock_elsewhere_is_found() {
     for text in [
         "fn a() { std::time::Instant::now() }",
         "fn a() { b.unwrap_or_else(SystemTime::now) }",
@@ -295,7 +295,7 @@ fn a_clock_elsewhere_is_seen() {
 }
 
 #[test]
-fn a_clock_in_protocol_code_is_seen_though_it_is_listed() {
+fn a_listed_clock_in_protocol_code_is_found() {
     let path = "src/exporter/http/retry.rs";
     let sources = from_texts([(path, "fn a() { Instant::now() }")]);
     let words = ["retry.rs:1", "protocol code never does"];
@@ -303,7 +303,7 @@ fn a_clock_in_protocol_code_is_seen_though_it_is_listed() {
 }
 
 #[test]
-fn a_file_that_no_longer_does_it_is_seen() {
+fn a_listed_file_without_an_occurrence_is_found() {
     let findings = findings(&from_texts([("src/a.rs", "")]), &RULES[2], &["src/a.rs"]);
     assert_found(&findings, &["src/a.rs:1", "Remove it from the list"]);
 }

@@ -1,4 +1,4 @@
-//! Rust source text as tokens, exact enough that no comment, string or character is taken for
+//! Splits Rust source text into tokens, exactly enough to tell comments, strings and characters from
 //! code.
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,11 +15,11 @@ pub enum Kind {
 pub struct Token {
     pub kind: Kind,
     pub text: &'static str,
-    /// The line it begins on, from 1.
+    /// The line where the token starts, from 1.
     pub line: usize,
 }
 
-/// All tokens except white space. `::` is one mark, every other mark is one character.
+/// Returns all tokens except white space. `::` is one mark, every other mark is one character.
 pub fn scan(text: &'static str) -> Vec<Token> {
     let mut tokens = Vec::new();
     let mut rest = text;
@@ -36,7 +36,7 @@ pub fn scan(text: &'static str) -> Vec<Token> {
     tokens
 }
 
-/// The kind and length of the token that `rest` begins with.
+/// Returns the kind and length of the first token of `rest`.
 fn first(rest: &str) -> (Kind, usize) {
     let letter = rest.chars().next().unwrap();
     if letter.is_whitespace() {
@@ -62,13 +62,13 @@ fn first(rest: &str) -> (Kind, usize) {
     }
 }
 
-/// The length of the word that `rest` begins with, which may be 0.
+/// Returns the length of the word at the start of `rest`; 0 if there is none.
 fn word(rest: &str) -> usize {
     let end = rest.find(|letter: char| !letter.is_alphanumeric() && letter != '_');
     end.unwrap_or(rest.len())
 }
 
-/// The length of a block comment, with those inside it.
+/// Returns the length of a block comment, nested ones included.
 fn block_comment(rest: &str) -> usize {
     let mut depth = 0;
     let mut at = 0;
@@ -89,7 +89,7 @@ fn block_comment(rest: &str) -> usize {
     rest.len()
 }
 
-/// The length of a string or character literal of any form.
+/// Returns the length of a string or character literal of any form.
 fn literal(rest: &str) -> Option<usize> {
     for prefix in ["br", "cr", "r"] {
         if let Some(raw) = rest.strip_prefix(prefix) {
@@ -115,13 +115,13 @@ fn literal(rest: &str) -> Option<usize> {
     None
 }
 
-/// Whether a quote begins a character, not a lifetime.
+/// Returns whether a quote starts a character literal, not a lifetime.
 fn is_character(quoted: &str) -> bool {
     let mut letters = quoted.chars().skip(1);
     letters.next() == Some('\\') || letters.next() == Some('\'')
 }
 
-/// The length of the literal that `quoted` begins with, with both its quotes.
+/// Returns the length of the literal at the start of `quoted`, both quotes included.
 fn quoted_length(quoted: &str, quote: u8) -> usize {
     let mut escaped = false;
     for (at, byte) in quoted.bytes().enumerate().skip(1) {
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn strings_are_no_code() {
+    fn strings_are_not_code() {
         let text = r####"a("unsafe \" b", r#"c " d"#, br"\", c"e", b"f\\") g"####;
         assert_eq!(texts(text, Kind::Word), ["a", "g"]);
         assert_eq!(texts(text, Kind::Literal).len(), 5);
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn comments_end_where_they_end() {
+    fn comments_end_at_their_terminator() {
         let text = "a /* b /* \" */ ' */ c // d /*\n\"// e\" f r#type 1..2";
         assert_eq!(texts(text, Kind::Word), ["a", "c", "f", "r#type"]);
         assert_eq!(texts(text, Kind::Comment).len(), 2);

@@ -1,4 +1,4 @@
-//! The files of the repository, with code for tests told apart from all other code.
+//! The repository's files, with code for tests separated from all other code.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -22,7 +22,7 @@ pub struct Source {
 
 impl Source {
     pub fn new(path: &str, text: &str) -> Self {
-        // Tokens borrow from it, until the test ends.
+        // Leaked, since tokens borrow from it until the test process ends.
         let text: &'static str = text.to_owned().leak();
         let (comments, all_code): (Vec<_>, Vec<_>) = scan(text)
             .into_iter()
@@ -46,7 +46,7 @@ impl Source {
         }
     }
 
-    /// Its place among the modules of the crate: `src/a/b.rs` is `a::b`, `src/lib.rs` the root.
+    /// Returns the module's path in the crate: `src/a/b.rs` is `a::b`, `src/lib.rs` the root.
     pub fn module(&self) -> Vec<&'static str> {
         let path = self.path.trim_start_matches("src/").trim_end_matches(".rs");
         let mut module: Vec<_> = path.split('/').collect();
@@ -54,7 +54,7 @@ impl Source {
         module
     }
 
-    /// The files of modules that it declares for tests alone, without `.rs`.
+    /// Returns the files, without `.rs`, of modules that it declares for tests alone.
     fn test_modules(&self) -> Vec<String> {
         let base = ["src"].into_iter().chain(self.module());
         let base = base.collect::<Vec<_>>().join("/");
@@ -71,7 +71,7 @@ impl Source {
     }
 }
 
-/// The library's own sources.
+/// Returns the library's sources.
 pub fn library() -> &'static [Source] {
     static LIBRARY: LazyLock<Vec<Source>> = LazyLock::new(|| {
         let mut files = Vec::new();
@@ -81,7 +81,7 @@ pub fn library() -> &'static [Source] {
     &LIBRARY
 }
 
-/// All Rust sources: the library's, and those of tests, benches and examples.
+/// Returns all Rust sources: those of the library, tests, benches and examples.
 pub fn everything() -> &'static [Source] {
     static EVERYTHING: LazyLock<Vec<Source>> = LazyLock::new(|| {
         let mut files = Vec::new();
@@ -93,7 +93,8 @@ pub fn everything() -> &'static [Source] {
     &EVERYTHING
 }
 
-/// Made of paths and texts. Files whose module is declared for tests alone have no other code.
+/// Creates sources from paths and texts. All code of a module that is declared for tests alone is
+/// code for tests.
 pub fn from_texts<P: AsRef<str>, T: AsRef<str>>(
     files: impl IntoIterator<Item = (P, T)>,
 ) -> Vec<Source> {
@@ -114,7 +115,7 @@ pub fn from_texts<P: AsRef<str>, T: AsRef<str>>(
     sources
 }
 
-/// The files in `directory` and below whose names end with `ending`, in order.
+/// Adds the files in and below `directory` whose names end with `ending`, in order.
 fn read(directory: &str, ending: &str, found: &mut Vec<(String, String)>) {
     let mut names: Vec<_> = fs::read_dir(common::root().join(directory))
         .unwrap()
@@ -134,14 +135,14 @@ fn read(directory: &str, ending: &str, found: &mut Vec<(String, String)>) {
     }
 }
 
-/// The text of a file of the repository.
+/// Returns the text of a file of the repository.
 pub fn text(path: impl AsRef<Path>) -> String {
     let path = path.as_ref();
     fs::read_to_string(common::root().join(path))
         .unwrap_or_else(|error| panic!("{} cannot be read: {error}", path.display()))
 }
 
-/// The position of the bracket that closes the one at `open`.
+/// Returns the position of the bracket that closes the one at `open`.
 pub fn closing(tokens: &[Token], open: usize) -> usize {
     let mut depth = 0_usize;
     for (at, token) in tokens.iter().enumerate().skip(open) {
@@ -159,7 +160,8 @@ pub fn closing(tokens: &[Token], open: usize) -> usize {
     tokens.len() - 1
 }
 
-/// The items, statements and fields that are compiled for tests alone, with their attributes.
+/// Returns the ranges of items, statements and fields that are compiled for tests alone, with their
+/// attributes.
 fn test_items(tokens: &[Token]) -> Vec<RangeInclusive<usize>> {
     let mut found = Vec::new();
     let mut at = 0;
@@ -176,7 +178,7 @@ fn test_items(tokens: &[Token]) -> Vec<RangeInclusive<usize>> {
     found
 }
 
-/// Whether an attribute of the whole file limits it to tests.
+/// Returns whether an attribute of the whole file limits it to tests.
 fn all_is_for_tests(tokens: &[Token]) -> bool {
     let mut at = 0;
     while let [hash, bang, open, ..] = &tokens[at..]
@@ -191,13 +193,13 @@ fn all_is_for_tests(tokens: &[Token]) -> bool {
     false
 }
 
-/// The position of the `]` of an outer attribute that begins at `at`.
+/// Returns the position of the `]` of an outer attribute that starts at `at`.
 fn attribute(tokens: &[Token], at: usize) -> Option<usize> {
     let open = tokens.get(at + 1)?;
     (tokens[at].text == "#" && open.text == "[").then(|| closing(tokens, at + 1))
 }
 
-/// Whether this is `test` or a `cfg` that only tests fulfil.
+/// Returns whether this is `test` or a `cfg` that is true only for tests.
 fn is_for_tests(attribute: &[Token]) -> bool {
     match attribute {
         [test] => test.text == "test",
@@ -215,7 +217,7 @@ fn needs_test(predicate: &[Token]) -> bool {
     }
 }
 
-/// The arguments between the commas of a list, which may contain lists.
+/// Splits a list, which may contain lists, at its commas.
 fn arguments(list: &[Token]) -> impl Iterator<Item = &[Token]> {
     let mut depth = 0;
     let parts = list.split(move |token| {
@@ -229,7 +231,7 @@ fn arguments(list: &[Token]) -> impl Iterator<Item = &[Token]> {
     parts.filter(|part| !part.is_empty())
 }
 
-/// The position of the last token of the item, statement or field at `start`.
+/// Returns the position of the last token of the item, statement or field at `start`.
 fn item_end(tokens: &[Token], mut start: usize) -> usize {
     while let Some(end) = attribute(tokens, start) {
         start = end + 1;
@@ -252,9 +254,9 @@ fn item_end(tokens: &[Token], mut start: usize) -> usize {
     while at < tokens.len() {
         match tokens[at].text {
             ";" => return at,
-            // Of a field, a variant or an argument.
+            // The end of a field, a variant or an argument.
             "," if !to_semicolon && !has_block && !is_function => return at,
-            // It closes the block around the field or statement.
+            // The end of the block around the field or statement.
             ")" | "]" | "}" => return at - 1,
             "(" | "[" => at = closing(tokens, at),
             "{" => {
@@ -289,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn code_that_other_builds_compile_too_stays() {
+    fn code_that_other_builds_compile_is_kept() {
         for predicate in ["not(test)", "any(test, unix)", "all(loom, not(test))"] {
             let text = format!("#[cfg({predicate})] fn a() {{}}");
             assert!(code(&text).contains("fn a"), "{predicate}");
@@ -301,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn items_statements_and_fields_for_tests_end_where_they_end() {
+    fn items_statements_and_fields_for_tests_end_at_their_terminator() {
         assert_eq!(code("#[cfg(test)] use a::{b, c}; d"), "d");
         assert_eq!(code("#[cfg(test)] const A: B = B { c: 1 }; d"), "d");
         assert_eq!(code("#[cfg(test)] pub(crate) const fn a() { b; } d"), "d");

@@ -1,10 +1,10 @@
-//! Wording that comments and documents avoid. Occurrences are counted; the count only falls.
+//! Wording that comments and documents avoid. Occurrences are counted, and the count may only fall.
 
 use crate::scanner::Token;
 use crate::source::{Source, everything, from_texts, text};
 use crate::{assert_found, check};
 
-/// Documents that are read like comments.
+/// Documents that are checked like comments.
 const DOCUMENTS: [&str; 7] = [
     "CHANGELOG.md",
     "README.md",
@@ -20,7 +20,7 @@ struct Pattern {
     /// Number of occurrences; to be lowered when it falls.
     count: usize,
     instead: &'static str,
-    /// Where in a piece of prose it occurs, as byte positions.
+    /// Returns the byte positions of all occurrences in a text.
     places: fn(&Prose) -> Vec<usize>,
 }
 
@@ -65,7 +65,7 @@ const PATTERNS: [Pattern; 5] = [
     },
 ];
 
-/// A comment over all its lines, or a document.
+/// A whole comment, or a document.
 struct Prose {
     path: &'static str,
     /// Its text without markers. Lines of a paragraph are joined with a space.
@@ -98,7 +98,7 @@ impl Prose {
         }
     }
 
-    /// The line of what is at this position.
+    /// Returns the line at this position.
     fn line(&self, position: usize) -> usize {
         let before = self.lines.partition_point(|(at, _)| *at <= position);
         self.lines[before - 1].1
@@ -109,7 +109,7 @@ fn begins_with_what(text: &str) -> bool {
     text.starts_with("What ") || text.starts_with("Whom ")
 }
 
-/// The positions where sentences begin.
+/// Returns the positions where sentences start.
 fn sentences(text: &str) -> Vec<usize> {
     let mut starts = Vec::new();
     let mut is_start = true;
@@ -128,7 +128,7 @@ fn sentences(text: &str) -> Vec<usize> {
     starts
 }
 
-/// The positions of whole words, in whatever case.
+/// Returns the positions of phrases, as whole words in any case.
 fn phrases(text: &str, phrases: &[&str]) -> Vec<usize> {
     let text = text.to_ascii_lowercase();
     let is_word = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
@@ -145,7 +145,7 @@ fn phrases(text: &str, phrases: &[&str]) -> Vec<usize> {
     found
 }
 
-/// The comments of a file, those of adjacent lines as one.
+/// Returns the comments of a file. Comments on adjacent lines are one.
 fn comments(source: &Source) -> Vec<Prose> {
     let mut found: Vec<Prose> = Vec::new();
     let mut last: Option<(&str, usize)> = None;
@@ -208,7 +208,7 @@ fn comments_and_documents_are_worded_plainly() {
     check(&all.collect::<Vec<_>>());
 }
 
-/// The lines where each pattern occurs.
+/// Returns the lines where each pattern occurs.
 fn lines(text: &str) -> [Vec<usize>; 5] {
     let prose = from_texts([("src/a.rs", text)]);
     let prose: Vec<_> = prose.iter().flat_map(comments).collect();
@@ -222,7 +222,7 @@ fn lines(text: &str) -> [Vec<usize>; 5] {
 }
 
 #[test]
-fn every_banned_wording_is_seen() {
+fn every_banned_wording_is_found() {
     let text = "/// What it is.\n\
                 /// More. What\n\
                 /// else is\n\
@@ -240,13 +240,13 @@ fn every_banned_wording_is_seen() {
 }
 
 #[test]
-fn other_wording_is_let_pass() {
+fn other_wording_is_allowed() {
     let text = "/// Whatever is untold: What's what, but forever.\nfn nobody() {}\n";
     assert!(lines(text).iter().all(Vec::is_empty));
 }
 
 #[test]
-fn a_count_that_rises_or_falls_is_seen() {
+fn a_count_that_rises_or_falls_is_found() {
     let prose = from_texts([("src/a.rs", "\n// All but for one.\n")]);
     let prose: Vec<_> = prose.iter().flat_map(comments).collect();
     let findings = |count| Vec::from_iter(findings(&prose, &PATTERNS[4], count));

@@ -1,4 +1,4 @@
-//! Random decisions that a seed repeats.
+//! Random decisions, repeatable by their seed.
 
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
@@ -7,7 +7,7 @@ use rand_xoshiro::rand_core::{Rng, SeedableRng};
 pub struct Dice(Xoshiro256PlusPlus);
 
 impl Dice {
-    /// The generator of the thread with this number in the round with this seed.
+    /// Creates the generator of the thread with this number in the round with this seed.
     pub fn new(seed: u64, thread: u64) -> Self {
         Self(Xoshiro256PlusPlus::seed_from_u64(seed << 16 | thread))
     }

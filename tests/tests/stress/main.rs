@@ -1,4 +1,4 @@
-//! Every kind of span, from threads that come and go, to destinations that do anything: the ledger
+//! Every kind of span, from threads that start and end, to destinations of any behaviour: the ledger
 //! closes at any moment, each span is in exactly one count at the end, and nothing hangs.
 //!
 //! The work is fixed, not the time. `STRESS_ROUNDS` sets the number of rounds, `STRESS_ACTIONS` the
@@ -24,7 +24,7 @@ fn from_env(name: &str, default: u64) -> u64 {
         return default;
     };
     let number = value.parse();
-    number.unwrap_or_else(|_| panic!("{name} is {value:?}; set it to a whole number"))
+    number.unwrap_or_else(|_| panic!("{name} is {value:?}; set it to an unsigned integer"))
 }
 
 #[test]

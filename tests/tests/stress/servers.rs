@@ -1,4 +1,4 @@
-//! Destinations of every manner, and what disturbs them.
+//! Destinations of every manner, and disturbances of them.
 
 use std::path::Path;
 
@@ -19,13 +19,13 @@ use common::tls_server::Server;
 /// How a destination treats requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Manner {
-    /// Takes everything, undisturbed.
+    /// Accepts everything, undisturbed.
     Good,
-    /// The same, over TLS.
+    /// Like `Good`, over TLS.
     Secure,
-    /// Goes away and comes back, pauses, and answers with errors at times.
+    /// Sometimes closes, pauses, or answers with errors.
     Flapping,
-    /// Answers every request after a redirect to a receiver that takes everything.
+    /// Redirects every request to a receiver that accepts everything.
     Redirecting,
     /// Trickles its responses.
     Slow,
@@ -35,12 +35,12 @@ pub enum Manner {
     Dead,
     /// Accepts connections and never responds.
     Hanging,
-    /// Does anything in any order.
+    /// Follows random scripts.
     Hostile,
 }
 
 impl Manner {
-    /// Those that take every span in the end, once nothing disturbs them.
+    /// Manners that accept every span once they are no longer disturbed.
     pub const LASTING: [Self; 5] = [
         Self::Secure,
         Self::Flapping,
@@ -65,11 +65,11 @@ pub struct Place {
     pub manner: Manner,
     pub destination: Destination,
     receiver: Option<Receiver>,
-    /// Stands in front of the receiver, or alone.
+    /// A server in front of the receiver, or without one.
     front: Front,
 }
 
-#[allow(dead_code, reason = "kept while it is to serve")]
+#[allow(dead_code, reason = "kept alive to serve")]
 enum Front {
     None,
     Nobody(Nobody),
@@ -77,7 +77,7 @@ enum Front {
     Secure(Server, Files),
 }
 
-/// Options with which failures follow one another quickly.
+/// Options with short timeouts and waits, for frequent failures.
 fn hasty(dice: &mut Dice) -> EndpointOptions {
     EndpointOptions {
         compression: dice.pick(&[Compression::None, Compression::Gzip, Compression::Zstd]),
@@ -92,7 +92,7 @@ fn hasty(dice: &mut Dice) -> EndpointOptions {
     }
 }
 
-/// Options with which nothing that is only slow fails.
+/// Options with long timeouts, so that slow requests do not fail.
 fn patient(dice: &mut Dice) -> EndpointOptions {
     EndpointOptions {
         connect_timeout_ms: 3_600_000,
@@ -115,7 +115,8 @@ fn endless(make: impl FnMut() -> Script + Send + 'static) -> ScriptedServer {
 }
 
 impl Place {
-    /// A flapping server `may_lose` spans by timeouts, or it takes all of them in the end.
+    /// Starts a destination. If it `may_lose` spans, a flapping one has short timeouts; otherwise
+    /// it accepts all spans in the end.
     pub fn start(manner: Manner, may_lose: bool, dice: &mut Dice) -> Self {
         let mut options = match manner {
             Manner::Dead | Manner::Hanging | Manner::Hostile => hasty(dice),
@@ -186,7 +187,7 @@ impl Place {
         }
     }
 
-    /// The receiver that counts what arrives here, if there is one.
+    /// Returns the receiver that counts the spans of this destination, if there is one.
     fn counting(&self) -> Option<&Receiver> {
         match &self.front {
             Front::Secure(server, _) => Some(&server.receiver),
@@ -194,7 +195,7 @@ impl Place {
         }
     }
 
-    /// Does something to a flapping receiver.
+    /// Disturbs a flapping receiver at random.
     pub fn disturb(&self, dice: &mut Dice) {
         let Some(receiver) = self.receiver.as_ref() else {
             return;
@@ -205,7 +206,7 @@ impl Place {
         match dice.below(6) {
             0 => receiver.close(),
             1 => receiver.pause(),
-            // An error says that it is open.
+            // Fails if the receiver is open already.
             2 | 3 => {
                 receiver.resume();
                 let _ = receiver.reopen();
@@ -217,7 +218,7 @@ impl Place {
         }
     }
 
-    /// Ends all disturbance.
+    /// Ends all disturbances.
     pub fn restore(&self) {
         if self.manner == Manner::Flapping {
             let receiver = self.receiver.as_ref().expect("a receiver");
@@ -227,8 +228,8 @@ impl Place {
         }
     }
 
-    /// Checks what the receiver counted against the ledger of a shut down collector. Requests may
-    /// have been sent again if some were `interrupted`.
+    /// Checks the receiver's counts against the ledger of a collector that was shut down. Requests
+    /// may have been sent twice if some were `interrupted`.
     pub fn check(&self, ledger: &DestinationLedger, interrupted: u64) {
         let Some(counts) = self.counting().map(Receiver::counts) else {
             return;
@@ -240,7 +241,7 @@ impl Place {
         if manner == Manner::Good {
             assert_eq!(ledger.rejected, 0, "{context}");
             if interrupted == 0 {
-                // Only requests that were under way at the shutdown are not in `delivered`.
+                // Only requests in flight at the shutdown are missing from `delivered`.
                 let more = counts.spans - ledger.delivered;
                 assert!(more <= ledger.dropped.shut_down, "{context}");
             }

@@ -1,4 +1,4 @@
-//! Counts the spans that are attempted, apart from the library, and checks ledgers against them.
+//! Counts attempted spans independently of the library, and checks ledgers against these counts.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -6,15 +6,15 @@ use otlp_collector::{Ledger, OpenSpan, Refused};
 
 /// Spans attempted on all threads.
 ///
-/// Only the auditor acquires what others release here, so that the counters order nothing between
-/// the recording threads and hide no data race from a sanitizer.
+/// Only the auditor loads with acquire, so that the counters do not synchronise the recording threads
+/// and hide no data race from a sanitizer.
 #[derive(Default)]
 pub struct Tally {
-    /// Spans begun, counted before.
+    /// Spans started, counted before they start.
     attempted: AtomicU64,
-    /// Spans ended, counted after.
+    /// Spans ended, counted after they end.
     ended: AtomicU64,
-    /// Recording spans that never end.
+    /// Recording spans that are leaked and never end.
     forgotten: AtomicU64,
     /// Finished spans for which recording returned `Ok`.
     accepted: AtomicU64,
@@ -28,7 +28,7 @@ impl Tally {
         self.attempted.fetch_add(spans, Ordering::Relaxed);
     }
 
-    /// Takes back spans that did not begin after all.
+    /// Takes back spans that were not started after all.
     pub fn retract(&self, spans: u64) {
         self.attempted.fetch_sub(spans, Ordering::Relaxed);
     }
@@ -56,13 +56,13 @@ impl Tally {
         self.end_with(result);
     }
 
-    /// Forgets an open span, whose end is then never recorded.
+    /// Leaks an open span, which never ends then.
     pub fn forget(&self, span: OpenSpan<'_>) {
         self.count_forgotten(span.is_recording());
         std::mem::forget(span);
     }
 
-    /// Counts a span that is about to be forgotten. One that does not record is counted already.
+    /// Counts a span that is about to be leaked. A span that does not record is counted already.
     pub fn count_forgotten(&self, is_recording: bool) {
         let counter = if is_recording {
             &self.forgotten
@@ -76,7 +76,8 @@ impl Tally {
         self.attempted.load(Ordering::Acquire)
     }
 
-    /// Checks the ledger of a shut down collector, when no thread records any more.
+    /// Checks the ledger of a collector that was shut down, after all threads have stopped
+    /// recording.
     pub fn check_final(&self, ledger: &Ledger) {
         let load = |counter: &AtomicU64| counter.load(Ordering::Acquire);
         let (attempted, forgotten) = (self.attempted(), load(&self.forgotten));
@@ -97,15 +98,15 @@ impl Tally {
     }
 }
 
-/// Spans that are in one of the counts that only grow.
+/// Returns the number of spans in counts that never fall.
 fn counted(ledger: &Ledger) -> u64 {
     ledger.accepted + ledger.refused.total() + ledger.sampled_out.total()
 }
 
-/// Checks the ledgers that one thread gets, one after the other.
+/// Checks the successive ledgers of one thread.
 pub struct Audit<'t> {
     tally: &'t Tally,
-    /// Without tail sampling each span that ended is in a count that only grows.
+    /// Whether there is no tail sampling, so that each ended span is in a count that never falls.
     holds_none: bool,
     last: Ledger,
 }
@@ -146,7 +147,7 @@ fn assert_closes(ledger: &Ledger) {
             destination.in_flight,
             destination.buffered,
         ];
-        // One that has wrapped around would be far above.
+        // A count that has wrapped around would be far above.
         let within = parts.iter().all(|part| *part <= ledger.accepted);
         let sum = parts
             .iter()

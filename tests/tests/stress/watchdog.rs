@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// How often the watchdog looks.
+/// Interval between the watchdog's checks.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// A thread that watches all others.
@@ -16,7 +16,7 @@ pub struct Watchdog {
 }
 
 struct Shared {
-    /// How long one phase may last.
+    /// Maximum duration of a phase.
     patience: Duration,
     watched: Mutex<Watched>,
     ended: Condvar,
@@ -36,7 +36,7 @@ pub struct Phase {
 }
 
 impl Phase {
-    /// Notes that the thread begins something.
+    /// Notes that the thread enters a phase.
     pub fn enter(&self, phase: &'static str) {
         *self.current.lock().unwrap() = (phase, Instant::now());
     }
@@ -105,7 +105,7 @@ impl Shared {
         if !phases.iter().any(|(_, (_, since))| is_stuck(since)) {
             return;
         }
-        // The test harness does not capture this, so that it is not lost.
+        // Written past the test harness, whose captured output would be lost in the abort.
         let mut message = format!("stuck in the round with STRESS_SEED={}:\n", watched.seed);
         for (thread, (phase, since)) in &phases {
             let mark = if is_stuck(since) { "STUCK" } else { "     " };
