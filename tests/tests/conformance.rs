@@ -26,8 +26,8 @@ const OTLP_HTTP: &[Clause] = &[
         &[
             ("src/config/target.rs", &["urls_are_taken_apart"]),
             (
-                "tests/tests/readme.rs",
-                &["the_tables_have_every_field_with_its_default"],
+                "tests/tests/documents.rs",
+                &["the_tables_of_options_have_every_field_with_its_default"],
             ),
         ],
     ),
@@ -187,8 +187,8 @@ const OTLP_HTTP: &[Clause] = &[
         "X: the time of an export is limited, to 10 seconds by default",
         &[
             (
-                "tests/tests/readme.rs",
-                &["the_tables_have_every_field_with_its_default"],
+                "tests/tests/documents.rs",
+                &["the_tables_of_options_have_every_field_with_its_default"],
             ),
             (
                 "tests/tests/ledger.rs",
@@ -246,12 +246,15 @@ const ENVIRONMENT: &[Clause] = &[
         "E, K: an empty variable counts as not set",
         &[(
             "src/config/env.rs",
-            &["nothing_and_empty_values_are_the_default"],
+            &["without_variables_or_with_empty_ones_the_default_applies"],
         )],
     ),
     (
         "E: only \"true\", in any case, is true; for values other than \"false\" a warning SHOULD be logged",
-        &[("src/config/env.rs", &["what_is_switched_off_or_unknown"])],
+        &[(
+            "src/config/env.rs",
+            &["values_disable_tracing_or_are_unknown"],
+        )],
     ),
     (
         "E: for invalid numbers and those out of range a warning SHOULD be logged; they are ignored",
@@ -263,8 +266,8 @@ const ENVIRONMENT: &[Clause] = &[
             (
                 "src/config/env.rs",
                 &[
-                    "what_is_switched_off_or_unknown",
-                    "samplers_by_name_and_ratio",
+                    "values_disable_tracing_or_are_unknown",
+                    "samplers_are_read_by_name_and_ratio",
                 ],
             ),
             (
@@ -284,7 +287,10 @@ const ENVIRONMENT: &[Clause] = &[
     (
         "E: with OTEL_CONFIG_FILE all others MUST be ignored",
         &[
-            ("src/config/env.rs", &["what_is_switched_off_or_unknown"]),
+            (
+                "src/config/env.rs",
+                &["values_disable_tracing_or_are_unknown"],
+            ),
             (
                 "tests/tests/environment.rs",
                 &["a_configuration_file_is_an_error_unless_code_overrides_it"],
@@ -302,22 +308,28 @@ const ENVIRONMENT: &[Clause] = &[
         "X: headers are percent-encoded pairs; invalid ones are omitted",
         &[(
             "src/config/env.rs",
-            &["headers_are_decoded_and_bad_ones_left_out"],
+            &["headers_are_decoded_and_malformed_ones_are_ignored"],
         )],
     ),
     (
         "E: limits of spans take precedence over those of all signals",
-        &[("src/config/env.rs", &["special_limits_beat_general_ones"])],
+        &[(
+            "src/config/env.rs",
+            &["limits_of_spans_take_precedence_over_general_ones"],
+        )],
     ),
     (
         "E: an invalid argument of a sampler MUST be logged and ignored",
-        &[("src/config/env.rs", &["samplers_by_name_and_ratio"])],
+        &[(
+            "src/config/env.rs",
+            &["samplers_are_read_by_name_and_ratio"],
+        )],
     ),
     (
         "R: with any error all of OTEL_RESOURCE_ATTRIBUTES SHOULD be discarded; code takes precedence",
         &[(
             "src/config/env.rs",
-            &["the_resource_is_read_whole_or_not_at_all"],
+            &["malformed_resource_attributes_are_ignored_as_a_whole"],
         )],
     ),
     (
@@ -463,7 +475,7 @@ const FAULTS: &[Clause] = &[
         "line breaks in a configured header",
         &[(
             "src/config/headers.rs",
-            &["what_could_end_a_line_is_refused_and_values_are_not_shown"],
+            &["headers_that_could_end_a_line_are_errors_without_their_value"],
         )],
     ),
     (
@@ -477,7 +489,10 @@ const FAULTS: &[Clause] = &[
                 "tests/tests/proxy.rs",
                 &["what_the_proxy_was_told_in_confidence_is_not_shown"],
             ),
-            ("src/config/display.rs", &["all_is_shown_but_secrets"]),
+            (
+                "src/config/display.rs",
+                &["everything_is_shown_except_secrets"],
+            ),
         ],
     ),
     (
