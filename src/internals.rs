@@ -5,7 +5,7 @@ use crate::buffer::{self, Batch, Consumer, Pool, Producer};
 use crate::collector::Collector;
 use crate::config::{Config, Settings};
 use crate::exporter::Command;
-use crate::exporter::http::response::ResponseParser;
+use crate::exporter::http::response_parser::ResponseParser;
 use crate::exporter::request::Request;
 use crate::otlp::SPILL;
 use crate::otlp::encode::EncodeSpan;

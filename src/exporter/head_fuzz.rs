@@ -1,7 +1,7 @@
-//! Heads of requests under any configuration: whatever strings it has, a server that parses the head
-//! finds exactly the one request and the headers that were meant.
+//! Heads of requests under random configurations: a server that parses the head finds exactly one request
+//! with the configured headers, whatever strings the configuration contains.
 //!
-//! `PROPTEST_CASES` sets how many configurations are tried.
+//! `PROPTEST_CASES` sets the number of configurations.
 
 use proptest::prelude::*;
 
@@ -14,7 +14,7 @@ use crate::exporter::transport::connect_head;
 use crate::span::attribute::KeyValue;
 use crate::span::scope::InstrumentationScope;
 
-/// Pieces from which strings are made that could mean something else on the wire.
+/// Pieces of strings that could change the meaning of the bytes on the wire.
 const PIECES: [&str; 24] = [
     "\r\n",
     "\r",
@@ -42,14 +42,14 @@ const PIECES: [&str; 24] = [
     "a",
 ];
 
-/// Usable text with up to two pieces at any place of it.
+/// Usable text with up to two pieces inserted anywhere.
 fn near(usable: &'static [&'static str]) -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         prop::sample::select(&PIECES[..]).prop_map(str::to_string),
         any::<char>().prop_map(String::from),
     ];
     let some = prop::collection::vec((any::<prop::sample::Index>(), piece), 1..3);
-    // Mostly none, so that many configurations as a whole are accepted.
+    // Mostly none, so that many configurations are accepted as a whole.
     let pieces = prop_oneof![4 => Just(Vec::new()), 1 => some];
     (prop::sample::select(usable), pieces).prop_map(|(usable, pieces)| {
         let mut text: Vec<char> = usable.chars().collect();
@@ -102,7 +102,7 @@ fn any_config() -> impl Strategy<Value = (Config, String)> {
     })
 }
 
-/// The header lines that the options ask for, apart from `User-Agent`.
+/// The header lines of the options, except `User-Agent`.
 fn own_headers(options: &EndpointOptions) -> Vec<(String, String)> {
     let own = options.headers.iter();
     let own = own.filter(|(name, _)| !name.eq_ignore_ascii_case("user-agent"));
@@ -110,7 +110,7 @@ fn own_headers(options: &EndpointOptions) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Parses the head as exactly one request; gives its target and its headers.
+/// Parses the head as exactly one request. Returns its target and its headers.
 fn parse<'a>(head: &'a [u8], method: &str) -> (&'a str, Vec<(String, String)>) {
     let mut headers = [httparse::EMPTY_HEADER; 32];
     let mut request = httparse::Request::new(&mut headers);
@@ -131,7 +131,7 @@ fn parse<'a>(head: &'a [u8], method: &str) -> (&'a str, Vec<(String, String)>) {
     (request.path.unwrap(), headers.collect())
 }
 
-/// Whether it can stand in a request line: visible characters of ASCII (RFC 9112, 3).
+/// Returns whether the text can be part of a request line: visible ASCII characters (RFC 9112, 3).
 fn is_visible(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_graphic())
 }

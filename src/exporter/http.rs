@@ -2,8 +2,12 @@
 
 pub(crate) mod complaint;
 pub(crate) mod exchange;
+mod framing;
 pub(crate) mod reason;
 pub(crate) mod response;
 #[cfg(all(test, not(loom)))]
 mod response_fuzz;
+mod response_head;
+pub(crate) mod response_parser;
 pub(crate) mod retry;
+mod work;

@@ -228,7 +228,7 @@ impl Facts<'_> {
 mod tests {
     use super::*;
     use crate::config::{Config, EndpointOptions, Redirects, Settings};
-    use crate::exporter::http::response::ResponseParser;
+    use crate::exporter::http::response_parser::ResponseParser;
 
     /// The facts of a table's row. Defaults: a request that could be split, without compression.
     #[derive(Clone, Copy)]

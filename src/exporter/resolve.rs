@@ -17,7 +17,7 @@ pub(crate) fn literal(host: &str, port: u16) -> Option<SocketAddr> {
 /// A look-up in progress.
 pub(crate) type Lookup = Receiver<Addresses>;
 
-/// Limits the look-ups in progress, including those given up because the system has not answered.
+/// Limits the look-ups in progress, including those that the endpoint gave up because they took too long.
 pub(crate) struct Resolver {
     /// Each look-up holds a clone.
     places: Arc<()>,
@@ -40,7 +40,9 @@ impl Resolver {
         network: &dyn Network,
     ) -> io::Result<Lookup> {
         if Arc::strong_count(&self.places) > self.lookups_max {
-            return Err(io::Error::other("the system has not answered so far"));
+            return Err(io::Error::other(
+                "earlier look-ups of the system have not ended",
+            ));
         }
         let (sender, addresses) = bounded(1);
         network.look_up(host, port, LookupReply::new(sender, &self.places))?;

@@ -8,7 +8,7 @@ use crate::exporter::http::response::Response;
 pub(crate) enum Complaint {
     /// The body is larger than the receiver accepts.
     TooLarge,
-    /// The receiver does not know the `Content-Encoding`.
+    /// The receiver does not support the `Content-Encoding`.
     Coding,
     /// A 400 without a known cause. Receivers that ignore `Content-Encoding` find compressed bytes
     /// malformed.
@@ -16,7 +16,7 @@ pub(crate) enum Complaint {
     Other,
 }
 
-/// Phrases of receivers that answer 400 to a large body: the OpenTelemetry Collector ("http: request
+/// Phrases of receivers that respond to a large body with 400: the OpenTelemetry Collector ("http: request
 /// body too large"), VictoriaTraces ("too big data size exceeding …"), and limits of gRPC gateways.
 const TOO_LARGE: [&str; 5] = [
     "too large",

@@ -11,7 +11,8 @@ use std::io::IoSlice;
 
 use bytes::Bytes;
 
-use crate::exporter::http::response::{Response, ResponseError, ResponseParser};
+use crate::exporter::http::response::{Response, ResponseError};
+use crate::exporter::http::response_parser::ResponseParser;
 
 /// Parts passed to one vectored write; more would only make the array larger.
 pub(crate) const PARTS_MAX: usize = 64;

@@ -1,6 +1,6 @@
-//! Responses and errors in words, fit for people and logs.
+//! Responses and errors in words, for people and logs.
 //!
-//! All text from outside that is shown passes [`readable`] here: bodies and headers of responses, names
+//! All text from outside passes [`readable`] before it is shown: bodies and headers of responses, names
 //! in certificates, errors of resolvers and proxies.
 
 use prost::Message;
@@ -11,17 +11,17 @@ use crate::otlp::PartialSuccess;
 
 /// Characters shown of a text from outside.
 const TEXT_CHARS_MAX: usize = 300;
-/// Characters of a whole message, which consists of own words and such texts.
+/// Characters of a whole message, which consists of own words and texts from outside.
 const WHOLE_CHARS_MAX: usize = 1000;
 
-/// `google.rpc.Status`, which OTLP puts into the bodies of errors; its code is to be ignored.
+/// `google.rpc.Status`, the body of OTLP errors. Its code is to be ignored.
 #[derive(Clone, PartialEq, Message)]
 struct RpcStatus {
     #[prost(string, tag = "2")]
     message: String,
 }
 
-/// An error response in words: its status, and the message in its body if that can be read.
+/// Returns an error response in words: its status, and the message in its body if that is readable.
 pub(crate) fn of_error(response: &Response, settings: &EndpointSettings) -> String {
     let status = response.status;
     match message(response, settings) {
@@ -30,7 +30,7 @@ pub(crate) fn of_error(response: &Response, settings: &EndpointSettings) -> Stri
     }
 }
 
-/// What a success says of the spans; or why that cannot be read.
+/// Returns the partial success in the body of a 2xx response, or the reason why it is unreadable.
 pub(crate) fn partial_success(
     response: &Response,
     settings: &EndpointSettings,
@@ -42,26 +42,26 @@ pub(crate) fn partial_success(
         let kind = response.content_type.as_deref();
         let kind = kind.map(|kind| readable(kind, settings));
         format!(
-            "its body is no ExportTraceServiceResponse ({})",
+            "its body is not an ExportTraceServiceResponse ({})",
             kind.as_deref().unwrap_or("without a Content-Type")
         )
     })
 }
 
-/// Why the body of a response cannot be read; `None` if it can.
+/// Returns the reason why the body of a response is unreadable, or `None` if it is not.
 pub(crate) fn unreadable(response: &Response, settings: &EndpointSettings) -> Option<String> {
     if let Some(broken) = &response.broken {
         return Some(broken.to_string());
     }
     let encoding = response.content_encoding.as_deref()?;
     let is_plain = encoding.is_empty() || encoding.eq_ignore_ascii_case("identity");
-    // Not with `{:?}`: escapes would make it several times as long.
+    // Not with `{:?}`, whose escapes would make it several times as long.
     let encoding = readable(encoding, settings);
     (!is_plain)
-        .then(|| format!("its body has the encoding \"{encoding}\", which was not asked for"))
+        .then(|| format!("its body has the encoding \"{encoding}\", which was not requested"))
 }
 
-/// The message in the body of an error response.
+/// Returns the message in the body of an error response.
 pub(crate) fn message(response: &Response, settings: &EndpointSettings) -> Option<String> {
     if unreadable(response, settings).is_some() || response.body.is_empty() {
         return None;
@@ -75,19 +75,19 @@ pub(crate) fn message(response: &Response, settings: &EndpointSettings) -> Optio
     Some(readable(&message, settings)).filter(|message| !message.is_empty())
 }
 
-/// The beginning of a text that comes from outside: at most 300 characters on one line, without the
-/// secrets of the endpoint.
+/// Returns the beginning of a text from outside: at most 300 characters on one line, without the secrets
+/// of the endpoint.
 pub(crate) fn readable(text: &str, settings: &EndpointSettings) -> String {
     beginning(text, TEXT_CHARS_MAX, settings)
 }
 
-/// A whole message about an endpoint, as [`readable`], but longer. Its parts are readable already;
-/// this bounds those that were forgotten.
+/// Returns a whole message about an endpoint, like [`readable`], but of up to 1,000 characters. Its parts
+/// should be readable already; this is a second line of defence.
 pub(crate) fn whole(text: &str, settings: &EndpointSettings) -> String {
     beginning(text, WHOLE_CHARS_MAX, settings)
 }
 
-/// Secrets come out before the text is cut: a part of one would not be recognised.
+/// Removes secrets before it shortens the text: a part of one would not be recognised.
 fn beginning(text: &str, chars_max: usize, settings: &EndpointSettings) -> String {
     let text = settings.without_secrets(text.trim());
     let visible = text.chars().map(|c| if c.is_control() { ' ' } else { c });
@@ -105,7 +105,8 @@ mod tests {
 
     use super::*;
     use crate::config::{Config, Settings};
-    use crate::exporter::http::response::{ResponseError, ResponseParser};
+    use crate::exporter::http::response::ResponseError;
+    use crate::exporter::http::response_parser::ResponseParser;
 
     fn settings() -> Arc<EndpointSettings> {
         let settings = Settings::new(&Config::default()).unwrap();
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_tell_what_their_body_says() {
+    fn errors_contain_the_message_of_their_body() {
         let status = RpcStatus {
             message: "span 3 has\nno name".to_string(),
         };
@@ -150,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn bodies_that_cannot_be_read_say_why() {
+    fn unreadable_bodies_have_a_reason() {
         assert_eq!(unreadable(&response("", b"x")), None);
         let identity = response("Content-Encoding: identity\r\n", b"x");
         assert_eq!(unreadable(&identity), None);

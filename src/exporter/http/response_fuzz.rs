@@ -1,8 +1,8 @@
-//! The response parser under anything: what is in `tests/corpus`, changed at random.
+//! The response parser with random changes of the responses in `tests/corpus`.
 //!
-//! `responses` are written by hand. `found` is what a coverage-guided fuzzer has made of them: the
-//! smallest set with which it reached all that it did reach. `PROPTEST_CASES` sets how many are tried.
-//! What was found to be wrong once goes into the corpus.
+//! `responses` are written by hand. `found` comes from a coverage-guided fuzzer: the smallest set with
+//! which it reached the same code. `PROPTEST_CASES` sets the number of cases. A response that was once
+//! parsed wrongly goes into the corpus.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,8 @@ use proptest::sample::Index;
 
 use crate::config::{Config, EndpointSettings, Settings};
 use crate::exporter::http::reason;
-use crate::exporter::http::response::{Response, ResponseError, ResponseParser};
+use crate::exporter::http::response::{Response, ResponseError};
+use crate::exporter::http::response_parser::ResponseParser;
 
 fn corpus() -> &'static [Vec<u8>] {
     static CORPUS: OnceLock<Vec<Vec<u8>>> = OnceLock::new();
@@ -33,7 +34,7 @@ fn settings() -> &'static EndpointSettings {
     &settings.destinations[0].endpoints[0]
 }
 
-/// What is done to the bytes of a response.
+/// A change of a response's bytes.
 #[derive(Clone, Debug)]
 enum Change {
     Set(Index, u8),
@@ -90,7 +91,7 @@ fn apply(change: &Change, bytes: &mut Vec<u8>) {
     }
 }
 
-/// What comes out when the bytes come in these pieces and then no more.
+/// Parses the bytes in these pieces, followed by the end of the connection.
 fn parse(bytes: &[u8], pieces: &[usize]) -> Result<Response, ResponseError> {
     let mut parser = ResponseParser::default();
     let mut rest = bytes;
@@ -102,7 +103,7 @@ fn parse(bytes: &[u8], pieces: &[usize]) -> Result<Response, ResponseError> {
         match parser.receive(piece) {
             Ok(None) => {}
             Ok(Some(mut response)) => {
-                // What stands behind it has perhaps not come yet.
+                // Bytes behind it may not have been received yet.
                 response.keep_alive &= rest.is_empty();
                 return Ok(response);
             }
@@ -130,7 +131,7 @@ proptest! {
         let whole = parse(&bytes, &[usize::MAX]);
         for pieces in [&*pieces, &[1]] {
             let parsed = parse(&bytes, pieces);
-            // What is wrong may be found earlier or later, and then something else is.
+            // In other pieces another one of several errors may be found first.
             prop_assert_eq!(parsed.is_err(), whole.is_err(), "{:?}", &parsed);
             if parsed.as_ref().is_ok_and(|response| response.broken.is_none()) {
                 prop_assert_eq!(&parsed, &whole);

@@ -1,8 +1,8 @@
-//! When to try again: pure functions of the attempt, the answer and a random number.
+//! When to try again: pure functions of the attempts, the response and a random number.
 
 use std::time::{Duration, SystemTime};
 
-/// Longest wait that a `Retry-After` header can ask for.
+/// The longest wait that a `Retry-After` header can request.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(600);
 
 /// Exponential backoff with full jitter.
@@ -22,8 +22,8 @@ impl Backoff {
         }
     }
 
-    /// The wait after one more failure: random between nothing and a limit that doubles from
-    /// failure to failure. `random` is uniform over all values.
+    /// Counts a failure. Returns the wait before the next attempt: random between nothing and a limit
+    /// that doubles with each failure. `random` is uniform over all values.
     pub(crate) fn next(&mut self, random: u64) -> Duration {
         let limit = self
             .initial
@@ -33,29 +33,29 @@ impl Backoff {
         limit.mul_f64(random as f64 / u64::MAX as f64)
     }
 
-    /// The next failure is the first again.
+    /// Makes the next failure count as the first.
     pub(crate) fn reset(&mut self) {
         self.failures = 0;
     }
 
-    /// Something failed since the last success.
+    /// Whether an attempt has failed since the last reset.
     pub(crate) fn has_failed(&self) -> bool {
         self.failures > 0
     }
 }
 
-/// The statuses after which OTLP allows to send the same request again.
+/// Returns whether OTLP allows to send the same request again after this status.
 pub(crate) fn is_retryable(status: u16) -> bool {
     matches!(status, 429 | 502 | 503 | 504)
 }
 
-/// `Retry-After`, in seconds or as a date (RFC 9110, 10.2.3); anything else says nothing. What is
-/// past is no wait, and no wait is longer than ten minutes.
+/// Parses a `Retry-After`, in seconds or as a date (RFC 9110, 10.2.3); `None` for anything else. A date
+/// in the past is no wait, and no wait is longer than ten minutes.
 pub(crate) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     let value = value.trim();
     let is_number = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
     let wait = if is_number {
-        // More digits than fit mean for ever.
+        // Too many digits are an endless wait.
         value.parse().map_or(Duration::MAX, Duration::from_secs)
     } else {
         let date = httpdate::parse_http_date(value).ok()?;
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_as_a_date_is_the_time_until_then() {
+    fn retry_after_as_a_date_is_the_time_until_that_date() {
         let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
         let date = |value| retry_after(value, now);
         assert_eq!(

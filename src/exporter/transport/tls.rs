@@ -1,4 +1,4 @@
-//! TLS between HTTP and the stream.
+//! TLS over a byte stream.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::sync::Arc;
@@ -9,13 +9,13 @@ use rustls::{CertificateError, ClientConnection, ConnectionCommon, InvalidMessag
 use super::tracked_stream::TrackedStream;
 use crate::config::{EndpointSettings, Target};
 
-/// Encrypted bytes that wait for the socket; a larger buffer only costs memory.
+/// Limit of encrypted bytes that wait for the stream; a larger buffer only costs memory.
 const BUFFER_BYTES: usize = 128 * 1024;
-/// Reads of the socket in one call. A server can send session tickets, which carry no data, for
-/// ever: the network thread comes back to it after it has served the others.
+/// Reads of the stream in one call. A server can send session tickets, which carry no data, without end:
+/// the network thread goes on with other connections first.
 const FILLS_MAX: u32 = 4;
-/// Bytes received since the last data. A handshake with a long certificate chain takes some ten KiB,
-/// session tickets and key updates a few hundred bytes, the largest record 16 KiB.
+/// Limit of bytes received since the last data. A handshake with a long certificate chain takes tens of
+/// KiB, session tickets and key updates a few hundred bytes, the largest record 16 KiB.
 const BYTES_WITHOUT_DATA_MAX: usize = 128 * 1024;
 
 pub(super) struct Session {
@@ -24,10 +24,11 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// A session with `target`. The client certificate, the session tickets and the configured
-    /// server name are used with the origin of the endpoint only.
+    /// Creates a session with `target`. The client certificate, the session tickets and the configured
+    /// server name are used only for the endpoint's own origin.
     pub(super) fn new(target: &Target, settings: &EndpointSettings) -> io::Result<Self> {
-        let tls = (settings.tls.as_ref()).ok_or_else(|| io::Error::other("no TLS is set up"))?;
+        let tls =
+            (settings.tls.as_ref()).ok_or_else(|| io::Error::other("TLS is not configured"))?;
         let is_own = target.has_origin_of(&settings.target);
         let config = if is_own { &tls.own } else { &tls.elsewhere };
         let name = match tls.server_name.as_ref().filter(|_| is_own) {
@@ -43,7 +44,7 @@ impl Session {
         })
     }
 
-    /// True once both sides have agreed.
+    /// Returns whether the handshake is complete.
     pub(super) fn handshake(&mut self, stream: &mut TrackedStream) -> io::Result<bool> {
         for _ in 0..FILLS_MAX {
             self.flush(stream)?;
@@ -69,7 +70,7 @@ impl Session {
         Ok((taken > 0).then_some(taken))
     }
 
-    /// Sends what is encrypted, as much as the socket takes now.
+    /// Sends encrypted bytes, as many as the stream accepts now.
     pub(super) fn flush(&mut self, stream: &mut TrackedStream) -> io::Result<()> {
         while self.connection.wants_write() {
             match self.connection.write_tls(&mut Io(stream)) {
@@ -93,7 +94,7 @@ impl Session {
                     self.bytes_without_data = 0;
                     return Ok(Some(bytes));
                 }
-                // The stream ended without saying so: HTTP tells whether something is missing.
+                // The stream ended without a close_notify: HTTP finds out whether bytes are missing.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(Some(0)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
@@ -106,7 +107,7 @@ impl Session {
         Ok(None)
     }
 
-    /// Takes what came on the socket; false if nothing can be read now.
+    /// Reads from the stream. Returns false if nothing can be read now.
     fn fill(&mut self, stream: &mut TrackedStream) -> io::Result<bool> {
         match self.connection.read_tls(&mut Io(stream)) {
             Ok(0) if self.connection.is_handshaking() => Err(io::Error::new(
@@ -131,7 +132,7 @@ impl Session {
     fn process(&mut self, stream: &mut TrackedStream) -> io::Result<()> {
         let connection: &mut ConnectionCommon<_> = &mut self.connection;
         if let Err(error) = connection.process_new_packets() {
-            // So that the server learns why; the reason that counts is known.
+            // Sends the alert, if possible. The error itself is already known.
             let _ = self.flush(stream);
             return Err(io::Error::new(io::ErrorKind::InvalidData, explain(&error)));
         }
@@ -139,7 +140,7 @@ impl Session {
     }
 }
 
-/// What is wrong, and what to do about it.
+/// Returns the error in words, with advice.
 fn explain(error: &rustls::Error) -> String {
     let advice = match error {
         rustls::Error::InvalidCertificate(why) => match why {
@@ -147,22 +148,22 @@ fn explain(error: &rustls::Error) -> String {
                 "the server's certificate has expired: renew it"
             }
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-                "the server's certificate is not valid yet: look at both clocks"
+                "the server's certificate is not valid yet: check both clocks"
             }
-            // The same name with another key is another authority too.
+            // An authority of the same name with another key is another authority.
             CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-                "the server's certificate is from an authority that is not trusted here: give its \
-                 certificate as ca_file"
+                "the server's certificate is from an authority that is not trusted: set ca_file to \
+                 the authority's certificate"
             }
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-                "the server's certificate is for another name: use that in the URL, or give it as \
-                 server_name"
+                "the server's certificate is for another name: use that name in the URL, or set \
+                 server_name to it"
             }
             CertificateError::Other(_) => {
-                "the server's certificate cannot be used as one (an authority's own? make one with \
-                 CA:FALSE)"
+                "the server's certificate cannot be used for a server (is it an authority's own? \
+                 issue one with CA:FALSE)"
             }
-            _ => "the server's certificate cannot be used",
+            _ => "the server's certificate is not usable",
         },
         rustls::Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge) => {
             "the server's certificate chain is too long: remove certificates that are not needed"
@@ -174,7 +175,7 @@ fn explain(error: &rustls::Error) -> String {
     format!("{advice} ({error})")
 }
 
-/// The socket as rustls wants it.
+/// The stream with the traits that rustls uses.
 struct Io<'a>(&'a mut TrackedStream);
 
 impl Read for Io<'_> {
