@@ -129,7 +129,7 @@ impl Outcome {
                 Self::Rejected {
                     status,
                     complaint: Complaint::Other,
-                    reason: format!("answered {status}, but its Location {objection}"),
+                    reason: format!("responded with {status}, but its Location {objection}"),
                 }
             }
         }
@@ -459,7 +459,7 @@ mod tests {
         };
         assert_eq!(
             reason,
-            "answered 307, but its Location is not followed: redirects is Refuse"
+            "responded with 307, but its Location is not followed: redirects is Refuse"
         );
     }
 

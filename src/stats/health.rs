@@ -337,12 +337,15 @@ mod tests {
             destinations: vec![destination(&["a"])],
         };
         let endpoint = &mut health.destinations[0].endpoints[0];
-        endpoint.enter(EndpointState::BackingOff, Some("answered 503".to_string()));
+        endpoint.enter(
+            EndpointState::BackingOff,
+            Some("responded with 503".to_string()),
+        );
         endpoint.oldest_request_age = Some(Duration::from_secs(4));
         assert_eq!(
             health.to_string(),
             "UNHEALTHY: network thread running, 2 panics\n\
-             a: backing off for 0.0 s (answered 503), oldest request unanswered for 4.0 s, \
+             a: backing off for 0.0 s (responded with 503), oldest request unanswered for 4.0 s, \
              oldest span without outcome 1.5 s old, dropped 3 spans in the last 10 s \
              (overflow 3), rejected 1 span in the last 10 s"
         );

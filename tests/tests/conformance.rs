@@ -71,10 +71,10 @@ const OTLP_HTTP: &[Clause] = &[
         "P: responses MUST be limited, to 4 MiB; beyond that the request MUST NOT be retried",
         &[
             (
-                "src/exporter/http/response.rs",
+                "src/exporter/http/response_parser.rs",
                 &[
                     "a_body_has_at_most_the_configured_length",
-                    "a_final_head_counts_whatever_becomes_of_the_body",
+                    "a_final_head_counts_even_if_the_body_is_incomplete",
                 ],
             ),
             (
@@ -121,7 +121,7 @@ const OTLP_HTTP: &[Clause] = &[
         "P: the body of an error is a Status, whose message is reported and whose code is ignored",
         &[(
             "src/exporter/http/reason.rs",
-            &["errors_tell_what_their_body_says"],
+            &["errors_contain_the_message_of_their_body"],
         )],
     ),
     (
@@ -149,7 +149,7 @@ const OTLP_HTTP: &[Clause] = &[
                 "src/exporter/http/retry.rs",
                 &[
                     "retry_after_in_seconds_is_bounded",
-                    "retry_after_as_a_date_is_the_time_until_then",
+                    "retry_after_as_a_date_is_the_time_until_that_date",
                 ],
             ),
             (
@@ -461,13 +461,13 @@ const FAULTS: &[Clause] = &[
     (
         "chunked responses, split and too large; interim ones; malformed status lines",
         &[(
-            "src/exporter/http/response.rs",
+            "src/exporter/http/response_parser.rs",
             &[
                 "chunked_bodies",
-                "interim_responses_are_passed_over",
+                "interim_responses_are_skipped",
                 "malformed_heads_are_errors",
-                "what_is_no_http_is_recognized_at_its_first_bytes",
-                "interim_responses_and_trailers_have_an_end",
+                "other_protocols_are_recognised_by_their_first_bytes",
+                "interim_responses_and_trailers_are_limited",
             ],
         )],
     ),

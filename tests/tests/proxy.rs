@@ -122,26 +122,26 @@ fn a_tunnel_that_is_not_made_is_told_and_tried_again() {
                 Step::ReadHead,
                 answer("HTTP/1.1 407 Who?\r\nContent-Length: 0\r\n\r\n"),
             ],
-            "answered 407: check the user and password of proxy",
+            "responded with 407: check the user and password of proxy",
         ),
         (
             vec![Step::ReadHead, answer("HTTP/1.1 403 No\r\n\r\nbecause")],
-            "answered 403",
+            "responded with 403",
         ),
         (
             vec![
                 Step::ReadHead,
                 answer("HTTP/1.1 100 Wait\r\n\r\nHTTP/1.0 502 Gone\r\n\r\n"),
             ],
-            "answered 502",
+            "responded with 502",
         ),
         (
             vec![Step::ReadHead, answer("SSH-2.0-OpenSSH\r\n\r\n")],
-            "no HTTP/1.1",
+            "not HTTP/1.1",
         ),
         (
             vec![Step::ReadHead, answer("HTTP/1.1 200 OK\r\n\r\nmore")],
-            "said more than its answer",
+            "sent bytes behind its response",
         ),
         (
             vec![Step::ReadHead, answer(&long), Step::Drain],
@@ -157,7 +157,7 @@ fn a_tunnel_that_is_not_made_is_told_and_tried_again() {
         ),
         (
             vec![Step::ReadHead],
-            "closed the connection without an answer",
+            "closed the connection without a response",
         ),
         // An end or a reset, whichever is seen first.
         (vec![Step::ReadHead, Step::Reset], ""),
@@ -256,5 +256,5 @@ fn a_proxy_that_lets_nothing_through_is_not_taken_for_the_endpoint() {
     let ledger = collector.flush(PATIENCE).unwrap();
     assert_eq!((ledger.delivered(), ledger.rejected()), (1, 0), "{ledger}");
     let told = collector.stats().network.last_error.unwrap();
-    assert!(told.contains("the proxy answered 407"), "{told}");
+    assert!(told.contains("the proxy responded with 407"), "{told}");
 }

@@ -75,7 +75,7 @@ impl Journal {
             }
             Outcome::Redirected { .. } => self.stats.redirects += 1,
             Outcome::ProxyDenied => {
-                let text = "the proxy answered 407: check the user and password of proxy";
+                let text = "the proxy responded with 407: check the user and password of proxy";
                 self.back_off(Cause::Status(407), text, entry, context);
             }
             Outcome::Lost { kind, reason } => self.record_lost(*kind, reason, entry, context),
@@ -136,7 +136,7 @@ impl Journal {
         context: &mut Context<'_>,
     ) {
         let text = format!(
-            "answered {status}, but {why}: whether it rejected spans is unknown (reported once)"
+            "responded with {status}, but {why}: whether it rejected spans is unknown (reported once)"
         );
         if std::mem::replace(&mut self.has_warned_unreadable, true) {
             self.note_error(&text, context);

@@ -25,8 +25,8 @@ struct RpcStatus {
 pub(crate) fn of_error(response: &Response, settings: &EndpointSettings) -> String {
     let status = response.status;
     match message(response, settings) {
-        Some(message) => format!("answered {status} ({message})"),
-        None => format!("answered {status}"),
+        Some(message) => format!("responded with {status} ({message})"),
+        None => format!("responded with {status}"),
     }
 }
 
@@ -135,18 +135,21 @@ mod tests {
         };
         let body = [&[8, 3][..], &status.encode_to_vec()].concat();
         let protobuf = response("Content-Type: application/x-protobuf\r\n", &body);
-        assert_eq!(of_error(&protobuf), "answered 400 (span 3 has no name)");
+        assert_eq!(
+            of_error(&protobuf),
+            "responded with 400 (span 3 has no name)"
+        );
         let text = response("Content-Type: text/plain\r\n", b"no such tenant\n");
-        assert_eq!(of_error(&text), "answered 400 (no such tenant)");
+        assert_eq!(of_error(&text), "responded with 400 (no such tenant)");
         let long = response("", "ä".repeat(1000).as_bytes());
-        assert_eq!(of_error(&long).chars().count(), 300 + 15);
+        assert_eq!(of_error(&long).chars().count(), 300 + 21);
         for nothing in [
             response("", b""),
             response("", &[0xff, 0xfe]),
             response("Content-Type: application/x-protobuf\r\n", b"<html>"),
             response("Content-Encoding: gzip\r\n", b"\x1f\x8b"),
         ] {
-            assert_eq!(of_error(&nothing), "answered 400");
+            assert_eq!(of_error(&nothing), "responded with 400");
         }
     }
 

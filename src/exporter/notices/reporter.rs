@@ -432,7 +432,7 @@ mod tests {
         ) {
             let now = self.at(ms);
             let message = match cause {
-                Cause::Status(status) => format!("answered {status}"),
+                Cause::Status(status) => format!("responded with {status}"),
                 _ => "what happened".to_string(),
             };
             let report = Report {
@@ -499,7 +499,7 @@ mod tests {
         );
     }
 
-    /// The incident of a backend that answered 503, then 429, then 503 again.
+    /// The incident of a backend that responded with 503, then 429, then 503 again.
     #[test]
     fn a_new_cause_and_a_recovery_are_reported_at_once_and_in_order() {
         let mut simulation = Simulation::new();
@@ -516,8 +516,8 @@ mod tests {
             simulation.finish(60_000),
             [
                 "a: what happened",
-                "a: answered 503",
-                "a: answered 429 (and 2 more notices before it)",
+                "a: responded with 503",
+                "a: responded with 429 (and 2 more notices before it)",
                 "a: works again after 5.0 s; timeouts: 1, responses 503: 3, \
                  responses 429: 1, requests sent again: 1 (500 spans)",
             ]
@@ -559,8 +559,8 @@ mod tests {
         assert_eq!(
             simulation.finish(400),
             [
-                "a: answered 400: 25 spans rejected",
-                "a: answered 400: 75 spans rejected (and 2 more notices before it)",
+                "a: responded with 400: 25 spans rejected",
+                "a: responded with 400: 75 spans rejected (and 2 more notices before it)",
                 "a: works again after 0.4 s; responses 400: 4, spans rejected: 100",
             ]
         );
