@@ -74,7 +74,7 @@ impl Transport {
         self.stream.is_readable()
     }
 
-    /// Makes the next read try, as after a failed write: bytes may have come whose readiness is not
+    /// Makes the next read try, as after a failed write: bytes may have arrived whose readiness is not
     /// reported yet.
     pub(crate) fn assume_readable(&mut self) {
         self.stream.add_readiness(Readiness {

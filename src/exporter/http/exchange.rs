@@ -1,5 +1,5 @@
-//! One HTTP/1.1 request and its response, without a socket: which bytes to send next, and what the
-//! received bytes mean.
+//! One HTTP/1.1 request and its response, without a socket: which bytes to send next, and how to
+//! read those received.
 //!
 //! ```text
 //!  request is being sent ──▶ all sent, response awaited ──▶ response complete

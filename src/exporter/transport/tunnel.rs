@@ -100,3 +100,124 @@ impl Tunnel {
 fn failed(failure: &str) -> io::Error {
     io::Error::other(format!("the proxy {failure}"))
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+    use crate::config::{Config, EndpointOptions, Settings};
+    use crate::exporter::network::simulated::{Peer, SimulatedNetwork};
+    use crate::exporter::network::{ConnectionId, Network};
+
+    const OPEN: &[u8] = b"HTTP/1.1 200 OK\r\nVia: x\r\n\r\n";
+
+    /// A tunnel over a simulated connection to a proxy.
+    struct Client {
+        network: SimulatedNetwork,
+        stream: TrackedStream,
+        tunnel: Tunnel,
+    }
+
+    impl Client {
+        fn new() -> (Self, Peer) {
+            let config = Config {
+                endpoint: "http://collector.test".to_string(),
+                endpoint_options: EndpointOptions {
+                    proxy: Some("http://user:word@127.0.0.1:3128".to_string()),
+                    ..EndpointOptions::default()
+                },
+                ..Config::default()
+            };
+            let settings = Settings::new(&config).unwrap();
+            let endpoint = &settings.destinations[0].endpoints[0];
+            let network = SimulatedNetwork::new();
+            let address = SocketAddr::from(([127, 0, 0, 1], 3128));
+            let stream = network.connect(address, ConnectionId(0)).unwrap();
+            let peer = network.take_connection();
+            peer.accept();
+            let client = Self {
+                network,
+                stream: TrackedStream::new(stream),
+                tunnel: Tunnel::new(endpoint.proxy.as_ref().unwrap(), &endpoint.target),
+            };
+            (client, peer)
+        }
+
+        /// Passes readiness on and advances the tunnel.
+        fn turn(&mut self) -> Result<bool, String> {
+            for (_, readiness) in self.network.take_readiness() {
+                self.stream.add_readiness(readiness);
+            }
+            let is_open = self.tunnel.is_open(&mut self.stream);
+            is_open.map_err(|error| error.to_string())
+        }
+    }
+
+    #[test]
+    fn the_request_is_sent_as_the_line_has_room() {
+        for room in [1, 7, 10_000] {
+            let (mut client, peer) = Client::new();
+            let mut received = Vec::new();
+            while !received.ends_with(b"\r\n\r\n") {
+                peer.set_room(room);
+                assert_eq!(client.turn(), Ok(false));
+                received.extend(peer.received());
+            }
+            let expected = "CONNECT collector.test:80 HTTP/1.1\r\n\
+                            Host: collector.test:80\r\n\
+                            Proxy-Authorization: Basic dXNlcjp3b3Jk\r\n\r\n";
+            assert_eq!(String::from_utf8(received).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn the_response_can_arrive_in_any_two_pieces_and_byte_by_byte() {
+        let interim = [b"HTTP/1.1 100 Wait\r\n\r\n\r\n", OPEN].concat();
+        for response in [OPEN, &interim] {
+            for at in 1..response.len() {
+                let (mut client, peer) = Client::new();
+                let (first, second) = response.split_at(at);
+                peer.send(first);
+                assert_eq!(client.turn(), Ok(false), "{at}");
+                peer.send(second);
+                assert_eq!(client.turn(), Ok(true), "{at}");
+            }
+            let (mut client, peer) = Client::new();
+            for byte in response {
+                assert_eq!(client.turn(), Ok(false));
+                peer.send(&[*byte]);
+            }
+            assert_eq!(client.turn(), Ok(true));
+        }
+    }
+
+    #[test]
+    fn a_proxy_that_opens_no_tunnel_is_an_error() {
+        let long = format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(70_000));
+        let endless = "HTTP/1.1 100 Wait\r\n\r\n".repeat(4_000);
+        for (response, error) in [
+            ("HTTP/1.1 403 No\r\n\r\n", "the proxy responded with 403"),
+            (
+                "HTTP/1.1 407 Who?\r\n\r\n",
+                "the proxy responded with 407: check the user and password of proxy",
+            ),
+            (
+                "HTTP/1.1 200 OK\r\n\r\nmore",
+                "the proxy sent bytes behind its response",
+            ),
+            (
+                "SSH-2.0-OpenSSH\r\n\r\n",
+                "the proxy sent a response that is not HTTP/1.1",
+            ),
+            (&long, "the proxy sent a response of more than 64 KiB"),
+            (&endless, "the proxy sent a response of more than 64 KiB"),
+            ("", "the proxy closed the connection without a response"),
+        ] {
+            let (mut client, peer) = Client::new();
+            peer.send(response.as_bytes());
+            peer.close();
+            assert_eq!(client.turn(), Err(error.to_string()));
+        }
+    }
+}

@@ -53,6 +53,8 @@ const CLOCKS: &[&str] = &[
 /// listed above.
 const PROTOCOL: &[&str] = &[
     "src/exporter/backlog.rs",
+    "src/exporter/connection.rs",
+    "src/exporter/connection/",
     "src/exporter/deliveries.rs",
     "src/exporter/delivery.rs",
     "src/exporter/delivery/",
@@ -62,10 +64,14 @@ const PROTOCOL: &[&str] = &[
     "src/exporter/http.rs",
     "src/exporter/http/",
     "src/exporter/metrics_sender.rs",
+    "src/exporter/network.rs",
     "src/exporter/operation.rs",
     "src/exporter/outcome.rs",
     "src/exporter/request.rs",
+    "src/exporter/resolve.rs",
     "src/exporter/shutdown.rs",
+    "src/exporter/transport.rs",
+    "src/exporter/transport/",
     "src/otlp.rs",
     "src/otlp/",
     "src/processor.rs",
