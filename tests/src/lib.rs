@@ -68,9 +68,9 @@ pub fn start(change: impl FnOnce(&mut Config)) -> (Receiver, Collector) {
 }
 
 /// An address that refuses connections for as long as this is kept.
-pub struct Nobody(socket2::Socket);
+pub struct ClosedPort(socket2::Socket);
 
-impl Nobody {
+impl ClosedPort {
     pub fn new() -> Self {
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
         let socket = socket.unwrap();

@@ -1,4 +1,4 @@
-//! Recording allocates nothing.
+//! Recording makes no heap allocation.
 
 #![allow(unsafe_code, reason = "an allocator that counts")]
 
@@ -12,14 +12,14 @@ use otlp_collector::{
     SpanRef, StatusRef, TailSampling, key, name,
 };
 
-/// Counts what the current thread allocates.
+/// Counts the allocations of the current thread.
 struct Counting;
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
 }
 
-// SAFETY: hands everything to the system's allocator; the counter itself allocates nothing.
+// SAFETY: forwards all calls to the system's allocator; counting does not allocate.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.set(ALLOCATIONS.get() + 1);
@@ -69,9 +69,9 @@ fn record(recorder: &Recorder, spans: u32) -> u32 {
 }
 
 #[test]
-fn recording_allocates_nothing() {
+fn recording_does_not_allocate() {
     let receiver = Receiver::start_counting().unwrap();
-    // A small batch, so that the wake-up is exercised too.
+    // A small batch size, so that recording also wakes the network thread.
     let collector = Collector::new(Config {
         endpoint: receiver.endpoint(),
         buffer_capacity: 200_000,
@@ -88,7 +88,7 @@ fn recording_allocates_nothing() {
 }
 
 #[test]
-fn refusing_allocates_nothing() {
+fn refusing_does_not_allocate() {
     let receiver = Receiver::start_counting().unwrap();
     receiver.close();
     let collector = Collector::new(Config {
@@ -106,7 +106,7 @@ fn refusing_allocates_nothing() {
     assert_eq!(accepted, 0);
 }
 
-/// Some traces of open spans, as rich and as entangled as they come.
+/// Records traces of open spans that use all features and end in any order.
 fn open_and_end(recorder: &Recorder, spans: u32) {
     const ATTEMPT: Key<'static> = key!("attempt");
     let caller = [
@@ -130,7 +130,7 @@ fn open_and_end(recorder: &Recorder, spans: u32) {
             .set_attribute(ATTEMPT, 1);
         let mut query = recorder.start_child(&request, "SELECT orders");
         let mut lookup = recorder.start_child(&query, "lookup");
-        // Overwritten, formatted, and more than there is room for.
+        // Overwritten values, formatted values, and more than there is room for.
         for attempt in 0..3 {
             query
                 .set_attribute(ATTEMPT, attempt)
@@ -148,7 +148,7 @@ fn open_and_end(recorder: &Recorder, spans: u32) {
             .inject(|name, value| assert!(name.len() < value.len()));
         query.try_end().unwrap();
         request.set_name("GET /orders/{id}").add_link(&links[0]);
-        // One more than there is memory for.
+        // One more span than there is memory for.
         let mut further = recorder.start_child(&request, "further");
         further.set_attribute("lost", true).add_event("lost", &[]);
         request.try_end().unwrap();
@@ -173,7 +173,7 @@ fn with_open_spans(change: impl FnOnce(&mut Config)) -> (Receiver, Collector) {
 }
 
 #[test]
-fn open_spans_allocate_nothing() {
+fn open_spans_do_not_allocate() {
     let (_receiver, collector) = with_open_spans(|_| {});
     let recorder = collector.recorder().unwrap();
     open_and_end(&recorder, 1_000);
@@ -182,7 +182,7 @@ fn open_spans_allocate_nothing() {
 }
 
 #[test]
-fn spans_that_are_not_sent_allocate_nothing() {
+fn spans_that_are_not_sent_do_not_allocate() {
     let (_receiver, collector) = with_open_spans(|config| config.sampler = Sampler::AlwaysOff);
     let recorder = collector.recorder().unwrap();
     assert_eq!(allocations(|| open_and_end(&recorder, 20_000)), 0);
@@ -201,7 +201,7 @@ fn spans_that_are_not_sent_allocate_nothing() {
 }
 
 #[test]
-fn handing_spans_over_allocates_nothing() {
+fn detaching_and_attaching_spans_does_not_allocate() {
     let (_receiver, collector) = with_open_spans(|_| {});
     let (here, there) = (collector.recorder().unwrap(), collector.recorder().unwrap());
     let hand_over = || {
@@ -209,7 +209,7 @@ fn handing_spans_over_allocates_nothing() {
             let mut span = there.attach(here.start("handed over").detach());
             span.set_attribute("end", "there");
             span.try_end().unwrap();
-            here.start("ended by itself").detach().try_end().unwrap();
+            here.start("ended detached").detach().try_end().unwrap();
         }
     };
     hand_over();
@@ -218,6 +218,6 @@ fn handing_spans_over_allocates_nothing() {
 }
 
 #[test]
-fn the_counter_counts() {
+fn the_allocator_counts_allocations() {
     assert_eq!(allocations(|| drop(Box::new(1))), 1);
 }

@@ -1,4 +1,4 @@
-//! Every value of OTLP's data model can be an attribute, whatever it is an attribute of.
+//! Every value of OTLP's data model can be an attribute of spans, events, links, scopes and resources.
 
 use common::{span_id, trace_id};
 use otlp_collector::testing::Receiver;
@@ -52,7 +52,7 @@ fn check(of: &str, attribute: impl Fn(&str) -> Option<AnyValue>) {
 }
 
 #[test]
-fn every_value_is_accepted_wherever_there_are_attributes() {
+fn every_value_is_accepted_for_every_kind_of_attribute() {
     let receiver = Receiver::start().unwrap();
     let collector = Collector::new(Config {
         endpoint: receiver.endpoint(),

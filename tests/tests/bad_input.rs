@@ -1,4 +1,4 @@
-//! Bad input is an error at start or a counted refusal, and costs nobody else anything.
+//! Invalid input is an error at start or a counted refusal, and affects no other span.
 
 use common::{PATIENCE, trace_id};
 use otlp_collector::testing::Receiver;
@@ -7,7 +7,7 @@ use otlp_collector::{
     SpanRef,
 };
 
-/// The message of the error `Collector::new` gives for this configuration.
+/// Returns the message of the error that `Collector::new` returns for this configuration.
 fn config_error(config: Config) -> String {
     let error = Collector::new(config).unwrap_err();
     assert!(error.is_config(), "{error}");
@@ -15,7 +15,7 @@ fn config_error(config: Config) -> String {
 }
 
 #[test]
-fn an_endpoint_that_is_no_url_is_an_error() {
+fn an_endpoint_that_is_not_a_url_is_an_error() {
     for endpoint in [
         "",
         "localhost:4318",
@@ -33,7 +33,7 @@ fn an_endpoint_that_is_no_url_is_an_error() {
 }
 
 #[test]
-fn sizes_that_cannot_be_are_errors() {
+fn invalid_sizes_are_errors() {
     let sizes = [
         Config {
             batch_size: 0,
@@ -87,7 +87,7 @@ fn sizes_that_cannot_be_are_errors() {
 }
 
 #[test]
-fn spans_that_cannot_be_sent_are_refused_and_counted_alone() {
+fn spans_that_cannot_be_sent_are_refused_and_counted() {
     let receiver = Receiver::start().unwrap();
     let collector = Collector::new(Config {
         endpoint: receiver.endpoint(),
@@ -123,7 +123,7 @@ fn the_largest_span_that_fits_arrives() {
     .unwrap();
     let recorder = collector.recorder().unwrap();
     let mut accepted = 0;
-    // Every size around the limit, between small ones that share slabs with them.
+    // All sizes around the limit, between small spans that share slabs with them.
     for len in 3_880..3_980 {
         let name = "x".repeat(len);
         for name in ["small", &name] {
@@ -135,7 +135,7 @@ fn the_largest_span_that_fits_arrives() {
     assert_eq!(ledger.delivered(), accepted as u64);
     assert_eq!(ledger.refused.total(), ledger.refused.too_large);
     let longest = receiver.spans().iter().map(|span| span.name.len()).max();
-    // 3,968 bytes less ids, kind, and the tags and lengths around them.
+    // 3,968 bytes minus ids, kind, and their tags and lengths.
     assert_eq!(longest, Some(3_968 - 33 - 3));
 }
 
@@ -158,12 +158,12 @@ fn more_recorders_than_configured_is_an_error() {
     );
     drop(first);
     collector.recorder().unwrap();
-    // Those behind `collect` do not count.
+    // Shared recorders for `collect` do not count.
     collector.collect(Span::new("span")).unwrap();
 }
 
 #[test]
-fn what_receivers_could_not_read_is_an_error() {
+fn resource_attributes_that_receivers_could_not_decode_are_errors() {
     let nested = |levels: u32| {
         let list = |inner, _| AnyValue::KeyValueList(vec![KeyValue::new("inner", inner)]);
         vec![KeyValue::new(

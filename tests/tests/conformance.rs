@@ -60,11 +60,11 @@ const OTLP_HTTP: &[Clause] = &[
     (
         "P: requests over 64 MiB SHOULD NOT be sent, compressed or not",
         &[
+            ("tests/tests/bad_input.rs", &["invalid_sizes_are_errors"]),
             (
-                "tests/tests/bad_input.rs",
-                &["sizes_that_cannot_be_are_errors"],
+                "tests/tests/ledger.rs",
+                &["no_request_exceeds_its_size_limit"],
             ),
-            ("tests/tests/ledger.rs", &["no_request_passes_its_limit"]),
         ],
     ),
     (
@@ -91,7 +91,7 @@ const OTLP_HTTP: &[Clause] = &[
         "P: any AnyValue in attributes of spans, events, links, scopes and resources (since OTLP 1.9)",
         &[(
             "tests/tests/any_value.rs",
-            &["every_value_is_accepted_wherever_there_are_attributes"],
+            &["every_value_is_accepted_for_every_kind_of_attribute"],
         )],
     ),
     (
@@ -162,14 +162,14 @@ const OTLP_HTTP: &[Clause] = &[
             ),
             (
                 "tests/tests/health.rs",
-                &["an_endpoint_that_asks_to_be_left_alone"],
+                &["a_throttling_endpoint_is_reported"],
             ),
         ],
     ),
     (
         "P: connections SHOULD be kept alive",
         &[
-            ("tests/tests/ledger.rs", &["connections_are_kept_alive"]),
+            ("tests/tests/ledger.rs", &["connections_are_reused"]),
             (
                 "tests/tests/faults.rs",
                 &["an_unused_connection_is_closed_in_time"],
@@ -180,7 +180,7 @@ const OTLP_HTTP: &[Clause] = &[
         "P: the number of concurrent connections SHOULD be configurable",
         &[(
             "tests/tests/destinations.rs",
-            &["one_with_many_connections_that_hang_changes_nothing_for_the_others"],
+            &["a_destination_with_many_hanging_connections_does_not_affect_others"],
         )],
     ),
     (
@@ -192,7 +192,7 @@ const OTLP_HTTP: &[Clause] = &[
             ),
             (
                 "tests/tests/ledger.rs",
-                &["a_receiver_that_does_not_answer_in_time_gets_the_request_again"],
+                &["a_request_without_response_in_time_is_retried"],
             ),
             (
                 "tests/tests/faults.rs",
@@ -336,7 +336,7 @@ const ENVIRONMENT: &[Clause] = &[
         "X: certificates and keys by file; half a pair or a missing file is an error at the start",
         &[(
             "tests/tests/tls.rs",
-            &["files_that_cannot_be_used_are_errors_at_the_start"],
+            &["unusable_files_are_errors_at_start"],
         )],
     ),
 ];
@@ -347,8 +347,8 @@ const OWN_METRICS: &[Clause] = &[
         &[(
             "tests/tests/metrics.rs",
             &[
-                "live_spans_are_those_that_have_not_ended_wherever_they_do",
-                "metrics_are_sent_and_true",
+                "live_spans_are_those_that_have_not_ended_on_any_thread",
+                "metrics_are_sent_and_correct",
             ],
         )],
     ),
@@ -357,7 +357,7 @@ const OWN_METRICS: &[Clause] = &[
          already_shutdown",
         &[(
             "tests/tests/metrics.rs",
-            &["spans_that_are_not_exported_have_their_reasons"],
+            &["spans_that_are_not_exported_are_counted_by_reason"],
         )],
     ),
     (
@@ -365,8 +365,8 @@ const OWN_METRICS: &[Clause] = &[
         &[(
             "tests/tests/metrics.rs",
             &[
-                "a_request_is_one_export_whatever_its_attempts",
-                "what_was_processed_does_not_depend_on_what_came_of_it",
+                "a_retried_request_is_one_export",
+                "the_count_of_processed_spans_does_not_depend_on_their_outcome",
             ],
         )],
     ),
@@ -376,9 +376,9 @@ const OWN_METRICS: &[Clause] = &[
         &[(
             "tests/tests/metrics.rs",
             &[
-                "a_request_is_one_export_whatever_its_attempts",
-                "failed_exports_have_the_cause_of_the_last_attempt",
-                "metrics_are_sent_and_true",
+                "a_retried_request_is_one_export",
+                "failed_exports_have_the_error_of_the_last_attempt",
+                "metrics_are_sent_and_correct",
             ],
         )],
     ),
@@ -389,9 +389,9 @@ const OWN_METRICS: &[Clause] = &[
             (
                 "tests/tests/metrics.rs",
                 &[
-                    "a_request_is_one_export_whatever_its_attempts",
+                    "a_retried_request_is_one_export",
                     "a_request_that_was_split_is_one_export",
-                    "metrics_are_sent_and_true",
+                    "metrics_are_sent_and_correct",
                 ],
             ),
             (
@@ -406,7 +406,7 @@ const OWN_METRICS: &[Clause] = &[
         &[
             (
                 "tests/tests/metrics.rs",
-                &["prometheus_and_people_can_read_them"],
+                &["metrics_are_exposed_as_prometheus_text_and_as_a_report"],
             ),
             (
                 "src/stats/buckets.rs",
@@ -419,7 +419,7 @@ const OWN_METRICS: &[Clause] = &[
         &[(
             "tests/tests/open_spans.rs",
             &[
-                "an_error_of_which_only_the_trait_is_known_has_that_as_its_type",
+                "an_error_behind_a_trait_object_has_the_trait_as_its_type",
                 "errors_are_events_and_panics_are_errors",
             ],
         )],
@@ -487,7 +487,7 @@ const FAULTS: &[Clause] = &[
             ),
             (
                 "tests/tests/proxy.rs",
-                &["what_the_proxy_was_told_in_confidence_is_not_shown"],
+                &["credentials_echoed_by_the_proxy_are_not_shown"],
             ),
             (
                 "src/config/display.rs",
@@ -518,8 +518,8 @@ const FAULTS: &[Clause] = &[
             (
                 "tests/tests/ledger.rs",
                 &[
-                    "what_an_endpoint_that_is_down_missed_arrives_when_it_comes_back",
-                    "an_endpoint_that_goes_and_comes_loses_nothing",
+                    "spans_recorded_in_an_outage_arrive_after_it",
+                    "repeated_outages_lose_no_span",
                 ],
             ),
             (
@@ -532,7 +532,7 @@ const FAULTS: &[Clause] = &[
         "a thread that ends leaves no span unsent",
         &[(
             "tests/tests/sketch.rs",
-            &["threads_come_and_go_by_the_thousand"],
+            &["two_thousand_short_lived_threads_lose_no_span"],
         )],
     ),
     (
@@ -544,7 +544,7 @@ const FAULTS: &[Clause] = &[
             ),
             (
                 "tests/tests/health.rs",
-                &["a_thread_that_only_panics_is_given_up_and_reported"],
+                &["a_network_thread_that_panics_repeatedly_is_stopped_and_reported"],
             ),
         ],
     ),
@@ -552,7 +552,7 @@ const FAULTS: &[Clause] = &[
         "a process that forks",
         &[(
             "tests/tests/fork.rs",
-            &["a_fork_is_told_at_once_and_takes_nothing_from_its_parent"],
+            &["calls_fail_at_once_in_a_fork_and_its_parent_is_not_affected"],
         )],
     ),
     (
@@ -560,7 +560,7 @@ const FAULTS: &[Clause] = &[
         &[
             (
                 "tests/tests/bad_input.rs",
-                &["spans_that_cannot_be_sent_are_refused_and_counted_alone"],
+                &["spans_that_cannot_be_sent_are_refused_and_counted"],
             ),
             (
                 "tests/tests/faults.rs",
@@ -575,7 +575,7 @@ const FAULTS: &[Clause] = &[
         "a ratio that is not a number",
         &[(
             "tests/tests/sampling.rs",
-            &["settings_that_cannot_be_are_errors"],
+            &["invalid_sampling_settings_are_errors"],
         )],
     ),
     (
@@ -583,12 +583,12 @@ const FAULTS: &[Clause] = &[
         &[(
             "tests/tests/tls.rs",
             &[
-                "a_certificate_out_of_its_time_is_named_as_the_reason",
-                "a_certificate_for_another_name_is_named_as_the_reason_unless_that_is_expected",
-                "an_authority_that_is_not_trusted_is_named_as_the_reason",
-                "a_server_that_asks_who_we_are_is_told",
-                "a_server_without_tls_is_recognized",
-                "a_server_that_says_nothing_in_the_handshake_costs_the_connect_timeout",
+                "an_expired_or_future_certificate_is_the_reported_reason",
+                "a_certificate_for_another_name_is_the_reported_reason_unless_configured",
+                "an_untrusted_authority_is_the_reported_reason",
+                "a_client_certificate_is_sent_on_request",
+                "a_server_without_tls_is_the_reported_reason",
+                "a_server_that_stalls_in_the_handshake_costs_the_connect_timeout",
             ],
         )],
     ),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use common::PATIENCE;
 use otlp_collector::{Collector, Compression, Config, EndpointOptions, Redirects, Refused, Span};
 
-use common::Nobody;
+use common::ClosedPort;
 use common::script::{Script, ScriptedServer, Step, response};
 
 const DAY_MS: u64 = 86_400_000;
@@ -103,9 +103,9 @@ fn deadlines_are_kept_with_any_endpoint() {
             check(what, &collector);
         }
     }
-    check("nobody accepts", &collector(to_silence, |_| {}));
-    let nobody = Nobody::new();
-    check("refuses connections", &collector(nobody.endpoint(), |_| {}));
+    check("never accepts", &collector(to_silence, |_| {}));
+    let closed = ClosedPort::new();
+    check("refuses connections", &collector(closed.endpoint(), |_| {}));
     let nameless = format!("http://{}", "x".repeat(64));
     check("has no address", &collector(nameless, |_| {}));
 }

@@ -1,5 +1,4 @@
-//! Several destinations do not hold each other up, and groups of endpoints stand in for each
-//! other.
+//! Several destinations do not delay each other, and endpoints of a group replace each other.
 
 use std::thread;
 use std::time::Duration;
@@ -51,7 +50,8 @@ fn record(recorder: &Recorder) -> Result<(), Refused> {
     recorder.record(&SpanRef::new(trace_id, span_id, "span"))
 }
 
-/// Records so many spans, all of which are accepted, and waits until this destination has them.
+/// Records this many spans, all of which are accepted, and waits until this destination has received
+/// them.
 fn deliver(collector: &Collector, spans: u64, to: usize) {
     let recorder = collector.recorder().unwrap();
     (0..spans).for_each(|_| record(&recorder).unwrap());
@@ -62,7 +62,7 @@ fn deliver(collector: &Collector, spans: u64, to: usize) {
 }
 
 #[test]
-fn all_get_the_same() {
+fn all_destinations_receive_the_same_spans() {
     let receivers: Vec<_> = (0..3).map(|_| Receiver::start().unwrap()).collect();
     let all = receivers.iter().map(|r| endpoint(r.endpoint()).into());
     let collector = collector(all.collect());
@@ -79,10 +79,10 @@ fn all_get_the_same() {
     assert!(receivers.iter().all(|r| ids(r) == ids(&receivers[0])));
 }
 
-/// One that finds requests too large gets parts of batches; another that comes to the same batches
-/// later gets them whole.
+/// A destination that rejects large requests receives split batches; another one that reaches the
+/// same batches later receives them whole.
 #[test]
-fn parts_for_one_are_not_taken_for_the_whole_by_another() {
+fn batches_split_for_one_destination_are_whole_for_another() {
     for compression in [Compression::None, Compression::Gzip] {
         let small = ScriptedServer::start(vec![
             vec![Step::ServeUpTo(4000, response(413, "", b""))];
@@ -114,7 +114,7 @@ fn parts_for_one_are_not_taken_for_the_whole_by_another() {
     }
 }
 
-/// Sends many times what the buffer holds to a healthy receiver beside another destination.
+/// Sends several times the buffer's capacity to a healthy receiver beside another destination.
 fn healthy_beside(other: Destination) -> Collector {
     let healthy = Receiver::start_counting().unwrap();
     let collector = collector(vec![other, endpoint(healthy.endpoint()).into()]);
@@ -132,12 +132,12 @@ fn healthy_beside(other: Destination) -> Collector {
 }
 
 #[test]
-fn a_dead_one_changes_nothing_for_the_others() {
+fn a_dead_destination_does_not_affect_others() {
     let dead = Receiver::start().unwrap();
     dead.close();
     let collector = healthy_beside(endpoint(dead.endpoint()).into());
     let ledger = collector.ledger();
-    // It has lost its oldest, and kept about half a buffer for when it comes back.
+    // The dead destination has lost the oldest spans. About half a buffer is kept for it.
     let lost = ledger.destinations[0].dropped.overflow;
     assert_eq!(lost + ledger.destinations[0].buffered, 60_000, "{ledger}");
     assert!((50_000..58_000).contains(&lost), "{ledger}");
@@ -148,28 +148,28 @@ fn a_dead_one_changes_nothing_for_the_others() {
 }
 
 #[test]
-fn a_silent_one_changes_nothing_for_the_others() {
+fn a_silent_destination_does_not_affect_others() {
     let stall = vec![Step::ReadRequest, Step::Drain];
     let silent = ScriptedServer::start(vec![stall; 1000]);
     healthy_beside(endpoint(silent.endpoint()).into());
 }
 
 #[test]
-fn a_refusing_one_changes_nothing_for_the_others() {
+fn a_refusing_destination_does_not_affect_others() {
     let refusing = Receiver::start_counting().unwrap();
     refusing.answer(Answer::status(503));
     healthy_beside(endpoint(refusing.endpoint()).into());
 }
 
 #[test]
-fn a_hostile_one_changes_nothing_for_the_others() {
+fn a_hostile_destination_does_not_affect_others() {
     let garbage = Step::Write(b"\0\xffHTTP/9.9 -200\r\n".repeat(1000));
     let hostile = ScriptedServer::start(vec![vec![Step::ReadHead, garbage]; 10_000]);
     healthy_beside(endpoint(hostile.endpoint()).into());
 }
 
 #[test]
-fn one_with_many_connections_that_hang_changes_nothing_for_the_others() {
+fn a_destination_with_many_hanging_connections_does_not_affect_others() {
     let stall = vec![Step::ReadRequest, Step::Drain];
     let silent = ScriptedServer::start(vec![stall; 1000]);
     let mut endpoint = endpoint(silent.endpoint());
@@ -178,11 +178,11 @@ fn one_with_many_connections_that_hang_changes_nothing_for_the_others() {
 }
 
 #[test]
-fn short_failures_of_the_foremost_are_no_outage_of_all() {
+fn short_failures_of_the_foremost_destination_are_not_an_outage() {
     let dead = Receiver::start().unwrap();
     dead.close();
     let flapping = Receiver::start_counting().unwrap();
-    // Every fifth request has to be sent again.
+    // Every fifth request is retried.
     let answers = (0..5000).map(|n| Answer::status(if n % 5 == 0 { 503 } else { 200 }));
     flapping.answer_next(answers);
     let collector = collector(vec![
@@ -196,13 +196,13 @@ fn short_failures_of_the_foremost_are_no_outage_of_all() {
 }
 
 #[test]
-fn one_request_that_hangs_does_not_hold_up_those_behind_it() {
+fn a_hanging_request_does_not_delay_later_ones() {
     let server = ScriptedServer::start([vec![Step::ReadRequest, Step::Drain]]);
     let mut endpoint = endpoint(server.endpoint());
     endpoint.options.request_timeout_ms = 86_400_000;
     let collector = collector(vec![endpoint.into()]);
     let recorder = collector.recorder().unwrap();
-    // Over a further connection, long before the first one's time is over.
+    // On another connection, long before the first request times out.
     while collector.ledger().delivered() < 20_000 {
         let _ = record(&recorder);
     }
@@ -210,7 +210,7 @@ fn one_request_that_hangs_does_not_hold_up_those_behind_it() {
 }
 
 #[test]
-fn a_flush_does_not_wait_behind_one_request_that_hangs() {
+fn a_hanging_request_does_not_delay_flushed_spans() {
     let server = ScriptedServer::start([vec![Step::ReadRequest, Step::Drain]]);
     let mut endpoint = endpoint(server.endpoint());
     endpoint.options.request_timeout_ms = 86_400_000;
@@ -221,7 +221,7 @@ fn a_flush_does_not_wait_behind_one_request_that_hangs() {
         thread::yield_now();
     }
     record(&recorder).unwrap();
-    // The first one hangs for a day; the second goes over a further connection.
+    // The first request hangs for a day; the second one uses another connection.
     while collector.ledger().delivered() == 0 {
         assert!(collector.flush(Duration::from_millis(20)).is_err());
     }
@@ -229,7 +229,7 @@ fn a_flush_does_not_wait_behind_one_request_that_hangs() {
 }
 
 #[test]
-fn another_endpoint_of_a_group_stands_in_for_one_that_hangs() {
+fn another_endpoint_of_a_group_replaces_a_hanging_one() {
     let hanging = ScriptedServer::start(vec![vec![Step::ReadRequest, Step::Drain]; 10]);
     let mut first = endpoint(hanging.endpoint());
     first.options.request_timeout_ms = 86_400_000;
@@ -246,14 +246,14 @@ fn another_endpoint_of_a_group_stands_in_for_one_that_hangs() {
 }
 
 #[test]
-fn one_that_is_behind_catches_up() {
+fn a_lagging_destination_catches_up() {
     let (slow, healthy) = (Receiver::start().unwrap(), Receiver::start().unwrap());
     slow.pause();
     let collector = collector(vec![
         endpoint(slow.endpoint()).into(),
         endpoint(healthy.endpoint()).into(),
     ]);
-    // Less than half of the buffer.
+    // Less than half of the buffer's capacity.
     deliver(&collector, 4000, 1);
     slow.resume();
     let ledger = collector.flush(PATIENCE).unwrap();
@@ -262,7 +262,7 @@ fn one_that_is_behind_catches_up() {
 }
 
 #[test]
-fn with_all_of_them_dead_the_buffer_fills_and_the_newest_are_refused() {
+fn with_all_destinations_dead_the_buffer_fills_and_new_spans_are_refused() {
     let receivers: Vec<_> = (0..2).map(|_| Receiver::start().unwrap()).collect();
     receivers.iter().for_each(Receiver::close);
     let all = receivers.iter().map(|r| endpoint(r.endpoint()).into());
@@ -276,7 +276,7 @@ fn with_all_of_them_dead_the_buffer_fills_and_the_newest_are_refused() {
         receiver.reopen().unwrap();
     }
     let ledger = collector.flush(PATIENCE).unwrap();
-    // They wait for each other, but not for ever.
+    // They wait for each other, but not forever.
     for destination in &ledger.destinations {
         let lost = destination.dropped.overflow;
         assert_eq!(destination.delivered + lost, accepted, "{ledger}");
@@ -288,7 +288,7 @@ fn with_all_of_them_dead_the_buffer_fills_and_the_newest_are_refused() {
 }
 
 #[test]
-fn dropping_the_oldest_counts_for_each() {
+fn spans_dropped_for_newer_ones_are_counted_per_destination() {
     let (dead, healthy) = (Receiver::start().unwrap(), Receiver::start().unwrap());
     dead.close();
     let collector = Collector::new(Config {
@@ -308,7 +308,7 @@ fn dropping_the_oldest_counts_for_each() {
     }
     let ledger = collector.shutdown().unwrap();
     let [dead, healthy] = &ledger.destinations[..] else {
-        panic!("two destinations expected: {ledger}");
+        panic!("expected two destinations: {ledger}");
     };
     assert_eq!((healthy.delivered, healthy.dropped.total()), (40_000, 0));
     assert_eq!(dead.dropped.total(), 40_000, "{ledger}");
@@ -316,7 +316,7 @@ fn dropping_the_oldest_counts_for_each() {
 }
 
 #[test]
-fn another_endpoint_of_a_group_stands_in_and_the_first_comes_back() {
+fn a_failed_endpoint_of_a_group_is_replaced_until_it_recovers() {
     let (first, second) = (Receiver::start().unwrap(), Receiver::start().unwrap());
     let collector = collector(vec![group(Selection::FailOver, &[&first, &second])]);
     deliver(&collector, 100, 0);
@@ -325,7 +325,7 @@ fn another_endpoint_of_a_group_stands_in_and_the_first_comes_back() {
     deliver(&collector, 100, 0);
     assert_eq!((first.spans().len(), second.spans().len()), (100, 100));
     first.reopen().unwrap();
-    // Until its backoff is over and it has been tried.
+    // Until its backoff is over and it is tried again.
     while first.spans().len() == 100 {
         deliver(&collector, 1, 0);
     }
@@ -336,7 +336,7 @@ fn another_endpoint_of_a_group_stands_in_and_the_first_comes_back() {
 }
 
 #[test]
-fn what_one_endpoint_of_a_group_refuses_for_now_goes_to_the_next() {
+fn a_request_that_one_endpoint_of_a_group_defers_goes_to_the_next() {
     let (first, second) = (Receiver::start().unwrap(), Receiver::start().unwrap());
     first.answer(Answer::status(503).header("Retry-After", "3600"));
     let collector = collector(vec![group(Selection::FailOver, &[&first, &second])]);
@@ -347,7 +347,7 @@ fn what_one_endpoint_of_a_group_refuses_for_now_goes_to_the_next() {
 }
 
 #[test]
-fn a_group_in_turn_uses_all_and_leaves_out_who_fails() {
+fn a_group_in_turn_uses_all_endpoints_except_failing_ones() {
     let receivers: Vec<_> = (0..3).map(|_| Receiver::start().unwrap()).collect();
     let all: Vec<_> = receivers.iter().collect();
     let collector = collector(vec![group(Selection::RoundRobin, &all)]);
@@ -374,7 +374,7 @@ fn a_panic_of_the_network_thread_loses_nothing() {
     receiver.pause();
     let recorder = collector.recorder().unwrap();
     (0..1000).for_each(|_| record(&recorder).unwrap());
-    // While requests are on the way.
+    // While requests are in flight.
     while collector.ledger().destinations[0].in_flight == 0 {
         thread::yield_now();
     }
@@ -393,7 +393,7 @@ fn a_panic_of_the_network_thread_loses_nothing() {
 }
 
 #[test]
-fn a_disabled_collector_takes_all_and_sends_nothing() {
+fn a_disabled_collector_accepts_all_spans_and_sends_none() {
     let receiver = Receiver::start().unwrap();
     let collector = Collector::new(Config {
         endpoint: receiver.endpoint(),
@@ -454,7 +454,7 @@ fn destinations_in_code_conflict_with_an_endpoint_from_the_environment() {
 }
 
 #[test]
-fn destinations_that_make_no_sense_are_errors() {
+fn invalid_destinations_are_errors() {
     let good = Destination::from(Endpoint::new("http://localhost:1"));
     for (what, config) in [
         (

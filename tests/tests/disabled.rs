@@ -1,4 +1,4 @@
-//! A disabled collector costs next to nothing, starts whatever else is configured, and works.
+//! A disabled collector uses hardly any resources, ignores other settings, and works.
 
 #![allow(unsafe_code, reason = "an allocator that counts")]
 
@@ -27,7 +27,7 @@ fn allocated() -> usize {
     BYTES.get()
 }
 
-// SAFETY: hands everything to the system's allocator; the counter itself allocates nothing.
+// SAFETY: forwards all calls to the system's allocator; counting does not allocate.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         BYTES.set(BYTES.get() + layout.size());
@@ -72,7 +72,7 @@ fn a_disabled_collector_allocates_no_buffer_and_starts_no_thread() {
     let collector = Collector::new(disabled()).unwrap();
     let recorder = collector.recorder().unwrap();
     let bytes = allocated() - before;
-    // By default the buffer of one that is not has 26.5 MB.
+    // An enabled collector's buffer has 26.5 MB by default.
     assert!(bytes < 200_000, "{bytes} bytes");
     assert_eq!(collector.buffer_bytes(), 0);
     if cfg!(target_os = "linux") {
@@ -83,7 +83,7 @@ fn a_disabled_collector_allocates_no_buffer_and_starts_no_thread() {
     for number in 0..10_000 {
         let span = SpanRef::new(trace_id(1), recorder.new_span_id(), "thrown away");
         recorder.record(&span).unwrap();
-        let mut open = recorder.start("thrown away too");
+        let mut open = recorder.start("discarded too");
         open.set_attribute("number", number);
         open.try_end().unwrap();
     }
@@ -94,9 +94,9 @@ fn a_disabled_collector_allocates_no_buffer_and_starts_no_thread() {
     assert_eq!(collector.stats().spans_without_memory, 0);
 }
 
-/// Each value is an error in a collector that is not disabled.
+/// Each value would be an error in an enabled collector.
 #[test]
-fn a_disabled_collector_starts_whatever_the_other_settings_are() {
+fn a_disabled_collector_ignores_invalid_settings() {
     let settings: Vec<fn(&mut Config)> = vec![
         |c| c.buffer_capacity = 0,
         |c| c.buffer_capacity = usize::MAX,
@@ -151,12 +151,12 @@ fn a_disabled_collector_starts_whatever_the_other_settings_are() {
         assert_eq!(ledger.refused.total(), 0, "{number}: {ledger}");
 
         config.disabled = false;
-        assert!(Collector::new(config).is_err(), "{number} is no error");
+        assert!(Collector::new(config).is_err(), "{number} is not an error");
     }
 }
 
 #[test]
-fn a_disabled_collector_does_all_that_another_does_but_send() {
+fn a_disabled_collector_does_everything_except_sending() {
     let collector = Collector::new(disabled()).unwrap();
     let scope = InstrumentationScope {
         attributes: vec![KeyValue::new("much", "x".repeat(100_000))],
@@ -219,7 +219,7 @@ fn a_disabled_collector_does_all_that_another_does_but_send() {
 }
 
 #[test]
-fn many_threads_can_throw_spans_away() {
+fn many_threads_can_discard_spans() {
     let collector = Collector::new(Config {
         span_limits: SpanLimits::default(),
         recorders_max: 8,

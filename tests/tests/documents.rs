@@ -8,7 +8,7 @@ const BENCHMARKS: &str = include_str!("../../docs/benchmarks.md");
 const CONFIGURATION: &str = include_str!("../../docs/configuration.md");
 const OBSERVING: &str = include_str!("../../docs/observing.md");
 
-/// The first two cells of the rows of the table that begins with this heading.
+/// Returns the first two cells of each row of the table that starts with this heading.
 fn table(document: &'static str, heading: &str) -> Vec<(&'static str, &'static str)> {
     let lines = document.lines();
     let rows: Vec<_> = lines
@@ -25,14 +25,14 @@ fn table(document: &'static str, heading: &str) -> Vec<(&'static str, &'static s
     rows
 }
 
-/// The rows of a table of options, as `Debug` would show the fields.
+/// Returns the rows of a table of options in the form of `Debug`.
 fn options(heading: &str) -> String {
     let rows = table(CONFIGURATION, heading).into_iter();
     let fields = rows.map(|(field, default)| format!("{field}: {}", default.trim_matches('`')));
     fields.collect::<Vec<_>>().join(", ")
 }
 
-/// The fields of the type, of which inner ones that have a row of their own are left out.
+/// Returns the fields in the form of `Debug`, without the `inner` ones, which have their own rows.
 fn fields(value: &dyn std::fmt::Debug, inner: &[(&dyn std::fmt::Debug, &str)]) -> String {
     let mut fields = format!("{value:?}");
     for (value, name) in inner {
@@ -76,7 +76,7 @@ fn the_table_of_metrics_has_every_metric_with_its_description() {
     let rows = table(OBSERVING, "| metric |");
     let mut findings = Vec::new();
     for ((name, description), (metric, help)) in rows.iter().zip(&metrics) {
-        // Prometheus's name has the unit behind it.
+        // Prometheus's name ends with the unit.
         if !metric.starts_with(&name.replace('.', "_")) || description != help {
             findings.push(format!("{metric}: {help}"));
         }

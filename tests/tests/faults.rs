@@ -12,7 +12,7 @@ use otlp_collector::{
 };
 use prost::Message;
 
-use common::Nobody;
+use common::ClosedPort;
 use common::script::{Script, ScriptedServer, Step, response};
 
 const SPANS: u64 = 5;
@@ -716,7 +716,7 @@ fn redirects_that_cannot_be_followed_are_final() {
 
 #[test]
 fn a_redirect_to_a_closed_port_is_retried_from_the_start() {
-    let gone = Nobody::new();
+    let gone = ClosedPort::new();
     let location = format!("Location: {}/\r\n", gone.endpoint());
     let redirect = vec![
         Step::ReadRequest,

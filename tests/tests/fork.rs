@@ -1,4 +1,4 @@
-//! A process that forks: the fork has a copy of the collector and no thread that delivers.
+//! Forking: the child has a copy of the collector but no network thread.
 
 #![cfg(target_os = "linux")]
 #![allow(unsafe_code, reason = "forks the process")]
@@ -18,7 +18,7 @@ use otlp_collector::{
     SpanRef, TailSampling, ThreadState,
 };
 
-/// After so many a fork hangs.
+/// Time after which a fork is considered to hang.
 const SECONDS: u32 = 60;
 
 /// A fork of this process that runs one function and ends.
@@ -26,9 +26,9 @@ struct Fork(libc::pid_t);
 
 impl Fork {
     fn start(run: impl FnOnce() + UnwindSafe) -> Self {
-        // SAFETY: the child is a copy with this thread alone. It takes no lock that another thread of
-        // this program holds for longer than a moment, and leaves by `_exit`, so that nothing that
-        // belongs to the parent is run twice; an alarm ends it should it hang all the same.
+        // SAFETY: the child has only this thread. It takes no lock that another thread of this program
+        // holds for long, and exits by `_exit`, so that no exit handler of the parent runs twice. An
+        // alarm kills it if it hangs nevertheless.
         unsafe {
             match libc::fork() {
                 -1 => panic!("cannot fork"),
@@ -41,17 +41,17 @@ impl Fork {
         }
     }
 
-    /// Waits for its end; true if it did not panic.
+    /// Waits for the fork's exit and returns whether it did not panic.
     fn holds(self) -> bool {
         let mut status = 0;
-        // SAFETY: the status is written to a number that lives longer than the call.
+        // SAFETY: the status is written to an integer that outlives the call.
         let ended = unsafe { libc::waitpid(self.0, &raw mut status, 0) };
         assert_eq!(ended, self.0);
         libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0
     }
 }
 
-/// Whether `check` does not panic in a fork of this process.
+/// Returns whether `check` runs without panic in a fork of this process.
 fn holds_in_a_fork(check: impl FnOnce() + UnwindSafe) -> bool {
     Fork::start(check).holds()
 }
@@ -65,10 +65,10 @@ fn config(receiver: &Receiver) -> Config {
 }
 
 #[test]
-fn a_fork_is_told_at_once_and_takes_nothing_from_its_parent() {
+fn calls_fail_at_once_in_a_fork_and_its_parent_is_not_affected() {
     let receiver = Receiver::start().unwrap();
     let config = config(&receiver);
-    // Taken only in the fork, where it is dropped.
+    // Taken only in the fork, to be dropped there.
     let mut collector = Some(Collector::new(config.clone()).unwrap());
     (collector.as_ref().unwrap())
         .collect(Span::new("before"))
@@ -102,7 +102,7 @@ fn a_fork_is_told_at_once_and_takes_nothing_from_its_parent() {
 }
 
 #[test]
-fn every_way_to_record_is_refused_in_a_fork_and_counted() {
+fn every_way_to_record_is_refused_and_counted_in_a_fork() {
     let receiver = Receiver::start().unwrap();
     let collector = Collector::new(Config {
         tail_sampling: Some(TailSampling::new(KeepIf {
@@ -127,7 +127,7 @@ fn every_way_to_record_is_refused_in_a_fork_and_counted() {
         assert_eq!(recorder.record_with(&finished, (("key", 1),)), forked);
         assert!(recorder.with_scope(&scope).unwrap_err().is_forked());
         let root = recorder.start("root");
-        // Not even held back.
+        // Not even held.
         assert_eq!(recorder.start_child(&root, "child").try_end(), forked);
         assert_eq!(root.detach().try_end(), forked);
         assert_eq!(detached.take().unwrap().try_end(), forked);
@@ -144,7 +144,7 @@ fn every_way_to_record_is_refused_in_a_fork_and_counted() {
 }
 
 #[test]
-fn a_disabled_collector_is_refused_in_a_fork_as_any_other() {
+fn a_disabled_collector_refuses_spans_in_a_fork() {
     let disabled = Collector::new(Config {
         disabled: true,
         ..Config::default()
@@ -165,7 +165,7 @@ fn a_disabled_collector_is_refused_in_a_fork_as_any_other() {
     assert!(holds);
 }
 
-/// All ids that this process makes when asked in each way once.
+/// Writes one id from every source of ids of this process.
 fn write_ids(recorder: &Recorder, mut out: PipeWriter) {
     let (root, open) = (Span::new("root"), recorder.start("open"));
     let (of_open, of_child) = (open.context(), recorder.start_child(&open, "child"));
@@ -191,7 +191,7 @@ fn read_ids(mut from: PipeReader) -> Vec<[u8; 16]> {
 }
 
 #[test]
-fn a_process_and_its_forks_make_different_ids() {
+fn a_process_and_its_forks_generate_different_ids() {
     let receiver = Receiver::start().unwrap();
     let collector = Collector::new(config(&receiver)).unwrap();
     let recorder = collector.recorder().unwrap();
@@ -213,7 +213,7 @@ fn a_process_and_its_forks_make_different_ids() {
     assert_eq!(ids.iter().collect::<HashSet<_>>().len(), 21, "{ids:?}");
 }
 
-/// Handles of the parent, which a fork uses up and drops.
+/// Handles of the parent, which a fork uses and drops.
 struct OfParent {
     recorder: Recorder,
     detached: Vec<DetachedSpan>,
@@ -231,7 +231,7 @@ impl OfParent {
         }
     }
 
-    /// Does all that a fork may do.
+    /// Calls everything that a fork may call.
     fn use_up(mut self) {
         self.detached.pop().unwrap().end();
         let attached = self.recorder.attach(self.detached.pop().unwrap());
@@ -251,7 +251,7 @@ impl OfParent {
     }
 }
 
-/// Keeps a thread busy at the moment of a fork.
+/// Keeps a thread busy until `is_over`.
 fn disturb(collector: &Collector, is_over: &AtomicBool, disturbance: impl Fn(&Collector)) {
     while !is_over.load(Ordering::Relaxed) {
         disturbance(collector);
@@ -259,7 +259,7 @@ fn disturb(collector: &Collector, is_over: &AtomicBool, disturbance: impl Fn(&Co
 }
 
 #[test]
-fn a_fork_never_hangs_whatever_other_threads_did() {
+fn a_fork_never_hangs_while_other_threads_are_busy() {
     let receiver = Receiver::start_counting().unwrap();
     let collector = Collector::new(Config {
         batch_timeout_ms: 1,
@@ -304,9 +304,9 @@ fn a_fork_never_hangs_whatever_other_threads_did() {
     collector.shutdown().unwrap();
 }
 
-/// A fork has a copy of each socket, which would keep a connection open beyond its end here.
+/// A fork has a copy of each socket, which would keep a connection open after it is closed here.
 #[test]
-fn a_connection_that_is_given_up_ends_although_a_fork_has_a_copy_of_its_socket() {
+fn an_abandoned_connection_ends_although_a_fork_has_its_socket() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let collector = Collector::new(Config {
         endpoint: format!("http://{}", listener.local_addr().unwrap()),
@@ -325,7 +325,7 @@ fn a_connection_that_is_given_up_ends_although_a_fork_has_a_copy_of_its_socket()
         let _ = until_then.read(&mut [0]);
     }));
     assert_eq!(collector.shutdown().unwrap().dropped(), 1);
-    // An end or a reset.
+    // The end of the stream, or a reset.
     connection.set_read_timeout(Some(PATIENCE)).unwrap();
     let ended = connection.read_to_end(&mut Vec::new());
     let still_open = ended.is_err_and(|error| error.kind() == ErrorKind::WouldBlock);

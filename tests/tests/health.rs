@@ -1,4 +1,4 @@
-//! What is said about delivery is true, and whoever listens to it disturbs nothing.
+//! Health and notices are correct, and handlers of notices do not affect delivery.
 
 use std::sync::mpsc;
 use std::thread;
@@ -11,17 +11,19 @@ use otlp_collector::{
     Notice, NoticeKind, OnNotice, Span, ThreadState, internals,
 };
 
-/// A collector, and the notices it gives.
+/// Starts a collector, and returns it with its notices.
 fn collector(receiver: &Receiver) -> (Collector, mpsc::Receiver<Notice>) {
-    let (told, notices) = mpsc::channel();
+    let (sender, notices) = mpsc::channel();
     let collector = Collector::new(Config {
         endpoint: receiver.endpoint(),
         endpoint_options: retry_at_once(),
         buffer_capacity: 1000,
         batch_size: 100,
         shutdown_timeout_ms: 10,
-        // Nobody may be there any more to be told.
-        on_notice: Some(OnNotice::new(move |notice| drop(told.send(notice.clone())))),
+        // The test may have dropped the receiver.
+        on_notice: Some(OnNotice::new(move |notice| {
+            drop(sender.send(notice.clone()))
+        })),
         ..Config::default()
     });
     (collector.unwrap(), notices)
@@ -64,7 +66,7 @@ fn next(notices: &mpsc::Receiver<Notice>) -> (NoticeKind, String) {
 }
 
 #[test]
-fn an_endpoint_that_goes_and_comes_back() {
+fn an_outage_and_its_end_are_reported() {
     let receiver = Receiver::start().unwrap();
     let (collector, notices) = collector(&receiver);
     assert_eq!(endpoint(&collector).state, EndpointState::Unused);
@@ -86,7 +88,7 @@ fn an_endpoint_that_goes_and_comes_back() {
     receiver.reopen().unwrap();
     collector.flush(PATIENCE).unwrap();
     assert_eq!(endpoint(&collector).state, EndpointState::Connected);
-    // Until then there are as many as there are causes: a broken connection, a refused one.
+    // Before that, there is one notice per cause: a broken connection, a refused one.
     let message = loop {
         match next(&notices) {
             (NoticeKind::Recovered, message) => break message,
@@ -98,7 +100,7 @@ fn an_endpoint_that_goes_and_comes_back() {
 }
 
 #[test]
-fn an_endpoint_that_asks_to_be_left_alone() {
+fn a_throttling_endpoint_is_reported() {
     let receiver = Receiver::start().unwrap();
     let (collector, notices) = collector(&receiver);
     receiver.answer(Answer::status(503).header("Retry-After", "3600"));
@@ -111,7 +113,7 @@ fn an_endpoint_that_asks_to_be_left_alone() {
         .next_request_at
         .unwrap()
         .duration_since(SystemTime::now());
-    // No more than ten minutes.
+    // At most ten minutes.
     let minutes = wait.unwrap().as_secs() / 60;
     assert!((8..=10).contains(&minutes), "{minutes}");
     let text = collector.health().to_string();
@@ -120,7 +122,7 @@ fn an_endpoint_that_asks_to_be_left_alone() {
 }
 
 #[test]
-fn an_endpoint_that_refuses_what_it_is_sent() {
+fn a_rejecting_endpoint_is_reported() {
     let receiver = Receiver::start().unwrap();
     let (collector, notices) = collector(&receiver);
     receiver.answer(Answer::status(401).body("no such key"));
@@ -143,9 +145,9 @@ fn an_endpoint_that_refuses_what_it_is_sent() {
     assert_eq!(endpoint.response_time.count(), 1);
 }
 
-/// A collector whose requests may hang for ever.
+/// Starts a collector whose requests may hang forever.
 fn patient_collector(receiver: &Receiver) -> (Collector, mpsc::Receiver<Notice>) {
-    let (told, notices) = mpsc::channel();
+    let (sender, notices) = mpsc::channel();
     let collector = Collector::new(Config {
         endpoint: receiver.endpoint(),
         endpoint_options: EndpointOptions {
@@ -157,14 +159,16 @@ fn patient_collector(receiver: &Receiver) -> (Collector, mpsc::Receiver<Notice>)
         batch_size: 1,
         batch_timeout_ms: 1,
         shutdown_timeout_ms: 10,
-        on_notice: Some(OnNotice::new(move |notice| drop(told.send(notice.clone())))),
+        on_notice: Some(OnNotice::new(move |notice| {
+            drop(sender.send(notice.clone()))
+        })),
         ..Config::default()
     });
     (collector.unwrap(), notices)
 }
 
 #[test]
-fn an_endpoint_that_accepts_and_never_answers_is_stalled() {
+fn an_endpoint_that_accepts_and_never_responds_is_stalled() {
     let receiver = Receiver::start().unwrap();
     let (collector, _notices) = patient_collector(&receiver);
     collect(&collector);
@@ -208,7 +212,7 @@ fn an_endpoint_that_accepts_and_never_answers_is_stalled() {
 }
 
 #[test]
-fn an_endpoint_that_never_answered_is_stalled_after_the_end_too() {
+fn an_endpoint_that_never_responded_is_stalled_after_the_shutdown_too() {
     let receiver = Receiver::start().unwrap();
     let (collector, _notices) = patient_collector(&receiver);
     receiver.pause();
@@ -222,7 +226,7 @@ fn an_endpoint_that_never_answered_is_stalled_after_the_end_too() {
 }
 
 #[test]
-fn while_spans_are_refused_health_says_so_and_the_buffer_is_full() {
+fn health_reports_refused_spans_and_a_full_buffer() {
     let receiver = Receiver::start().unwrap();
     receiver.pause();
     let (collector, _notices) = patient_collector(&receiver);
@@ -242,9 +246,9 @@ fn while_spans_are_refused_health_says_so_and_the_buffer_is_full() {
     assert!(page.lines().any(|other| other == line), "{page}");
 }
 
-/// Nothing else wakes the network thread: the request may take an hour.
+/// Nothing else wakes the network thread, since the request may take an hour.
 #[test]
-fn refusals_are_reported_while_there_is_nothing_to_do_but_wait() {
+fn refusals_are_reported_while_the_network_thread_is_idle() {
     let receiver = Receiver::start().unwrap();
     receiver.pause();
     let (collector, notices) = patient_collector(&receiver);
@@ -275,7 +279,7 @@ fn refusals_are_reported_while_there_is_nothing_to_do_but_wait() {
 }
 
 #[test]
-fn rejected_spans_are_unhealthy_though_the_endpoint_works() {
+fn rejected_spans_are_unhealthy_although_the_endpoint_works() {
     let receiver = Receiver::start().unwrap();
     let (collector, notices) = collector(&receiver);
     receiver.answer_next([Answer::partial_success(1, "no name")]);
@@ -305,11 +309,11 @@ fn statuses_are_reported_in_their_order_and_the_recovery_counts_them() {
     ]);
     collect(&collector);
     collector.flush(PATIENCE).unwrap();
-    let told: Vec<_> = (0..4).map(|_| next(&notices)).collect();
-    let kinds: Vec<_> = told.iter().map(|(kind, _)| *kind).collect();
+    let reported: Vec<_> = (0..4).map(|_| next(&notices)).collect();
+    let kinds: Vec<_> = reported.iter().map(|(kind, _)| *kind).collect();
     use NoticeKind::{BackingOff, Recovered, Throttled};
     assert_eq!(kinds, [BackingOff, Throttled, BackingOff, Recovered]);
-    let recovered = &told[3].1;
+    let recovered = &reported[3].1;
     let part = "responses 503: 3, responses 429: 1, requests sent again: 4 (4 spans)";
     assert!(recovered.ends_with(part), "{recovered}");
 }
@@ -317,12 +321,14 @@ fn statuses_are_reported_in_their_order_and_the_recovery_counts_them() {
 #[test]
 fn spans_without_memory_are_in_a_notice_a_metric_and_the_report() {
     let receiver = Receiver::start().unwrap();
-    let (told, notices) = mpsc::channel();
+    let (sender, notices) = mpsc::channel();
     let collector = Collector::new(Config {
         endpoint: receiver.endpoint(),
         open_spans_max: 2,
         batch_timeout_ms: 1,
-        on_notice: Some(OnNotice::new(move |notice| drop(told.send(notice.clone())))),
+        on_notice: Some(OnNotice::new(move |notice| {
+            drop(sender.send(notice.clone()))
+        })),
         ..Config::default()
     })
     .unwrap();
@@ -346,7 +352,7 @@ fn spans_without_memory_are_in_a_notice_a_metric_and_the_report() {
 }
 
 #[test]
-fn refused_spans_are_told() {
+fn refused_spans_are_reported() {
     let receiver = Receiver::start().unwrap();
     receiver.close();
     let (collector, notices) = collector(&receiver);
@@ -364,7 +370,7 @@ fn refused_spans_are_told() {
 }
 
 #[test]
-fn a_panic_is_told_and_counted() {
+fn a_panic_is_reported_and_counted() {
     let receiver = Receiver::start().unwrap();
     let (collector, notices) = collector(&receiver);
     internals::panic_network_thread(&collector);
@@ -376,7 +382,7 @@ fn a_panic_is_told_and_counted() {
 }
 
 #[test]
-fn a_thread_that_only_panics_is_given_up_and_reported() {
+fn a_network_thread_that_panics_repeatedly_is_stopped_and_reported() {
     let receiver = Receiver::start().unwrap();
     receiver.answer(Answer::status(503));
     let (collector, notices) = collector(&receiver);
@@ -385,7 +391,7 @@ fn a_thread_that_only_panics_is_given_up_and_reported() {
     let health = loop {
         (0..200).for_each(|_| internals::panic_network_thread(&collector));
         let health = collector.health();
-        // While it panics it may be late to answer.
+        // The response may be late while the thread panics.
         if !matches!(
             health.network_thread,
             ThreadState::Running | ThreadState::NotResponding
@@ -406,17 +412,20 @@ fn a_thread_that_only_panics_is_given_up_and_reported() {
         .find(|l| l.starts_with("otel_sdk_exporter_span_inflight{"));
     assert!(in_flight.unwrap().ends_with(" 0"), "{page}");
     drop(collector);
-    let told: Vec<_> = notices.iter().map(|notice| notice.to_string()).collect();
+    let messages: Vec<_> = notices.iter().map(|notice| notice.to_string()).collect();
     for part in [
         "panicked repeatedly and was stopped",
         "1 span dropped (shut down 1)",
     ] {
-        assert!(told.iter().any(|told| told.contains(part)), "{told:?}");
+        assert!(
+            messages.iter().any(|message| message.contains(part)),
+            "{messages:?}"
+        );
     }
 }
 
 #[test]
-fn after_the_end_there_is_no_health() {
+fn after_the_shutdown_there_is_no_health() {
     let receiver = Receiver::start().unwrap();
     let (collector, _notices) = collector(&receiver);
     collect(&collector);
@@ -429,25 +438,25 @@ fn after_the_end_there_is_no_health() {
 }
 
 #[test]
-fn who_listens_may_block_panic_and_call_the_collector() {
+fn a_notice_handler_may_block_panic_and_call_the_collector() {
     let receiver = Receiver::start().unwrap();
     receiver.answer_next([Answer::status(400)]);
     let (give, take) = mpsc::channel::<Collector>();
     let take = std::sync::Mutex::new(take);
-    let (told, ledgers) = mpsc::channel();
+    let (sender, ledgers) = mpsc::channel();
     let collector = Collector::new(Config {
         endpoint: receiver.endpoint(),
         on_notice: Some(OnNotice::new(move |_| {
             let collector = take.lock().unwrap().recv().unwrap();
-            told.send(collector.flush(PATIENCE).unwrap()).unwrap();
-            panic!("as it likes");
+            sender.send(collector.flush(PATIENCE).unwrap()).unwrap();
+            panic!("expected");
         })),
         ..Config::default()
     })
     .unwrap();
     collect(&collector);
     collector.flush(PATIENCE).unwrap();
-    // It waits for the collector; delivery goes on.
+    // The handler waits for the collector; delivery continues.
     collect(&collector);
     assert_eq!(collector.flush(PATIENCE).unwrap().delivered(), 1);
     give.send(collector.clone()).unwrap();

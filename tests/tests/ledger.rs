@@ -1,4 +1,4 @@
-//! The ledger closes to the span, whatever the endpoint does, and what it says is true.
+//! The ledger closes to the span with any behaviour of the endpoint, and its counts are correct.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,7 +33,7 @@ fn record(recorder: &Recorder, name: &str) -> Result<(), Refused> {
     recorder.record(&SpanRef::new(trace_id, span_id, name))
 }
 
-/// Records `spans` spans from each of four threads; gives how many were accepted.
+/// Records `spans` spans on each of four threads. Returns the number of accepted spans.
 fn produce(collector: &Collector, spans: u64) -> u64 {
     let recorders: Vec<_> = (0..4).map(|_| collector.recorder().unwrap()).collect();
     thread::scope(|scope| {
@@ -56,7 +56,7 @@ fn wait_for(collector: &Collector, condition: impl Fn(&Ledger) -> bool) {
     }
 }
 
-/// How often each span id was received.
+/// Returns how often each span id was received.
 fn received(receiver: &Receiver) -> HashMap<Vec<u8>, u32> {
     let mut times = HashMap::new();
     for span in receiver.spans() {
@@ -65,7 +65,7 @@ fn received(receiver: &Receiver) -> HashMap<Vec<u8>, u32> {
     times
 }
 
-/// All accepted spans were delivered, and received exactly once each.
+/// Asserts that all accepted spans were delivered, and received exactly once.
 fn assert_delivered_once(ledger: &Ledger, accepted: u64, receiver: &Receiver) {
     assert_eq!(ledger.accepted, accepted);
     assert_eq!(ledger.delivered(), accepted, "{ledger}");
@@ -76,7 +76,7 @@ fn assert_delivered_once(ledger: &Ledger, accepted: u64, receiver: &Receiver) {
 }
 
 #[test]
-fn several_producers_to_a_healthy_receiver() {
+fn spans_of_several_producers_are_delivered_once() {
     let receiver = Receiver::start().unwrap();
     let collector = Collector::new(config(&receiver)).unwrap();
     let accepted = produce(&collector, 2_000);
@@ -86,7 +86,7 @@ fn several_producers_to_a_healthy_receiver() {
 }
 
 #[test]
-fn the_ledger_closes_at_every_moment() {
+fn the_ledger_closes_at_any_moment() {
     let receiver = Receiver::start_counting().unwrap();
     receiver.answer_next((0..50).map(|i| Answer::status(if i % 3 == 0 { 503 } else { 200 })));
     let collector = Collector::new(config(&receiver)).unwrap();
@@ -115,7 +115,7 @@ fn the_ledger_closes_at_every_moment() {
 }
 
 #[test]
-fn what_an_endpoint_that_is_down_missed_arrives_when_it_comes_back() {
+fn spans_recorded_in_an_outage_arrive_after_it() {
     let receiver = Receiver::start().unwrap();
     receiver.close();
     let collector = Collector::new(config(&receiver)).unwrap();
@@ -131,7 +131,7 @@ fn what_an_endpoint_that_is_down_missed_arrives_when_it_comes_back() {
 }
 
 #[test]
-fn an_endpoint_that_goes_and_comes_loses_nothing() {
+fn repeated_outages_lose_no_span() {
     let receiver = Receiver::start().unwrap();
     let collector = Collector::new(config(&receiver)).unwrap();
     let mut accepted = 0;
@@ -143,12 +143,12 @@ fn an_endpoint_that_goes_and_comes_loses_nothing() {
     }
     let ledger = collector.shutdown().unwrap();
     assert_eq!((ledger.accepted, ledger.delivered()), (accepted, accepted));
-    // A connection may have been broken between taking the spans and saying so.
+    // A connection may have broken between the receipt of the spans and the response.
     assert_eq!(received(&receiver).len() as u64, accepted);
 }
 
 #[test]
-fn a_503_is_retried_until_it_is_a_200() {
+fn a_503_is_retried_until_it_succeeds() {
     let receiver = Receiver::start().unwrap();
     receiver.answer_next((0..5).map(|_| Answer::status(503).header("Retry-After", "0")));
     let collector = Collector::new(config(&receiver)).unwrap();
@@ -159,7 +159,7 @@ fn a_503_is_retried_until_it_is_a_200() {
 }
 
 #[test]
-fn a_connection_that_breaks_before_the_answer_is_retried() {
+fn a_request_whose_connection_breaks_before_the_response_is_retried() {
     let receiver = Receiver::start().unwrap();
     receiver.answer_next([
         Answer::disconnect(),
@@ -171,7 +171,7 @@ fn a_connection_that_breaks_before_the_answer_is_retried() {
     let accepted = produce(&collector, 500);
     let ledger = collector.shutdown().unwrap();
     assert_eq!((ledger.accepted, ledger.delivered()), (accepted, accepted));
-    // Twice at most: once in the request that was taken in silence, once when it was sent again.
+    // At most twice: in the request without a response, and in its retry.
     let received = received(&receiver);
     assert_eq!(received.len() as u64, accepted);
     assert!(received.values().all(|times| *times <= 2));
@@ -181,7 +181,7 @@ fn a_connection_that_breaks_before_the_answer_is_retried() {
 }
 
 #[test]
-fn a_receiver_that_does_not_answer_in_time_gets_the_request_again() {
+fn a_request_without_response_in_time_is_retried() {
     let receiver = Receiver::start().unwrap();
     receiver.pause();
     let collector = Collector::new(Config {
@@ -208,7 +208,7 @@ fn a_full_buffer_refuses_the_newest() {
     receiver.pause();
     let collector = Collector::new(config(&receiver)).unwrap();
     let accepted = produce(&collector, 5_000);
-    // Whole slabs, a few to spare, and one of its own for each recorder.
+    // Whole slabs, a few in reserve, and one for each recorder.
     assert!((10_000..=11_600).contains(&accepted), "{accepted}");
     let ledger = collector.ledger();
     assert_eq!(ledger.refused.buffer_full, 20_000 - accepted);
@@ -229,7 +229,7 @@ fn drop_oldest_keeps_the_newest() {
     let recorder = collector.recorder().unwrap();
     let mut accepted = 0;
     for i in 0..50_000 {
-        // A burst may be refused before the network thread has made room.
+        // Some spans may be refused before the network thread has made room.
         while record(&recorder, &format!("{i}")).is_err() {
             thread::yield_now();
         }
@@ -242,7 +242,7 @@ fn drop_oldest_keeps_the_newest() {
     assert_eq!(ledger.delivered() + dropped.overflow, accepted, "{ledger}");
     assert!(dropped.overflow >= 40_000 - 1_000 && dropped.shut_down == 0);
 
-    // What is left are the newest, without a gap; requests may overtake each other.
+    // The remaining spans are the newest, without a gap. Requests may overtake each other.
     let mut names: Vec<u64> = (receiver.spans().iter())
         .map(|span| span.name.parse().unwrap())
         .collect();
@@ -291,7 +291,7 @@ fn block_refuses_after_its_limit_and_waits_once() {
 fn a_final_status_and_a_partial_success_are_rejections() {
     let receiver = Receiver::start().unwrap();
     let collector = Collector::new(Config {
-        // Only a flush sends, so that three spans are one request.
+        // Only a flush sends requests, so that three spans are one request.
         batch_timeout_ms: 3_600_000,
         ..config(&receiver)
     })
@@ -301,7 +301,7 @@ fn a_final_status_and_a_partial_success_are_rejections() {
         (Answer::status(400), 0, 3),
         (Answer::partial_success(2, "too old"), 1, 2),
         (Answer::partial_success(0, "a warning"), 3, 0),
-        // More than it was sent: no more than that is believed.
+        // More than were sent: the count is limited to those.
         (Answer::partial_success(99, "nonsense"), 0, 3),
         (Answer::status(202), 3, 0),
     ];
@@ -338,7 +338,7 @@ fn shutdown_drops_what_cannot_be_delivered_in_time() {
 }
 
 #[test]
-fn shutdown_while_others_record_accounts_for_every_span() {
+fn a_shutdown_during_recording_accounts_for_every_span() {
     let receiver = Receiver::start().unwrap();
     let collector = Collector::new(config(&receiver)).unwrap();
     let accepted = thread::scope(|scope| {
@@ -355,7 +355,7 @@ fn shutdown_while_others_record_accounts_for_every_span() {
 }
 
 #[test]
-fn no_request_passes_its_limit() {
+fn no_request_exceeds_its_size_limit() {
     let receiver = Receiver::start_counting().unwrap();
     receiver.pause();
     let collector = Collector::new(Config {
@@ -376,7 +376,7 @@ fn no_request_passes_its_limit() {
 }
 
 #[test]
-fn connections_are_kept_alive() {
+fn connections_are_reused() {
     let receiver = Receiver::start().unwrap();
     let collector = Collector::new(config(&receiver)).unwrap();
     let recorder = collector.recorder().unwrap();
@@ -392,7 +392,7 @@ fn connections_are_kept_alive() {
 fn a_batch_is_sent_when_it_is_complete() {
     let receiver = Receiver::start().unwrap();
     let collector = Collector::new(Config {
-        // Nothing here is due to the timeout.
+        // So that no request is due to the timeout.
         batch_timeout_ms: 3_600_000,
         ..config(&receiver)
     })
@@ -401,7 +401,7 @@ fn a_batch_is_sent_when_it_is_complete() {
     let spans = |count| (0..count).for_each(|_| record(&recorder, "span").unwrap());
     spans(60);
     collector.flush(PATIENCE).unwrap();
-    // A batch counts from what was taken last.
+    // Spans are counted since the last batch was taken.
     for delivered in [160, 260, 360] {
         spans(100);
         assert!(receiver.wait_until(PATIENCE, |counts| counts.spans == delivered));
@@ -411,7 +411,7 @@ fn a_batch_is_sent_when_it_is_complete() {
 }
 
 #[test]
-fn quiet_recorders_take_no_room_from_others() {
+fn idle_recorders_take_no_room_from_others() {
     for overflow in [Overflow::Refuse, Overflow::DropOldest] {
         let receiver = Receiver::start_counting().unwrap();
         let collector = Collector::new(Config {
@@ -420,7 +420,7 @@ fn quiet_recorders_take_no_room_from_others() {
             ..config(&receiver)
         })
         .unwrap();
-        // Many more than there are shared slabs.
+        // Many more recorders than shared slabs.
         let recorders: Vec<_> = (0..200).map(|_| collector.recorder().unwrap()).collect();
         for round in 1..=5 {
             for recorder in &recorders {
@@ -433,7 +433,7 @@ fn quiet_recorders_take_no_room_from_others() {
 }
 
 #[test]
-fn a_thread_that_waits_for_room_is_released_by_shutdown() {
+fn a_shutdown_ends_the_wait_for_room() {
     let receiver = Receiver::start().unwrap();
     receiver.pause();
     let collector = Collector::new(Config {
@@ -460,7 +460,7 @@ fn a_thread_that_waits_for_room_is_released_by_shutdown() {
 }
 
 #[test]
-fn the_buffer_holds_its_capacity_whoever_filled_it() {
+fn the_buffer_holds_its_capacity_from_any_number_of_threads() {
     let receiver = Receiver::start().unwrap();
     receiver.close();
     let collector = Collector::new(Config {
@@ -468,7 +468,7 @@ fn the_buffer_holds_its_capacity_whoever_filled_it() {
         ..config(&receiver)
     })
     .unwrap();
-    // Each of the four leaves a slab that is not full.
+    // Each of the four threads leaves a slab that is not full.
     assert_eq!(produce(&collector, 25_000), 100_000);
     receiver.reopen().unwrap();
     assert_eq!(collector.shutdown().unwrap().delivered(), 100_000);

@@ -1,4 +1,4 @@
-//! The pipeline's own numbers, as OTLP, for Prometheus and for people.
+//! The pipeline's own metrics, as OTLP, as Prometheus text and as a report.
 
 use common::exposition;
 use common::{PATIENCE, retry_at_once};
@@ -13,8 +13,8 @@ use otlp_collector::{
     NoticeKind, OnNotice, Sampler, Selection, Span, SpanContext, TailSampling,
 };
 
-/// Values by metric and attributes, as in `name{key=value,…}`, with those that are the same for all
-/// left out.
+/// Returns all values by metric and attributes, as in `name{key=value,…}`, without the attributes
+/// that all have in common.
 fn values(request: &proto::ExportMetricsServiceRequest) -> BTreeMap<String, f64> {
     let mut values = BTreeMap::new();
     let mut insert = |metric: &proto::Metric, attributes: &[proto::KeyValue], value: f64| {
@@ -93,7 +93,7 @@ fn key(name: &str, attributes: &[proto::KeyValue]) -> String {
 }
 
 #[test]
-fn metrics_are_sent_and_true() {
+fn metrics_are_sent_and_correct() {
     let (receiver, refusing) = (Receiver::start().unwrap(), Receiver::start().unwrap());
     receiver.answer_next([Answer::partial_success(2, "some")]);
     refusing.answer(Answer::status(400));
@@ -105,7 +105,7 @@ fn metrics_are_sent_and_true() {
         sampler: Sampler::default(),
         buffer_capacity: 1000,
         batch_size: 100,
-        // Only a flush sends, so that requests can be counted.
+        // Only a flush sends requests, so that they can be counted.
         batch_timeout_ms: 3_600_000,
         metrics: Some(MetricsOptions {
             interval_ms: 1,
@@ -182,7 +182,7 @@ fn metrics_are_sent_and_true() {
         ),
         (format!("exporter.span.exported{{{second}}}"), 0.0),
         (
-            // The cause of the final attempt.
+            // The error of the last attempt.
             format!("exporter.span.exported{{{second},type=400}}"),
             5.0,
         ),
@@ -191,7 +191,7 @@ fn metrics_are_sent_and_true() {
             0.0,
         ),
         (
-            // No full success.
+            // Not a full success.
             format!("exporter.operation.duration{{{first},status_code=200,type=rejected}}"),
             1.0,
         ),
@@ -247,13 +247,13 @@ fn metrics_are_sent_and_true() {
             .iter()
             .any(|attribute| attribute.key == "service.name")
     );
-    // They are no spans, and no part of what is told of spans.
+    // Requests with metrics are not counted with those of spans.
     assert_eq!(receiver.counts().requests, 1);
     assert_eq!(collector.stats().network.requests, 2);
 }
 
 #[test]
-fn metrics_that_cannot_be_sent_disturb_nothing() {
+fn metrics_that_cannot_be_sent_do_not_affect_spans() {
     let receiver = Receiver::start().unwrap();
     let gone = Receiver::start().unwrap();
     gone.close();
@@ -278,7 +278,7 @@ fn metrics_that_cannot_be_sent_disturb_nothing() {
 }
 
 #[test]
-fn spans_that_are_not_exported_have_their_reasons() {
+fn spans_that_are_not_exported_are_counted_by_reason() {
     let gone = Receiver::start().unwrap();
     gone.close();
     let collector = Collector::new(Config {
@@ -303,10 +303,10 @@ fn spans_that_are_not_exported_have_their_reasons() {
     let page = collector.stats().to_prometheus();
     let processed = "otel_sdk_processor_span_processed_total";
     assert_eq!(count(&page, processed, "queue_full"), 7);
-    // They came before the shutdown.
+    // These were accepted before the shutdown.
     assert_eq!(count(&page, processed, "shutdown_timeout"), accepted);
     assert_eq!(count(&page, processed, "already_shutdown"), 3);
-    // None of them was ever sent.
+    // None of these spans was ever sent.
     let exported = "otel_sdk_exporter_span_exported_total";
     for error in ["rejected", "timeout", "connection_lost"] {
         assert_eq!(count(&page, exported, error), 0, "{error}");
@@ -321,7 +321,7 @@ fn spans_that_are_not_exported_have_their_reasons() {
     );
 }
 
-/// The value of a metric with this `error.type`, or without one if that is empty.
+/// Returns the value of a metric with this `error.type`, or without one if it is empty.
 fn count(page: &str, name: &str, error: &str) -> u64 {
     let is_it = |line: &&str| match error {
         "" => !line.contains("error_type"),
@@ -333,7 +333,7 @@ fn count(page: &str, name: &str, error: &str) -> u64 {
 }
 
 #[test]
-fn a_request_is_one_export_whatever_its_attempts() {
+fn a_retried_request_is_one_export() {
     let receiver = Receiver::start().unwrap();
     receiver.answer(Answer::status(503));
     let collector = Collector::new(Config {
@@ -351,7 +351,7 @@ fn a_request_is_one_export_whatever_its_attempts() {
     );
     collector.collect(Span::new("span")).unwrap();
     receiver.wait_until(PATIENCE, |counts| counts.requests > 3);
-    // Waiting or on the way, as it may be.
+    // The request is waiting or in flight.
     for _ in 0..20 {
         let page = collector.stats().to_prometheus();
         assert_eq!(count(&page, processed, ""), 1);
@@ -368,7 +368,7 @@ fn a_request_is_one_export_whatever_its_attempts() {
     assert_eq!(count(&page, exported, ""), 1);
     assert_eq!(count(&page, operations, ""), 1);
 
-    // What fails until the end failed as its last attempt did, and counts once.
+    // A request that never succeeds counts once, with the error of its last attempt.
     receiver.answer(Answer::status(503));
     collector.collect(Span::new("span")).unwrap();
     collector.flush(Duration::from_millis(1)).unwrap_err();
@@ -378,7 +378,7 @@ fn a_request_is_one_export_whatever_its_attempts() {
     let page = collector.stats().to_prometheus();
     assert_eq!(count(&page, processed, ""), 2);
     assert_eq!(count(&page, in_flight, ""), 0);
-    // The receiver is gone: whatever became of the last attempt, it is the reason.
+    // The receiver is gone, so the last attempt has one of these errors.
     let failed = ["503", "connection_lost", "aborted"].map(|error| {
         let lines = page.lines().filter(|line| line.starts_with(exported));
         let line = lines
@@ -417,7 +417,7 @@ fn a_request_that_was_split_is_one_export() {
 }
 
 #[test]
-fn what_was_processed_does_not_depend_on_what_came_of_it() {
+fn the_count_of_processed_spans_does_not_depend_on_their_outcome() {
     for answer in [
         Answer::ok(),
         Answer::status(400),
@@ -444,7 +444,7 @@ fn what_was_processed_does_not_depend_on_what_came_of_it() {
 }
 
 #[test]
-fn failed_exports_have_the_cause_of_the_last_attempt() {
+fn failed_exports_have_the_error_of_the_last_attempt() {
     let receiver = Receiver::start().unwrap();
     receiver.answer_next([Answer::status(503), Answer::status(401)]);
     let collector = Collector::new(Config {
@@ -469,7 +469,7 @@ fn failed_exports_have_the_cause_of_the_last_attempt() {
     assert_eq!(count(&page, "otlp_collector_requests_retried_total", ""), 1);
 }
 
-/// Two endpoints that differ only by their path have the same labels.
+/// Two endpoints that differ only in their path have the same labels.
 #[test]
 fn no_series_occurs_twice() {
     let receiver = Receiver::start().unwrap();
@@ -498,7 +498,7 @@ fn no_series_occurs_twice() {
 }
 
 #[test]
-fn the_last_metrics_tell_of_all_spans() {
+fn the_last_metrics_include_all_spans() {
     for patience in [1, 3_600_000] {
         let receiver = Receiver::start().unwrap();
         let collector = Collector::new(Config {
@@ -521,7 +521,7 @@ fn the_last_metrics_tell_of_all_spans() {
 }
 
 #[test]
-fn the_last_metrics_tell_of_what_the_shutdown_has_given_up() {
+fn the_last_metrics_include_spans_dropped_at_the_shutdown() {
     let receiver = Receiver::start().unwrap();
     let gone = Receiver::start().unwrap();
     gone.close();
@@ -547,7 +547,7 @@ fn the_last_metrics_tell_of_what_the_shutdown_has_given_up() {
 }
 
 #[test]
-fn the_last_metrics_go_to_an_endpoint_that_has_come_back() {
+fn the_last_metrics_are_sent_to_an_endpoint_that_has_recovered() {
     let (receiver, metrics) = (Receiver::start().unwrap(), Receiver::start().unwrap());
     metrics.close();
     let mut options = MetricsOptions::new(metrics.endpoint());
@@ -573,7 +573,7 @@ fn the_last_metrics_go_to_an_endpoint_that_has_come_back() {
     assert_eq!(last[exported], 1.0, "{last:#?}");
 }
 
-/// Newer numbers do not take the place of those that are being compressed.
+/// Newer metrics do not replace those that are being compressed.
 #[test]
 fn compressed_metrics_are_sent_however_often_they_are_due() {
     let receiver = Receiver::start().unwrap();
@@ -593,9 +593,9 @@ fn compressed_metrics_are_sent_however_often_they_are_due() {
 }
 
 #[test]
-fn metrics_that_nobody_takes_do_not_hold_up_the_shutdown() {
+fn metrics_that_cannot_be_delivered_do_not_delay_the_shutdown() {
     let receiver = Receiver::start().unwrap();
-    // One refuses connections, the other never answers.
+    // One endpoint refuses connections, the other never responds.
     let gone = Receiver::start().unwrap();
     gone.close();
     let silent = Receiver::start().unwrap();
@@ -614,7 +614,7 @@ fn metrics_that_nobody_takes_do_not_hold_up_the_shutdown() {
 }
 
 #[test]
-fn live_spans_are_those_that_have_not_ended_wherever_they_do() {
+fn live_spans_are_those_that_have_not_ended_on_any_thread() {
     let receiver = Receiver::start().unwrap();
     let collector = Collector::new(Config {
         endpoint: receiver.endpoint(),
@@ -643,13 +643,13 @@ fn live_spans_are_those_that_have_not_ended_wherever_they_do() {
     child.try_end().unwrap();
     root.try_end().unwrap();
     assert_eq!(live(), 1);
-    // Its trace was dropped, so it ends here.
+    // Its trace was dropped, so the span ends here.
     let dropped = late.detach();
     assert_eq!(live(), 0);
     drop(dropped);
 
     let elsewhere = recorder.start("ends elsewhere").detach();
-    let attached = recorder.start("goes on elsewhere").detach();
+    let attached = recorder.start("continues elsewhere").detach();
     assert_eq!(live(), 2);
     thread::scope(|scope| {
         scope.spawn(|| elsewhere.try_end().unwrap());
@@ -664,7 +664,7 @@ fn live_spans_are_those_that_have_not_ended_wherever_they_do() {
 }
 
 #[test]
-fn prometheus_and_people_can_read_them() {
+fn metrics_are_exposed_as_prometheus_text_and_as_a_report() {
     let receiver = Receiver::start().unwrap();
     let collector = Collector::new(Config {
         endpoint: receiver.endpoint(),

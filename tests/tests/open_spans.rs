@@ -14,7 +14,7 @@ use proptest::prelude::*;
 
 use common::{span_id, start, trace_id};
 
-/// The spans that arrived, by name.
+/// Shuts down and returns the spans that arrived, sorted by name.
 fn finish(receiver: &Receiver, collector: &Collector) -> Vec<proto::Span> {
     let ledger = collector.shutdown().unwrap();
     assert_eq!(ledger.refused.total(), 0);
@@ -60,7 +60,7 @@ fn parents_children_and_siblings_end_in_any_order() {
 
     let spans = finish(&receiver, &collector);
     let [a, b, c, d, other] = &spans[..] else {
-        panic!("five spans expected");
+        panic!("expected five spans");
     };
     assert_eq!(
         [&a.parent_span_id, &other.parent_span_id],
@@ -79,14 +79,14 @@ fn parents_children_and_siblings_end_in_any_order() {
     for span in &spans {
         assert!(0 < span.start_time_unix_nano);
         assert!(span.start_time_unix_nano <= span.end_time_unix_nano);
-        // Sampled, random, and it is known that the parent, if any, is here.
+        // Sampled, random, and any parent is known to be local.
         assert_eq!(span.flags, 0x103);
         assert_eq!(span.kind, 1);
     }
 }
 
 #[test]
-fn a_span_says_everything_there_is() {
+fn a_span_with_all_fields_arrives() {
     let (receiver, collector) = start(|_| {});
     let recorder = collector.recorder().unwrap();
     let cause = SpanContext {
@@ -141,7 +141,7 @@ fn a_span_says_everything_there_is() {
     assert_eq!(span.trace_id, caller.trace_id.to_bytes());
     assert_eq!(span.parent_span_id, caller.span_id.to_bytes());
     assert_eq!(span.trace_state, "rojo=1");
-    // Sampled, random, the parent is remote.
+    // Sampled, random, with a remote parent.
     assert_eq!(span.flags, 0x303);
     let keys: Vec<_> = span
         .attributes
@@ -161,7 +161,7 @@ fn a_span_says_everything_there_is() {
     assert_eq!(links, [(8, 0x300), (0xb7, 0x303)]);
     let status = span.status.as_ref().unwrap();
     assert_eq!((status.code, &*status.message), (2, "second"));
-    // What others are told is what was sent.
+    // The propagated context is that of the span that was sent.
     assert_eq!(span.span_id, context.span_id.to_bytes());
     assert_eq!(
         (context.is_remote, context.trace_state.as_str()),
@@ -170,7 +170,7 @@ fn a_span_says_everything_there_is() {
 }
 
 #[test]
-fn the_last_attribute_with_a_key_wins() {
+fn an_attribute_replaces_an_earlier_one_with_the_same_key() {
     let (receiver, collector) = start(|_| {});
     let recorder = collector.recorder().unwrap();
     let mut span = recorder.start("open");
@@ -207,7 +207,7 @@ fn the_last_attribute_with_a_key_wins() {
 }
 
 #[test]
-fn ok_beats_error_beats_unset() {
+fn ok_overrides_error_and_error_overrides_unset() {
     let (receiver, collector) = start(|_| {});
     let recorder = collector.recorder().unwrap();
     let orders: [(&str, &[StatusRef<'_>]); 5] = [
@@ -297,7 +297,7 @@ fn errors_are_events_and_panics_are_errors() {
 }
 
 #[test]
-fn an_error_of_which_only_the_trait_is_known_has_that_as_its_type() {
+fn an_error_behind_a_trait_object_has_the_trait_as_its_type() {
     let (receiver, collector) = start(|_| {});
     let recorder = collector.recorder().unwrap();
     let boxed: Box<dyn std::error::Error> = Box::new(Refused::ShutDown);
@@ -322,7 +322,7 @@ fn an_error_of_which_only_the_trait_is_known_has_that_as_its_type() {
 }
 
 #[test]
-fn what_outgrows_its_memory_is_counted_and_harms_no_neighbour() {
+fn data_that_does_not_fit_is_counted_and_affects_no_other_span() {
     let (receiver, collector) = start(|config| {
         config.open_spans_max = 2;
         config.open_span_bytes = 256;
@@ -337,9 +337,7 @@ fn what_outgrows_its_memory_is_counted_and_harms_no_neighbour() {
         a.add_event("event", &[]);
     }
     a.set_status(StatusRef::Error(
-        "a description for which there is no room any more"
-            .repeat(9)
-            .as_str(),
+        "a description that has no room left".repeat(9).as_str(),
     ));
     b.set_attribute("whole", true).add_event("event", &[]);
     c.set_attribute("lost", 1)
@@ -350,7 +348,7 @@ fn what_outgrows_its_memory_is_counted_and_harms_no_neighbour() {
         span.try_end().unwrap();
     }
 
-    // The memory is there again.
+    // The memory is free again.
     let mut again = recorder.start("e again");
     again.set_attribute("whole", true);
     drop(again);
@@ -358,7 +356,7 @@ fn what_outgrows_its_memory_is_counted_and_harms_no_neighbour() {
     assert_eq!(collector.stats().spans_without_memory, 2);
     let spans = finish(&receiver, &collector);
     let [a, c, b, child, again] = &spans[..] else {
-        panic!("five spans expected");
+        panic!("expected five spans");
     };
     assert_eq!(a.attributes.len() as u32 + a.dropped_attributes_count, 50);
     assert_eq!(a.events.len() as u32 + a.dropped_events_count, 50);
@@ -377,7 +375,7 @@ fn what_outgrows_its_memory_is_counted_and_harms_no_neighbour() {
 }
 
 #[test]
-fn limits_hold_for_open_and_for_finished_spans() {
+fn limits_apply_to_open_and_finished_spans() {
     let (receiver, collector) = start(|config| {
         config.span_limits = SpanLimits {
             attribute_count: 2,
@@ -418,7 +416,7 @@ fn limits_hold_for_open_and_for_finished_spans() {
     for attribute in attributes {
         span.set_attribute(attribute.key.text(), attribute.value);
     }
-    // Known keys can be set as often as one likes.
+    // The value of a known key can be set any number of times.
     span.set_attribute("text", "xyzw");
     for event in &events {
         span.add_event_at(event);
@@ -480,7 +478,7 @@ fn spans_end_on_other_threads() {
             ended.try_end().unwrap();
         });
     });
-    // Dropped, here, after the others gave their memory back.
+    // Dropped here, after the other threads have returned their memory.
     drop(recorder.start_child(&root, "e dropped").detach());
     let memory: Vec<_> = (0..2)
         .map(|_| recorder.start_child(&root, "f has memory"))
@@ -508,7 +506,7 @@ fn spans_end_on_other_threads() {
 }
 
 #[test]
-fn a_detached_span_that_records_nothing_takes_no_place() {
+fn attaching_a_span_that_does_not_record_needs_no_lane() {
     let (receiver, collector) = start(|config| {
         config.recorders_max = 3;
         config.sampler = otlp_collector::Sampler::AlwaysOff;
@@ -523,7 +521,7 @@ fn a_detached_span_that_records_nothing_takes_no_place() {
 }
 
 #[test]
-fn a_new_name_is_cut_to_what_there_is_room_for() {
+fn a_new_name_is_cut_to_the_free_room() {
     for bytes in [64, 200, 4096, 17_000, 60_000] {
         let (receiver, collector) = start(|config| config.open_span_bytes = bytes);
         let recorder = collector.recorder().unwrap();
@@ -561,10 +559,10 @@ fn a_detached_span_outlives_its_recorder_but_not_the_collector() {
 }
 
 #[test]
-fn ids_are_the_same_in_every_run_if_asked_for() {
+fn ids_of_a_seeded_generator_are_the_same_in_every_run() {
     let ids = || {
         let (receiver, collector) = start(|config| config.id_generator = IdGenerator::Seeded(3));
-        // What is collected on the way takes none of them.
+        // Spans passed to `collect` in between use none of these ids.
         collector.collect(otlp_collector::Span::new("0")).unwrap();
         let recorder = collector.recorder().unwrap();
         let root = recorder.start("1");
@@ -586,7 +584,7 @@ fn ids_are_the_same_in_every_run_if_asked_for() {
 }
 
 #[test]
-fn ids_can_come_from_elsewhere() {
+fn ids_can_come_from_a_custom_generator() {
     struct Counting(u8);
 
     impl GenerateIds for Counting {
@@ -611,7 +609,7 @@ fn ids_can_come_from_elsewhere() {
     assert_eq!(recorder.new_trace_id(), trace_id(3));
     assert_eq!(recorder.new_span_id(), span_id(4));
     let spans = finish(&receiver, &collector);
-    // Not random, and nothing else is claimed.
+    // Sampled, without the flag for random ids.
     assert_eq!((spans[0].span_id[0], spans[0].flags), (2, 0x101));
 }
 
@@ -624,7 +622,7 @@ fn a_span_without_a_parent_is_a_root() {
 }
 
 #[test]
-fn a_clock_set_back_makes_no_negative_duration() {
+fn a_clock_set_back_causes_no_negative_duration() {
     let (receiver, collector) = start(|_| {});
     let recorder = collector.recorder().unwrap();
     let tomorrow = unix_nanos() + 86_400_000_000_000;
@@ -633,7 +631,7 @@ fn a_clock_set_back_makes_no_negative_duration() {
     assert_eq!(spans[0].end_time_unix_nano, tomorrow);
 }
 
-/// What is done with a set of open spans, by the numbers of the spans.
+/// An operation on a set of open spans, which are numbered.
 #[derive(Clone, Debug)]
 enum Step {
     Start,
@@ -655,7 +653,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
 
     #[test]
-    fn interleaved_spans_keep_what_is_theirs(steps in prop::collection::vec(any_step(), 0..150)) {
+    fn interleaved_spans_keep_their_own_data(steps in prop::collection::vec(any_step(), 0..150)) {
         let (receiver, collector) = start(|config| config.open_spans_max = 200);
         let recorder = collector.recorder().unwrap();
         let mut open = Vec::new();
@@ -673,18 +671,18 @@ proptest! {
                 }
                 Step::Attribute(at, value) => {
                     let at = at % open.len();
-                    let (span, (_, _, said)) = &mut open[at];
+                    let (span, (_, _, expected_value)) = &mut open[at];
                     span.set_attribute("value", value);
-                    *said = Some(i64::from(value));
+                    *expected_value = Some(i64::from(value));
                 }
                 Step::End(at) => {
-                    let (span, said) = open.swap_remove(at % open.len());
+                    let (span, expected_span) = open.swap_remove(at % open.len());
                     span.try_end().unwrap();
-                    expected.push(said);
+                    expected.push(expected_span);
                 }
             }
         }
-        expected.extend(open.into_iter().map(|(_, said)| said));
+        expected.extend(open.into_iter().map(|(_, expected_span)| expected_span));
         expected.sort();
         let spans = finish(&receiver, &collector);
         let sent: Vec<_> = (spans.iter())

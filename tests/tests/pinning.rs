@@ -1,4 +1,4 @@
-//! Threads are pinned where the configuration says, or an error says where they can be.
+//! Threads are pinned as configured, or an error names the usable cores.
 
 use common::{config, trace_id};
 use core_affinity::CoreId;
@@ -15,7 +15,7 @@ fn nothing_is_pinned_by_default() {
 }
 
 #[test]
-fn what_took_effect_can_be_read_back() {
+fn the_pinning_in_effect_can_be_queried() {
     let receiver = Receiver::start().unwrap();
     let cores = Collector::cores();
     let (first, last) = (cores[0], *cores.last().unwrap());
@@ -48,7 +48,7 @@ fn what_took_effect_can_be_read_back() {
 }
 
 #[test]
-fn a_core_that_does_not_exist_is_an_error_that_names_those_that_do() {
+fn a_core_that_does_not_exist_is_an_error_that_names_the_usable_cores() {
     let receiver = Receiver::start().unwrap();
     let cores = Collector::cores();
     let missing = cores.iter().max().unwrap() + 1;
@@ -97,7 +97,7 @@ fn a_worker_stays_on_the_configured_cores() {
 }
 
 #[test]
-fn a_worker_that_panics_says_so_and_loses_nothing() {
+fn joining_a_panicked_worker_fails_and_no_span_is_lost() {
     let receiver = Receiver::start().unwrap();
     let collector = Collector::new(config(&receiver)).unwrap();
     let core = Collector::cores()[0];
@@ -105,7 +105,7 @@ fn a_worker_that_panics_says_so_and_loses_nothing() {
         .spawn_pinned(core, "doomed", |recorder| {
             let span = SpanRef::new(trace_id(1), recorder.new_span_id(), "last words");
             recorder.record(&span).unwrap();
-            panic!("as the test wants");
+            panic!("expected");
         })
         .unwrap();
     assert!(worker.join().is_err());
@@ -129,7 +129,7 @@ fn a_pinned_thread_can_start_a_collector_on_other_cores() {
 }
 
 #[test]
-fn a_thread_name_that_cannot_be_is_an_error() {
+fn an_invalid_thread_name_is_an_error() {
     let receiver = Receiver::start().unwrap();
     let collector = Collector::new(config(&receiver)).unwrap();
     let error = collector
@@ -143,7 +143,7 @@ fn a_thread_can_be_pinned_without_a_collector() {
     let last = *Collector::cores().last().unwrap();
     let cores = std::thread::spawn(move || {
         pin_current_thread(last).unwrap();
-        // Again, now that it has only this one.
+        // Pinned again, now that the thread may use only this core.
         pin_current_thread(last).unwrap();
         core_affinity::get_core_ids().unwrap()
     });

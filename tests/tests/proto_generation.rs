@@ -1,14 +1,14 @@
-//! The committed prost types are what the files in `proto/` generate.
+//! The committed prost types match the files in `proto/`.
 
 use std::fs;
 use std::path::Path;
 
 /// Regenerates `src/otlp/proto.rs` and compares it with the committed file.
 ///
-/// After a change of a `.proto` file run this test with
-/// `OTLP_COLLECTOR_UPDATE_PROTO=1` to write the new file instead.
+/// After a change of a `.proto` file, run this test with `OTLP_COLLECTOR_UPDATE_PROTO=1` to write the
+/// new file.
 #[test]
-fn committed_types_are_what_the_proto_files_generate() {
+fn committed_types_match_the_proto_files() {
     let root = common::root();
     let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("proto");
     fs::create_dir_all(&out).unwrap();

@@ -1,4 +1,4 @@
-//! Through an HTTP proxy: requests to `http` endpoints, tunnels to `https` ones.
+//! Delivery through an HTTP proxy: requests to `http` endpoints, tunnels to `https` ones.
 
 use std::thread;
 
@@ -6,7 +6,7 @@ use common::PATIENCE;
 use otlp_collector::testing::Receiver;
 use otlp_collector::{Collector, Config, EndpointOptions, EndpointState, Span, TlsOptions};
 
-use common::Nobody;
+use common::ClosedPort;
 use common::certificates::{Files, authority, identity};
 use common::relay::Proxy;
 use common::script::{ScriptedServer, Step};
@@ -26,7 +26,7 @@ fn config(endpoint: &str, proxy: String) -> Config {
 }
 
 #[test]
-fn http_requests_go_through_it_and_it_resolves_the_name() {
+fn http_requests_go_through_the_proxy_which_resolves_the_name() {
     let receiver = Receiver::start().unwrap();
     let proxy = Proxy::start([("receiver.invalid", receiver.address())]);
     let url = format!("http://user:pass%20word@{}", proxy.address);
@@ -56,7 +56,7 @@ fn http_requests_go_through_it_and_it_resolves_the_name() {
 }
 
 #[test]
-fn https_goes_through_a_tunnel_and_the_proxy_learns_nothing() {
+fn https_goes_through_a_tunnel_that_hides_the_request_from_the_proxy() {
     let issuer = authority();
     let server = Server::start(&identity(&issuer, "receiver.invalid", |_| {}));
     let address = ([127, 0, 0, 1], server.port).into();
@@ -98,8 +98,8 @@ fn https_goes_through_a_tunnel_and_the_proxy_learns_nothing() {
     );
 }
 
-/// Why the endpoint is not connected, as soon as that is known.
-fn reason_told(collector: &Collector) -> String {
+/// Waits for the reason why the endpoint is not connected.
+fn reported_reason(collector: &Collector) -> String {
     loop {
         let health = collector.health();
         let endpoint = &health.destinations[0].endpoints[0];
@@ -111,9 +111,9 @@ fn reason_told(collector: &Collector) -> String {
     }
 }
 
-/// What a proxy may do instead of making a tunnel, and what is said of it.
+/// All failures of a tunnel, and the reasons that are reported.
 #[test]
-fn a_tunnel_that_is_not_made_is_told_and_tried_again() {
+fn a_failed_tunnel_is_reported_and_retried() {
     let answer = |text: &str| Step::Write(text.as_bytes().to_vec());
     let long = format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(70_000));
     let cases = [
@@ -159,11 +159,11 @@ fn a_tunnel_that_is_not_made_is_told_and_tried_again() {
             vec![Step::ReadHead],
             "closed the connection without a response",
         ),
-        // An end or a reset, whichever is seen first.
+        // The end of the stream or a reset, whichever is seen first.
         (vec![Step::ReadHead, Step::Reset], ""),
-        // The connect timeout covers it.
+        // Covered by the connect timeout.
         (vec![Step::ReadHead, Step::Stall], "no connection in time"),
-        // A tunnel, byte by byte, to what is no server.
+        // A tunnel, sent byte by byte, without a server behind it.
         (
             vec![
                 Step::ReadHead,
@@ -183,12 +183,12 @@ fn a_tunnel_that_is_not_made_is_told_and_tried_again() {
         config.shutdown_timeout_ms = 1;
         let collector = Collector::new(config).unwrap();
         collector.collect(Span::new("span")).unwrap();
-        let told = reason_told(&collector);
+        let reported = reported_reason(&collector);
         let place = address.trim_start_matches("http://");
         let through = format!("cannot connect through the proxy {place}: ");
         assert!(
-            told.starts_with(&through) && told.contains(reason),
-            "{reason}: {told}"
+            reported.starts_with(&through) && reported.contains(reason),
+            "{reason}: {reported}"
         );
         let ledger = collector.shutdown().unwrap();
         assert_eq!((ledger.delivered(), ledger.dropped()), (0, 1));
@@ -196,9 +196,9 @@ fn a_tunnel_that_is_not_made_is_told_and_tried_again() {
 }
 
 #[test]
-fn a_proxy_that_is_gone_or_has_no_name_is_named() {
-    let nobody = Nobody::new();
-    let gone = nobody.endpoint();
+fn errors_of_a_dead_or_unknown_proxy_contain_its_name() {
+    let closed = ClosedPort::new();
+    let gone = closed.endpoint();
     for (proxy, reason) in [
         (
             gone.clone(),
@@ -213,13 +213,13 @@ fn a_proxy_that_is_gone_or_has_no_name_is_named() {
         config.shutdown_timeout_ms = 1;
         let collector = Collector::new(config).unwrap();
         collector.collect(Span::new("span")).unwrap();
-        let told = reason_told(&collector);
-        assert!(told.starts_with(&reason), "{reason}: {told}");
+        let reported = reported_reason(&collector);
+        assert!(reported.starts_with(&reason), "{reason}: {reported}");
     }
 }
 
 #[test]
-fn what_the_proxy_was_told_in_confidence_is_not_shown() {
+fn credentials_echoed_by_the_proxy_are_not_shown() {
     let body = "who is Basic dXNlcjpzZWNyZXQtNDI=?";
     let answer = format!(
         "HTTP/1.1 401 Who?\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{body}",
@@ -238,23 +238,26 @@ fn what_the_proxy_was_told_in_confidence_is_not_shown() {
     let collector = Collector::new(config).unwrap();
     collector.collect(Span::new("span")).unwrap();
     collector.flush(PATIENCE).unwrap();
-    let told = collector.stats().network.last_error.unwrap();
+    let reported = collector.stats().network.last_error.unwrap();
     assert!(
-        told.contains("401") && told.contains("(not shown)"),
-        "{told}"
+        reported.contains("401") && reported.contains("(not shown)"),
+        "{reported}"
     );
-    assert!(!told.contains("dXNlcjpz"), "{told}");
+    assert!(!reported.contains("dXNlcjpz"), "{reported}");
     assert_eq!(collector.shutdown().unwrap().rejected(), 1);
 }
 
 #[test]
-fn a_proxy_that_lets_nothing_through_is_not_taken_for_the_endpoint() {
+fn a_407_is_attributed_to_the_proxy_not_to_the_endpoint() {
     let answer = b"HTTP/1.1 407 Who?\r\nContent-Length: 0\r\n\r\n".to_vec();
     let proxy = ScriptedServer::start([vec![Step::ReadRequest, Step::Write(answer)]]);
     let collector = Collector::new(config("http://receiver.invalid", proxy.endpoint())).unwrap();
     collector.collect(Span::new("span")).unwrap();
     let ledger = collector.flush(PATIENCE).unwrap();
     assert_eq!((ledger.delivered(), ledger.rejected()), (1, 0), "{ledger}");
-    let told = collector.stats().network.last_error.unwrap();
-    assert!(told.contains("the proxy responded with 407"), "{told}");
+    let reported = collector.stats().network.last_error.unwrap();
+    assert!(
+        reported.contains("the proxy responded with 407"),
+        "{reported}"
+    );
 }

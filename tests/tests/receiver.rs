@@ -1,11 +1,11 @@
-//! The receiver for tests answers the questions that tests ask.
+//! The receiver for tests finds spans and checks them.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use otlp_collector::testing::Receiver;
 use otlp_collector::{AnyValue, Collector, Config, KeyValue, KeyValueRef, Span};
 
-/// The message of the panic.
+/// Returns the message of the panic of `work`.
 fn panic_of<T>(work: impl FnOnce() -> T) -> String {
     let panic = catch_unwind(AssertUnwindSafe(work))
         .err()
@@ -78,7 +78,7 @@ fn spans_are_found_by_name_and_checked() {
 }
 
 #[test]
-fn a_port_can_be_chosen_and_is_free_again() {
+fn a_port_can_be_chosen_and_is_free_after_the_drop() {
     let on_the_port_of_another = || {
         let other = Receiver::start().unwrap();
         let port = other.address().port();
@@ -88,7 +88,7 @@ fn a_port_can_be_chosen_and_is_free_again() {
         assert_eq!(receiver.endpoint(), format!("http://127.0.0.1:{port}"));
         Some(receiver)
     };
-    // Another program may take the port in between.
+    // Another program may take the port in the meantime.
     let receiver = (0..10).find_map(|_| on_the_port_of_another()).unwrap();
     let collector = Collector::new(Config {
         endpoint: receiver.endpoint(),

@@ -1,5 +1,5 @@
-//! A receiver by others, the rotel agent, prints the spans it gets, and all are as they were
-//! sent. Run by `.ci/rotel`.
+//! A third-party receiver, the rotel agent, prints the spans that it receives, and all are as they
+//! were sent. Run by `.ci/rotel`.
 
 use common::{PATIENCE, span_id, trace_id};
 use otlp_collector::{
@@ -11,7 +11,7 @@ use common::agent::Agent;
 
 #[test]
 #[ignore = "needs the rotel agent: run .ci/rotel"]
-fn the_rotel_agent_understands_every_span() {
+fn the_rotel_agent_decodes_every_span() {
     let agent = Agent::start();
     let collector = Collector::new(Config {
         endpoint: agent.endpoint(),
@@ -35,7 +35,7 @@ fn the_rotel_agent_understands_every_span() {
         for span in family("opened") {
             sent.push(open_and_end(&recorder, span));
         }
-        // So that there are several requests, some of one family and some of more.
+        // Several requests, some with one family and some with more.
         if round % 5 == 0 {
             collector.flush(PATIENCE).unwrap();
         }
@@ -50,17 +50,18 @@ fn the_rotel_agent_understands_every_span() {
     println!("the agent printed {} spans, all as sent", sent.len());
 }
 
-/// It refuses what is too large early, with a 413, and closes: the reset may overtake that.
+/// The agent answers 413 before it has read a large request, and closes. The reset may overtake the
+/// response.
 #[test]
 #[ignore = "needs the rotel agent: run .ci/rotel"]
-fn what_the_rotel_agent_finds_too_large_arrives_in_parts() {
+fn a_request_too_large_for_the_rotel_agent_arrives_in_parts() {
     const SPANS: usize = 1000;
     let agent = Agent::start();
     let collector = Collector::new(Config {
         endpoint: agent.endpoint(),
         endpoint_options: EndpointOptions {
             request_bytes_max: 64 << 20,
-            // So that all are in one request.
+            // So that all spans are in one request.
             connections_max: 1,
             retry_initial_ms: 1,
             ..EndpointOptions::default()
@@ -92,7 +93,7 @@ fn what_the_rotel_agent_finds_too_large_arrives_in_parts() {
 
 // ---- Sending ----
 
-/// A parent, and a child of each kind with each status. All times are set.
+/// Returns a parent, and a child of each kind with each status. All times are set.
 fn family(name: &'static str) -> Vec<Span> {
     let kinds = [
         SpanKind::Internal,
@@ -122,7 +123,7 @@ fn family(name: &'static str) -> Vec<Span> {
         }
     }
     family.push(rich(&parent));
-    // The emptiest span, with the extremes of time.
+    // A span with no optional field, and the extreme times.
     family.push(Span {
         start_time: 1,
         end_time: u64::MAX,
@@ -131,7 +132,7 @@ fn family(name: &'static str) -> Vec<Span> {
     family
 }
 
-/// A span that says all that can be said about one.
+/// Returns a span with all fields.
 fn rich(parent: &Span) -> Span {
     let event = Event {
         attributes: attributes(),
@@ -159,7 +160,7 @@ fn rich(parent: &Span) -> Span {
     }
 }
 
-/// Every type of value, with the values that are easy to get wrong.
+/// Returns attributes of every type, with the edge cases of each.
 fn attributes() -> Vec<KeyValue> {
     vec![
         KeyValue::new("text", "GET /orders"),
@@ -198,7 +199,7 @@ fn attributes() -> Vec<KeyValue> {
     ]
 }
 
-/// Records an owned span by way of the borrowed one.
+/// Records an owned span as a borrowed one.
 fn record(recorder: &Recorder, span: &Span) {
     let attributes = borrowed(&span.attributes);
     let of_events: Vec<_> = (span.events.iter())
@@ -239,7 +240,7 @@ fn record(recorder: &Recorder, span: &Span) {
     recorder.record(&span).unwrap();
 }
 
-/// Records a span like this as an open one; gives it as it is sent.
+/// Records the same data as an open span. Returns the span as it is sent.
 fn open_and_end(recorder: &Recorder, mut span: Span) -> Span {
     let parent = span.parent_span_id.map(|parent_id| SpanContext {
         trace_state: TraceState::parse(&span.trace_state).unwrap().into_owned(),
@@ -288,7 +289,7 @@ fn borrowed(attributes: &[KeyValue]) -> Vec<KeyValueRef<'_>> {
 
 // ---- Printing ----
 
-/// Each request begins with its resource and scope; all have the same.
+/// Each request starts with its resource and scope, which are always the same.
 fn compare_resources(printed: &str) {
     let version = env!("CARGO_PKG_VERSION");
     let expected = [
@@ -321,7 +322,7 @@ fn compare_resources(printed: &str) {
     }
 }
 
-/// Compared as text, which leaves nothing out, and sorted: recorders keep no common order.
+/// Compares the complete text of all spans, sorted since recorders have no common order.
 fn compare_spans(printed: &str, sent: &[Span]) {
     let mut printed: Vec<_> = (printed.split("ResourceSpans #"))
         .flat_map(|request| request.split("\nSpan #").skip(1))
@@ -346,7 +347,7 @@ fn without_number(span: &str) -> String {
     rest.strip_suffix('\n').unwrap_or(rest).to_string()
 }
 
-/// The span as the agent prints it.
+/// Returns the span in the agent's format.
 fn as_printed(span: &Span) -> String {
     let mut lines = vec![
         format!("    Trace ID       : {}", span.trace_id),
@@ -388,7 +389,7 @@ fn as_printed(span: &Span) -> String {
     lines.join("\n")
 }
 
-/// What ends an event and a link.
+/// Returns the last lines of an event or a link.
 fn further(dropped: u32, attributes: &[KeyValue]) -> Vec<String> {
     let mut lines = vec![
         format!("     -> DroppedAttributesCount: {dropped}"),
@@ -413,7 +414,7 @@ fn kind(kind: SpanKind) -> &'static str {
     }
 }
 
-/// Nothing for a status that is not set: it is not sent.
+/// Returns no lines for an unset status, which is not sent.
 fn status(status: &Status) -> Vec<String> {
     let (code, message) = match status {
         Status::Unset => return Vec::new(),
@@ -447,6 +448,6 @@ fn value(of: &AnyValue) -> String {
             let values: Vec<_> = values.iter().map(inner).collect();
             format!("Map({})", values.join(", "))
         }
-        other => panic!("{other:?} is not known here"),
+        other => panic!("unexpected value {other:?}"),
     }
 }

@@ -1,5 +1,5 @@
-//! The same program, written with OpenTelemetry's SDK for Rust and with this crate, sends the
-//! same: spans that decode equal, and the same traces sampled.
+//! The same program, written with OpenTelemetry's SDK for Rust and with this crate, sends equal spans
+//! and samples the same traces.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -44,7 +44,7 @@ impl SpanExporter for Kept {
     }
 }
 
-/// Counts up, so that both sides have the same ids.
+/// Generates consecutive ids, so that both sides have the same.
 #[derive(Debug, Default)]
 struct Counting {
     traces: AtomicU8,
@@ -324,7 +324,7 @@ fn with_this() -> Vec<official::ResourceSpans> {
 
 // ---- Compared ----
 
-/// The spans by name, with their scope and its schema, without what cannot be the same.
+/// Returns the spans by name, with their scope and its schema, without fields that cannot be equal.
 fn by_name(
     resources: Vec<official::ResourceSpans>,
 ) -> BTreeMap<String, (String, String, official::Span)> {
@@ -335,7 +335,7 @@ fn by_name(
     {
         let scope = format!("{:?}", scope_spans.scope);
         for mut span in scope_spans.spans {
-            // The moment of an error is not in the program's hand.
+            // The program cannot set the time of an error.
             for event in span
                 .events
                 .iter_mut()
@@ -347,7 +347,7 @@ fn by_name(
                     .attributes
                     .retain(|attribute| attribute.key != "exception.type");
             }
-            // Absent and empty mean the same.
+            // Absent and empty have the same meaning.
             span.status.get_or_insert_default();
             let schema = scope_spans.schema_url.clone();
             spans.insert(span.name.clone(), (scope.clone(), schema, span));
@@ -375,7 +375,7 @@ fn the_same_program_sends_the_same_spans() {
     );
 }
 
-/// Whether this crate records a root with that trace id.
+/// Returns whether this crate samples a root with that trace id.
 fn is_sampled(sampler: &Sampler, trace_id: TraceId) -> bool {
     struct One(TraceId);
 
@@ -389,7 +389,7 @@ fn is_sampled(sampler: &Sampler, trace_id: TraceId) -> bool {
         }
     }
 
-    // No endpoint is needed to see what is decided.
+    // The decision needs no endpoint.
     let collector = Collector::new(Config {
         sampler: sampler.clone(),
         id_generator: IdGenerator::Custom(Arc::new(move || Box::new(One(trace_id)))),
@@ -413,7 +413,7 @@ fn sdk_is_sampled(ratio: f64, trace_id: TraceId) -> bool {
 }
 
 fn any_trace_id() -> impl Strategy<Value = TraceId> {
-    any::<u128>().prop_filter_map("zero is no id", TraceId::from_u128)
+    any::<u128>().prop_filter_map("zero is not an id", TraceId::from_u128)
 }
 
 proptest! {
@@ -428,7 +428,7 @@ proptest! {
         prop_assert_eq!(is_sampled(&sampler, trace_id), sdk_is_sampled(ratio, trace_id));
     }
 
-    /// Ratios right at a trace's number, where rounding would show.
+    /// Ratios next to the threshold of a trace, where rounding errors would show.
     #[test]
     fn ratios_agree_at_the_edge(trace_id in any_trace_id(), ulps in -3_i64..4) {
         let number = trace_id.to_u128() as u64 >> 1;

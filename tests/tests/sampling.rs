@@ -1,4 +1,4 @@
-//! Which spans are sent: by a sampler when they start, by their local root when it ends.
+//! Sampling at the start of spans (samplers) and at the end of their local root (tail sampling).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use proptest::prelude::*;
 
 use common::{span_id, start, trace_id};
 
-/// The ledger, and the names of the spans that arrived, in order.
+/// Shuts down and returns the ledger and the sorted names of the spans that arrived.
 fn finish(receiver: &Receiver, collector: &Collector) -> (Ledger, Vec<String>) {
     let ledger = collector.shutdown().unwrap();
     let mut names: Vec<_> = receiver.spans().into_iter().map(|span| span.name).collect();
@@ -23,10 +23,10 @@ fn finish(receiver: &Receiver, collector: &Collector) -> (Ledger, Vec<String>) {
     (ledger, names)
 }
 
-// ---- When spans start ----
+// ---- Sampling at the start ----
 
 #[test]
-fn unsampled_spans_are_parents_and_contexts_and_nothing_else() {
+fn unsampled_spans_have_a_context_and_children_but_are_not_sent() {
     let (receiver, collector) = start(|config| {
         config.sampler = ParentBased::new(Sampler::AlwaysOff).into();
     });
@@ -46,7 +46,7 @@ fn unsampled_spans_are_parents_and_contexts_and_nothing_else() {
     detached.try_end().unwrap();
     root.try_end().unwrap();
 
-    // The caller's decision counts, and what it says of the trace goes on either way.
+    // The caller's decision counts, and its trace state is propagated either way.
     for (flags, sampled) in [("00", false), ("01", true), ("02", false), ("03", true)] {
         let traceparent = format!("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-{flags}");
         let headers = [("traceparent", &*traceparent), ("tracestate", "rojo=1")];
@@ -72,7 +72,7 @@ fn unsampled_spans_are_parents_and_contexts_and_nothing_else() {
 }
 
 #[test]
-fn a_custom_sampler_sees_the_span_and_adds_to_it() {
+fn a_custom_sampler_receives_the_span_and_adds_attributes() {
     struct Choosy {
         attributes: Vec<KeyValue>,
     }
@@ -122,7 +122,7 @@ fn a_custom_sampler_sees_the_span_and_adds_to_it() {
 }
 
 #[test]
-fn always_on_and_off_ask_nobody() {
+fn always_on_and_always_off_ignore_the_parent() {
     for (sampler, sampled) in [(Sampler::AlwaysOn, true), (Sampler::AlwaysOff, false)] {
         let (_receiver, collector) = start(|config| config.sampler = sampler);
         let recorder = collector.recorder().unwrap();
@@ -138,7 +138,7 @@ fn always_on_and_off_ask_nobody() {
 }
 
 #[test]
-fn settings_that_cannot_be_are_errors() {
+fn invalid_sampling_settings_are_errors() {
     let error = |change: fn(&mut Config)| {
         let mut config = Config::default();
         change(&mut config);
@@ -195,7 +195,7 @@ fn settings_that_cannot_be_are_errors() {
     }
 }
 
-// ---- When their local root ends ----
+// ---- Tail sampling ----
 
 const SLOW: Duration = Duration::from_millis(50);
 
@@ -211,7 +211,7 @@ fn slow_or_failed() -> KeepIf {
     }
 }
 
-/// A root that takes so long, with a child and a grandchild of that status.
+/// Records a root of this duration, with a child and a grandchild of that status.
 fn trace(recorder: &Recorder, name: &str, nanos: u64, status: StatusRef<'_>) {
     let root = recorder.span_builder(name).start_time(1_000).start();
     let child = recorder.start_child(&root, name);
@@ -240,7 +240,7 @@ fn slow_and_failed_traces_are_kept_whole_and_others_dropped_whole() {
 }
 
 #[test]
-fn the_rule_and_the_decision_can_be_the_roots_own() {
+fn a_root_can_have_its_own_rule_or_decision() {
     let (receiver, collector) = start(tail(KeepIf::default()));
     let recorder = collector.recorder().unwrap();
     recorder.start("by the default rule").try_end().unwrap();
@@ -278,7 +278,7 @@ fn interleaved_traces_and_late_children_follow_their_own_root() {
     of_kept.try_end().unwrap();
     of_dropped.try_end().unwrap();
     dropped.try_end().unwrap();
-    // One of those that are kept, and that is known to nobody else yet.
+    // The child of the kept trace is not decided yet.
     assert_eq!(
         (collector.ledger().held, collector.ledger().accepted),
         (1, 0)
@@ -294,7 +294,7 @@ fn interleaved_traces_and_late_children_follow_their_own_root() {
 }
 
 #[test]
-fn a_trace_that_cannot_be_held_back_is_kept() {
+fn a_trace_that_cannot_be_held_is_kept() {
     let (receiver, collector) = start(|config| {
         config.tail_sampling = Some(TailSampling {
             held_traces_max: 1,
@@ -307,10 +307,10 @@ fn a_trace_that_cannot_be_held_back_is_kept() {
     for _ in 0..100 {
         recorder.start_child(&large, "large").try_end().unwrap();
     }
-    // There is no place for a second one.
+    // There is no room for a second trace.
     recorder.start("second").try_end().unwrap();
     large.try_end().unwrap();
-    // Now there is.
+    // Now there is room.
     recorder.start("third").try_end().unwrap();
     let (ledger, names) = finish(&receiver, &collector);
     assert_eq!(
@@ -321,7 +321,7 @@ fn a_trace_that_cannot_be_held_back_is_kept() {
 }
 
 #[test]
-fn a_span_that_leaves_its_thread_keeps_its_trace() {
+fn detaching_a_span_keeps_its_trace() {
     let (receiver, collector) = start(tail(KeepIf::default()));
     let recorder = collector.recorder().unwrap();
     let root = recorder.start("root");
@@ -339,7 +339,7 @@ fn a_span_that_leaves_its_thread_keeps_its_trace() {
 }
 
 #[test]
-fn whatever_way_a_span_takes_it_follows_its_trace() {
+fn spans_follow_their_local_root_on_every_path() {
     let (receiver, collector) = start(|config| {
         tail(KeepIf::default())(config);
         config.sampler = ParentBased {
@@ -350,12 +350,13 @@ fn whatever_way_a_span_takes_it_follows_its_trace() {
     });
     let recorder = collector.recorder().unwrap();
     let other = collector.recorder().unwrap();
-    // Leaves its thread after its trace was dropped.
+    // Detached after its trace was dropped.
     let root = recorder.start("root");
     let late = recorder.start_child(&root, "late");
     root.try_end().unwrap();
     late.detach().try_end().unwrap();
-    // On another recorder than its parent, and below one that is not sampled: local roots.
+    // A span on another recorder than its parent, and one below an unsampled parent, are local
+    // roots.
     let root = recorder.start("root");
     other.start_child(&root, "elsewhere").try_end().unwrap();
     root.try_end().unwrap();
@@ -370,7 +371,7 @@ fn whatever_way_a_span_takes_it_follows_its_trace() {
         .start();
     recorder.start_child(&unsampled, "below").try_end().unwrap();
     drop(unsampled);
-    // Never ended: it cannot decide any more.
+    // A leaked root never decides.
     let root = recorder.start("forgotten");
     recorder.start_child(&root, "left over").try_end().unwrap();
     std::mem::forget(root);
@@ -381,7 +382,7 @@ fn whatever_way_a_span_takes_it_follows_its_trace() {
 }
 
 #[test]
-fn as_many_traces_are_held_as_are_asked_for() {
+fn the_configured_number_of_traces_is_held() {
     let (receiver, collector) = start(|config| {
         config.tail_sampling = Some(TailSampling {
             held_traces_max: 65_536,
@@ -396,7 +397,7 @@ fn as_many_traces_are_held_as_are_asked_for() {
 }
 
 #[test]
-fn held_spans_of_several_scopes_stay_in_theirs() {
+fn held_spans_keep_their_scopes() {
     let (receiver, collector) = start(tail(slow_or_failed()));
     let storage = collector
         .register_scope(InstrumentationScope::new("storage"))
@@ -461,7 +462,8 @@ fn one_in_n_keeps_the_same_traces_everywhere() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 
-    /// Traces of any shape, ended in any order: each is there whole or not at all, and counted.
+    /// Traces of any shape, ended in any order: each is delivered as a whole or counted as
+    /// dropped.
     #[test]
     fn traces_are_kept_or_dropped_as_a_whole(
         traces in prop::collection::vec((any::<bool>(), 0..20_usize), 1..12),

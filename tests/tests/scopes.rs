@@ -1,4 +1,4 @@
-//! Instrumentation scopes: several at once in one collector.
+//! Several instrumentation scopes in one collector.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use otlp_collector::{
     Collector, Config, EndpointOptions, InstrumentationScope, KeyValue, Refused, Span, SpanRef,
 };
 
-/// How many spans arrived, by scope and name.
+/// Returns the number of spans that arrived, by scope and name.
 fn arrived(receiver: &Receiver) -> BTreeMap<(String, String), usize> {
     let mut counts = BTreeMap::new();
     for request in receiver.requests() {
@@ -25,7 +25,7 @@ fn arrived(receiver: &Receiver) -> BTreeMap<(String, String), usize> {
 }
 
 #[test]
-fn spans_arrive_in_their_scopes_whatever_way_they_took() {
+fn spans_arrive_in_their_scopes_from_every_way_to_record() {
     let receiver = Receiver::start().unwrap();
     let collector = Collector::new(config(&receiver)).unwrap();
     let scopes: Vec<_> = (0..5)
@@ -67,7 +67,7 @@ fn spans_arrive_in_their_scopes_whatever_way_they_took() {
 }
 
 #[test]
-fn requests_are_split_with_what_their_scopes_take() {
+fn request_sizes_include_the_scopes() {
     let receiver = Receiver::start().unwrap();
     let collector = Collector::new(Config {
         slab_bytes: 4096,
@@ -108,7 +108,7 @@ fn requests_are_split_with_what_their_scopes_take() {
 }
 
 #[test]
-fn scope_and_resource_say_all_they_can() {
+fn scopes_and_resources_with_all_fields_arrive() {
     let receiver = Receiver::start().unwrap();
     let collector = Collector::new(Config {
         service_name: "checkout".to_string(),
@@ -206,7 +206,7 @@ fn scopes_of_a_recorder_count_as_recorders() {
         |number: usize| collector.register_scope(InstrumentationScope::new(number.to_string()));
     let scopes: Vec<_> = (0..256).map(|number| scope(number).unwrap()).collect();
     assert!(scope(256).unwrap_err().is_resources());
-    // Those to be lent (at most 256) are not in use, so there are some more slabs; but not for ever.
+    // Up to 256 slabs are for lent recorders and not in use yet, so the limit comes a bit later.
     let recorders = [collector.recorder().unwrap(), collector.recorder().unwrap()];
     let mut scoped = recorders
         .iter()
@@ -221,7 +221,7 @@ fn scopes_of_a_recorder_count_as_recorders() {
 }
 
 #[test]
-fn a_span_whose_scope_gets_no_slab_is_refused_for_that_and_not_for_a_full_buffer() {
+fn a_span_whose_scope_gets_no_slab_is_refused_for_that_reason() {
     let receiver = Receiver::start().unwrap();
     let collector = Collector::new(Config {
         recorders_max: 2,
@@ -234,7 +234,7 @@ fn a_span_whose_scope_gets_no_slab_is_refused_for_that_and_not_for_a_full_buffer
     let recorder = collector.recorder().unwrap();
     let detached = recorder.with_scope(&scope).unwrap().start("span").detach();
     drop(recorder);
-    // One slab each, and so none for a scope.
+    // These take one slab each, so none is left for a scope.
     let recorders = [collector.recorder().unwrap(), collector.recorder().unwrap()];
     assert!(!recorders[0].attach(detached).is_recording());
     let refused = collector.ledger().refused;
@@ -242,7 +242,7 @@ fn a_span_whose_scope_gets_no_slab_is_refused_for_that_and_not_for_a_full_buffer
 }
 
 #[test]
-fn threads_and_scopes_that_come_and_go_take_no_recorders_place() {
+fn short_lived_threads_and_scopes_do_not_use_up_recorders() {
     let receiver = Receiver::start_counting().unwrap();
     let collector = Collector::new(Config {
         recorders_max: 2,
@@ -272,7 +272,7 @@ fn threads_and_scopes_that_come_and_go_take_no_recorders_place() {
 }
 
 #[test]
-fn many_scopes_from_many_threads_fill_slabs_and_do_not_waste_them() {
+fn many_scopes_from_many_threads_share_slabs() {
     let receiver = Receiver::start_counting().unwrap();
     receiver.close();
     let collector = Collector::new(Config {

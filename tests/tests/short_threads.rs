@@ -1,5 +1,5 @@
-//! Threads that record a few spans and end: what they leave in the buffer keeps no other thread from
-//! recording.
+//! Short-lived threads that record a few spans: the slabs that they leave behind do not prevent other
+//! threads from recording.
 
 use std::thread;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use otlp_collector::{
     Overflow, Recorder, Refused, Scope, Span, SpanRef,
 };
 
-use common::Nobody;
+use common::ClosedPort;
 
 fn record(recorder: &Recorder) -> Result<(), Refused> {
     let (trace_id, span_id) = (recorder.new_trace_id(), recorder.new_span_id());
@@ -27,19 +27,19 @@ fn record_some(recorder: Recorder, scope: &Scope, spans: u64) {
     in_scope.record(&span).unwrap();
 }
 
-/// Each leaves a slab nearly empty, which a dead destination keeps.
+/// Each thread leaves a nearly empty slab, which is kept for a dead destination.
 #[test]
-fn threads_that_come_and_go_beside_a_dead_destination_are_not_refused() {
+fn short_lived_threads_beside_a_dead_destination_are_not_refused() {
     const THREADS: u64 = 1500;
     for overflow in [
         Overflow::Refuse,
         Overflow::DropOldest,
         Overflow::Block { timeout_ms: 60_000 },
     ] {
-        let (nobody, healthy) = (Nobody::new(), Receiver::start_counting().unwrap());
+        let (closed, healthy) = (ClosedPort::new(), Receiver::start_counting().unwrap());
         let collector = Collector::new(Config {
             destinations: vec![
-                Destination::from(Endpoint::new(nobody.endpoint())),
+                Destination::from(Endpoint::new(closed.endpoint())),
                 Destination::from(Endpoint::new(healthy.endpoint())),
             ],
             overflow,
@@ -59,7 +59,7 @@ fn threads_that_come_and_go_beside_a_dead_destination_are_not_refused() {
                 short.join().unwrap();
             });
             if number % 20 == 0 {
-                // The healthy one has to have had a chance.
+                // Wait for the healthy destination.
                 while delivered(&collector.ledger()) < collector.ledger().accepted {
                     thread::yield_now();
                 }
@@ -74,9 +74,10 @@ fn threads_that_come_and_go_beside_a_dead_destination_are_not_refused() {
     }
 }
 
-/// A request that hangs keeps no more than its share of the buffer, however few spans each slab has.
+/// A hanging request occupies no more than its share of the buffer, however few spans its slabs
+/// contain.
 #[test]
-fn short_threads_with_scopes_beside_a_destination_that_hangs_are_not_refused() {
+fn short_lived_threads_with_scopes_beside_a_hanging_destination_are_not_refused() {
     let (hanging, healthy) = (
         Receiver::start_counting().unwrap(),
         Receiver::start_counting().unwrap(),
@@ -105,7 +106,7 @@ fn short_threads_with_scopes_beside_a_destination_that_hangs_are_not_refused() {
         .collect();
     for number in 0..1500 {
         let recorder = collector.recorder().unwrap();
-        // Another scope each time takes over the lane of the one before, which seals its slab.
+        // Each time another scope takes over the previous scope's lane, which seals its slab.
         record_some(recorder, &scopes[number % scopes.len()], 1);
         if number % 100 == 0 {
             while collector.ledger().destinations[1].delivered < collector.ledger().accepted {
@@ -118,7 +119,7 @@ fn short_threads_with_scopes_beside_a_destination_that_hangs_are_not_refused() {
 }
 
 #[test]
-fn slabs_of_recorders_that_are_gone_are_free_in_an_outage() {
+fn slabs_of_dropped_recorders_are_freed_in_an_outage() {
     let receiver = Receiver::start_counting().unwrap();
     let collector = Collector::new(Config {
         endpoint: receiver.endpoint(),
@@ -135,7 +136,7 @@ fn slabs_of_recorders_that_are_gone_are_free_in_an_outage() {
     (0..11).for_each(|_| record(&recorders[0]).unwrap());
     assert!(collector.flush(Duration::from_millis(1)).is_err());
     drop(recorders);
-    // Answered after the network thread has looked at all recorders.
+    // Returns after the network thread has checked all recorders.
     let _ = (collector.stats(), collector.stats());
     let recorder = collector.recorder().unwrap();
     for _ in 0..1000 {
@@ -144,15 +145,15 @@ fn slabs_of_recorders_that_are_gone_are_free_in_an_outage() {
 }
 
 #[test]
-fn recorders_in_turn_fill_a_slab_together() {
-    let nobody = Nobody::new();
+fn successive_recorders_fill_one_slab() {
+    let closed = ClosedPort::new();
     let collector = Collector::new(Config {
-        endpoint: nobody.endpoint(),
+        endpoint: closed.endpoint(),
         shutdown_timeout_ms: 10,
         ..Config::default()
     })
     .unwrap();
-    // Many more than there are slabs.
+    // Many more recorders than slabs.
     for _ in 0..10_000 {
         record(&collector.recorder().unwrap()).unwrap();
     }
@@ -165,7 +166,7 @@ fn recorders_in_turn_fill_a_slab_together() {
 }
 
 #[test]
-fn recorders_that_are_gone_make_room_for_recorders_and_scopes() {
+fn dropped_recorders_make_room_for_recorders_and_scopes() {
     let (receiver, collector) = common::start(|config| config.recorders_max = 3);
     let scopes = ["a", "b"].map(|name| {
         collector

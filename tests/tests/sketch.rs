@@ -1,4 +1,4 @@
-//! The program the crate began with: one configuration, `collect` from any thread, a ledger.
+//! The basic use of the crate: one configuration, `collect` on any thread, a ledger.
 
 use std::thread;
 use std::time::Duration;
@@ -23,7 +23,7 @@ fn config(receiver: &Receiver) -> Config {
 fn spans_collected_on_one_thread_arrive() {
     let receiver = Receiver::start().unwrap();
     let collector = Collector::new(Config {
-        // With several, requests may overtake each other.
+        // With several connections, requests may overtake each other.
         endpoint_options: EndpointOptions {
             connections_max: 1,
             ..EndpointOptions::default()
@@ -47,7 +47,7 @@ fn spans_collected_on_one_thread_arrive() {
 }
 
 #[test]
-fn what_a_span_says_arrives() {
+fn all_fields_of_a_span_arrive() {
     let receiver = Receiver::start().unwrap();
     let collector = Collector::new(config(&receiver)).unwrap();
     let parent = Span::new("parent");
@@ -100,7 +100,7 @@ fn what_a_span_says_arrives() {
 }
 
 #[test]
-fn threads_come_and_go_by_the_thousand() {
+fn two_thousand_short_lived_threads_lose_no_span() {
     const THREADS: u64 = 2_000;
     const SPANS: u64 = 20;
     let receiver = Receiver::start_counting().unwrap();
@@ -127,12 +127,12 @@ fn threads_come_and_go_by_the_thousand() {
 }
 
 #[test]
-fn a_thousand_threads_at_once_lose_nothing() {
+fn a_thousand_concurrent_threads_lose_no_span() {
     const THREADS: u64 = 1_000;
     const SPANS: u64 = 100;
     let receiver = Receiver::start_counting().unwrap();
     let collector = Collector::new(Config {
-        // However slow the receiver is, and whoever has to wait for a recorder.
+        // Long enough for a slow receiver and for threads that wait for a recorder.
         overflow: Overflow::Block { timeout_ms: 60_000 },
         ..config(&receiver)
     })
@@ -209,10 +209,10 @@ fn flush_covers_other_threads_and_open_slabs() {
 }
 
 #[test]
-fn flush_takes_any_timeout() {
+fn flush_accepts_any_timeout() {
     let receiver = Receiver::start().unwrap();
     let collector = Collector::new(config(&receiver)).unwrap();
-    // Nothing is pending, so nothing can be late.
+    // No span is pending, so the flush cannot time out.
     collector.flush(Duration::ZERO).unwrap();
     collector.collect(Span::new("one")).unwrap();
     let ledger = collector.flush(Duration::MAX).unwrap();

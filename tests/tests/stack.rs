@@ -1,4 +1,4 @@
-//! Recording needs little of the stack, whatever the values are.
+//! Recording uses little stack for any values.
 
 use std::thread;
 
@@ -8,15 +8,15 @@ use otlp_collector::{
     Span, SpanRef, key,
 };
 
-/// The figures that the docs of `SpanLimits` state.
+/// The figures in the docs of `SpanLimits`.
 const STACK_KIB: usize = if cfg!(debug_assertions) { 384 } else { 48 };
 
-/// Keys that all stand twice, so many that a table is needed to find that.
+/// Returns keys that all occur twice, enough of them that repeats are found by a hash table.
 fn repeated_keys() -> impl Iterator<Item = String> {
     (0..18).map(|number| format!("key.{}", number / 2))
 }
 
-/// Lists within lists, as many as are sent and more.
+/// Returns nested lists, beyond the nesting limit.
 fn nested_lists() -> AnyValue {
     let list = |inner: AnyValue, _| {
         let mut entries: Vec<_> = repeated_keys().map(|key| KeyValue::new(key, 1)).collect();
@@ -26,12 +26,12 @@ fn nested_lists() -> AnyValue {
     (0..32).fold(AnyValue::Int(1), list)
 }
 
-/// Arrays within arrays, as many as are sent and more.
+/// Returns nested arrays, beyond the nesting limit.
 fn nested_arrays() -> AnyValue {
     (0..47).fold(AnyValue::Int(1), |inner, _| AnyValue::Array(vec![inner]))
 }
 
-/// As attributes of a span and of its event.
+/// Returns a span with the value in its attributes and in those of an event.
 fn owned_span(value: &AnyValue) -> Span {
     let mut span = Span::new("owned");
     span.attributes = repeated_keys().map(|key| KeyValue::new(key, 1)).collect();
@@ -49,7 +49,7 @@ fn record(recorder: &Recorder, span: &Span) {
         .map(|attribute| KeyValueRef::new(&attribute.key, &attribute.value))
         .collect();
     let value = attributes[attributes.len() - 1].value;
-    // The same in borrowed form once more: a list of lists.
+    // Also as a borrowed value: a list of lists.
     let outer = [KeyValueRef::new("outer", value); 18];
     let events = [EventRef {
         attributes: &attributes,
@@ -87,7 +87,7 @@ fn record(recorder: &Recorder, span: &Span) {
 }
 
 #[test]
-fn the_most_deeply_nested_values_need_no_more_stack_than_documented() {
+fn the_most_deeply_nested_values_use_no_more_stack_than_documented() {
     let receiver = Receiver::start_counting().unwrap();
     let collector = Collector::new(Config {
         endpoint: receiver.endpoint(),
@@ -95,7 +95,7 @@ fn the_most_deeply_nested_values_need_no_more_stack_than_documented() {
         ..Config::default()
     })
     .unwrap();
-    // Another thread does the work that is needed once in a process.
+    // Another thread does the one-time initialisation of the process.
     collector.collect(Span::new("first")).unwrap();
     for value in [nested_lists(), nested_arrays()] {
         let recorder = collector.recorder().unwrap();

@@ -1,5 +1,5 @@
-//! Recording makes no system call but the wake-up of the network thread. These tests record
-//! between two marks; `.ci/syscalls` runs them under strace and looks at what lies between.
+//! Recording makes no system call except the wake-up of the network thread. These tests record between
+//! two marks; `.ci/syscalls` runs them under strace and checks the calls between the marks.
 
 use std::fs;
 use std::thread;
@@ -16,13 +16,13 @@ const ROUNDS: u64 = 100;
 
 #[test]
 #[ignore = "needs strace: run .ci/syscalls"]
-fn healthy_endpoint() {
+fn recording_with_a_healthy_endpoint() {
     let receiver = Receiver::start_counting().unwrap();
     let collector = collector(&receiver, 2 * SPANS);
     on_recording_thread(&collector, |collector, recorder| {
         record(recorder, 1_000);
         for _ in 0..ROUNDS {
-            // The network thread has nothing left to do, so that each round has to wake it.
+            // So that the network thread is idle and each round has to wake it.
             collector.flush(PATIENCE).unwrap();
             assert_eq!(record_marked("healthy", recorder, SPANS / ROUNDS), 0);
         }
@@ -33,7 +33,7 @@ fn healthy_endpoint() {
 
 #[test]
 #[ignore = "needs strace: run .ci/syscalls"]
-fn refusing_endpoint() {
+fn recording_with_a_refusing_endpoint() {
     let receiver = Receiver::start_counting().unwrap();
     receiver.close();
     let collector = collector(&receiver, 2 * SPANS);
@@ -47,7 +47,7 @@ fn refusing_endpoint() {
 
 #[test]
 #[ignore = "needs strace: run .ci/syscalls"]
-fn full_buffer() {
+fn recording_into_a_full_buffer() {
     let receiver = Receiver::start_counting().unwrap();
     receiver.close();
     let collector = collector(&receiver, 1_000);
@@ -61,7 +61,7 @@ fn full_buffer() {
 
 #[test]
 #[ignore = "needs strace: run .ci/syscalls"]
-fn dropping_the_oldest() {
+fn recording_while_the_oldest_spans_are_dropped() {
     let receiver = Receiver::start_counting().unwrap();
     receiver.close();
     let collector = Collector::new(Config {
@@ -72,7 +72,7 @@ fn dropping_the_oldest() {
     on_recording_thread(&collector, |collector, recorder| {
         record(recorder, 1_000);
         wait_for_failed_connect(collector);
-        // A burst may be refused before the network thread has made room.
+        // Some spans may be refused before the network thread has made room.
         record_marked("dropping", recorder, SPANS);
     });
     let ledger = collector.ledger();
@@ -89,13 +89,13 @@ fn config(receiver: &Receiver, buffer_capacity: u64) -> Config {
         endpoint: receiver.endpoint(),
         batch_size: 100,
         buffer_capacity: buffer_capacity as usize,
-        // A dead endpoint is tried again many times while spans are recorded.
+        // A dead endpoint is retried many times while spans are recorded.
         endpoint_options: EndpointOptions {
             retry_initial_ms: 1,
             retry_max_ms: 1,
             ..EndpointOptions::default()
         },
-        // What a dead endpoint did not take need not be waited for.
+        // Do not wait for spans that a dead endpoint has not received.
         shutdown_timeout_ms: 0,
         ..Config::default()
     }
@@ -120,9 +120,9 @@ fn wait_for_failed_connect(collector: &Collector) {
     }
 }
 
-/// Records between two calls that strace shows and that nobody else makes.
+/// Records between two unique system calls, which strace shows.
 fn record_marked(situation: &str, recorder: &Recorder, spans: u64) -> u64 {
-    // Both before the first mark: making them may ask the system for memory.
+    // Both created before the first mark, since allocating them may make system calls.
     let begin = format!("/marker-begin-{situation}");
     let end = format!("/marker-end-{situation}");
     assert!(fs::metadata(&begin).is_err());
@@ -131,8 +131,8 @@ fn record_marked(situation: &str, recorder: &Recorder, spans: u64) -> u64 {
     refused
 }
 
-/// Records so many spans, finished and open ones in turn; tells how many were refused because the
-/// buffer was full.
+/// Records this many spans, alternately finished and open ones. Returns how many were refused because
+/// the buffer was full.
 fn record(recorder: &Recorder, spans: u64) -> u64 {
     let mut refused = 0;
     for number in 0..spans {
@@ -150,7 +150,7 @@ fn record(recorder: &Recorder, spans: u64) -> u64 {
     refused
 }
 
-// Times are given, since not every machine can tell the time without a system call.
+// Times are constant, since some machines need a system call to read the clock.
 const START: u64 = 1_700_000_000_000_000_000;
 
 fn record_finished(recorder: &Recorder, number: u64) -> Result<(), Refused> {

@@ -1,4 +1,4 @@
-//! https: whom it trusts, whom it does not, and what it says about that.
+//! HTTPS: trusted and untrusted servers, client certificates, and the errors.
 
 use std::io::Write;
 use std::net::TcpListener;
@@ -39,7 +39,7 @@ fn trusting(ca_file: &Path) -> TlsOptions {
     }
 }
 
-/// Delivers some spans, in several requests.
+/// Delivers some spans in several requests.
 fn deliver(server: &Server, config: Config) {
     let collector = Collector::new(config).unwrap();
     for round in 1..=3 {
@@ -52,7 +52,7 @@ fn deliver(server: &Server, config: Config) {
     assert_eq!(server.receiver.counts().spans, 60_000);
 }
 
-/// What is said about an endpoint that cannot be delivered to; nothing is lost meanwhile.
+/// Returns the error of an endpoint that cannot be connected to. No span is lost meanwhile.
 fn complaint(config: Config) -> String {
     let collector = Collector::new(config).unwrap();
     collector.collect(Span::new("nowhere")).unwrap();
@@ -79,7 +79,7 @@ fn both_versions_deliver() {
 }
 
 #[test]
-fn an_address_can_be_certified_too() {
+fn a_certificate_can_be_for_an_address() {
     let (files, ca) = (Files::new(), authority());
     let ca_file = files.write("ca.pem", &ca.pem());
     let server = Server::start(&identity(&ca, "127.0.0.1", |_| {}));
@@ -87,7 +87,7 @@ fn an_address_can_be_certified_too() {
 }
 
 #[test]
-fn an_authority_that_is_not_trusted_is_named_as_the_reason() {
+fn an_untrusted_authority_is_the_reported_reason() {
     let (files, ca) = (Files::new(), authority());
     let ca_file = files.write("ca.pem", &authority().pem());
     let server = Server::start(&identity(&ca, "localhost", |_| {}));
@@ -99,7 +99,7 @@ fn an_authority_that_is_not_trusted_is_named_as_the_reason() {
 }
 
 #[test]
-fn a_certificate_for_another_name_is_named_as_the_reason_unless_that_is_expected() {
+fn a_certificate_for_another_name_is_the_reported_reason_unless_configured() {
     let (files, ca) = (Files::new(), authority());
     let ca_file = files.write("ca.pem", &ca.pem());
     let server = Server::start(&identity(&ca, "otlp.example", |_| {}));
@@ -116,7 +116,7 @@ fn a_certificate_for_another_name_is_named_as_the_reason_unless_that_is_expected
 }
 
 #[test]
-fn a_certificate_out_of_its_time_is_named_as_the_reason() {
+fn an_expired_or_future_certificate_is_the_reported_reason() {
     let (files, ca) = (Files::new(), authority());
     let ca_file = files.write("ca.pem", &ca.pem());
     for (from, until, reason) in [(1990, 1991, "has expired"), (2990, 2991, "not valid yet")] {
@@ -130,7 +130,7 @@ fn a_certificate_out_of_its_time_is_named_as_the_reason() {
 }
 
 #[test]
-fn a_server_that_asks_who_we_are_is_told() {
+fn a_client_certificate_is_sent_on_request() {
     let (files, ca, clients) = (Files::new(), authority(), authority());
     let client = identity(&clients, "shop", |_| {});
     let tls = TlsOptions {
@@ -142,14 +142,14 @@ fn a_server_that_asks_who_we_are_is_told() {
     for version in [&version::TLS12, &version::TLS13] {
         let server = Server::start_with(&identity, Some(&clients), &[version]);
         deliver(&server, config(server.url("localhost"), tls.clone()));
-        let nobody = trusting(tls.ca_file.as_ref().unwrap());
-        let error = complaint(config(server.url("localhost"), nobody));
+        let anonymous = trusting(tls.ca_file.as_ref().unwrap());
+        let error = complaint(config(server.url("localhost"), anonymous));
         assert!(error.contains("refused the TLS session"), "{error}");
     }
 }
 
 #[test]
-fn files_that_cannot_be_used_are_errors_at_the_start() {
+fn unusable_files_are_errors_at_start() {
     let (files, ca) = (Files::new(), authority());
     let one = identity(&ca, "one", |_| {});
     let other = identity(&ca, "other", |_| {});
@@ -220,10 +220,10 @@ fn files_that_cannot_be_used_are_errors_at_the_start() {
 }
 
 #[test]
-fn a_server_without_tls_is_recognized() {
+fn a_server_without_tls_is_the_reported_reason() {
     let (files, ca) = (Files::new(), authority());
     let ca_file = files.write("ca.pem", &ca.pem());
-    // It answers what it understands with an error in plain text.
+    // Answers with an error in plain text.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("https://{}", listener.local_addr().unwrap());
     thread::spawn(move || {
@@ -236,7 +236,7 @@ fn a_server_without_tls_is_recognized() {
 }
 
 #[test]
-fn a_server_that_says_nothing_in_the_handshake_costs_the_connect_timeout() {
+fn a_server_that_stalls_in_the_handshake_costs_the_connect_timeout() {
     let (files, ca) = (Files::new(), authority());
     let ca_file = files.write("ca.pem", &ca.pem());
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -258,7 +258,7 @@ fn a_flood_of_session_tickets_ends_the_connection_and_delays_no_other_destinatio
     let flooding = format!("https://localhost:{}", server.port);
     let good = Receiver::start().unwrap();
     let mut options = config(flooding.clone(), trusting(&ca_file)).endpoint_options;
-    // Without the bound on tickets this is what ends the connection.
+    // Without the bound on tickets only this timeout would end the connection.
     options.request_timeout_ms = 3_600_000;
     let collector = Collector::new(Config {
         destinations: vec![
@@ -284,15 +284,15 @@ fn a_flood_of_session_tickets_ends_the_connection_and_delays_no_other_destinatio
     assert_eq!(collector.shutdown().unwrap().delivered(), 1);
 }
 
-/// The authorities the system trusts, unless the environment names others: in a process of its
-/// own, with that environment.
+/// The system's authorities are trusted, unless the environment names others. Runs in a child process
+/// with that environment.
 #[test]
-fn the_environments_authorities_are_trusted() {
+fn authorities_from_the_environment_are_trusted() {
     let (files, ca) = (Files::new(), authority());
     let ca_file = files.write("ca.pem", &ca.pem());
     let server = Server::start(&identity(&ca, "localhost", |_| {}));
     let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "in_that_environment"])
+        .args(["--ignored", "--exact", "runs_in_that_environment"])
         .env("SSL_CERT_FILE", &ca_file)
         .env_remove("SSL_CERT_DIR")
         .env("TEST_ENDPOINT", server.url("localhost"))
@@ -306,20 +306,20 @@ fn the_environments_authorities_are_trusted() {
     assert_eq!(server.receiver.spans()[0].name, "with SSL_CERT_FILE");
 
     let nowhere = Command::new(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "in_that_environment"])
+        .args(["--ignored", "--exact", "runs_in_that_environment"])
         .env("SSL_CERT_FILE", files.0.join("missing.pem"))
         .env_remove("SSL_CERT_DIR")
         .env("TEST_ENDPOINT", server.url("localhost"))
         .output()
         .unwrap();
     assert!(!nowhere.status.success());
-    let said = String::from_utf8_lossy(&nowhere.stdout);
-    assert!(said.contains("no trusted authorities"), "{said}");
+    let output = String::from_utf8_lossy(&nowhere.stdout);
+    assert!(output.contains("no trusted authorities"), "{output}");
 }
 
 #[test]
-#[ignore = "a part of the test above"]
-fn in_that_environment() {
+#[ignore = "started by the test above"]
+fn runs_in_that_environment() {
     let endpoint = std::env::var("TEST_ENDPOINT").unwrap();
     let collector = match Collector::new(config(endpoint, TlsOptions::default())) {
         Ok(collector) => collector,

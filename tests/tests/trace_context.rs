@@ -1,5 +1,5 @@
-//! W3C Trace Context: the cases of the specification's own test suite, with Level 2's rules for
-//! keys of `tracestate`.
+//! W3C Trace Context: the cases of the specification's test suite, with Level 2's rules for the keys
+//! of `tracestate`.
 
 use otlp_collector::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
 use proptest::prelude::*;
@@ -14,7 +14,7 @@ fn parent(value: &str) -> Option<TraceId> {
     extract(&[("traceparent", value)]).map(|context| context.trace_id)
 }
 
-/// The trace state that comes with a valid `traceparent`.
+/// Returns the trace state extracted with a valid `traceparent`.
 fn state(headers: &[&str]) -> String {
     let mut all = vec![("traceparent", VALID)];
     all.extend(headers.iter().map(|header| ("tracestate", *header)));
@@ -53,18 +53,18 @@ fn traceparent_duplicated() {
 }
 
 #[test]
-fn traceparent_version_00_has_nothing_more() {
+fn traceparent_version_00_has_no_further_fields() {
     assert!(parent(&format!("{VALID}.")).is_none());
     assert!(parent(&format!("{VALID}-what-the-future-will-be-like")).is_none());
 }
 
 #[test]
-fn traceparent_version_cc_may_have_more() {
+fn traceparent_version_cc_may_have_further_fields() {
     let future = VALID.replacen("00", "cc", 1);
     assert!(parent(&future).is_some());
     assert!(parent(&format!("{future}-what-the-future-will-be-like")).is_some());
     assert!(parent(&format!("{future}.what-the-future-will-be-like")).is_none());
-    // What is passed on is of the version that is known.
+    // The propagated header has the supported version.
     let context = extract(&[("traceparent", &future)]).unwrap();
     assert_eq!(context.traceparent().as_str(), VALID);
 }
@@ -106,14 +106,14 @@ fn traceparent_malformed() {
 }
 
 #[test]
-fn traceparent_white_space_around_it() {
+fn traceparent_with_surrounding_white_space() {
     for (before, after) in [(" ", ""), ("\t", ""), ("", " "), ("", "\t"), ("\t ", " \t")] {
         assert!(parent(&format!("{before}{VALID}{after}")).is_some());
     }
 }
 
 #[test]
-fn traceparent_flags_that_are_known_are_passed_on_and_no_others() {
+fn only_known_traceparent_flags_are_propagated() {
     for (received, sent) in [
         ("00", "00"),
         ("01", "01"),
@@ -131,7 +131,7 @@ fn traceparent_flags_that_are_known_are_passed_on_and_no_others() {
 }
 
 #[test]
-fn tracestate_without_traceparent_is_nothing() {
+fn tracestate_without_traceparent_is_ignored() {
     assert!(extract(&[("tracestate", "foo=1")]).is_none());
     assert!(extract(&[("tracestate", "foo=1,bar=2"), ("traceparent", "00")]).is_none());
 }
@@ -206,7 +206,7 @@ fn tracestate_white_space_around_members() {
     for header in [" foo=1", "\tfoo=1", "foo=1 ", "foo=1\t", "\t foo=1 \t"] {
         assert_eq!(state(&[header]), "foo=1");
     }
-    // Within a value it belongs to it.
+    // White space within a value is part of it.
     assert_eq!(state(&["foo= 1 2"]), "foo= 1 2");
 }
 
@@ -224,7 +224,7 @@ fn tracestate_malformed_keys() {
     ] {
         assert_eq!(state(&[header]), "", "{header}");
     }
-    // Level 2 knows no tenants and vendors any more.
+    // Level 2 has no tenants and vendors.
     for header in ["foo@=1", "foo@@bar=1", "foo@bar@baz=1", "1foo=1"] {
         assert_eq!(state(&[header]), header);
     }
@@ -314,9 +314,9 @@ fn headers_of_any_map() {
 
 proptest! {
     #[test]
-    fn what_is_written_is_read(
-        trace_id in any::<u128>().prop_filter_map("zero is no id", TraceId::from_u128),
-        span_id in any::<u64>().prop_filter_map("zero is no id", SpanId::from_u64),
+    fn injected_contexts_are_extracted(
+        trace_id in any::<u128>().prop_filter_map("zero is not an id", TraceId::from_u128),
+        span_id in any::<u64>().prop_filter_map("zero is not an id", SpanId::from_u64),
         flags in any::<u8>(),
     ) {
         let context = SpanContext {
@@ -329,11 +329,11 @@ proptest! {
     }
 
     #[test]
-    fn whatever_comes_is_no_panic(parent in ".*", state in any::<Vec<u8>>()) {
+    fn arbitrary_headers_cause_no_panic(parent in ".*", state in any::<Vec<u8>>()) {
         let _ = SpanContext::from_traceparent(&parent);
         let headers = [("traceparent", VALID.as_bytes()), ("tracestate", &state)];
         let context = SpanContext::extract(headers).unwrap();
-        // What was accepted is accepted again, as it is.
+        // An accepted trace state is accepted again, unchanged.
         let read = context.trace_state.as_str();
         let again = TraceState::parse(read).unwrap();
         prop_assert_eq!(again.as_str(), read);

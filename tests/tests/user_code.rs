@@ -1,4 +1,4 @@
-//! Code of the user's that runs within a call of the library may use the same recorder.
+//! User code that runs within a call of the library may use the same recorder.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -11,7 +11,7 @@ use otlp_collector::{
     SamplingInput, SamplingResult, SpanId, SpanRef, TraceId,
 };
 
-/// The names of all spans that arrived, in alphabetical order; none is missing or refused.
+/// Returns the sorted names of all spans that arrived. No span is missing or refused.
 fn arrived(receiver: &Receiver, collector: &Collector) -> Vec<String> {
     let ledger = collector.flush(PATIENCE).unwrap();
     assert_eq!(ledger.refused.total(), 0, "{ledger}");
@@ -26,7 +26,7 @@ fn finished(name: &str) -> SpanRef<'_> {
     SpanRef::new(trace_id(1), span_id(1), name)
 }
 
-/// Records a span, starts and ends one, and ends one that is open, whenever it is looked at.
+/// Records a span, starts and ends one, and ends an open one, whenever it is converted or formatted.
 #[derive(Clone, Copy)]
 struct Busy<'c, 'r> {
     recorder: &'r Recorder,
@@ -65,7 +65,7 @@ impl fmt::Display for Busy<'_, '_> {
 }
 
 #[test]
-fn a_conversion_may_record_and_end_spans_and_happens_once() {
+fn a_conversion_may_record_and_end_spans_and_runs_once() {
     let (receiver, collector) = start(|_| ());
     let recorder = collector.recorder().unwrap();
     let (open, looks) = (Cell::new(Some(recorder.start("open"))), Cell::new(0));
@@ -93,7 +93,7 @@ fn a_conversion_may_record_and_end_spans_and_happens_once() {
 }
 
 #[test]
-fn what_is_said_about_an_open_span_may_record_and_end_others() {
+fn values_set_on_an_open_span_may_record_and_end_other_spans() {
     let (receiver, collector) = start(|_| ());
     let recorder = collector.recorder().unwrap();
     let (open, looks) = (Cell::new(Some(recorder.start("open"))), Cell::new(0));
@@ -116,11 +116,11 @@ fn what_is_said_about_an_open_span_may_record_and_end_others() {
 }
 
 thread_local! {
-    /// A recorder for code that can be lent none.
+    /// A recorder for code that cannot borrow one.
     static RECORDER: Cell<Option<&'static Recorder>> = const { Cell::new(None) };
 }
 
-/// Does something with this thread's recorder, but not within itself.
+/// Runs `work` with this thread's recorder, except within itself.
 fn with_recorder(work: impl FnOnce(&Recorder)) {
     if let Some(recorder) = RECORDER.take() {
         work(recorder);
@@ -156,7 +156,7 @@ fn a_sampler_may_record_and_start_spans() {
 }
 
 #[test]
-fn a_generator_of_ids_may_record_and_start_spans() {
+fn an_id_generator_may_record_and_start_spans() {
     struct Busy(u64);
 
     impl GenerateIds for Busy {
@@ -193,7 +193,7 @@ fn a_conversion_that_panics_leaves_the_recorder_as_it_was() {
 
     impl From<Panics> for AnyValueRef<'_> {
         fn from(_: Panics) -> Self {
-            panic!("a conversion of the user's")
+            panic!("expected")
         }
     }
 

@@ -4,7 +4,8 @@ use crate::scanner::{Kind, Token};
 use crate::source::{Source, closing, from_texts, library};
 use crate::{assert_found, check};
 
-/// Structs that programs fill. Struct update syntax (`..Config::default()`) needs them exhaustive.
+/// Structs that programs construct. Struct update syntax (`..Config::default()`) requires them to be
+/// exhaustive.
 const FILLED: &[&str] = &[
     "Config",
     "Destination",
@@ -29,7 +30,7 @@ const FILLED: &[&str] = &[
     "TlsOptions",
 ];
 
-/// Enums that a specification closes.
+/// Enums whose variants a specification fixes.
 const CLOSED: &[&str] = &["SpanKind", "Status", "StatusRef"];
 
 /// Files whose public types are not part of the API, or are generated.
@@ -67,7 +68,7 @@ fn public_types(sources: &[Source]) -> Vec<PublicType> {
     found
 }
 
-/// Whether the struct whose name ends before these tokens has a public field with a name.
+/// Returns whether the struct whose name precedes these tokens has a named public field.
 fn has_public_fields(tokens: &[Token]) -> bool {
     let begin = tokens
         .iter()
@@ -79,7 +80,7 @@ fn has_public_fields(tokens: &[Token]) -> bool {
     (body.windows(2)).any(|pair| pair[0].text == "pub" && pair[1].kind == Kind::Word)
 }
 
-/// Whether the attribute is among those at the end of these tokens.
+/// Returns whether the attributes at the end of these tokens include `non_exhaustive`.
 fn is_non_exhaustive(mut before: &[Token]) -> bool {
     while before.last().is_some_and(|token| token.text == "]") {
         let begin = before.iter().rposition(|token| token.text == "#");

@@ -20,7 +20,7 @@ use crate::watchdog::{Phase, Watchdog};
 
 /// Threads that keep a recorder.
 const RESIDENTS: u64 = 2;
-/// Threads that do anything else with the collector.
+/// Threads that call everything else.
 const MEDDLERS: u64 = 2;
 const PATIENCE: Duration = Duration::from_secs(3600);
 
@@ -31,7 +31,7 @@ enum Ending {
     Flushed,
     /// While spans are recorded.
     Amid,
-    /// When only destinations that fail have not everything, after the last span.
+    /// After the last span, when all destinations except failing ones have received everything.
     Late,
 }
 
@@ -50,14 +50,14 @@ struct Stage<'a> {
     places: &'a [Place],
     common: &'a Common,
     watchdog: &'a Watchdog,
-    /// Servers are not disturbed any more.
+    /// Servers are no longer disturbed.
     is_calm: AtomicBool,
-    /// Nothing is recorded any more.
+    /// No more spans are recorded.
     is_over: AtomicBool,
     network_panics: AtomicU64,
 }
 
-/// Ends the round for the other threads, whether by a return or a panic.
+/// Ends the round for the other threads when dropped, by a return or a panic.
 struct Over<'a>(&'a Stage<'a>);
 
 impl Drop for Over<'_> {
@@ -68,7 +68,8 @@ impl Drop for Over<'_> {
 }
 
 impl Round {
-    /// Six seeds in a row have all combinations of overflow and tail sampling, and all endings.
+    /// Creates a round. Six consecutive seeds have all combinations of overflow and tail sampling,
+    /// and all endings.
     pub fn new(seed: u64, actions: u64) -> Self {
         let overflow = [
             Overflow::Refuse,
@@ -189,7 +190,7 @@ impl Round {
     }
 }
 
-/// A collector with little memory and no receiver.
+/// Returns a configuration with little memory and no receiver.
 fn small() -> Config {
     Config {
         endpoint: "http://127.0.0.1:1".to_string(),
@@ -202,7 +203,7 @@ fn small() -> Config {
 }
 
 impl Stage<'_> {
-    /// Returns the last ledger, when nothing records any more.
+    /// Runs all threads, and returns the last ledger after all recording has ended.
     fn perform(&self, phase: &Phase) -> Ledger {
         thread::scope(|threads| {
             let over = Over(self);
@@ -239,13 +240,13 @@ impl Stage<'_> {
         Dice::new(self.round.seed, 1 + thread)
     }
 
-    // ---- Threads that record ----
+    // ---- Recording threads ----
 
     /// A thread that keeps its recorder.
     fn reside(&self, number: u64) {
         let phase = self.watchdog.watch("a recording thread");
         let recorder = self.common.collector.recorder();
-        // Shut down already: possible if other threads were faster.
+        // Another thread may have shut the collector down already.
         let Ok(recorder) = recorder else { return };
         let mut source = Source {
             common: self.common,
@@ -260,7 +261,7 @@ impl Stage<'_> {
         drop(recorder);
     }
 
-    /// Threads with a recorder each, one after the other, of a few spans.
+    /// Successive short-lived threads, each with its own recorder.
     fn pass_by(&self) {
         let phase = self.watchdog.watch("the thread with passing threads");
         let mut dice = self.dice(10);
@@ -283,7 +284,7 @@ impl Stage<'_> {
 
     fn pass(&self, dice: Dice, actions: u64) {
         let recorder = self.common.collector.recorder();
-        // There may be too many, or a shutdown before.
+        // There may be too many recorders, or the collector was shut down.
         let Ok(recorder) = recorder else { return };
         let mut source = Source {
             common: self.common,
@@ -318,10 +319,10 @@ impl Stage<'_> {
         }
     }
 
-    /// A thread without a recorder of its own.
+    /// A thread that uses `collect`.
     fn collect(&self) {
         let phase = self.watchdog.watch("a collecting thread");
-        // For ids alone.
+        // Only for ids.
         let recorder = self.common.collector.recorder();
         let Ok(recorder) = recorder else { return };
         let mut source = Source {
@@ -342,9 +343,9 @@ impl Stage<'_> {
         }
     }
 
-    // ---- Threads that do not ----
+    // ---- Other threads ----
 
-    /// Checks the ledger all the time.
+    /// Checks the ledger continuously.
     fn audit(&self) {
         let phase = self.watchdog.watch("the auditor");
         let mut audit = self.new_audit();
@@ -376,7 +377,7 @@ impl Stage<'_> {
         }
     }
 
-    /// Calls everything that a collector has, at random.
+    /// Calls all methods of the collector at random.
     fn meddle(&self, number: u64) {
         let phase = self.watchdog.watch("a meddler");
         let mut dice = self.dice(40 + number);
@@ -385,7 +386,7 @@ impl Stage<'_> {
         let end = self.round.actions * (1 + dice.below(8));
         while !self.is_over.load(Ordering::Acquire) {
             if self.round.ending == Ending::Amid && self.common.tally.attempted() >= end {
-                phase.enter("shutting down amid");
+                phase.enter("shutting down while spans are recorded");
                 self.shut_down();
             }
             match dice.below(10) {
@@ -443,7 +444,7 @@ impl Stage<'_> {
     }
 
     fn panic_network_thread(&self) {
-        // It gives up after more of them.
+        // The thread ends after too many panics.
         if self.network_panics.fetch_add(1, Ordering::Relaxed) < 2 {
             panic_network_thread(&self.common.collector);
         }
@@ -451,14 +452,14 @@ impl Stage<'_> {
 
     // ---- The end ----
 
-    /// Waits until all destinations that can take everything have done so.
+    /// Waits until all destinations that can accept everything have done so.
     fn settle(&self, phase: &Phase) {
         let collector = &self.common.collector;
         match self.round.ending {
             Ending::Amid => {}
             Ending::Late => {
                 phase.enter("waiting for the good destination");
-                // It stands first.
+                // The good destination is the first.
                 let is_pending = |ledger: &Ledger| {
                     let good = &ledger.destinations[0];
                     good.in_flight + good.buffered > 0
@@ -477,12 +478,12 @@ impl Stage<'_> {
         }
     }
 
-    /// Several threads may do so at once.
+    /// Shuts down. Several threads may do so at the same time.
     fn shut_down(&self) {
         loop {
             match self.common.collector.shutdown() {
                 Ok(_) => return,
-                // The machine is busy.
+                // Possible on a busy machine.
                 Err(error) if error.is_timed_out() => {}
                 Err(error) => panic!("{error}"),
             }

@@ -10,7 +10,7 @@ use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use crate::dice::Dice;
-use common::Nobody;
+use common::ClosedPort;
 use common::any_script::any_script;
 use common::certificates::{Files, authority, identity};
 use common::script::{Script, ScriptedServer, Step, response};
@@ -72,7 +72,7 @@ pub struct Place {
 #[allow(dead_code, reason = "kept alive to serve")]
 enum Front {
     None,
-    Nobody(Nobody),
+    ClosedPort(ClosedPort),
     Scripted(ScriptedServer),
     Secure(Server, Files),
 }
@@ -132,7 +132,7 @@ impl Place {
         let behind = receiver.as_ref().map(Receiver::endpoint);
         let front = match manner {
             Manner::Good | Manner::Flapping => Front::None,
-            Manner::Dead | Manner::Group => Front::Nobody(Nobody::new()),
+            Manner::Dead | Manner::Group => Front::ClosedPort(ClosedPort::new()),
             Manner::Secure => {
                 let (files, ca) = (Files::new(), authority());
                 options.tls = trusting(&files.write("ca.pem", &ca.pem()));
@@ -169,7 +169,7 @@ impl Place {
         };
         let urls = match &front {
             Front::None => behind.into_iter().collect(),
-            Front::Nobody(nobody) => [Some(nobody.endpoint()), behind]
+            Front::ClosedPort(closed) => [Some(closed.endpoint()), behind]
                 .into_iter()
                 .flatten()
                 .collect(),

@@ -1,4 +1,4 @@
-//! Every kind of span that a thread with a recorder can make.
+//! Every kind of span that a thread with a recorder can record.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -15,11 +15,11 @@ use otlp_collector::{
 use crate::dice::Dice;
 use crate::tally::Tally;
 
-/// More bytes than a slab has.
+/// More bytes than fit into a slab.
 pub const LARGE_BYTES: usize = 20_000;
-/// Spans open at once; more than a recorder has memory for.
+/// Maximum spans open at the same time; more than a recorder has memory for.
 pub const OPEN_MAX: u64 = 12;
-/// Detached spans that may wait for a thread to end them.
+/// Maximum detached spans that wait for a thread to end them.
 const DETACHED_MAX: usize = 16;
 
 /// State that the threads of a round share.
@@ -30,11 +30,11 @@ pub struct Common {
     /// A scope of another collector.
     pub foreign: Scope,
     pub detached: Mutex<Vec<DetachedSpan>>,
-    /// Whether detached spans may be forgotten, each of which keeps the whole buffer in memory.
+    /// Whether detached spans may be leaked, each of which keeps the whole buffer allocated.
     pub may_leak: bool,
 }
 
-/// Makes spans on one thread.
+/// Records spans on one thread.
 pub struct Source<'a> {
     pub common: &'a Common,
     pub recorder: &'a Recorder,
@@ -42,7 +42,7 @@ pub struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    /// Makes one or a few spans of a random kind.
+    /// Records one or a few spans of a random kind.
     pub fn make(&mut self) {
         match self.dice.below(16) {
             0 => self.record(),
@@ -125,7 +125,7 @@ impl<'a> Source<'a> {
 
     fn record_in_scope(&mut self) {
         let scope = self.pick_scope();
-        // An error is a lack of slabs; no span was attempted.
+        // An error means a lack of slabs. No span was attempted then.
         if let Ok(recorder) = self.recorder.with_scope(scope) {
             let span = self.finished("record_in_scope");
             self.tally().record(|| recorder.record(&span));
@@ -134,7 +134,7 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// Owned spans, as a thread without a recorder would make them.
+    /// Records owned spans by `collect`.
     pub fn collect(&mut self) {
         let mut span = Span::new("collect");
         span.attributes.push(KeyValue::new("key", "value"));
@@ -181,7 +181,7 @@ impl<'a> Source<'a> {
         self.start(self.recorder.span_builder("child").child_of(parent))
     }
 
-    /// Ends a span in one of the ways there are.
+    /// Ends a span in a random way.
     fn end(&mut self, span: OpenSpan<'_>) {
         match self.dice.below(3) {
             0 => {
@@ -216,7 +216,7 @@ impl<'a> Source<'a> {
         self.end(child);
     }
 
-    /// Several spans of a few traces at once, which end in any order.
+    /// Several open spans of a few traces, which end in any order.
     fn open_family(&mut self) {
         let mut open = vec![self.root()];
         for _ in 0..self.dice.below(OPEN_MAX) {
@@ -247,7 +247,7 @@ impl<'a> Source<'a> {
         self.end(child);
     }
 
-    /// Spans whose parent in another process is sampled or not.
+    /// Spans with a remote parent, sampled or not.
     fn open_below_remote(&mut self) {
         let remote = SpanContext {
             is_remote: true,
@@ -339,14 +339,14 @@ impl<'a> Source<'a> {
             let root = self.root();
             let _child = self.child(&root);
             let _detached = self.child(&root).detach();
-            // Runs no panic hook.
+            // Does not run the panic hook.
             resume_unwind(Box::new("expected"));
         }));
         assert_eq!(caught.unwrap_err().downcast_ref(), Some(&"expected"));
         self.tally().end(3);
     }
 
-    /// Spans with more than there is room for.
+    /// Spans with more data than there is room for.
     fn exceed(&mut self) {
         let text = "x".repeat(LARGE_BYTES);
         let attributes = [KeyValueRef::new("text", &*text)];
