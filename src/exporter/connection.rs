@@ -18,6 +18,8 @@ mod idle;
 mod loss;
 mod outgoing;
 mod progress;
+#[cfg(all(test, not(loom)))]
+mod random_tests;
 mod redirect_chain;
 mod resolving;
 #[cfg(all(test, not(loom)))]
