@@ -53,10 +53,10 @@ pub use self::pinned::{PinnedJoinHandle, PinnedThread, Pinning, pin_current_thre
 /// ```
 #[derive(Clone)]
 pub struct Collector {
-    inner: Arc<Inner>,
+    pipeline: Arc<Pipeline>,
 }
 
-struct Inner {
+struct Pipeline {
     shared: Arc<Shared>,
     recorders: Arc<Recorders>,
     network: NetworkHandle,
@@ -91,7 +91,7 @@ impl Collector {
         let leases = settings.leases;
         let (shared, network) = NetworkHandle::start(settings, recorders, reporting)?;
         Ok(Self {
-            inner: Arc::new(Inner {
+            pipeline: Arc::new(Pipeline {
                 recorders: Recorders::new(Arc::clone(&shared), arrivals, leases),
                 shared,
                 network,
@@ -110,7 +110,7 @@ impl Collector {
     /// # Errors
     /// The span was not accepted; the reason is counted in the [`Ledger`].
     pub fn collect(&self, span: Span) -> Result<(), Refused> {
-        self.inner.recorders.collect(span)
+        self.pipeline.recorders.collect(span)
     }
 
     /// A recorder: the fast way to record spans, for one thread.
@@ -120,12 +120,12 @@ impl Collector {
     /// shut down ([`Error::is_shut_down`]), or this is a fork of its process
     /// ([`Error::is_forked`]).
     pub fn recorder(&self) -> Result<Recorder, Error> {
-        self.inner.network.check_process()?;
-        if self.inner.shared.signal.is_closed() {
+        self.pipeline.network.check_process()?;
+        if self.pipeline.shared.signal.is_closed() {
             return Err(Error::ended(self.ledger()));
         }
-        let max = self.inner.shared.settings.config.recorders_max;
-        self.inner.recorders.recorder(max).ok_or_else(|| {
+        let max = self.pipeline.shared.settings.config.recorders_max;
+        self.pipeline.recorders.recorder(max).ok_or_else(|| {
             Error::resources(
                 format!(
                     "there are {max} recorders, and scopes they write to, already: raise \
@@ -158,8 +158,8 @@ impl Collector {
     /// # }
     /// ```
     pub fn register_scope(&self, scope: InstrumentationScope) -> Result<Scope, Error> {
-        let settings = &self.inner.shared.settings;
-        self.inner.network.check_process()?;
+        let settings = &self.pipeline.shared.settings;
+        self.pipeline.network.check_process()?;
         settings.check_scope(&scope)?;
         settings
             .envelope
@@ -196,21 +196,21 @@ impl Collector {
         name: impl Into<String>,
         work: impl FnOnce(&Recorder) -> T + Send + 'static,
     ) -> Result<PinnedJoinHandle<T>, Error> {
-        self.inner.check_pinned_core(core)?;
+        self.pipeline.check_pinned_core(core)?;
         let recorder = self.recorder()?;
-        (self.inner.pinned_threads).spawn(name.into(), core, move || work(&recorder))
+        (self.pipeline.pinned_threads).spawn(name.into(), core, move || work(&recorder))
     }
 
     /// Which threads are pinned, as the operating system confirmed it.
     #[must_use]
     pub fn pinning(&self) -> Pinning {
         Pinning {
-            network_core: self.inner.shared.settings.config.network_core,
+            network_core: self.pipeline.shared.settings.config.network_core,
             // A fork has none of its parent's threads, nor any who let go of the list's lock.
-            threads: if self.inner.shared.is_forked() {
+            threads: if self.pipeline.shared.is_forked() {
                 Vec::new()
             } else {
-                self.inner.pinned_threads.running()
+                self.pipeline.pinned_threads.running()
             },
         }
     }
@@ -233,7 +233,7 @@ impl Collector {
     /// ([`Error::is_shut_down`]), or this is a fork of its process ([`Error::is_forked`]); all with
     /// the ledger.
     pub fn flush(&self, timeout: Duration) -> Result<Ledger, Error> {
-        self.inner.network.flush(after(timeout))
+        self.pipeline.network.flush(after(timeout))
     }
 
     /// Refuses spans from now on, delivers what is there within
@@ -246,20 +246,20 @@ impl Collector {
     /// The network thread panicked, did not end in time ([`Error::is_timed_out`]), or this is a fork
     /// of its process ([`Error::is_forked`]); the error has the ledger.
     pub fn shutdown(&self) -> Result<Ledger, Error> {
-        let deadline = after(self.inner.shared.settings.shutdown_timeout);
-        self.inner.network.shut_down(deadline)
+        let deadline = after(self.pipeline.shared.settings.shutdown_timeout);
+        self.pipeline.network.shut_down(deadline)
     }
 
     /// Where every span is now.
     #[must_use]
     pub fn ledger(&self) -> Ledger {
-        self.inner.shared.counters.ledger()
+        self.pipeline.shared.counters.ledger()
     }
 
     /// How delivery is doing, since when and why. Asks the network thread, for a second at most.
     #[must_use]
     pub fn health(&self) -> Health {
-        let (network_thread, stats) = self.inner.network.stats();
+        let (network_thread, stats) = self.pipeline.network.stats();
         let destinations = stats.destinations.into_iter().map(DestinationStats::health);
         Health {
             network_thread,
@@ -274,26 +274,26 @@ impl Collector {
     /// filled.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let (_, network) = self.inner.network.stats();
-        let account = self.inner.shared.counters.account();
-        Stats::new(account, network, self.inner.shared.buffer_use())
+        let (_, network) = self.pipeline.network.stats();
+        let account = self.pipeline.shared.counters.account();
+        Stats::new(account, network, self.pipeline.shared.buffer_use())
     }
 
     #[cfg(feature = "internals")]
     pub(crate) fn command(&self, command: Command) {
-        self.inner.network.command(command);
+        self.pipeline.network.command(command);
     }
 
     /// Bytes of memory that hold spans, all allocated at start. 0 if the collector is disabled.
     #[must_use]
     pub fn buffer_bytes(&self) -> usize {
-        self.inner.shared.pool.bytes()
+        self.pipeline.shared.pool.bytes()
     }
 }
 
 impl fmt::Debug for Collector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let destinations = self.inner.shared.settings.destinations.iter();
+        let destinations = self.pipeline.shared.settings.destinations.iter();
         f.debug_struct("Collector")
             .field(
                 "destinations",
@@ -315,7 +315,7 @@ const REPORT_TIMEOUT: Duration = Duration::from_millis(500);
 /// Time for undelivered spans when the last clone of a collector is dropped.
 const DROP_TIMEOUT: Duration = Duration::from_secs(1);
 
-impl Inner {
+impl Pipeline {
     fn check_pinned_core(&self, core: usize) -> Result<(), Error> {
         let configured = &self.shared.settings.config.pinned_cores;
         if configured.is_empty() {
@@ -330,7 +330,7 @@ impl Inner {
     }
 }
 
-impl Drop for Inner {
+impl Drop for Pipeline {
     fn drop(&mut self) {
         // There is no caller to return the error or the ledger to.
         let timeout = self.shared.settings.shutdown_timeout.min(DROP_TIMEOUT);

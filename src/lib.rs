@@ -124,7 +124,7 @@
 //! * Structs that a program only reads, such as [`Ledger`] and [`Stats`], and enums are
 //!   `non_exhaustive`: a minor release may add fields and variants. Exceptions are enums that OTLP
 //!   closes, such as [`SpanKind`].
-//! * The API has no type of another crate, except in `testing`.
+//! * The API has no type of another crate.
 //!
 //! # Features
 //!

@@ -19,7 +19,7 @@ mod repeats;
     reason = "generated; the files in proto/ document the messages"
 )]
 #[cfg_attr(not(feature = "testing"), allow(dead_code, reason = "only a receiver needs all"))]
-pub mod proto;
+pub(crate) mod proto;
 mod tag;
 mod value;
 

@@ -106,14 +106,14 @@ impl ExportCounts {
 
 /// Where the parent of a started span is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Origin {
+pub(crate) enum ParentOrigin {
     /// There is none.
     None,
     Local,
     Remote,
 }
 
-/// Open spans, by [`Origin`].
+/// Open spans, by [`ParentOrigin`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct OpenSpanCounts {
     pub(crate) sampled: [u64; 3],

@@ -37,7 +37,7 @@ pub(super) struct NetworkThread {
 }
 
 /// The result of a question to the network thread.
-enum Answer<T> {
+enum CommandReply<T> {
     Is(T),
     /// Not before the deadline.
     Late,
@@ -95,9 +95,9 @@ impl NetworkThread {
     pub(super) fn flush(&self, deadline: Instant) -> Result<Ledger, Error> {
         self.shared.check_process()?;
         match self.ask(deadline, |done| Command::Flush { deadline, done }) {
-            Answer::Is(()) => return Ok(self.ledger()),
-            Answer::Gone => return Err(Error::ended(self.final_ledger()?)),
-            Answer::Late => {}
+            CommandReply::Is(()) => return Ok(self.ledger()),
+            CommandReply::Gone => return Err(Error::ended(self.final_ledger()?)),
+            CommandReply::Late => {}
         }
         let ledger = self.ledger();
         if ledger.pending() == 0 {
@@ -123,9 +123,9 @@ impl NetworkThread {
             return (ThreadState::Forked, NetworkStats::default());
         }
         match self.ask(Instant::now() + PATIENCE, |reply| Command::Stats { reply }) {
-            Answer::Is(stats) => (ThreadState::Running, stats),
-            Answer::Late => (ThreadState::NotResponding, NetworkStats::default()),
-            Answer::Gone => {
+            CommandReply::Is(stats) => (ThreadState::Running, stats),
+            CommandReply::Late => (ThreadState::NotResponding, NetworkStats::default()),
+            CommandReply::Gone => {
                 self.join();
                 match self.last_stats.lock().clone() {
                     Some(Ok(stats)) => (ThreadState::Ended, stats),
@@ -137,17 +137,17 @@ impl NetworkThread {
     }
 
     /// Sends it a command and waits for the answer.
-    fn ask<T>(&self, deadline: Instant, command: impl Fn(Sender<T>) -> Command) -> Answer<T> {
+    fn ask<T>(&self, deadline: Instant, command: impl Fn(Sender<T>) -> Command) -> CommandReply<T> {
         loop {
             let (reply, answer) = bounded(1);
             if self.commands.send(command(reply)).is_err() {
-                return Answer::Gone;
+                return CommandReply::Gone;
             }
             self.shared.signal.wake();
             match answer.recv_deadline(deadline) {
-                Ok(answer) => return Answer::Is(answer),
-                Err(_) if self.has_ended() => return Answer::Gone,
-                Err(_) if Instant::now() >= deadline => return Answer::Late,
+                Ok(answer) => return CommandReply::Is(answer),
+                Err(_) if self.has_ended() => return CommandReply::Gone,
+                Err(_) if Instant::now() >= deadline => return CommandReply::Late,
                 // It let go of the question: by a panic that it has survived, or since it ends.
                 Err(_) => {}
             }

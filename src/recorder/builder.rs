@@ -8,7 +8,7 @@ use crate::span::context::{SpanContext, TraceFlags};
 use crate::span::id::{SpanId, TraceId};
 use crate::span::sampler::{KeepIf, ParentKind, Sample, SamplingInput, SamplingResult};
 use crate::span::{LinkRef, SpanKind};
-use crate::stats::Origin;
+use crate::stats::ParentOrigin;
 
 /// A span to be started: see [`Recorder::span_builder`].
 ///
@@ -140,9 +140,9 @@ impl<'r, 'b> SpanBuilder<'r, 'b> {
             trace_flags: inherited.with_sampled(decision.is_sampled),
         };
         let origin = match parent {
-            None => Origin::None,
-            Some(parent) if parent.is_remote => Origin::Remote,
-            Some(_) => Origin::Local,
+            None => ParentOrigin::None,
+            Some(parent) if parent.is_remote => ParentOrigin::Remote,
+            Some(_) => ParentOrigin::Local,
         };
         if decision.is_sampled {
             recorder.counters.start(origin);

@@ -9,7 +9,7 @@ use crate::stats::ledger::{
     DestinationLedger, DroppedSpans, Ledger, RefusedSpans, SampledOutSpans,
 };
 use crate::stats::refused::Refused;
-use crate::stats::{Account, ExportCounts, OpenSpanCounts, Origin};
+use crate::stats::{Account, ExportCounts, OpenSpanCounts, ParentOrigin};
 
 /// A number that one thread adds to and others read.
 ///
@@ -71,7 +71,7 @@ impl RecorderCounters {
 
     /// A span was started, and the sampler has chosen it.
     #[inline]
-    pub(crate) fn start(&self, origin: Origin) {
+    pub(crate) fn start(&self, origin: ParentOrigin) {
         self.started[origin as usize].add(1);
     }
 
@@ -83,7 +83,7 @@ impl RecorderCounters {
 
     /// The sampler did not choose a span.
     #[inline]
-    pub(crate) fn leave_out(&self, origin: Origin) {
+    pub(crate) fn leave_out(&self, origin: ParentOrigin) {
         self.sampled_out_at_start[origin as usize].add(1);
     }
 

@@ -2,7 +2,7 @@
 
 use crate::otlp::{FieldValue, Fields};
 
-/// How many spans the body of a request holds; `None` if it is no valid OTLP.
+/// Returns the number of spans in the body of a request; `None` if it is not valid OTLP.
 pub(super) fn spans(request: &[u8]) -> Option<u64> {
     sum(request, |field, content| match field {
         1 => resource_spans(content),
@@ -25,7 +25,7 @@ fn scope_spans(message: &[u8]) -> Option<u64> {
     })
 }
 
-/// 1, if the span has ids, a readable name and well-formed attributes, events and links.
+/// Returns 1 for a span with ids, a readable name and well-formed attributes, events and links.
 fn span(message: &[u8]) -> Option<u64> {
     let mut ids = 0;
     sum(message, |field, content| {
@@ -116,7 +116,7 @@ fn each(message: &[u8], mut check: impl FnMut(u32, &[u8]) -> Option<()>) -> Opti
     sum(message, |field, content| check(field, content).map(|()| 0)).map(drop)
 }
 
-/// Walks all fields; sums up what `count` says of the length-delimited ones.
+/// Sums up the counts of all length-delimited fields.
 fn sum(message: &[u8], mut count: impl FnMut(u32, &[u8]) -> Option<u64>) -> Option<u64> {
     let mut sum = 0;
     for field in Fields::new(message) {
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn valid_spans_are_counted_and_invalid_ones_refused() {
+    fn valid_spans_are_counted_and_invalid_ones_are_an_error() {
         let valid = Span {
             trace_id: vec![1; 16],
             span_id: vec![2; 8],

@@ -115,13 +115,14 @@ fn every_value_is_accepted_for_every_kind_of_attribute() {
         assert_eq!((span.events.len(), span.links.len()), (both, both));
     }
     for request in receiver.requests() {
-        let resource_spans = &request.body.resource_spans[0];
-        let resource = resource_spans.resource.as_ref().unwrap();
-        check("the resource", |key| resource.attribute(key));
-        for scope_spans in &resource_spans.scope_spans {
-            let scope = scope_spans.scope.as_ref().unwrap();
-            if scope.name == "a scope" {
-                check("the scope", |key| scope.attribute(key));
+        for span in &request.spans {
+            check("the resource", |key| span.resource.attribute(key));
+            if span.scope.name == "a scope" {
+                check("the scope", |key| {
+                    let mut attributes = span.scope.attributes.iter();
+                    let found = attributes.find(|attribute| attribute.key == key);
+                    found.map(|attribute| attribute.value.clone())
+                });
             }
         }
     }

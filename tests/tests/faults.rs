@@ -5,7 +5,9 @@ use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use common::{PATIENCE, retry_at_once};
-use otlp_collector::testing::proto::{ExportTracePartialSuccess, ExportTraceServiceResponse};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTracePartialSuccess, ExportTraceServiceResponse,
+};
 use otlp_collector::{
     Collector, Config, EndpointOptions, EndpointState, Ledger, NoticeKind, OnNotice, Redirects,
     Span,

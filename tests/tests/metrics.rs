@@ -6,18 +6,24 @@ use std::collections::BTreeMap;
 use std::thread;
 use std::time::Duration;
 
-use otlp_collector::testing::proto::{self, any_value, metric, number_data_point};
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
+use opentelemetry_proto::tonic::metrics::v1::{
+    HistogramDataPoint, Metric, NumberDataPoint, metric, number_data_point,
+};
 use otlp_collector::testing::{Answer, Receiver};
 use otlp_collector::{
     Collector, Compression, Config, Destination, Endpoint, EndpointOptions, KeepIf, MetricsOptions,
     NoticeKind, OnNotice, Sampler, Selection, Span, SpanContext, TailSampling,
 };
+use prost::Message;
 
 /// Returns all values by metric and attributes, as in `name{key=value,…}`, without the attributes
 /// that all have in common.
-fn values(request: &proto::ExportMetricsServiceRequest) -> BTreeMap<String, f64> {
+fn values(body: impl AsRef<[u8]>) -> BTreeMap<String, f64> {
+    let request = ExportMetricsServiceRequest::decode(body.as_ref()).unwrap();
     let mut values = BTreeMap::new();
-    let mut insert = |metric: &proto::Metric, attributes: &[proto::KeyValue], value: f64| {
+    let mut insert = |metric: &Metric, attributes: &[KeyValue], value: f64| {
         let key = key(&metric.name, attributes);
         assert!(
             values.insert(key.clone(), value).is_none(),
@@ -47,12 +53,13 @@ fn values(request: &proto::ExportMetricsServiceRequest) -> BTreeMap<String, f64>
                     insert(metric, &point.attributes, point.count as f64);
                 }
             }
+            other => panic!("{other:?}"),
         }
     }
     values
 }
 
-fn number(point: &proto::NumberDataPoint) -> f64 {
+fn number(point: &NumberDataPoint) -> f64 {
     assert!(point.time_unix_nano >= point.start_time_unix_nano);
     match point.value.unwrap() {
         number_data_point::Value::AsInt(value) => value as f64,
@@ -60,7 +67,7 @@ fn number(point: &proto::NumberDataPoint) -> f64 {
     }
 }
 
-fn check_buckets(point: &proto::HistogramDataPoint) {
+fn check_buckets(point: &HistogramDataPoint) {
     assert_eq!(point.bucket_counts.len(), point.explicit_bounds.len() + 1);
     assert!(point.explicit_bounds.is_sorted());
     assert_eq!(point.bucket_counts.iter().sum::<u64>(), point.count);
@@ -68,7 +75,7 @@ fn check_buckets(point: &proto::HistogramDataPoint) {
     assert_eq!(point.min.is_some(), point.count > 0);
 }
 
-fn key(name: &str, attributes: &[proto::KeyValue]) -> String {
+fn key(name: &str, attributes: &[KeyValue]) -> String {
     let attributes = attributes.iter().filter_map(|attribute| {
         let value = match attribute.value.as_ref()?.value.as_ref()? {
             any_value::Value::StringValue(text) => text.clone(),
@@ -235,7 +242,8 @@ fn metrics_are_sent_and_correct() {
         assert_eq!(values.get(&key), Some(&value), "{key}: {values:#?}");
     }
 
-    let request = receiver.metrics().pop().unwrap();
+    let body = receiver.metrics().pop().unwrap();
+    let request = ExportMetricsServiceRequest::decode(&*body).unwrap();
     let resource = &request.resource_metrics[0];
     assert_eq!(
         resource.scope_metrics[0].scope.as_ref().unwrap().name,

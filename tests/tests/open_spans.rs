@@ -4,18 +4,20 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
 
-use otlp_collector::testing::{Receiver, proto};
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use otlp_collector::testing::{ReceivedSpan, Receiver};
 use otlp_collector::{
-    AnyValueRef, Collector, EventRef, GenerateIds, IdGenerator, KeyValueRef, LinkRef, Refused,
-    SpanContext, SpanId, SpanKind, SpanLimits, StatusRef, TraceFlags, TraceId, key, name,
-    unix_nanos,
+    AnyValue, AnyValueRef, Collector, EventRef, GenerateIds, IdGenerator, KeyValueRef, LinkRef,
+    Refused, SpanContext, SpanId, SpanKind, SpanLimits, Status, StatusRef, TraceFlags, TraceId,
+    key, name, unix_nanos,
 };
 use proptest::prelude::*;
+use prost::Message;
 
 use common::{span_id, start, trace_id};
 
 /// Shuts down and returns the spans that arrived, sorted by name.
-fn finish(receiver: &Receiver, collector: &Collector) -> Vec<proto::Span> {
+fn finish(receiver: &Receiver, collector: &Collector) -> Vec<ReceivedSpan> {
     let ledger = collector.shutdown().unwrap();
     assert_eq!(ledger.refused.total(), 0);
     let mut spans = receiver.spans();
@@ -24,20 +26,12 @@ fn finish(receiver: &Receiver, collector: &Collector) -> Vec<proto::Span> {
     spans
 }
 
-fn attribute<'s>(span: &'s proto::Span, key: &str) -> Option<&'s proto::any_value::Value> {
-    let found = span
-        .attributes
-        .iter()
-        .find(|attribute| attribute.key == key)?;
-    found.value.as_ref()?.value.as_ref()
+fn text(value: &str) -> Option<AnyValue> {
+    Some(value.to_string().into())
 }
 
-fn text(value: &str) -> Option<proto::any_value::Value> {
-    Some(proto::any_value::Value::StringValue(value.to_string()))
-}
-
-fn int(value: i64) -> Option<proto::any_value::Value> {
-    Some(proto::any_value::Value::IntValue(value))
+fn int(value: i64) -> Option<AnyValue> {
+    Some(value.into())
 }
 
 #[test]
@@ -62,26 +56,23 @@ fn parents_children_and_siblings_end_in_any_order() {
     let [a, b, c, d, other] = &spans[..] else {
         panic!("expected five spans");
     };
+    assert_eq!([a.parent_span_id, other.parent_span_id], [None; 2]);
     assert_eq!(
-        [&a.parent_span_id, &other.parent_span_id],
-        [&[] as &[u8]; 2]
+        (b.parent_span_id, c.parent_span_id),
+        (Some(a.span_id), Some(b.span_id))
     );
-    assert_eq!(
-        (&b.parent_span_id, &c.parent_span_id),
-        (&a.span_id, &b.span_id)
-    );
-    assert_eq!(d.parent_span_id, a.span_id);
+    assert_eq!(d.parent_span_id, Some(a.span_id));
     assert!([b, c, d].iter().all(|span| span.trace_id == a.trace_id));
     assert_ne!(other.trace_id, a.trace_id);
-    assert_eq!(attribute(a, "of").cloned(), text("a"));
-    assert_eq!(attribute(c, "of").cloned(), text("c"));
+    assert_eq!(a.attribute("of"), text("a"));
+    assert_eq!(c.attribute("of"), text("c"));
     assert_eq!(c.attributes.len(), 2);
     for span in &spans {
-        assert!(0 < span.start_time_unix_nano);
-        assert!(span.start_time_unix_nano <= span.end_time_unix_nano);
+        assert!(0 < span.start_time);
+        assert!(span.start_time <= span.end_time);
         // Sampled, random, and any parent is known to be local.
         assert_eq!(span.flags, 0x103);
-        assert_eq!(span.kind, 1);
+        assert_eq!(span.kind, SpanKind::Internal);
     }
 }
 
@@ -130,16 +121,10 @@ fn a_span_with_all_fields_arrives() {
 
     let spans = finish(&receiver, &collector);
     let span = &spans[0];
-    assert_eq!(
-        (&*span.name, span.kind),
-        ("renamed", SpanKind::Server as i32)
-    );
-    assert_eq!(
-        (span.start_time_unix_nano, span.end_time_unix_nano),
-        (1_000, 2_000)
-    );
-    assert_eq!(span.trace_id, caller.trace_id.to_bytes());
-    assert_eq!(span.parent_span_id, caller.span_id.to_bytes());
+    assert_eq!((&*span.name, span.kind), ("renamed", SpanKind::Server));
+    assert_eq!((span.start_time, span.end_time), (1_000, 2_000));
+    assert_eq!(span.trace_id, caller.trace_id);
+    assert_eq!(span.parent_span_id, Some(caller.span_id));
     assert_eq!(span.trace_state, "rojo=1");
     // Sampled, random, with a remote parent.
     assert_eq!(span.flags, 0x303);
@@ -149,20 +134,19 @@ fn a_span_with_all_fields_arrives() {
         .map(|attribute| &*attribute.key)
         .collect();
     assert_eq!(keys, ["first", "answer", "shards", "peer"]);
-    assert_eq!(attribute(span, "peer").cloned(), text("127.0.0.1"));
+    assert_eq!(span.attribute("peer"), text("127.0.0.1"));
     let event = &span.events[0];
-    assert_eq!((&*event.name, event.time_unix_nano), ("cache miss", 1_500));
+    assert_eq!((&*event.name, event.time), ("cache miss", 1_500));
     assert_eq!(event.attributes[0].key, "size");
     let links: Vec<_> = span
         .links
         .iter()
-        .map(|link| (link.span_id[0], link.flags))
+        .map(|link| (link.span_id.to_bytes()[0], link.flags))
         .collect();
     assert_eq!(links, [(8, 0x300), (0xb7, 0x303)]);
-    let status = span.status.as_ref().unwrap();
-    assert_eq!((status.code, &*status.message), (2, "second"));
+    assert_eq!(span.status, Status::Error("second".into()));
     // The propagated context is that of the span that was sent.
-    assert_eq!(span.span_id, context.span_id.to_bytes());
+    assert_eq!(span.span_id, context.span_id);
     assert_eq!(
         (context.is_remote, context.trace_state.as_str()),
         (false, "rojo=1")
@@ -193,13 +177,10 @@ fn an_attribute_replaces_an_earlier_one_with_the_same_key() {
 
     let spans = finish(&receiver, &collector);
     assert_eq!(spans[0].attributes.len(), 2);
-    assert_eq!(
-        attribute(&spans[0], "grows").cloned(),
-        text(&"x".repeat(99))
-    );
-    assert_eq!(attribute(&spans[0], "changes").cloned(), int(100));
+    assert_eq!(spans[0].attribute("grows"), text(&"x".repeat(99)));
+    assert_eq!(spans[0].attribute("changes"), int(100));
     assert_eq!(spans[1].attributes.len(), 2);
-    assert_eq!(attribute(&spans[1], "twice").cloned(), int(2));
+    assert_eq!(spans[1].attribute("twice"), int(2));
     assert_eq!(
         spans[0].dropped_attributes_count + spans[1].dropped_attributes_count,
         0
@@ -226,7 +207,16 @@ fn ok_overrides_error_and_error_overrides_unset() {
             span.set_status(*status);
         }
     }
-    let spans = finish(&receiver, &collector);
+    finish(&receiver, &collector);
+    // As they are on the wire, where a status other than an error could have a message, too.
+    let requests = receiver.requests();
+    let mut spans: Vec<_> = (requests.iter())
+        .map(|request| ExportTraceServiceRequest::decode(&*request.body).unwrap())
+        .flat_map(|request| request.resource_spans)
+        .flat_map(|resource| resource.scope_spans)
+        .flat_map(|scope| scope.spans)
+        .collect();
+    spans.sort_by(|one, other| one.name.cmp(&other.name));
     let statuses: Vec<_> = (spans.iter())
         .map(|span| {
             span.status
@@ -279,7 +269,7 @@ fn errors_are_events_and_panics_are_errors() {
     let event = &spans[0].events[0];
     assert_eq!(event.name, "exception");
     let attributes: Vec<_> = (event.attributes.iter())
-        .map(|a| (&*a.key, a.value.as_ref().unwrap().value.clone()))
+        .map(|a| (&*a.key, Some(a.value.clone())))
         .collect();
     let message = text(&Refused::ShutDown.to_string());
     let type_name = text("otlp_collector::stats::refused::Refused");
@@ -290,10 +280,11 @@ fn errors_are_events_and_panics_are_errors() {
             ("exception.type", type_name)
         ]
     );
-    let codes: Vec<_> = (spans.iter())
-        .map(|span| span.status.as_ref().map_or(0, |status| status.code))
-        .collect();
-    assert_eq!(codes, [0, 2, 1, 0, 0]);
+    let statuses: Vec<_> = spans.iter().map(|span| &span.status).collect();
+    let (unset, ok) = (&Status::Unset, &Status::Ok);
+    assert!(matches!(statuses[1], Status::Error(_)));
+    assert_eq!([statuses[0], statuses[2]], [unset, ok]);
+    assert_eq!(statuses[3..], [unset, unset]);
 }
 
 #[test]
@@ -309,7 +300,7 @@ fn an_error_behind_a_trait_object_has_the_trait_as_its_type() {
     let types = spans[0].events.iter().map(|event| {
         let attribute = &event.attributes[1];
         assert_eq!(attribute.key, "exception.type");
-        attribute.value.as_ref().unwrap().value.clone()
+        Some(attribute.value.clone())
     });
     let types: Vec<_> = types.collect();
     let expected = [
@@ -361,15 +352,15 @@ fn data_that_does_not_fit_is_counted_and_affects_no_other_span() {
     assert_eq!(a.attributes.len() as u32 + a.dropped_attributes_count, 50);
     assert_eq!(a.events.len() as u32 + a.dropped_events_count, 50);
     assert!(a.attributes.len() > 3 && a.dropped_attributes_count > 30);
-    assert_eq!(a.status.as_ref().unwrap().code, 2);
+    assert!(matches!(a.status, Status::Error(_)));
     assert_eq!((b.attributes.len(), b.events.len()), (1, 1));
     assert_eq!((b.dropped_attributes_count, b.dropped_events_count), (0, 0));
     assert_eq!(c.name, long[..31]);
     assert_eq!((c.dropped_attributes_count, c.dropped_events_count), (1, 1));
-    assert_eq!(c.status.as_ref().unwrap().code, 2);
+    assert!(matches!(c.status, Status::Error(_)));
     assert_eq!(
-        (&*child.name, &child.parent_span_id),
-        ("d child", &c.span_id)
+        (&*child.name, child.parent_span_id),
+        ("d child", Some(c.span_id))
     );
     assert_eq!(again.attributes.len(), 1);
 }
@@ -429,9 +420,9 @@ fn limits_apply_to_open_and_finished_spans() {
     let spans = finish(&receiver, &collector);
     for (span, already, expected) in [(&spans[0], 10, "äöü"), (&spans[1], 0, "xyz")] {
         assert_eq!(span.attributes.len(), 2);
-        assert_eq!(attribute(span, "text").cloned(), text(expected));
-        let bytes = proto::any_value::Value::BytesValue(b"123".to_vec());
-        assert_eq!(attribute(span, "bytes"), Some(&bytes));
+        assert_eq!(span.attribute("text"), text(expected));
+        let bytes = AnyValue::Bytes(b"123".to_vec());
+        assert_eq!(span.attribute("bytes"), Some(bytes));
         assert_eq!(span.dropped_attributes_count, already + 1);
         assert_eq!(
             (span.events.len(), span.dropped_events_count),
@@ -493,15 +484,11 @@ fn spans_end_on_other_threads() {
     assert_eq!(spans.len(), 7);
     let names: Vec<_> = spans.iter().map(|span| &*span.name).collect();
     assert_eq!(names[..4], ["a root", "b attached", "c ended", "d child"]);
-    assert!(
-        spans
-            .iter()
-            .all(|span| span.trace_id == context.trace_id.to_bytes())
-    );
-    assert_eq!(attribute(&spans[1], "from").cloned(), text("here"));
-    assert_eq!(attribute(&spans[1], "to").cloned(), text("there"));
-    assert_eq!(attribute(&spans[2], "to").cloned(), text("nowhere"));
-    assert_eq!(spans[3].parent_span_id, spans[1].span_id);
+    assert!(spans.iter().all(|span| span.trace_id == context.trace_id));
+    assert_eq!(spans[1].attribute("from"), text("here"));
+    assert_eq!(spans[1].attribute("to"), text("there"));
+    assert_eq!(spans[2].attribute("to"), text("nowhere"));
+    assert_eq!(spans[3].parent_span_id, Some(spans[1].span_id));
     assert!(spans.iter().all(|span| span.dropped_attributes_count == 0));
 }
 
@@ -610,7 +597,7 @@ fn ids_can_come_from_a_custom_generator() {
     assert_eq!(recorder.new_span_id(), span_id(4));
     let spans = finish(&receiver, &collector);
     // Sampled, without the flag for random ids.
-    assert_eq!((spans[0].span_id[0], spans[0].flags), (2, 0x101));
+    assert_eq!((spans[0].span_id, spans[0].flags), (span_id(2), 0x101));
 }
 
 #[test]
@@ -628,7 +615,7 @@ fn a_clock_set_back_causes_no_negative_duration() {
     let tomorrow = unix_nanos() + 86_400_000_000_000;
     drop(recorder.span_builder("early").start_time(tomorrow).start());
     let spans = finish(&receiver, &collector);
-    assert_eq!(spans[0].end_time_unix_nano, tomorrow);
+    assert_eq!(spans[0].end_time, tomorrow);
 }
 
 /// An operation on a set of open spans, which are numbered.
@@ -687,13 +674,11 @@ proptest! {
         let spans = finish(&receiver, &collector);
         let sent: Vec<_> = (spans.iter())
             .map(|span| {
-                let parent = span.parent_span_id.first_chunk().copied();
-                let parent = parent.and_then(SpanId::from_bytes);
-                let value = attribute(span, "value").map(|value| match value {
-                    proto::any_value::Value::IntValue(value) => *value,
+                let value = span.attribute("value").map(|value| match value {
+                    AnyValue::Int(value) => value,
                     other => panic!("{other:?}"),
                 });
-                (span.name.clone(), parent, value)
+                (span.name.clone(), span.parent_span_id, value)
             })
             .collect();
         prop_assert_eq!(sent, expected);

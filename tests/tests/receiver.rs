@@ -51,12 +51,8 @@ fn spans_are_found_by_name_and_checked() {
     assert_eq!(request.events[0].attribute("attempt"), Some(2.into()));
     let query = receiver.span("SELECT orders");
     query.assert_child_of(&request);
-    let requests = receiver.requests();
-    let resource = requests[0].body.resource_spans[0]
-        .resource
-        .as_ref()
-        .unwrap();
-    assert_eq!(resource.attribute("service.name"), Some("shop".into()));
+    let service = request.resource.attribute("service.name");
+    assert_eq!(service, Some("shop".into()));
 
     let missing = panic_of(|| receiver.span("GET /order"));
     assert_eq!(
@@ -67,11 +63,11 @@ fn spans_are_found_by_name_and_checked() {
     let several = panic_of(|| receiver.span("tick"));
     assert_eq!(several, "2 spans \"tick\" were received: use spans()");
     let no_root = panic_of(|| query.assert_root());
-    assert!(no_root.starts_with("span \"SELECT orders\" is no root: its parent is "));
+    assert!(no_root.starts_with("span \"SELECT orders\" is not a root: its parent is "));
     let no_child = panic_of(|| request.assert_child_of(&query));
     assert!(
         no_child.starts_with(
-            "span \"GET /orders\" is no child of \"SELECT orders\": its parent is none"
+            "span \"GET /orders\" is not a child of \"SELECT orders\": its parent is none"
         ),
         "{no_child}"
     );

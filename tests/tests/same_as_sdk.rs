@@ -316,10 +316,10 @@ fn with_this() -> Vec<official::ResourceSpans> {
 
     collector.shutdown().unwrap();
     let requests = receiver.requests();
-    let bodies = requests.iter().map(|request| request.body.encode_to_vec());
-    let resources =
-        bodies.flat_map(|body| official::TracesData::decode(&*body).unwrap().resource_spans);
-    resources.collect()
+    let decoded = (requests.iter()).map(|request| official::TracesData::decode(&*request.body));
+    decoded
+        .flat_map(|data| data.unwrap().resource_spans)
+        .collect()
 }
 
 // ---- Compared ----

@@ -11,15 +11,9 @@ use otlp_collector::{
 /// Returns the number of spans that arrived, by scope and name.
 fn arrived(receiver: &Receiver) -> BTreeMap<(String, String), usize> {
     let mut counts = BTreeMap::new();
-    for request in receiver.requests() {
-        for resource in request.body.resource_spans {
-            for scope in resource.scope_spans {
-                let scope_name = scope.scope.unwrap().name;
-                for span in scope.spans {
-                    *counts.entry((scope_name.clone(), span.name)).or_default() += 1;
-                }
-            }
-        }
+    for span in receiver.spans() {
+        let of = (span.scope.name.clone(), span.name);
+        *counts.entry(of).or_default() += 1;
     }
     counts
 }
@@ -132,13 +126,13 @@ fn scopes_and_resources_with_all_fields_arrive() {
     collector.collect(span).unwrap();
     collector.shutdown().unwrap();
 
-    let request = &receiver.requests()[0];
-    let resource = &request.body.resource_spans[0];
+    let span = receiver.span("span");
+    let resource = &span.resource;
     assert_eq!(
         resource.schema_url,
         "https://opentelemetry.io/schemas/1.37.0"
     );
-    let attributes = &resource.resource.as_ref().unwrap().attributes;
+    let attributes = &resource.attributes;
     let mut keys: Vec<_> = attributes.iter().map(|attribute| &*attribute.key).collect();
     keys.sort_unstable();
     let mut different = keys.clone();
@@ -159,9 +153,8 @@ fn scopes_and_resources_with_all_fields_arrive() {
         .unwrap();
     assert!(format!("{host:?}").contains("mine after all"));
 
-    let scope = &resource.scope_spans[0];
+    let scope = &span.scope;
     assert_eq!(scope.schema_url, "https://example.com/schema");
-    let scope = scope.scope.as_ref().unwrap();
     assert_eq!(
         (&*scope.name, &*scope.version, scope.attributes.len()),
         ("scope", "2", 1)

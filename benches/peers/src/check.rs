@@ -4,9 +4,8 @@ use std::collections::HashSet;
 use std::error::Error;
 use std::time::Duration;
 
-use otlp_collector::testing::Receiver;
-use otlp_collector::testing::proto::any_value::Value;
-use otlp_collector::testing::proto::{AnyValue, KeyValue, Span, span::SpanKind};
+use otlp_collector::testing::{ReceivedSpan, Receiver};
+use otlp_collector::{AnyValue, SpanKind};
 
 use crate::child::{self, Task};
 use crate::peers::Configuration;
@@ -45,7 +44,7 @@ struct Look<'a> {
 }
 
 impl Look<'_> {
-    fn at_spans(&self, spans: &[Span]) -> Result<(), String> {
+    fn at_spans(&self, spans: &[ReceivedSpan]) -> Result<(), String> {
         self.expect(spans.len() as u64 == SPANS, "number of spans", &spans.len())?;
         let ids: HashSet<_> = spans.iter().map(|span| &span.span_id).collect();
         self.expect(ids.len() == spans.len(), "number of ids", &ids.len())?;
@@ -57,26 +56,26 @@ impl Look<'_> {
         self.expect(even == SPANS / 2, "number of cached", &even)
     }
 
-    fn at_span(&self, span: &Span) -> Result<(), String> {
+    fn at_span(&self, span: &ReceivedSpan) -> Result<(), String> {
         self.expect(span.name == workload::NAME, "name", &span.name)?;
-        self.expect(span.kind == SpanKind::Client as i32, "kind", &span.kind)?;
+        self.expect(span.kind == SpanKind::Client, "kind", &span.kind)?;
         let trace_id = &span.trace_id;
-        self.expect(*trace_id == workload::TRACE_ID, "trace", trace_id)?;
+        self.expect(trace_id.to_bytes() == workload::TRACE_ID, "trace", trace_id)?;
         let parent = &span.parent_span_id;
-        self.expect(parent.iter().any(|byte| *byte != 0), "parent", parent)?;
+        self.expect(parent.is_some(), "parent", parent)?;
         self.at_times(span)?;
         self.at_attributes(span)
     }
 
-    fn at_times(&self, span: &Span) -> Result<(), String> {
+    fn at_times(&self, span: &ReceivedSpan) -> Result<(), String> {
         const MINUTE_NS: u64 = 60_000_000_000;
-        let (start, end) = (span.start_time_unix_nano, span.end_time_unix_nano);
+        let (start, end) = (span.start_time, span.end_time);
         let now = otlp_collector::unix_nanos();
         let is_recent = start > now - MINUTE_NS && end < now + MINUTE_NS;
         self.expect(start <= end && is_recent, "times", &(start, end))
     }
 
-    fn at_attributes(&self, span: &Span) -> Result<(), String> {
+    fn at_attributes(&self, span: &ReceivedSpan) -> Result<(), String> {
         let address = workload::address();
         let are_there = has(span, workload::SYSTEM, workload::POSTGRESQL)
             && has(span, workload::ADDRESS, &address)
@@ -85,20 +84,17 @@ impl Look<'_> {
         let texts = span
             .attributes
             .iter()
-            .filter(|attribute| is_text(attribute));
+            .filter(|attribute| matches!(attribute.value, AnyValue::String(_)));
         let has_types = texts.count() < span.attributes.len();
         let is_right = are_there && has_types == self.configuration.has_types;
         self.expect(is_right, "attributes", &span.attributes)
     }
 
     fn at_resources(&self, receiver: &Receiver) -> Result<(), String> {
-        for request in receiver.requests() {
-            for resource in &request.body.resource_spans {
-                let attributes = resource.resource.iter().flat_map(|it| &it.attributes);
-                let mut names = attributes.filter(|it| it.key == "service.name");
-                let is_right = names.any(|name| text(name) == workload::SERVICE);
-                self.expect(is_right, "resource", &resource.resource)?;
-            }
+        for span in receiver.spans() {
+            let name = span.resource.attribute("service.name");
+            let is_right = name == Some(workload::SERVICE.into());
+            self.expect(is_right, "resource", &span.resource)?;
         }
         Ok(())
     }
@@ -114,30 +110,16 @@ impl Look<'_> {
     }
 }
 
-fn has(span: &Span, key: &str, value: &str) -> bool {
+fn has(span: &ReceivedSpan, key: &str, value: &str) -> bool {
     find(span, key).is_some_and(|found| found == value)
 }
 
-fn find(span: &Span, key: &str) -> Option<String> {
-    let found = span.attributes.iter().find(|found| found.key == key);
-    found.map(text)
-}
-
-fn is_text(attribute: &KeyValue) -> bool {
-    matches!(value(attribute), Some(Value::StringValue(_)))
-}
-
-/// The value as text, of any type.
-fn text(attribute: &KeyValue) -> String {
-    match value(attribute) {
-        Some(Value::StringValue(text)) => text.clone(),
-        Some(Value::IntValue(number)) => number.to_string(),
-        Some(Value::BoolValue(bool)) => bool.to_string(),
+/// Returns the attribute's value as a text.
+fn find(span: &ReceivedSpan, key: &str) -> Option<String> {
+    span.attribute(key).map(|value| match value {
+        AnyValue::String(text) => text.into_owned(),
+        AnyValue::Int(number) => number.to_string(),
+        AnyValue::Bool(truth) => truth.to_string(),
         other => format!("{other:?}"),
-    }
-}
-
-fn value(attribute: &KeyValue) -> Option<&Value> {
-    let value: Option<&AnyValue> = attribute.value.as_ref();
-    value.and_then(|value| value.value.as_ref())
+    })
 }

@@ -34,7 +34,6 @@ const CIRCLES: &[&[&str]] = &[
     ],
     &["src/span/sampler.rs", "src/span/sampler/tail.rs"],
     &["src/stats.rs", "src/stats/buckets.rs"],
-    &["src/testing.rs", "src/testing/serve.rs"],
 ];
 
 type Arrows = BTreeMap<&'static str, BTreeMap<&'static str, usize>>;

@@ -10,15 +10,7 @@ use crate::{assert_found, check};
 const GENERATED: &str = "src/otlp/proto.rs";
 
 /// Names that several types have, and the files that declare them, one entry per declaration.
-const SHARED: &[(&str, &[&str])] = &[
-    (
-        "Answer",
-        &["src/collector/network_thread.rs", "src/testing.rs"],
-    ),
-    ("Inner", &["src/collector.rs", "src/testing.rs"]),
-    ("Origin", &["src/recorder/detached.rs", "src/stats.rs"]),
-    ("State", &["src/recorder/state.rs", "src/testing.rs"]),
-];
+const SHARED: &[(&str, &[&str])] = &[];
 
 /// Returns the files and lines that declare a struct, enum or trait, by name.
 fn types(sources: &[Source]) -> BTreeMap<&'static str, Vec<(&'static str, usize)>> {

@@ -258,7 +258,7 @@ fn any_refusal(dice: &mut Dice) -> Answer {
         4 => Answer::status(503),
         5 => Answer::partial_success(2, "two are too old"),
         6 => Answer::disconnect(),
-        7 => Answer::take_and_disconnect(),
+        7 => Answer::accept_and_disconnect(),
         8 => Answer::ok().body("no protobuf"),
         _ => Answer::status(503).header("Retry-After", "0"),
     }

@@ -1,4 +1,4 @@
-//! The receiver's threads: one that accepts, and one for each connection.
+//! A connection to the receiver, on a thread of its own.
 
 use std::borrow::Cow;
 use std::io::{self, Read, Write};
@@ -10,53 +10,42 @@ use std::time::Duration;
 use prost::Message;
 use rustix::time::{ClockId, clock_gettime};
 
-use super::{Answer, ReceivedRequest, State, census};
-use crate::otlp::proto::{ExportMetricsServiceRequest, ExportTraceServiceRequest};
+use crate::otlp::proto::ExportMetricsServiceRequest;
+use crate::testing::answer::Answer;
+use crate::testing::received::ReceivedRequest;
+use crate::testing::state::SharedState;
+use crate::testing::{census, decode};
 
-/// More than any request of this crate has by default.
+/// Larger than any request of this crate by default.
 const BODY_BYTES_MAX: usize = 64 << 20;
 const HEADERS_MAX: usize = 64;
 
 /// Accepts connections until the receiver is closed.
-pub(super) fn accept(listener: &TcpListener, state: &Arc<State>) {
+pub(super) fn accept(listener: &TcpListener, shared: &Arc<SharedState>) {
     for stream in listener.incoming() {
         let Ok(stream) = stream else { continue };
-        let Some(number) = register(&stream, state) else {
+        let Some(number) = shared.register(&stream) else {
             return;
         };
-        let state = Arc::clone(state);
+        let shared = Arc::clone(shared);
         let serving = thread::Builder::new()
             .name("otlp-receiver".to_string())
             .spawn(move || {
-                // An error is the connection's end, which the other side sees.
-                let _ = ServedConnection::new(stream, &state).serve();
-                state.hang_up(number);
+                // An error ends the connection, as the peer notices.
+                let _ = ServedConnection::new(stream, &shared).serve();
+                shared.disconnect(number);
             });
         drop(serving);
     }
 }
 
-/// Numbers the connection and notes it, so that it can be broken; `None` if the receiver is
-/// closed.
-fn register(stream: &TcpStream, state: &State) -> Option<u64> {
-    let mut inner = state.inner.lock();
-    if !inner.open {
-        return None;
-    }
-    inner.counts.connections += 1;
-    let number = inner.counts.connections;
-    if let Ok(clone) = stream.try_clone() {
-        inner.connections.insert(number, clone);
-    }
-    Some(number)
-}
-
+/// A connection to the receiver.
 struct ServedConnection<'a> {
     stream: TcpStream,
-    state: &'a State,
-    /// What was read and not yet used.
+    shared: &'a SharedState,
+    /// Received bytes of requests that were not answered yet.
     input: Vec<u8>,
-    /// CPU time of this thread that is in the counts.
+    /// CPU time of this thread that is counted already.
     counted: Duration,
 }
 
@@ -69,16 +58,16 @@ struct Head {
 }
 
 impl<'a> ServedConnection<'a> {
-    fn new(stream: TcpStream, state: &'a State) -> Self {
+    fn new(stream: TcpStream, shared: &'a SharedState) -> Self {
         Self {
             stream,
-            state,
+            shared,
             input: Vec::new(),
             counted: Duration::ZERO,
         }
     }
 
-    /// Answers requests until one side closes.
+    /// Answers requests until one side closes the connection.
     fn serve(mut self) -> io::Result<()> {
         while let Some(head) = self.read_head()? {
             let end = head.bytes + head.body_bytes;
@@ -87,8 +76,8 @@ impl<'a> ServedConnection<'a> {
                     return Ok(());
                 }
             }
-            let answer = self.take(&head);
-            if !self.state.pass() {
+            let answer = self.receive(&head);
+            if !self.shared.wait_while_paused() {
                 return Ok(());
             }
             self.input.drain(..end);
@@ -111,10 +100,10 @@ impl<'a> ServedConnection<'a> {
         }
     }
 
-    /// Reads more, if the receiver is not paused; 0 at the end.
+    /// Reads more bytes once the receiver is not paused; 0 at the end.
     fn read(&mut self) -> io::Result<usize> {
         const STEP: usize = 256 * 1024;
-        if !self.state.pass() {
+        if !self.shared.wait_while_paused() {
             return Ok(0);
         }
         let len = self.input.len();
@@ -125,62 +114,62 @@ impl<'a> ServedConnection<'a> {
         read
     }
 
-    /// Checks and counts the request that was read, and decides on the answer.
-    fn take(&mut self, head: &Head) -> Answer {
+    /// Checks and counts a request and chooses its answer.
+    fn receive(&mut self, head: &Head) -> Answer {
         if head.path.ends_with("/v1/metrics") {
-            return self.take_metrics(head);
+            return self.receive_metrics(head);
         }
         let sent = &self.input[head.bytes..head.bytes + head.body_bytes];
         let plain = decompress(head, sent);
         let body = plain.as_deref().unwrap_or_default();
         let spans = plain.as_ref().and_then(|body| census::spans(body));
-        let kept = self.state.keeps.then(|| decode(head, body)).flatten();
-        // What can be counted may still be more than can be decoded, such as nested too deep.
-        let spans = spans.filter(|_| kept.is_some() || !self.state.keeps);
+        let kept = (self.shared.keeps).then(|| request(head, body)).flatten();
+        // A body that can be counted may not be decodable, such as one nested too deep.
+        let spans = spans.filter(|_| kept.is_some() || !self.shared.keeps);
 
         let cpu_time = cpu_time();
-        let mut inner = self.state.inner.lock();
+        let mut state = self.shared.state.lock();
         let answer = match spans {
             None => Answer::status(400),
             Some(_) => {
-                let next = inner.answers_next.pop_front();
-                next.unwrap_or_else(|| inner.answer.clone())
+                let next = state.answers_next.pop_front();
+                next.unwrap_or_else(|| state.answer.clone())
             }
         };
-        let counts = &mut inner.counts;
+        let counts = &mut state.counts;
         counts.requests += 1;
         counts.malformed += u64::from(spans.is_none());
         counts.body_bytes += sent.len() as u64;
         counts.body_bytes_max = counts.body_bytes_max.max(sent.len() as u64);
         counts.cpu_time += cpu_time - self.counted;
-        if answer.takes {
+        if answer.accepts {
             counts.spans += spans.unwrap_or(0).saturating_sub(answer.rejected);
         }
-        inner.kept.extend(kept.map(|request| ReceivedRequest {
-            taken: answer.takes,
+        state.kept.extend(kept.map(|request| ReceivedRequest {
+            accepted: answer.accepts,
             ..request
         }));
         self.counted = cpu_time;
-        self.state.changed.notify_all();
+        self.shared.changed.notify_all();
         answer
     }
 }
 
 impl ServedConnection<'_> {
-    fn take_metrics(&mut self, head: &Head) -> Answer {
+    fn receive_metrics(&mut self, head: &Head) -> Answer {
         let sent = &self.input[head.bytes..head.bytes + head.body_bytes];
         let plain = decompress(head, sent);
-        let metrics = plain.and_then(|body| ExportMetricsServiceRequest::decode(&*body).ok());
-        let Some(metrics) = metrics else {
+        let valid = plain.filter(|body| ExportMetricsServiceRequest::decode(&**body).is_ok());
+        let Some(metrics) = valid else {
             return Answer::status(400);
         };
-        self.state.inner.lock().metrics.push(metrics);
-        self.state.changed.notify_all();
+        (self.shared.state.lock().metrics).push(metrics.into_owned());
+        self.shared.changed.notify_all();
         Answer::ok()
     }
 }
 
-/// The body as it was before its `Content-Encoding`; `None` if it has one that is not known here.
+/// Removes the body's `Content-Encoding`; `None` if it is malformed or not supported.
 fn decompress<'a>(head: &Head, body: &'a [u8]) -> Option<Cow<'a, [u8]>> {
     let mut headers = head.headers.iter();
     let Some((_, encoding)) = headers.find(|(name, _)| name == "content-encoding") else {
@@ -207,12 +196,13 @@ fn decompress<'a>(head: &Head, body: &'a [u8]) -> Option<Cow<'a, [u8]>> {
     }
 }
 
-fn decode(head: &Head, body: &[u8]) -> Option<ReceivedRequest> {
+fn request(head: &Head, body: &[u8]) -> Option<ReceivedRequest> {
     Some(ReceivedRequest {
         path: head.path.clone(),
         headers: head.headers.clone(),
-        body: ExportTraceServiceRequest::decode(body).ok()?,
-        taken: false,
+        body: body.to_vec(),
+        spans: decode::spans(body)?,
+        accepted: false,
     })
 }
 
@@ -258,7 +248,7 @@ fn response(status: u16, answer: &Answer) -> Vec<u8> {
     response
 }
 
-/// CPU time of the calling thread.
+/// Returns the CPU time of the calling thread.
 fn cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
