@@ -35,7 +35,7 @@ use crate::stats::refused::Refused;
 
 use self::hold::{Decision, HeldTraces, Hold};
 use self::scratch::ScratchPool;
-use self::state::State;
+use self::state::RecorderState;
 use self::writer::Writer;
 
 pub use self::builder::SpanBuilder;
@@ -44,17 +44,15 @@ pub(crate) use self::lease::Recorders;
 pub use self::open_span::OpenSpan;
 pub use self::scoped::ScopedRecorder;
 
-/// One thread's way to record spans: unique, never waiting for another thread.
+/// Records the spans of one thread.
 ///
-/// Recording makes no allocation, takes no lock and makes no system call but one: when a batch
-/// is complete, or slabs get few, while the network thread sleeps, it is woken. (With
-/// [`Overflow::Block`](crate::Overflow::Block) a full buffer makes it wait.)
+/// [`start`](Self::start) opens a span that ends later. [`record`](Self::record) takes a finished span.
+/// Neither allocates, takes a lock, or waits for another thread, except that with
+/// [`Overflow::Block`](crate::Overflow::Block) a full buffer makes the thread wait. The only system call
+/// wakes the network thread, if that sleeps while a batch is complete or slabs are scarce.
 ///
-/// There are two ways: [`start`](Self::start) opens a span that ends later, alone or with
-/// others; [`record`](Self::record) takes one that is finished.
-///
-/// A recorder may move to another thread (`Send`) but is used by one at a time (neither `Sync`
-/// nor `Clone`). Spans it recorded stay on their way when it is dropped.
+/// A recorder can move to another thread (`Send`), but only one thread at a time uses it (neither `Sync`
+/// nor `Clone`). Dropping it loses no recorded span.
 ///
 /// ```
 /// use otlp_collector::{Collector, Config, SpanKind, StatusRef};
@@ -88,8 +86,8 @@ pub use self::scoped::ScopedRecorder;
 /// clone::<otlp_collector::Recorder>();
 /// ```
 pub struct Recorder {
-    state: RefCell<State>,
-    /// Apart, since a generator of the user's may record on this recorder.
+    state: RefCell<RecorderState>,
+    /// In a cell of its own, since a user's generator may record on this recorder.
     ids: RefCell<Ids>,
     counters: Arc<CachePadded<RecorderCounters>>,
     shared: Arc<Shared>,
@@ -112,7 +110,7 @@ impl Recorder {
         let tail_sampling = config.tail_sampling.as_ref().filter(|_| with_spans);
         Self {
             counters: Arc::clone(writer.counters()),
-            state: RefCell::new(State {
+            state: RefCell::new(RecorderState {
                 writer,
                 scratch: ScratchPool::new(open_spans_max, config.open_span_bytes),
                 held: HeldTraces::new(tail_sampling),
@@ -123,13 +121,13 @@ impl Recorder {
         }
     }
 
-    /// Starts a root span now. Whether it records anything is the sampler's decision.
+    /// Starts a root span now. The sampler decides whether it is recorded.
     #[inline]
     pub fn start<'n>(&self, name: impl Into<Name<'n>>) -> OpenSpan<'_> {
         self.span_builder(name).start()
     }
 
-    /// Starts a span now, within that of `parent`.
+    /// Starts a child of `parent` now.
     #[inline]
     pub fn start_child<'n>(
         &self,
@@ -139,24 +137,26 @@ impl Recorder {
         self.span_builder(name).child_of(parent).start()
     }
 
-    /// A span that is started with more than a name: see [`SpanBuilder`].
+    /// Creates a builder for a span that starts with more than a name.
     #[inline]
     pub fn span_builder<'b>(&self, name: impl Into<Name<'b>>) -> SpanBuilder<'_, 'b> {
         SpanBuilder::new(self, OWN_SCOPE, name.into())
     }
 
-    /// Goes on with a span that was started on another thread, in the scope that it has. If there
-    /// is no slab for that here, the span is refused and counted, and records nothing more.
+    /// Continues a detached span on this recorder, in its own instrumentation scope. Without a slab for
+    /// that scope the span is refused and counted, and stops recording.
     pub fn attach(&self, span: DetachedSpan) -> OpenSpan<'_> {
         span.attach_to(self)
     }
 
-    /// This recorder for spans of another instrumentation scope.
+    /// Returns this recorder for spans of an instrumentation scope. The first call for a scope takes a
+    /// slab ([`Config::slab_bytes`](crate::Config::slab_bytes)).
     ///
     /// # Errors
-    /// There is no slab for one more scope ([`Error::is_resources`]), the scope is another
-    /// collector's ([`Error::is_config`]), or this is a fork of the collector's process and the
-    /// scope is new to this recorder ([`Error::is_forked`]).
+    /// * There is no slab for one more scope ([`Error::is_resources`]).
+    /// * The scope is registered with another collector ([`Error::is_config`]).
+    /// * This process is a fork of the collector's, and the scope is new to this recorder
+    ///   ([`Error::is_forked`]).
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -175,16 +175,17 @@ impl Recorder {
     /// # }
     /// ```
     pub fn with_scope(&self, scope: &Scope) -> Result<ScopedRecorder<'_>, Error> {
-        if !self.shared.scopes.knows(scope) {
+        if !self.shared.scopes.contains(scope) {
             return Err(Error::config(format!(
-                "the scope {:?} is another collector's: make it with this one's register_scope()",
+                "scope {:?} is registered with another collector; register it with this one's \
+                 register_scope()",
                 scope.definition().name
             )));
         }
         let lane = self.lane_of(scope).map_err(|why| match why {
             Refused::Forked => Error::forked(self.shared.counters.ledger()),
             _ => Error::resources(
-                "no slab for the spans of one more scope: raise recorders_max",
+                "no slab is left for the spans of one more scope; raise recorders_max",
                 None,
             ),
         })?;
@@ -194,7 +195,7 @@ impl Recorder {
         })
     }
 
-    /// Records a finished span, whatever the sampler thinks of it.
+    /// Records a finished span. The sampler is not asked.
     ///
     /// ```
     /// use otlp_collector::{Collector, Config, KeyValueRef, SpanRef, unix_nanos};
@@ -220,14 +221,14 @@ impl Recorder {
     /// ```
     ///
     /// # Errors
-    /// The span was not accepted; the reason is counted in the [`Ledger`](crate::Ledger).
+    /// The span was refused. The reason is counted in the [`Ledger`](crate::Ledger) too.
     pub fn record(&self, span: &SpanRef<'_>) -> Result<(), Refused> {
         self.record_in(OWN_SCOPE, span)
     }
 
-    /// Records a finished span with more attributes, a tuple of [`Attributes`]: the fastest way, since
-    /// code is made for just these where they are written. They are sent before the span's own; of
-    /// several with the same key the last counts.
+    /// Records a finished span with a tuple of [`Attributes`]. This is the fastest way: the compiler
+    /// specialises the encoder for these attributes at the call site. They are sent before the span's own
+    /// attributes. If a key occurs more than once, the last value is sent.
     ///
     /// ```
     /// use otlp_collector::{Collector, Config, SpanRef, key, name, unix_nanos};
@@ -259,7 +260,7 @@ impl Recorder {
     /// ```
     ///
     /// # Errors
-    /// The span was not accepted; the reason is counted in the [`Ledger`](crate::Ledger).
+    /// The span was refused. The reason is counted in the [`Ledger`](crate::Ledger) too.
     #[inline(always)]
     pub fn record_with(
         &self,
@@ -269,7 +270,7 @@ impl Recorder {
         self.record_with_in(OWN_SCOPE, span, attributes)
     }
 
-    /// As [`record`](Self::record), in the scope of a lane.
+    /// Records a finished span in the scope of a lane.
     #[inline(always)]
     fn record_in(&self, lane: usize, span: &SpanRef<'_>) -> Result<(), Refused> {
         let span = Finished {
@@ -280,7 +281,7 @@ impl Recorder {
         self.write(lane, &span)
     }
 
-    /// As [`record_with`](Self::record_with), in the scope of a lane.
+    /// Records a finished span with a tuple of attributes in the scope of a lane.
     #[inline(always)]
     fn record_with_in(
         &self,
@@ -297,7 +298,7 @@ impl Recorder {
         })
     }
 
-    /// Records an owned span; one that has not ended ends now.
+    /// Records an owned span, which ends now unless it has an end.
     fn record_owned(&self, span: &mut Span) -> Result<(), Refused> {
         if span.end_time == 0 {
             span.end_time = unix_nanos();
@@ -327,7 +328,8 @@ impl Recorder {
         self.with_ids(|ids| ids.new_span_id())
     }
 
-    /// Ids for a new span, the trace's too if it has none, and what is told of that one.
+    /// Makes the id of a new span, and of its trace unless that is given. Returns the flags of a new
+    /// trace too.
     #[inline]
     fn new_ids(&self, trace_id: Option<TraceId>) -> (TraceId, SpanId, TraceFlags) {
         self.with_ids(
@@ -344,8 +346,7 @@ impl Recorder {
         )
     }
 
-    /// Runs `make` with this recorder's ids; with random ones if that is what a generator of the
-    /// user's does while it is asked itself.
+    /// Calls `make` with this recorder's ids, or with random ones within a call of the user's generator.
     #[inline(always)]
     fn with_ids<R>(&self, make: impl Fn(&mut Ids) -> R) -> R {
         match self.ids.try_borrow_mut() {
@@ -360,7 +361,7 @@ impl Recorder {
         make(&mut Ids::random())
     }
 
-    /// Memory for a sampled span, if there is any, and its place in a held trace, if it has one.
+    /// Returns memory for a sampled span, if any is left, and its place in a held trace, if it has one.
     #[inline]
     fn prepare(
         &self,
@@ -380,12 +381,12 @@ impl Recorder {
         self.state.borrow_mut().writer.write(lane, span)
     }
 
-    /// The lane for spans of this scope.
+    /// Returns the lane for spans of a scope.
     fn lane(&self, scope: Option<&Scope>) -> Result<usize, Refused> {
         let Some(scope) = scope else {
             return Ok(OWN_SCOPE);
         };
-        let lane = if self.shared.scopes.knows(scope) {
+        let lane = if self.shared.scopes.contains(scope) {
             self.lane_of(scope)
         } else {
             Err(Refused::UnknownScope)
@@ -393,7 +394,7 @@ impl Recorder {
         lane.map_err(|why| self.state.borrow_mut().writer.refuse(why))
     }
 
-    /// The lane of a scope of this collector. Those that recorders have left behind make room for it.
+    /// Returns the lane of a scope of this collector. Lanes that recorders left are evicted to make room.
     fn lane_of(&self, scope: &Scope) -> Result<usize, Refused> {
         loop {
             let lane = self.state.borrow_mut().writer.lane(scope);

@@ -1,4 +1,4 @@
-//! What a span says: owned ([`Span`]) for convenience, borrowed ([`SpanRef`]) for speed.
+//! Spans and their parts: owned ([`Span`]) for convenience, borrowed ([`SpanRef`]) for speed.
 
 pub(crate) mod attribute;
 pub(crate) mod context;
@@ -19,6 +19,8 @@ use crate::span::scope::Scope;
 
 /// A span that owns its data, for [`Collector::collect`](crate::Collector::collect).
 ///
+/// Build it with struct update syntax, `..Span::new(name)`: a minor release may add fields.
+///
 /// ```
 /// use otlp_collector::{KeyValue, Span, SpanKind};
 ///
@@ -37,40 +39,40 @@ pub struct Span {
     pub span_id: SpanId,
     /// Id of the parent; `None` for a root span.
     pub parent_span_id: Option<SpanId>,
-    /// Whether the parent is in another process, if that is known.
+    /// Whether the parent is in another process; `None` if that is unknown.
     pub parent_is_remote: Option<bool>,
-    /// W3C trace flags.
+    /// W3C trace flags. Default: sampled and random.
     pub trace_flags: TraceFlags,
-    /// W3C trace state, sent as it is.
+    /// W3C trace state, sent without a check. Default: empty.
     pub trace_state: Cow<'static, str>,
-    /// What was done, in few words.
+    /// Name of the operation, of low cardinality, such as `GET /orders/{id}`.
     pub name: Cow<'static, str>,
-    /// Its role between services.
+    /// Role in a call between services. Default: internal.
     pub kind: SpanKind,
-    /// When it began, in nanoseconds since the Unix epoch.
+    /// Start in nanoseconds since the Unix epoch. Default: now.
     pub start_time: u64,
-    /// When it ended, in nanoseconds since the Unix epoch; 0 means when it is collected.
+    /// End in nanoseconds since the Unix epoch. Default: 0, the time at which the span is collected.
     pub end_time: u64,
-    /// What is known about it; of several with the same key the last counts.
+    /// Attributes. If a key occurs more than once, the last value is sent.
     pub attributes: Vec<KeyValue>,
-    /// Attributes that are not here any more.
+    /// Number of attributes dropped before this span was built.
     pub dropped_attributes_count: u32,
-    /// What happened meanwhile.
+    /// Events. Default: none.
     pub events: Vec<Event>,
-    /// Events that are not here any more.
+    /// Number of events dropped before this span was built.
     pub dropped_events_count: u32,
-    /// Spans it has to do with, of this or other traces.
+    /// Links to related spans of this or other traces. Default: none.
     pub links: Vec<Link>,
-    /// Links that are not here any more.
+    /// Number of links dropped before this span was built.
     pub dropped_links_count: u32,
-    /// How it ended.
+    /// Outcome. Default: unset.
     pub status: Status,
-    /// The instrumentation scope it belongs to; `None` is the collector's own.
+    /// Instrumentation scope; `None` is the collector's own scope.
     pub scope: Option<Scope>,
 }
 
 impl Span {
-    /// A root span with random ids that starts now and has not ended, sampled.
+    /// Creates a sampled root span with random ids that starts now and has no end yet.
     #[must_use]
     pub fn new(name: impl Into<Cow<'static, str>>) -> Self {
         let (trace_id, span_id) = with_thread_ids(|ids| (ids.new_trace_id(), ids.new_span_id()));
@@ -96,7 +98,8 @@ impl Span {
         }
     }
 
-    /// A span within `parent`'s trace that starts now and has not ended.
+    /// Creates a child of `parent` that starts now and has no end yet. It has the trace flags, trace
+    /// state and scope of `parent`.
     #[must_use]
     pub fn child_of(parent: &Self, name: impl Into<Cow<'static, str>>) -> Self {
         Self {
@@ -110,7 +113,8 @@ impl Span {
         }
     }
 
-    /// A span that continues a trace that came from elsewhere; starts now and has not ended.
+    /// Creates a child of a span of which only the context is known, such as the caller's. It starts
+    /// now and has no end yet.
     #[must_use]
     pub fn with_parent(parent: &SpanContext<'_>, name: impl Into<Cow<'static, str>>) -> Self {
         Self {
@@ -125,6 +129,9 @@ impl Span {
 }
 
 /// A span that borrows its data, for [`Recorder::record`](crate::Recorder::record).
+///
+/// Build it with struct update syntax, `..SpanRef::new(trace_id, span_id, name)`: a minor release may
+/// add fields.
 ///
 /// ```
 /// use otlp_collector::{KeyValueRef, SpanId, SpanKind, SpanRef, TraceId, unix_nanos};
@@ -150,38 +157,39 @@ pub struct SpanRef<'a> {
     pub span_id: SpanId,
     /// Id of the parent; `None` for a root span.
     pub parent_span_id: Option<SpanId>,
-    /// Whether the parent is in another process, if that is known.
+    /// Whether the parent is in another process; `None` if that is unknown.
     pub parent_is_remote: Option<bool>,
-    /// W3C trace flags. Default none: then nothing is sent of them.
+    /// W3C trace flags. Default: none.
     pub trace_flags: TraceFlags,
-    /// W3C trace state, sent as it is.
+    /// W3C trace state, sent without a check. Default: empty.
     pub trace_state: &'a str,
-    /// What was done, in few words: a text, or prepared by [`name!`](crate::name).
+    /// Name of the operation, of low cardinality, such as `GET /orders/{id}`: a text, or prepared by
+    /// [`name!`](crate::name).
     pub name: Name<'a>,
-    /// Its role between services.
+    /// Role in a call between services. Default: internal.
     pub kind: SpanKind,
-    /// When it began, in nanoseconds since the Unix epoch; 0 is sent as unknown.
+    /// Start in nanoseconds since the Unix epoch. Default: 0, which is sent as unknown.
     pub start_time: u64,
-    /// When it ended, in nanoseconds since the Unix epoch; 0 is sent as unknown.
+    /// End in nanoseconds since the Unix epoch. Default: 0, which is sent as unknown.
     pub end_time: u64,
-    /// What is known about it; of several with the same key the last counts.
+    /// Attributes. If a key occurs more than once, the last value is sent.
     pub attributes: &'a [KeyValueRef<'a>],
-    /// Attributes that are not here any more.
+    /// Number of attributes dropped before this span was built.
     pub dropped_attributes_count: u32,
-    /// What happened meanwhile.
+    /// Events. Default: none.
     pub events: &'a [EventRef<'a>],
-    /// Events that are not here any more.
+    /// Number of events dropped before this span was built.
     pub dropped_events_count: u32,
-    /// Spans it has to do with, of this or other traces.
+    /// Links to related spans of this or other traces. Default: none.
     pub links: &'a [LinkRef<'a>],
-    /// Links that are not here any more.
+    /// Number of links dropped before this span was built.
     pub dropped_links_count: u32,
-    /// How it ended.
+    /// Outcome. Default: unset.
     pub status: StatusRef<'a>,
 }
 
 impl<'a> SpanRef<'a> {
-    /// A root span with these ids, without times, attributes or status.
+    /// Creates a root span with these ids, and defaults for everything else.
     #[inline]
     #[must_use]
     pub fn new(trace_id: TraceId, span_id: SpanId, name: impl Into<Name<'a>>) -> Self {
@@ -207,31 +215,35 @@ impl<'a> SpanRef<'a> {
     }
 }
 
-/// The role of a span between services (OTLP's `Span.SpanKind`).
+/// The role of a span in a call between services (OTLP's `Span.SpanKind`).
+///
+/// OTLP closes the list, so the enum is exhaustive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum SpanKind {
-    /// Work within one service.
+    /// An operation within a service.
     #[default]
     Internal = 1,
-    /// The handling of a request from outside.
+    /// Handling of a request from another service.
     Server = 2,
     /// A request to another service.
     Client = 3,
-    /// The sending of a message that is handled later.
+    /// Sending of a message that is processed later.
     Producer = 4,
-    /// The handling of such a message.
+    /// Processing of a message of a producer.
     Consumer = 5,
 }
 
-/// How a span ended (OTLP's `Status`).
+/// The outcome of a span (OTLP's `Status`).
+///
+/// OTLP closes the list, so the enum is exhaustive.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Status {
-    /// Nothing was said: the default.
+    /// No status was set.
     #[default]
     Unset,
-    /// Declared a success by the application.
+    /// The application declared the operation a success.
     Ok,
-    /// Failed, with a description that may be empty.
+    /// The operation failed. The description may be empty.
     Error(Cow<'static, str>),
 }
 
@@ -252,12 +264,12 @@ impl Status {
 /// A borrowed [`Status`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum StatusRef<'a> {
-    /// Nothing was said: the default.
+    /// No status was set.
     #[default]
     Unset,
-    /// Declared a success by the application.
+    /// The application declared the operation a success.
     Ok,
-    /// Failed, with a description that may be empty.
+    /// The operation failed. The description may be empty.
     Error(&'a str),
 }
 
@@ -268,21 +280,23 @@ impl StatusRef<'_> {
     }
 }
 
-/// Something that happened at a moment of a span (OTLP's `Span.Event`).
+/// An event at a point in time of a span (OTLP's `Span.Event`).
+///
+/// Build it with struct update syntax, `..Event::new(name)`: a minor release may add fields.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
-    /// What happened.
+    /// Name of the event.
     pub name: Cow<'static, str>,
-    /// When, in nanoseconds since the Unix epoch.
+    /// Time in nanoseconds since the Unix epoch. Default: now.
     pub time: u64,
-    /// What is known about it; of several with the same key the last counts.
+    /// Attributes. If a key occurs more than once, the last value is sent.
     pub attributes: Vec<KeyValue>,
-    /// Attributes that are not here any more.
+    /// Number of attributes dropped before this event was built.
     pub dropped_attributes_count: u32,
 }
 
 impl Event {
-    /// An event that happens now.
+    /// Creates an event that happens now, without attributes.
     #[must_use]
     pub fn new(name: impl Into<Cow<'static, str>>) -> Self {
         Self {
@@ -295,20 +309,22 @@ impl Event {
 }
 
 /// A borrowed [`Event`].
+///
+/// Build it with struct update syntax, `..EventRef::new(name, time)`: a minor release may add fields.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct EventRef<'a> {
-    /// What happened.
+    /// Name of the event.
     pub name: &'a str,
-    /// When, in nanoseconds since the Unix epoch; 0 is sent as unknown.
+    /// Time in nanoseconds since the Unix epoch; 0 is sent as unknown.
     pub time: u64,
-    /// What is known about it; of several with the same key the last counts.
+    /// Attributes. If a key occurs more than once, the last value is sent.
     pub attributes: &'a [KeyValueRef<'a>],
-    /// Attributes that are not here any more.
+    /// Number of attributes dropped before this event was built.
     pub dropped_attributes_count: u32,
 }
 
 impl<'a> EventRef<'a> {
-    /// An event at `time`, without attributes.
+    /// Creates an event at `time`, in nanoseconds since the Unix epoch, without attributes.
     #[must_use]
     pub const fn new(name: &'a str, time: u64) -> Self {
         Self {
@@ -320,19 +336,21 @@ impl<'a> EventRef<'a> {
     }
 }
 
-/// Another span that this one has to do with (OTLP's `Span.Link`).
+/// A link to a related span (OTLP's `Span.Link`).
+///
+/// Build it with struct update syntax, `..Link::new(context)`: a minor release may add fields.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Link {
-    /// The other span.
+    /// Context of the linked span.
     pub context: SpanContext<'static>,
-    /// What is known about the relation; of several with the same key the last counts.
+    /// Attributes of the relation. If a key occurs more than once, the last value is sent.
     pub attributes: Vec<KeyValue>,
-    /// Attributes that are not here any more.
+    /// Number of attributes dropped before this link was built.
     pub dropped_attributes_count: u32,
 }
 
 impl Link {
-    /// A link to that span.
+    /// Creates a link without attributes.
     #[must_use]
     pub fn new(context: SpanContext<'static>) -> Self {
         Self {
@@ -344,18 +362,20 @@ impl Link {
 }
 
 /// A borrowed [`Link`].
+///
+/// Build it with struct update syntax, `..LinkRef::new(context)`: a minor release may add fields.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LinkRef<'a> {
-    /// The other span.
+    /// Context of the linked span.
     pub context: &'a SpanContext<'a>,
-    /// What is known about the relation; of several with the same key the last counts.
+    /// Attributes of the relation. If a key occurs more than once, the last value is sent.
     pub attributes: &'a [KeyValueRef<'a>],
-    /// Attributes that are not here any more.
+    /// Number of attributes dropped before this link was built.
     pub dropped_attributes_count: u32,
 }
 
 impl<'a> LinkRef<'a> {
-    /// A link to that span, without attributes.
+    /// Creates a link without attributes.
     #[must_use]
     pub const fn new(context: &'a SpanContext<'a>) -> Self {
         Self {
@@ -366,7 +386,7 @@ impl<'a> LinkRef<'a> {
     }
 }
 
-/// What an owned and a borrowed event have in common.
+/// An event, owned or borrowed, as the encoder reads it.
 pub(crate) trait AsEvent {
     type Attribute: AsKeyValue;
 
@@ -380,7 +400,7 @@ pub(crate) struct EventFields<'a, K> {
     pub(crate) dropped_attributes_count: u32,
 }
 
-/// What an owned and a borrowed link have in common.
+/// A link, owned or borrowed, as the encoder reads it.
 pub(crate) trait AsLink {
     type Attribute: AsKeyValue;
 

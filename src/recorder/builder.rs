@@ -1,4 +1,4 @@
-//! What a span starts with: its parent, the sampler's decision, its ids.
+//! The start of an open span: parent, sampler's decision, ids.
 
 use crate::otlp::draft::{Content, Draft, SpanIds};
 use crate::platform::clock::unix_nanos;
@@ -10,7 +10,7 @@ use crate::span::sampler::{KeepIf, ParentKind, Sample, SamplingInput, SamplingRe
 use crate::span::{LinkRef, SpanKind};
 use crate::stats::ParentOrigin;
 
-/// A span to be started: see [`Recorder::span_builder`].
+/// A builder of an open span, from [`Recorder::span_builder`].
 ///
 /// ```
 /// use otlp_collector::{Collector, Config, KeyValueRef, SpanContext, SpanKind};
@@ -68,52 +68,52 @@ impl<'r, 'b> SpanBuilder<'r, 'b> {
         }
     }
 
-    /// Its role between services. Default: internal.
+    /// Sets the role in a call between services. Default: internal.
     #[inline]
     pub const fn kind(mut self, kind: SpanKind) -> Self {
         self.kind = kind;
         self
     }
 
-    /// The span's parent, by its context: one of another process or thread, or a detached one.
-    /// Default: none. For a parent that is open on this thread use [`child_of`](Self::child_of):
-    /// with a context the span is a local root.
+    /// Sets the parent by its context: a span of another process or thread, or a detached one. Default:
+    /// none. The span is a local root for tail sampling; for a parent that is open on this recorder use
+    /// [`child_of`](Self::child_of).
     #[inline]
     pub fn parent(mut self, context: Option<&'b SpanContext<'_>>) -> Self {
         self.parent = context.map_or(Parent::None, Parent::Elsewhere);
         self
     }
 
-    /// The span's parent, open on this thread.
+    /// Sets the parent to an open span.
     #[inline]
     pub fn child_of(mut self, parent: &'b OpenSpan<'_>) -> Self {
         self.parent = Parent::Open(parent);
         self
     }
 
-    /// When it began, in nanoseconds since the Unix epoch. Default: when it is started.
+    /// Sets the start, in nanoseconds since the Unix epoch. Default: the time of [`start`](Self::start).
     #[inline]
     pub const fn start_time(mut self, unix_nanos: u64) -> Self {
         self.start_time = Some(unix_nanos);
         self
     }
 
-    /// Attributes it starts with, which the sampler sees.
+    /// Sets attributes before the start, so that the sampler sees them.
     #[inline]
     pub const fn attributes(mut self, attributes: &'b [KeyValueRef<'b>]) -> Self {
         self.attributes = attributes;
         self
     }
 
-    /// Links it starts with, which the sampler sees.
+    /// Adds links before the start, so that the sampler sees them.
     #[inline]
     pub const fn links(mut self, links: &'b [LinkRef<'b>]) -> Self {
         self.links = links;
         self
     }
 
-    /// When its trace is kept, instead of the rule of [`Config::tail_sampling`]. Means something
-    /// for local roots alone, and if that is configured.
+    /// Sets the rule by which the trace is kept. Default: the rule of [`Config::tail_sampling`]. Has no
+    /// effect on spans that are not local roots, or without tail sampling.
     ///
     /// [`Config::tail_sampling`]: crate::Config::tail_sampling
     #[inline]
@@ -191,7 +191,7 @@ impl<'r, 'b> SpanBuilder<'r, 'b> {
         OpenSpan::new(recorder, draft, self.lane, true, hold)
     }
 
-    /// The span is there to be a parent and to tell others, and records nothing.
+    /// Starts a span that passes its context on and records nothing.
     #[inline(always)]
     fn start_unsampled(self, ids: SpanIds, trace_state: &str) -> OpenSpan<'r> {
         let content = if trace_state.is_empty() {
@@ -232,7 +232,7 @@ impl<'r, 'b> SpanBuilder<'r, 'b> {
     }
 }
 
-/// What a span takes over of its parent.
+/// The data that a span inherits from its parent.
 #[derive(Clone, Copy)]
 struct ParentPlace<'p> {
     trace_id: TraceId,

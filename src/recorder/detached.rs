@@ -1,4 +1,4 @@
-//! An open span on its way to another thread.
+//! An open span between two threads.
 
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -15,12 +15,12 @@ use crate::span::limits::SpanLimits;
 use crate::span::scope::Scope;
 use crate::stats::refused::Refused;
 
-/// An open span that belongs to no thread: from [`OpenSpan::detach`].
+/// An open span that no thread owns, from [`OpenSpan::detach`].
 ///
-/// It ends with [`end`](Self::end) or when it is dropped, on any thread, as if by
-/// [`Collector::collect`](crate::Collector::collect); or it goes on as part of another recorder
-/// with [`Recorder::attach`], which is faster. Either way its memory goes back to the recorder
-/// that it came from.
+/// [`end`](Self::end) and drop record it on any thread as
+/// [`Collector::collect`](crate::Collector::collect) does, with a shared recorder.
+/// [`Recorder::attach`] continues it on a recorder, which is faster. Its memory goes back to the
+/// recorder on which it started.
 ///
 /// ```
 /// # use otlp_collector::{Collector, Config, StatusRef};
@@ -44,23 +44,23 @@ pub struct DetachedSpan {
     is_recording: bool,
     scope: Option<Scope>,
     home: Option<Home>,
-    /// The thread was panicking already when it began.
+    /// The thread was already panicking at the start.
     in_panic: bool,
-    recorder: Origin,
+    recorder: HomeRecorder,
 }
 
-/// What it needs to know of where it came from.
-struct Origin {
+/// The parts of the recorder on which a span started that outlive it.
+struct HomeRecorder {
     shared: Arc<Shared>,
     recorders: Weak<Recorders>,
 }
 
-impl Origin {
+impl HomeRecorder {
     fn limits(&self) -> &SpanLimits {
         &self.shared.settings.config.span_limits
     }
 
-    /// Counts a span that ends after the collector is gone.
+    /// Counts a span that ends after its collector.
     fn refuse(&self) -> Refused {
         let is_forked = self.shared.signal.is_forked();
         let why = if is_forked {
@@ -88,7 +88,7 @@ impl DetachedSpan {
             scope: state.writer.scope(lane),
             home: Some(home.unwrap_or_else(|| state.scratch.home())),
             in_panic,
-            recorder: Origin {
+            recorder: HomeRecorder {
                 shared: Arc::clone(&recorder.shared),
                 recorders: Weak::clone(&recorder.recorders),
             },

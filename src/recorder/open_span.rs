@@ -11,35 +11,35 @@ use crate::recorder::{DetachedSpan, Recorder};
 use crate::span::StatusRef;
 use crate::stats::refused::Refused;
 
-/// A span that has not ended: from [`Recorder::start`] and its like.
+/// A span between its start and its end, from [`Recorder::start`], [`Recorder::start_child`] or
+/// [`SpanBuilder::start`](crate::SpanBuilder::start).
 ///
-/// It ends with [`end`](Self::end), or when it is dropped; if that is because of a panic, it gets
-/// the status error (unless it was set to Ok). What it says goes into a piece of the recorder's
-/// memory ([`Config::open_span_bytes`](crate::Config::open_span_bytes)); what has no room there is
-/// left out and counted in the span; a name that has no room is cut, and a trace state that takes more
-/// than half of it loses its last members. If more
-/// spans are open on the recorder than [`Config::open_spans_max`](crate::Config::open_spans_max),
-/// the further ones say no more than the beginning of their name (31 bytes), their ids, times, kind
-/// and status without description, and pass on no trace state: see
-/// [`Stats::spans_without_memory`](crate::Stats::spans_without_memory).
+/// It ends with [`end`](Self::end) or when it is dropped. If a panic drops it, it gets the status error,
+/// unless its status is Ok. Several spans can be open at once and end in any order. A span that is not
+/// sampled passes its context on and records nothing.
 ///
-/// Several can be open at a time, ending in any order. A span that the sampler did not choose is
-/// there all the same, to be a parent and to tell others, and does nothing.
+/// Its data is encoded into memory of the recorder, of which it has
+/// [`Config::open_span_bytes`](crate::Config::open_span_bytes). Attributes, events and links that do not
+/// fit are dropped and counted in the span. A name that does not fit is truncated. A trace state that
+/// takes more than half of the memory loses its last members. Spans opened beyond
+/// [`Config::open_spans_max`](crate::Config::open_spans_max) keep only ids, times, kind, status code and
+/// 31 bytes of name, and pass on no trace state;
+/// [`Stats::spans_without_memory`](crate::Stats::spans_without_memory) counts them.
 pub struct OpenSpan<'r> {
     recorder: &'r Recorder,
     draft: Draft,
     lane: usize,
     hold: Option<Hold>,
-    /// Sampled, and not ended.
+    /// Sampled and not ended.
     is_recording: bool,
-    /// The thread was panicking already when it began.
+    /// The thread was already panicking at the start.
     in_panic: bool,
-    /// Whose memory it has, if not the recorder's.
+    /// The owner of its memory, if that is another recorder.
     home: Option<Home>,
 }
 
 impl<'r> OpenSpan<'r> {
-    /// A span that was just started.
+    /// Creates a span that has just started.
     #[inline(always)]
     pub(super) fn new(
         recorder: &'r Recorder,
@@ -59,7 +59,7 @@ impl<'r> OpenSpan<'r> {
         }
     }
 
-    /// A span that goes on here, with memory of another recorder.
+    /// Creates a span that continues here with memory of another recorder.
     pub(super) fn attached(
         recorder: &'r Recorder,
         draft: Draft,
@@ -77,13 +77,13 @@ impl<'r> OpenSpan<'r> {
         &self.draft
     }
 
-    /// Whether it is of a trace that is recorded there.
+    /// Returns whether the span records on this recorder.
     #[inline]
     pub(super) fn records_on(&self, recorder: &Recorder) -> bool {
         self.is_recording && std::ptr::eq(self.recorder, recorder)
     }
 
-    /// Its place in a held trace.
+    /// Returns its place in a held trace.
     #[inline]
     pub(super) fn hold(&self) -> Option<Hold> {
         self.hold
@@ -104,8 +104,8 @@ impl<'r> OpenSpan<'r> {
     /// Ends the span now.
     ///
     /// # Errors
-    /// The span was refused. The reason is counted in the [`Ledger`](crate::Ledger) too. A span whose
-    /// trace is sampled out or still held is no error.
+    /// The span was refused. The reason is counted in the [`Ledger`](crate::Ledger) too. The result is
+    /// `Ok` for a span whose trace is sampled out or still held.
     pub fn try_end(mut self) -> Result<(), Refused> {
         let end_time = self.now();
         self.finish(end_time)
@@ -119,9 +119,9 @@ impl<'r> OpenSpan<'r> {
         self.finish(unix_nanos)
     }
 
-    /// Decides that the spans of its trace on this recorder are all kept or all dropped, whatever
-    /// [`Config::tail_sampling`](crate::Config::tail_sampling) says. The last one to say so before
-    /// the local root's end counts. Does nothing if the trace is not held back.
+    /// Keeps or drops all spans of its trace on this recorder when the local root ends, regardless of the
+    /// rule of [`Config::tail_sampling`](crate::Config::tail_sampling). The last call before that end
+    /// counts. Has no effect if the trace is not held.
     pub fn keep_trace(&mut self, keep: bool) {
         if let Some(hold) = self.hold {
             let held = &mut self.recorder.state.borrow_mut().held;
@@ -129,12 +129,12 @@ impl<'r> OpenSpan<'r> {
         }
     }
 
-    /// Lets it go from this thread, so that it can end on another. Until then it counts as open on
-    /// this recorder, whose memory it keeps. Children elsewhere get its context as their parent:
+    /// Detaches the span from this thread, so that it can end on another. It keeps its memory, and counts
+    /// as open on this recorder until it ends. For children on other threads pass its context to
     /// [`SpanBuilder::parent`](crate::SpanBuilder::parent).
     ///
-    /// If its trace is held back by tail sampling, all of it is kept from now on; if it was dropped
-    /// already, so is this span.
+    /// If tail sampling holds its trace, the trace is kept from now on. If it dropped the trace already,
+    /// the span is dropped too.
     #[must_use]
     pub fn detach(mut self) -> DetachedSpan {
         let hold = self.hold.take();
@@ -156,7 +156,7 @@ impl<'r> OpenSpan<'r> {
         )
     }
 
-    /// Now, or its start if the clock was set back meanwhile.
+    /// Returns the current time, or the start if the clock was set back.
     #[inline]
     fn now(&self) -> u64 {
         if self.is_recording {
@@ -213,28 +213,28 @@ impl fmt::Debug for OpenSpan<'_> {
     }
 }
 
-/// What can be said about a span while it is open, on its thread or on the way to another.
+/// The methods that open and detached spans share.
 macro_rules! setters {
     ($span:ty) => {
         impl $span {
-            /// What other processes are told of it, and its children's parent.
+            /// Returns the context of the span: for calls to other processes, and as a parent.
             #[inline]
             #[must_use]
             pub fn context(&self) -> crate::span::context::SpanContext<'_> {
                 self.draft.context()
             }
 
-            /// Whether it was sampled; if not, nothing that is said about it goes anywhere.
+            /// Returns whether the span is sampled. If not, its data is ignored.
             #[inline]
             #[must_use]
             pub fn is_recording(&self) -> bool {
                 self.is_recording
             }
 
-            /// Sets an attribute. One with the same key is replaced.
+            /// Sets an attribute, and replaces one with the same key.
             ///
-            /// Keys known at compile time can be prepared by [`key!`](crate::key). For what can be
-            /// a value see [`AnyValueRef`](crate::AnyValueRef).
+            /// [`key!`](crate::key) prepares constant keys at compile time.
+            /// [`AnyValueRef`](crate::AnyValueRef) lists the types of values.
             #[inline(always)]
             pub fn set_attribute<'a>(
                 &mut self,
@@ -250,8 +250,8 @@ macro_rules! setters {
                 self
             }
 
-            /// Sets an attribute to a text that is formatted in place, at most as long as half of
-            /// the room that is left.
+            /// Sets an attribute to a text that is formatted in place, without an allocation. The text
+            /// is truncated to half of the memory that is left.
             pub fn set_attribute_display<'a>(
                 &mut self,
                 key: impl Into<crate::span::attribute::Key<'a>>,
@@ -281,7 +281,7 @@ macro_rules! setters {
                 self
             }
 
-            /// Adds an event with its time.
+            /// Adds an event with a time.
             pub fn add_event_at(&mut self, event: &crate::span::EventRef<'_>) -> &mut Self {
                 if self.is_recording {
                     self.draft.content.event(event, self.recorder.limits());
@@ -289,7 +289,7 @@ macro_rules! setters {
                 self
             }
 
-            /// Adds a link to another span.
+            /// Adds a link to a related span.
             pub fn add_link(&mut self, link: &crate::span::LinkRef<'_>) -> &mut Self {
                 if self.is_recording {
                     self.draft.content.link(link, self.recorder.limits());
@@ -297,8 +297,7 @@ macro_rules! setters {
                 self
             }
 
-            /// Sets the status. Ok is final; Unset changes nothing; of several errors the last
-            /// counts.
+            /// Sets the status. Ok is final, Unset has no effect, and an error replaces an earlier one.
             pub fn set_status(&mut self, status: crate::span::StatusRef<'_>) -> &mut Self {
                 if self.is_recording {
                     self.draft.content.set_status(status);
@@ -306,7 +305,7 @@ macro_rules! setters {
                 self
             }
 
-            /// Gives it another name.
+            /// Replaces the name.
             pub fn set_name<'a>(
                 &mut self,
                 name: impl Into<crate::span::attribute::Name<'a>>,
@@ -317,15 +316,14 @@ macro_rules! setters {
                 self
             }
 
-            /// Adds the event `exception` with `exception.message` and `exception.type`, as
-            /// OpenTelemetry's conventions have it: for any error, or anything else that can be
-            /// displayed. Does not set the status: see [`set_status`](Self::set_status).
+            /// Adds the event `exception` with the attributes `exception.message` and
+            /// `exception.type` (OpenTelemetry's semantic conventions), for an error or any other type
+            /// with `Display`. Leaves the status alone; see [`set_status`](Self::set_status).
             ///
-            /// The type is the static one, as [`std::any::type_name`] spells it:
-            /// `std::io::error::Error`, `dyn core::error::Error` or
-            /// `alloc::boxed::Box<dyn core::error::Error>` where only that is known, and `str` for
-            /// a text. So pass the concrete error where there is one. The message is cut to half
-            /// of the room that is left; the type is omitted if it takes more than a quarter.
+            /// The type is that of the argument at compile time, as [`std::any::type_name`] spells it,
+            /// such as `std::io::error::Error` or `alloc::boxed::Box<dyn core::error::Error>`. Pass the
+            /// concrete error if there is one. The message is truncated to half of the memory that is
+            /// left. The type is omitted if it takes more than a quarter.
             pub fn record_error<E>(&mut self, error: &E) -> &mut Self
             where
                 E: std::fmt::Display + ?Sized,

@@ -1,12 +1,11 @@
-//! A recorder seen from one instrumentation scope.
+//! A recorder for one instrumentation scope.
 
 use crate::recorder::{OpenSpan, Recorder, SpanBuilder};
 use crate::span::SpanRef;
 use crate::span::attribute::{Attributes, Name};
 use crate::stats::refused::Refused;
 
-/// A [`Recorder`] for spans of another instrumentation scope than the collector's own: see
-/// [`Recorder::with_scope`].
+/// A [`Recorder`] for spans of an instrumentation scope, from [`Recorder::with_scope`].
 #[derive(Clone, Copy, Debug)]
 pub struct ScopedRecorder<'r> {
     pub(super) recorder: &'r Recorder,
@@ -14,12 +13,12 @@ pub struct ScopedRecorder<'r> {
 }
 
 impl<'r> ScopedRecorder<'r> {
-    /// As [`Recorder::start`].
+    /// Starts a root span now. See [`Recorder::start`].
     pub fn start<'n>(&self, name: impl Into<Name<'n>>) -> OpenSpan<'r> {
         self.span_builder(name).start()
     }
 
-    /// As [`Recorder::start_child`]; the parent may be of any scope.
+    /// Starts a child of `parent` now. The parent can have another scope.
     pub fn start_child<'n>(
         &self,
         parent: &OpenSpan<'_>,
@@ -28,23 +27,23 @@ impl<'r> ScopedRecorder<'r> {
         self.span_builder(name).child_of(parent).start()
     }
 
-    /// As [`Recorder::span_builder`].
+    /// Creates a builder for a span that starts with more than a name.
     pub fn span_builder<'b>(&self, name: impl Into<Name<'b>>) -> SpanBuilder<'r, 'b> {
         SpanBuilder::new(self.recorder, self.lane, name.into())
     }
 
-    /// As [`Recorder::record`].
+    /// Records a finished span. See [`Recorder::record`].
     ///
     /// # Errors
-    /// The span was not accepted; the reason is counted in the [`Ledger`](crate::Ledger).
+    /// The span was refused. The reason is counted in the [`Ledger`](crate::Ledger) too.
     pub fn record(&self, span: &SpanRef<'_>) -> Result<(), Refused> {
         self.recorder.record_in(self.lane, span)
     }
 
-    /// As [`Recorder::record_with`].
+    /// Records a finished span with a tuple of attributes. See [`Recorder::record_with`].
     ///
     /// # Errors
-    /// The span was not accepted; the reason is counted in the [`Ledger`](crate::Ledger).
+    /// The span was refused. The reason is counted in the [`Ledger`](crate::Ledger) too.
     #[inline(always)]
     pub fn record_with(
         &self,

@@ -6,14 +6,14 @@ use crate::recorder::scratch::ScratchPool;
 use crate::recorder::writer::Writer;
 use crate::stats::refused::Refused;
 
-/// State that changes when spans start and end.
-pub(super) struct State {
+/// State of a recorder that changes when spans start and end.
+pub(super) struct RecorderState {
     pub(super) writer: Writer,
     pub(super) scratch: ScratchPool,
     pub(super) held: HeldTraces,
 }
 
-impl State {
+impl RecorderState {
     /// Ends a span of a held trace.
     pub(super) fn end_held(
         &mut self,

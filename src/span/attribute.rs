@@ -12,16 +12,18 @@ pub(crate) use prepared::{Keys, Wire};
 pub use tuple::{Attributes, UseAttributes, VisitAttributes};
 
 /// An attribute: a key and its value.
+///
+/// Build it with [`new`](Self::new): a minor release may add fields.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KeyValue {
-    /// The attribute's name.
+    /// Key. An attribute with an empty key is dropped and counted.
     pub key: Cow<'static, str>,
-    /// Its value.
+    /// Value.
     pub value: AnyValue,
 }
 
 impl KeyValue {
-    /// An attribute from anything that converts to a key and a value.
+    /// Creates an attribute from a key and a value, or from types that convert to them.
     #[must_use]
     pub fn new(key: impl Into<Cow<'static, str>>, value: impl Into<AnyValue>) -> Self {
         Self {
@@ -49,24 +51,24 @@ pub enum AnyValue {
     /// No value.
     #[default]
     Empty,
-    /// Text.
+    /// A text.
     String(Cow<'static, str>),
-    /// Truth.
+    /// A boolean.
     Bool(bool),
-    /// A whole number.
+    /// An integer.
     Int(i64),
-    /// A number.
+    /// A floating-point number.
     Double(f64),
-    /// Bytes.
+    /// A byte array.
     Bytes(Vec<u8>),
-    /// Values, of one kind or mixed.
+    /// An array of values, of one type or several.
     Array(Vec<AnyValue>),
-    /// Values by key; of several with the same key the last counts.
+    /// A list of keys and values. If a key occurs more than once, the last value is sent.
     KeyValueList(Vec<KeyValue>),
 }
 
 impl AnyValue {
-    /// How many protobuf messages, one in the other, its arrays and lists are.
+    /// Returns the nesting depth in protobuf messages.
     pub(crate) fn messages(&self) -> u32 {
         match self {
             Self::Array(values) => 2 + values.iter().map(Self::messages).max().unwrap_or(0),
@@ -79,7 +81,7 @@ impl AnyValue {
     }
 }
 
-/// The attributes without those whose key stands again later.
+/// Returns the last attribute of each key.
 pub(crate) fn last_of_each_key(attributes: Vec<KeyValue>) -> Vec<KeyValue> {
     let mut kept: Vec<KeyValue> = Vec::with_capacity(attributes.len());
     for attribute in attributes {
@@ -90,16 +92,19 @@ pub(crate) fn last_of_each_key(attributes: Vec<KeyValue>) -> Vec<KeyValue> {
 }
 
 /// A borrowed [`KeyValue`].
+///
+/// Build it with [`new`](Self::new): a minor release may add fields.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct KeyValueRef<'a> {
-    /// The attribute's name: a text, or prepared by [`key!`](crate::key).
+    /// Key: a text, or prepared by [`key!`](crate::key). An attribute with an empty key is dropped and
+    /// counted.
     pub key: Key<'a>,
-    /// Its value.
+    /// Value.
     pub value: AnyValueRef<'a>,
 }
 
 impl<'a> KeyValueRef<'a> {
-    /// An attribute from anything that converts to a key and a value.
+    /// Creates an attribute from a key and a value, or from types that convert to them.
     #[inline(always)]
     #[must_use]
     pub fn new(key: impl Into<Key<'a>>, value: impl Into<AnyValueRef<'a>>) -> Self {
@@ -112,10 +117,15 @@ impl<'a> KeyValueRef<'a> {
 
 /// A borrowed [`AnyValue`].
 ///
-/// Made by `From`, and so by what takes `impl Into<AnyValueRef>`, of: `&str`, `&String`, `bool`,
-/// integers of up to 64 bits (those larger than OTLP's `i64` are sent as text), `f32`, `f64`; of
-/// `&[u8]` as bytes; of `&[T]`, `&[T; N]` and `&Vec<T>` as arrays, where `T` is `&str`, `String`,
-/// `bool`, `i64`, `f64` or a value; of `&[KeyValueRef]` and `&[KeyValue]` as lists; of `&AnyValue`.
+/// `From` converts these types, also in calls that take `impl Into<AnyValueRef>`:
+///
+/// * `&str`, `&String`, `&Cow<str>`
+/// * `bool`, `f32`, `f64`, integers of up to 64 bits; one above `i64::MAX` is sent as a text
+/// * `&[u8]` as a byte array
+/// * `&[T]`, `&[T; N]` and `&Vec<T>` as arrays, where `T` is `&str`, `String`, `bool`, `i64`, `f64`,
+///   [`AnyValue`] or [`AnyValueRef`]
+/// * `&[KeyValue]` and `&[KeyValueRef]` as lists of keys and values
+/// * `&AnyValue`
 ///
 /// ```
 /// use otlp_collector::{AnyValueRef, KeyValueRef};
@@ -134,26 +144,26 @@ pub enum AnyValueRef<'a> {
     /// No value.
     #[default]
     Empty,
-    /// Text.
+    /// A text.
     String(&'a str),
-    /// Truth.
+    /// A boolean.
     Bool(bool),
-    /// A whole number.
+    /// An integer.
     Int(i64),
-    /// A whole number that may be larger than OTLP's integers: then it is sent as text, as the
-    /// specification has it.
+    /// An unsigned integer. Above `i64::MAX`, the largest of OTLP's integers, it is sent as a decimal
+    /// text.
     Uint(u64),
-    /// A number.
+    /// A floating-point number.
     Double(f64),
-    /// Bytes.
+    /// A byte array.
     Bytes(&'a [u8]),
-    /// Values, of one kind or mixed.
+    /// An array of values, of one type or several.
     Array(ArrayRef<'a>),
-    /// Values by key; of several with the same key the last counts.
+    /// A list of keys and values. If a key occurs more than once, the last value is sent.
     KeyValueList(KeyValueListRef<'a>),
 }
 
-/// A borrowed array of values, in whatever form the caller has it; made by `From`.
+/// A borrowed array of values. [`AnyValueRef`]'s `From` implementations create it from slices.
 #[derive(Clone, Copy)]
 pub struct ArrayRef<'a>(Array<'a>);
 
@@ -169,7 +179,7 @@ enum Array<'a> {
 }
 
 impl<'a> ArrayRef<'a> {
-    /// How many values there are.
+    /// Returns the number of values.
     #[must_use]
     pub fn len(&self) -> usize {
         match self.0 {
@@ -183,19 +193,19 @@ impl<'a> ArrayRef<'a> {
         }
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no values.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The values in order.
+    /// Returns the values in order.
     pub fn iter(&self) -> impl Iterator<Item = AnyValueRef<'a>> + use<'a> {
         let array = *self;
         (0..self.len()).map(move |index| array.at(index))
     }
 
-    /// The value at a place that there is.
+    /// Returns the value at an index, which must be in bounds.
     pub(crate) fn at(&self, index: usize) -> AnyValueRef<'a> {
         match self.0 {
             Array::Values(items) => items[index],
@@ -221,7 +231,7 @@ impl fmt::Debug for ArrayRef<'_> {
     }
 }
 
-/// Borrowed values by key, in whatever form the caller has them; made by `From`.
+/// A borrowed list of keys and values. [`AnyValueRef`]'s `From` implementations create it from slices.
 #[derive(Clone, Copy)]
 pub struct KeyValueListRef<'a>(pub(crate) List<'a>);
 
@@ -232,7 +242,7 @@ pub(crate) enum List<'a> {
 }
 
 impl<'a> KeyValueListRef<'a> {
-    /// How many values there are.
+    /// Returns the number of values.
     #[must_use]
     pub fn len(&self) -> usize {
         match self.0 {
@@ -241,13 +251,13 @@ impl<'a> KeyValueListRef<'a> {
         }
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no values.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The values in order.
+    /// Returns the values in order.
     pub fn iter(&self) -> impl Iterator<Item = KeyValueRef<'a>> + use<'a> {
         let list = self.0;
         (0..self.len()).map(move |index| match list {
@@ -269,11 +279,11 @@ impl fmt::Debug for KeyValueListRef<'_> {
     }
 }
 
-/// What an owned and a borrowed attribute have in common.
+/// An attribute, owned or borrowed, as the encoder reads it.
 pub(crate) trait AsKeyValue {
     fn as_key_value(&self) -> KeyValueRef<'_>;
 
-    /// Looks at it where it is, if it is there.
+    /// Calls `look` with the borrowed form, without a copy of one that is borrowed already.
     #[inline(always)]
     fn with<R>(&self, look: impl FnOnce(&KeyValueRef<'_>) -> R) -> R {
         look(&self.as_key_value())

@@ -1,4 +1,4 @@
-//! Where a span is in its trace, and how that travels between processes (W3C Trace Context).
+//! Span contexts, and how they travel between processes (W3C Trace Context).
 
 mod headers;
 mod traceparent;
@@ -13,7 +13,10 @@ pub use headers::{TRACEPARENT, TRACESTATE};
 pub use traceparent::Traceparent;
 pub use tracestate::TraceState;
 
-/// What other processes are told of a span, and what they tell of theirs.
+/// The part of a span that is passed on to other processes, and received from them.
+///
+/// Build it with struct update syntax, `..SpanContext::new(trace_id, span_id)`: a minor release may add
+/// fields.
 ///
 /// ```
 /// use otlp_collector::SpanContext;
@@ -36,16 +39,16 @@ pub struct SpanContext<'a> {
     pub trace_id: TraceId,
     /// Id of the span.
     pub span_id: SpanId,
-    /// What was decided of the trace.
+    /// W3C trace flags. Default: sampled.
     pub trace_flags: TraceFlags,
-    /// Whether the span is in another process.
+    /// Whether the span is in another process. Default: no.
     pub is_remote: bool,
-    /// What others say of the trace.
+    /// Vendor-specific trace state. Default: empty.
     pub trace_state: TraceState<'a>,
 }
 
 impl SpanContext<'_> {
-    /// A context of this process, sampled, without trace state.
+    /// Creates the context of a sampled span of this process, without trace state.
     #[must_use]
     pub const fn new(trace_id: TraceId, span_id: SpanId) -> Self {
         Self {
@@ -57,7 +60,7 @@ impl SpanContext<'_> {
         }
     }
 
-    /// The same, borrowing nothing.
+    /// Returns a context that owns its data.
     #[must_use]
     pub fn into_owned(self) -> SpanContext<'static> {
         SpanContext {
@@ -70,9 +73,9 @@ impl SpanContext<'_> {
     }
 }
 
-/// What was decided of a trace (W3C Trace Context's `trace-flags`).
+/// The flags of a trace (W3C Trace Context, `trace-flags`).
 ///
-/// Flags that the specification does not know (yet) are left out, as it demands.
+/// Flags that the specification does not define are dropped, as it requires.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct TraceFlags(u8);
 
@@ -81,34 +84,34 @@ impl TraceFlags {
     pub const NONE: Self = Self(0);
     /// The span is recorded and sent.
     pub const SAMPLED: Self = Self(1);
-    /// The right-most seven bytes of the trace id are random (Level 2).
+    /// The rightmost seven bytes of the trace id are random (Level 2).
     pub const RANDOM: Self = Self(2);
 
-    /// The flags that are known of these bits.
+    /// Creates flags from bits, without the undefined ones.
     #[must_use]
     pub const fn new(bits: u8) -> Self {
         Self(bits & (Self::SAMPLED.0 | Self::RANDOM.0))
     }
 
-    /// The flags as bits.
+    /// Returns the flags as bits.
     #[must_use]
     pub const fn bits(self) -> u8 {
         self.0
     }
 
-    /// Whether the span is recorded and sent.
+    /// Returns whether the span is recorded and sent.
     #[must_use]
     pub const fn is_sampled(self) -> bool {
         self.0 & Self::SAMPLED.0 != 0
     }
 
-    /// Whether the right-most seven bytes of the trace id are random.
+    /// Returns whether the rightmost seven bytes of the trace id are random.
     #[must_use]
     pub const fn is_random(self) -> bool {
         self.0 & Self::RANDOM.0 != 0
     }
 
-    /// The same with another decision.
+    /// Returns the flags with the sampled flag set or cleared.
     #[must_use]
     pub const fn with_sampled(self, sampled: bool) -> Self {
         Self(self.0 & !Self::SAMPLED.0 | sampled as u8)
@@ -129,7 +132,7 @@ impl fmt::Debug for TraceFlags {
     }
 }
 
-/// Why a header of W3C Trace Context was not accepted.
+/// The error of an invalid `traceparent` or `tracestate` header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidHeader {
     header: &'static str,

@@ -8,8 +8,8 @@ use std::str::FromStr;
 /// Characters of an invalid id that its error keeps.
 const SHOWN_MAX: usize = 40;
 
-/// Both ids have the same interface and differ in length alone. The number holds the bytes in the order
-/// in which they are sent, so that encoding copies them.
+/// Declares an id. The ids differ in length alone. The number inside holds the bytes in the order in
+/// which they are sent, so that encoding copies them.
 macro_rules! id {
     (
         $(#[$attribute:meta])*
@@ -162,12 +162,12 @@ id! {
     SpanId(NonZeroU64): 8 bytes, u64 by from_u64 and to_u64, "span id"
 }
 
-/// The error of a value that is no [`TraceId`] or [`SpanId`].
+/// The error of a value that is not a valid [`TraceId`] or [`SpanId`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidId {
     name: &'static str,
     digits: usize,
-    /// Its beginning, if it is long.
+    /// The value, truncated to [`SHOWN_MAX`] characters.
     value: String,
 }
 
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_are_no_ids_are_named_in_the_error() {
+    fn errors_name_the_invalid_value() {
         for (text, shown) in [
             ("", ""),
             ("b7ad6b716920333", "b7ad6b716920333"),

@@ -11,10 +11,10 @@ use rand_xoshiro::rand_core::{Rng, SeedableRng};
 use crate::platform::fork::Process;
 use crate::span::id::{SpanId, TraceId};
 
-/// Where a recorder's ids come from.
+/// The source of a recorder's ids.
 ///
-/// Random ids differ between a process and its forks too: each fork seeds its generators anew. The
-/// other kinds go on where they were, in the parent and in each fork alike.
+/// Random ids also differ between a process and its forks, since each fork seeds its generators anew. The
+/// other sources continue in a fork as they do in the parent.
 ///
 /// ```
 /// use otlp_collector::{Config, IdGenerator};
@@ -29,14 +29,14 @@ use crate::span::id::{SpanId, TraceId};
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub enum IdGenerator {
-    /// Random, seeded for each recorder by the operating system.
+    /// Random ids. The operating system seeds each recorder's generator.
     #[default]
     Random,
-    /// The same sequence in every run, and in every fork of it: by this number and that of the
-    /// recorder, in the order they are made.
+    /// The same ids in every run, for tests: derived from this seed and the number of the recorder, in
+    /// the order of their creation.
     Seeded(u64),
-    /// Your own: called once for each recorder. In a process that forks, let this function seed
-    /// the generator, and make the collector in the fork: then it is called there.
+    /// A function that creates a generator for each recorder. In a process that forks, create the
+    /// collector after the fork, so that the function runs and seeds there.
     Custom(Arc<dyn Fn() -> Box<dyn GenerateIds> + Send + Sync>),
 }
 
@@ -61,7 +61,7 @@ impl fmt::Debug for IdGenerator {
     }
 }
 
-/// A source of ids for one recorder: see [`IdGenerator::Custom`].
+/// A generator of ids for one recorder, for [`IdGenerator::Custom`].
 ///
 /// If a generator starts spans on the recorder that it makes ids for, or asks that recorder for ids,
 /// those ids are random.
@@ -72,21 +72,21 @@ pub trait GenerateIds: Send {
     /// Makes the id of a new span.
     fn new_span_id(&mut self) -> SpanId;
 
-    /// Whether the right-most seven bytes of its trace ids are random, which is told to other
-    /// services ([`TraceFlags::RANDOM`](crate::TraceFlags::RANDOM)).
+    /// Returns whether the rightmost seven bytes of its trace ids are random. Then root spans have the
+    /// flag [`TraceFlags::RANDOM`](crate::TraceFlags::RANDOM). Default: no.
     fn is_random(&self) -> bool {
         false
     }
 }
 
-/// What one recorder takes its ids from.
+/// The ids of one recorder.
 pub(crate) struct Ids {
     random: RandomIds,
     custom: Option<Box<dyn GenerateIds>>,
 }
 
 impl Ids {
-    /// For the recorder with this number.
+    /// Creates the ids of the recorder with this number.
     pub(crate) fn new(generator: &IdGenerator, recorder: u64) -> Self {
         let (random, custom) = match generator {
             IdGenerator::Random => return Self::random(),
@@ -96,7 +96,7 @@ impl Ids {
         Self { random, custom }
     }
 
-    /// Random ones, seeded by the operating system.
+    /// Creates random ids, seeded by the operating system.
     pub(crate) fn random() -> Self {
         Self {
             random: RandomIds::new(),
@@ -120,7 +120,7 @@ impl Ids {
         }
     }
 
-    /// The id of a new span, and of its trace if that has none.
+    /// Makes the id of a new span, and the id of its trace unless that is given.
     #[inline]
     pub(crate) fn for_span(&mut self, trace_id: Option<TraceId>) -> (TraceId, SpanId) {
         if self.custom.is_none() {
@@ -136,15 +136,15 @@ impl Ids {
     }
 }
 
-/// A source of random ids, one for each thread that makes them.
+/// A generator of random ids, used by one thread at a time.
 ///
-/// Its 256 bits of state are seeded by the operating system: with a generator of 64 bits a large
-/// fleet would meet the same sequence twice. A fork has a copy of the state, so it seeds anew.
+/// The operating system seeds its 256 bits of state. With 64 bits, two processes of a large fleet would
+/// get the same sequence. A fork has a copy of the state, so it seeds anew.
 #[derive(Debug)]
 pub(crate) struct RandomIds {
     generator: Xoshiro256PlusPlus,
     seeded_in: Process,
-    /// The seed was given and is kept.
+    /// The seed was configured, and forks keep it.
     is_fixed: bool,
 }
 
@@ -169,7 +169,7 @@ impl RandomIds {
         }
     }
 
-    /// Goes on in a fork of the process that seeded it.
+    /// Continues in a fork of the process that seeded the generator.
     #[cold]
     #[inline(never)]
     fn seed_again(&mut self) {
@@ -197,7 +197,7 @@ impl RandomIds {
         (trace_id, new_span_id(generator))
     }
 
-    /// A random number, uniform over all values.
+    /// Returns a random number, uniform over all values.
     #[inline]
     pub(crate) fn number(&mut self) -> u64 {
         self.generator().next_u64()
@@ -224,7 +224,7 @@ fn new_span_id(generator: &mut Xoshiro256PlusPlus) -> SpanId {
     SpanId::from_u64(generator.next_u64()).unwrap_or(SpanId::MIN)
 }
 
-/// The seed where the operating system refuses one: std's own random hash keys.
+/// Seeds from std's random hash keys, for a system that returns an error instead of random bytes.
 fn fill_from_hasher(seed: &mut [u8; 32]) {
     for (round, chunk) in seed.chunks_exact_mut(8).enumerate() {
         chunk.copy_from_slice(&RandomState::new().hash_one(round).to_ne_bytes());
@@ -235,10 +235,10 @@ thread_local! {
     static IDS: RefCell<RandomIds> = RefCell::new(RandomIds::new());
 }
 
-/// Runs `make` with this thread's generator.
+/// Calls `make` with this thread's generator.
 pub(crate) fn with_thread_ids<R>(make: impl Fn(&mut RandomIds) -> R) -> R {
     IDS.try_with(|ids| make(&mut ids.borrow_mut()))
-        // The thread is ending and its generator is gone already.
+        // The thread is ending and its generator is dropped already.
         .unwrap_or_else(|_| make(&mut RandomIds::new()))
 }
 
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fallback_seed_is_random_too() {
+    fn the_fallback_seed_is_random() {
         let (mut one, mut other) = ([0; 32], [0; 32]);
         fill_from_hasher(&mut one);
         fill_from_hasher(&mut other);

@@ -1,17 +1,21 @@
-//! How much a span may say: see [`SpanLimits`].
+//! Limits of a span's data.
 
-/// Limits of a span, by the specification's section "Span Limits" and with its defaults.
+/// Limits of a span's data (OpenTelemetry's trace SDK specification, section "Span Limits").
 ///
-/// What is beyond is left out and counted in the span's `dropped_*_count` fields, as are attributes
-/// without a key. Resource and scope attributes are exempt.
+/// Data beyond a limit is dropped and counted in the span's `dropped_*_count` fields, and so are
+/// attributes with an empty key. Resource and scope attributes have no limits. Build it with struct
+/// update syntax, `..SpanLimits::default()`: a minor release may add fields.
 ///
-/// Whatever the limits: of one slice of attributes at most 1,024 are looked at; lists within values
-/// that are longer are sent as they are, even if keys stand twice; and a value nested deeper than 45
-/// arrays or 30 lists is replaced by an empty one. (The specification allows 64, but receivers read
-/// no more than 100 protobuf messages one in the other, and would refuse the whole request.)
+/// These limits always apply:
 ///
-/// Recording works in a time that grows with the number of attributes, whatever their keys are, and
-/// within 48 KiB of stack, however deep values are nested; within 384 KiB without optimisation.
+/// * At most 1,024 attributes of a slice are read; the others are dropped and counted.
+/// * A list of keys and values within a value is sent unchanged if it is longer than 1,024, even if keys
+///   occur more than once.
+/// * A value nested deeper than 45 arrays or 30 lists is replaced by an empty one. The specification
+///   allows 64, but receivers read at most 100 nested protobuf messages and would reject the request.
+///
+/// The time to record a span is linear in the number of its attributes, whatever their keys. Recording
+/// takes at most 48 KiB of stack, however deep values are nested, or 384 KiB without optimisation.
 ///
 /// ```
 /// use otlp_collector::{Config, SpanLimits};
@@ -27,30 +31,30 @@
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SpanLimits {
-    /// Attributes of a span. Default 128, at most 1,024.
+    /// Number of attributes of a span. Default: 128. Maximum: 1,024.
     pub attribute_count: u32,
-    /// Characters of each text and bytes of each byte array in a value, nested ones too; longer
-    /// ones are cut. Default none.
+    /// Characters of each text and bytes of each byte array in a value, nested ones included. Longer
+    /// ones are truncated. Default: none.
     pub attribute_value_length: Option<u32>,
-    /// Events of a span. Default 128.
+    /// Number of events of a span. Default: 128.
     pub event_count: u32,
-    /// Links of a span. Default 128.
+    /// Number of links of a span. Default: 128.
     pub link_count: u32,
-    /// Attributes of an event. Default 128, at most 1,024.
+    /// Number of attributes of an event. Default: 128. Maximum: 1,024.
     pub event_attribute_count: u32,
-    /// Attributes of a link. Default 128, at most 1,024.
+    /// Number of attributes of a link. Default: 128. Maximum: 1,024.
     pub link_attribute_count: u32,
 }
 
-/// How many protobuf messages one in the other a value may be.
+/// Maximum nesting depth of a value in protobuf messages.
 ///
-/// Receivers read no more than 100, and a request with more is lost to them as a whole. Seven stand
-/// around the value of an event's attribute, and some are left for them to wrap a request in. The
+/// Receivers read at most 100 nested messages and reject the whole request otherwise. The value of an
+/// event's attribute is within seven, and a few are left for receivers that wrap requests. The
 /// specification's limit of 64 arrays or lists would be up to 192 messages, so it is never reached.
 pub(crate) const MESSAGES_MAX: u32 = 90;
-/// So many attributes of one slice are looked at.
+/// Maximum number of attributes of one slice that are read.
 pub(crate) const LOOKED_AT_MAX: usize = 1024;
-/// What is longer is not measured to its end: it fits into no slab.
+/// Encoded length at which measuring stops, since no slab is that large.
 pub(crate) const BYTES_MAX: usize = 1 << 24;
 
 impl Default for SpanLimits {
@@ -67,17 +71,17 @@ impl Default for SpanLimits {
 }
 
 impl SpanLimits {
-    /// The text, cut to the limit between two characters.
+    /// Truncates a text to the limit, between two characters.
     #[inline]
     pub(crate) fn text<'a>(&self, text: &'a str) -> &'a str {
         match self.attribute_value_length {
-            // As many bytes as characters at least.
+            // A character has at least one byte.
             Some(max) if text.len() > max as usize => cut(text, max as usize),
             _ => text,
         }
     }
 
-    /// The bytes, cut to the limit.
+    /// Truncates bytes to the limit.
     #[inline]
     pub(crate) fn bytes<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
         let max = self

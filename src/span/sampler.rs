@@ -1,5 +1,5 @@
-//! Which spans are recorded: decided at a span's start ([`Sampler`]), or for all spans of a trace
-//! on one thread when its local root ends ([`TailSampling`]).
+//! Sampling: decisions at the start of a span ([`Sampler`]), or for all spans of a trace on a recorder
+//! when its local root ends ([`TailSampling`]).
 
 mod tail;
 
@@ -13,12 +13,12 @@ use crate::span::{LinkRef, SpanKind};
 
 pub use tail::{KeepIf, TailSampling};
 
-/// Which spans are recorded and sent, decided when they start.
+/// A sampler: decides at the start of a span whether it is recorded and sent.
 ///
 /// ```
 /// use otlp_collector::{Config, ParentBased, Sampler};
 ///
-/// // A tenth of the traces that begin here; for others what their callers decided.
+/// // A tenth of the traces that start here. Other traces keep the decision of the caller.
 /// let config = Config {
 ///     sampler: ParentBased::new(Sampler::TraceIdRatio(0.1)).into(),
 ///     ..Config::default()
@@ -28,39 +28,39 @@ pub use tail::{KeepIf, TailSampling};
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum Sampler {
-    /// Every span.
+    /// Samples every span.
     AlwaysOn,
-    /// No span.
+    /// Samples no span.
     AlwaysOff,
-    /// This share of the traces, from 0 to 1, chosen by the trace id: the same traces as other
-    /// SDKs choose for the same share (`TraceIdRatioBased`).
+    /// Samples this share of the traces, from 0 to 1, chosen by trace id. `TraceIdRatioBased` of other
+    /// SDKs chooses the same traces.
     TraceIdRatio(f64),
-    /// As the parent, if there is one. The default, with [`AlwaysOn`](Self::AlwaysOn) for roots.
+    /// Follows the parent's decision. The default, with [`AlwaysOn`](Self::AlwaysOn) for root spans.
     ParentBased(Box<ParentBased>),
-    /// Your own.
+    /// A sampler that the program implements.
     Custom(Arc<dyn Sample>),
 }
 
-/// Follows the parent's decision: see [`Sampler::ParentBased`].
+/// A sampler for each kind of parent, for [`Sampler::ParentBased`].
 ///
-/// Each case has a sampler of its own; [`new`](Self::new) sets what the specification has as
-/// defaults.
+/// Build it with struct update syntax, `..ParentBased::new(root)`, which sets the specification's
+/// defaults: a minor release may add fields.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ParentBased {
-    /// For spans without a parent.
+    /// Sampler for spans without a parent.
     pub root: Sampler,
-    /// The parent is in another process, and sampled. Default: always on.
+    /// Sampler for spans whose parent is in another process and sampled. Default: always on.
     pub remote_parent_sampled: Sampler,
-    /// The parent is in another process, and not sampled. Default: always off.
+    /// Sampler for spans whose parent is in another process and not sampled. Default: always off.
     pub remote_parent_not_sampled: Sampler,
-    /// The parent is in this process, and sampled. Default: always on.
+    /// Sampler for spans whose parent is in this process and sampled. Default: always on.
     pub local_parent_sampled: Sampler,
-    /// The parent is in this process, and not sampled. Default: always off.
+    /// Sampler for spans whose parent is in this process and not sampled. Default: always off.
     pub local_parent_not_sampled: Sampler,
 }
 
 impl ParentBased {
-    /// As the parent, and `root` for spans that have none.
+    /// Creates a sampler that follows the parent's decision, and asks `root` for spans without a parent.
     #[must_use]
     pub const fn new(root: Sampler) -> Self {
         Self {
@@ -83,7 +83,7 @@ impl ParentBased {
     }
 }
 
-/// What of a parent decides for its children.
+/// The properties of a parent that choose the sampler of its children.
 #[derive(Clone, Copy)]
 pub(crate) struct ParentKind {
     pub(crate) is_remote: bool,
@@ -96,7 +96,8 @@ impl From<ParentBased> for Sampler {
     }
 }
 
-/// A sampler of your own, for [`Sampler::Custom`]. It is asked on the thread that starts the span.
+/// A sampler that the program implements, for [`Sampler::Custom`]. It runs on the thread that starts the
+/// span.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -120,32 +121,32 @@ pub trait Sample: Send + Sync {
     /// Decides for one span.
     fn sample<'s>(&'s self, span: &SamplingInput<'_>) -> SamplingResult<'s>;
 
-    /// Its name with its settings, for people.
+    /// Returns a name with settings, for logs. Default: `Custom`.
     fn description(&self) -> String {
         "Custom".to_string()
     }
 }
 
-/// What a sampler knows of the span it decides about.
+/// The data of a span that a sampler decides about.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SamplingInput<'a> {
-    /// The parent, if there is one.
+    /// Context of the parent; `None` for a root span.
     pub parent: Option<&'a SpanContext<'a>>,
-    /// The trace the span belongs to.
+    /// Id of the span's trace.
     pub trace_id: TraceId,
-    /// The span's name.
+    /// Name of the span.
     pub name: &'a str,
-    /// Its role.
+    /// Kind of the span.
     pub kind: SpanKind,
-    /// The attributes it starts with.
+    /// Attributes that are set before the start.
     pub attributes: &'a [KeyValueRef<'a>],
-    /// The links it starts with.
+    /// Links that are added before the start.
     pub links: &'a [LinkRef<'a>],
 }
 
 impl<'a> SamplingInput<'a> {
-    /// A root span of kind internal that starts with nothing, to try a sampler on.
+    /// Creates the data of an internal root span without attributes and links, for tests of a sampler.
     #[must_use]
     pub const fn new(trace_id: TraceId, name: &'a str) -> Self {
         Self {
@@ -159,7 +160,9 @@ impl<'a> SamplingInput<'a> {
     }
 }
 
-/// What a sampler decided.
+/// The decision of a sampler.
+///
+/// Build it with struct update syntax, `..SamplingResult::sampled()`: a minor release may add fields.
 ///
 /// ```
 /// use otlp_collector::{KeyValue, SamplingResult};
@@ -173,25 +176,23 @@ impl<'a> SamplingInput<'a> {
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct SamplingResult<'s> {
-    /// Whether the span is recorded and sent.
-    ///
-    /// There is no third case as in the specification (recorded but not sent): nothing here could
-    /// look at such a span.
+    /// Whether the span is recorded and sent. The specification's third decision, recorded but not
+    /// sent, does not exist here, since nothing could read such a span.
     pub is_sampled: bool,
-    /// Attributes that the span gets, instead of those with the same keys that it has.
+    /// Attributes to set on the span. They replace attributes with the same keys. Default: none.
     pub attributes: &'s [KeyValue],
-    /// The span's trace state, if not its parent's.
+    /// Trace state of the span; `None` is the parent's.
     pub trace_state: Option<TraceState<'s>>,
 }
 
 impl SamplingResult<'_> {
-    /// The span is recorded and sent.
+    /// Creates the decision to record and send the span.
     #[must_use]
     pub const fn sampled() -> Self {
         Self::new(true)
     }
 
-    /// The span is not recorded.
+    /// Creates the decision not to record the span.
     #[must_use]
     pub const fn dropped() -> Self {
         Self::new(false)
@@ -207,7 +208,7 @@ impl SamplingResult<'_> {
 }
 
 impl Sampler {
-    /// Decides for one span of that trace; a custom sampler is `ask`ed.
+    /// Decides for a span of the trace, by `ask` if the sampler is a custom one.
     #[inline]
     pub(crate) fn decide<'s>(
         &'s self,
@@ -226,7 +227,7 @@ impl Sampler {
         }
     }
 
-    /// The first ratio in it that is none.
+    /// Returns the first ratio that is not from 0 to 1.
     pub(crate) fn invalid_ratio(&self) -> Option<f64> {
         match self {
             Self::TraceIdRatio(ratio) => (!(0.0..=1.0).contains(ratio)).then_some(*ratio),
@@ -244,8 +245,8 @@ impl Sampler {
     }
 }
 
-/// Whether the trace is in this share of all: its id's last 63 bits before the last, as a number,
-/// are below the share's. No specification says so, but SDKs agree on it.
+/// Returns whether the trace is in this share of all traces: bits 1 to 63 of its id, as a number, are
+/// below the share of 2^63. No specification defines this, but SDKs agree on it.
 #[inline]
 fn is_chosen(trace_id: TraceId, ratio: f64) -> bool {
     const ALL: f64 = (1_u64 << 63) as f64;
@@ -270,7 +271,7 @@ impl PartialEq for Sampler {
     }
 }
 
-/// The specification's descriptions.
+/// Writes the description that the specification defines.
 impl fmt::Display for Sampler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,4 +1,4 @@
-//! Instrumentation scopes: which library or part of a program a span comes from.
+//! Instrumentation scopes: the library or part of a program that creates spans.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -7,8 +7,11 @@ use parking_lot::Mutex;
 
 use crate::span::attribute::KeyValue;
 
-/// Who makes spans: OTLP's `InstrumentationScope`, for
+/// The library or part of a program that creates spans (OTLP's `InstrumentationScope`), for
 /// [`Collector::register_scope`](crate::Collector::register_scope).
+///
+/// Build it with struct update syntax, `..InstrumentationScope::new(name)`: a minor release may add
+/// fields.
 ///
 /// ```
 /// use otlp_collector::InstrumentationScope;
@@ -21,18 +24,18 @@ use crate::span::attribute::KeyValue;
 /// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct InstrumentationScope {
-    /// Its name, such as that of a crate.
+    /// Name, such as a crate's.
     pub name: String,
-    /// Its version; may be empty.
+    /// Version. Default: empty.
     pub version: String,
-    /// What else is known about it.
+    /// Attributes. If a key occurs more than once, the last value is sent. Default: none.
     pub attributes: Vec<KeyValue>,
-    /// The schema its spans follow; may be empty.
+    /// URL of the schema that the spans follow. Default: empty.
     pub schema_url: String,
 }
 
 impl InstrumentationScope {
-    /// A scope with this name and nothing else.
+    /// Creates a scope with a name alone.
     #[must_use]
     pub fn new(name: impl Into<String>) -> Self {
         Self {
@@ -42,22 +45,23 @@ impl InstrumentationScope {
     }
 }
 
-/// A scope that a collector knows: see [`Collector::register_scope`](crate::Collector::register_scope).
+/// A scope that is registered with a collector, from
+/// [`Collector::register_scope`](crate::Collector::register_scope).
 ///
-/// It is of use with that collector alone; elsewhere spans with it are counted as refused.
+/// Other collectors refuse spans of this scope ([`Refused::UnknownScope`](crate::Refused)).
 #[derive(Clone)]
 pub struct Scope(Arc<Registered>);
 
 struct Registered {
-    /// From 1 on.
+    /// At least 1.
     id: u32,
     scope: InstrumentationScope,
-    /// Tells apart the scopes of several collectors.
+    /// Identity of the collector's scopes.
     registry: Arc<()>,
 }
 
 impl Scope {
-    /// What it was made from.
+    /// Returns the definition that was registered.
     #[must_use]
     pub fn definition(&self) -> &InstrumentationScope {
         &self.0.scope
@@ -82,18 +86,18 @@ impl fmt::Debug for Scope {
     }
 }
 
-/// The scopes of a collector, by number; only ever added to, so that the network thread reads
-/// them without a lock. `T` is what it keeps for each.
+/// The scopes of a collector by number, each with a value of type `T`. Scopes are never removed, so the
+/// network thread reads them without a lock.
 pub(crate) struct Scopes<T> {
-    /// Of this collector and no other.
+    /// Unique for each collector.
     identity: Arc<()>,
     places: Box<[OnceLock<(Scope, T)>]>,
-    /// How many places are taken; held while one is added.
+    /// Number of places in use. Locked while a scope is added.
     taken: Mutex<usize>,
 }
 
 impl<T: PartialEq> Scopes<T> {
-    /// Room for `max` scopes.
+    /// Creates a registry with room for `max` scopes.
     pub(crate) fn new(max: usize) -> Self {
         Self {
             identity: Arc::default(),
@@ -102,7 +106,8 @@ impl<T: PartialEq> Scopes<T> {
         }
     }
 
-    /// The scope of which the same is kept, new or not; `None` if there is no place for a new one.
+    /// Returns the scope for which `keep` returns an equal value, or adds it; `None` if there is no
+    /// place for a new one.
     pub(crate) fn register(
         &self,
         scope: InstrumentationScope,
@@ -121,17 +126,17 @@ impl<T: PartialEq> Scopes<T> {
             registry: Arc::clone(&self.identity),
         }));
         *taken += 1;
-        // Nobody else has set it: the lock is held.
+        // Cannot fail: the lock is held and the place was free.
         let _ = place.set((scope.clone(), kept));
         Some(scope)
     }
 
-    /// Whether this is where the scope was registered.
-    pub(crate) fn knows(&self, scope: &Scope) -> bool {
+    /// Returns whether the scope was registered here.
+    pub(crate) fn contains(&self, scope: &Scope) -> bool {
         Arc::ptr_eq(&self.identity, &scope.0.registry)
     }
 
-    /// What is kept for the scope with this number.
+    /// Returns the value of the scope with this number.
     pub(crate) fn get(&self, id: u32) -> Option<&T> {
         let place = self.places.get((id as usize).checked_sub(1)?)?.get();
         place.map(|(_, kept)| kept)

@@ -1,4 +1,4 @@
-//! What converts to an attribute's value.
+//! Conversions to attribute values.
 
 use std::borrow::Cow;
 
@@ -43,7 +43,7 @@ impl<'a> From<&'a Cow<'_, str>> for AnyValueRef<'a> {
     }
 }
 
-/// Items that stand one after the other: a slice, an array, a vector.
+/// Conversions of slices, arrays and vectors of a type.
 macro_rules! from_slice {
     ($($item:ty => $make:expr),* $(,)?) => {$(
         impl<'a> From<&'a [$item]> for AnyValueRef<'a> {
@@ -128,7 +128,7 @@ macro_rules! from_vec {
 
 from_vec!(bool, i64, f64, String, &'static str);
 
-/// The conversions that the owned and the borrowed value share.
+/// Conversions to the owned and to the borrowed value.
 macro_rules! from_number {
     ($($from:ty => $variant:ident),*) => {$(
         impl From<$from> for AnyValue {
@@ -152,7 +152,7 @@ from_number!(
     f64 => Double, f32 => Double
 );
 
-/// Numbers that may not fit into OTLP's `i64`.
+/// Conversions of integers that may exceed OTLP's `i64`.
 macro_rules! from_large_number {
     ($($from:ty),*) => {$(
         impl From<$from> for AnyValue {

@@ -1,15 +1,15 @@
-//! Keys and names, and those whose wire form is made when the program is compiled.
+//! Keys and names, as texts or with a wire form made at compile time.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use self::prepare::Prepared;
 
-/// An attribute's key: a text, or one that [`key!`](crate::key) has prepared.
+/// The key of an attribute: a text, or prepared by [`key!`](crate::key).
 #[derive(Clone, Copy)]
 pub struct Key<'a>(Form<'a>);
 
-/// A span's name: a text, or one that [`name!`](crate::name) has prepared.
+/// The name of a span: a text, or prepared by [`name!`](crate::name).
 #[derive(Clone, Copy)]
 pub struct Name<'a>(Form<'a>);
 
@@ -44,14 +44,14 @@ impl Key<'_> {
         Key(Form::Prepared(key))
     }
 
-    /// `KeyValue.key` and the tag of `KeyValue.value`, if prepared.
+    /// Returns `KeyValue.key` and the tag of `KeyValue.value` as sent, if prepared.
     #[inline(always)]
     pub(crate) fn wire(&self) -> Option<&'static Wire> {
         self.0.wire()
     }
 
-    /// Two bits of a word, or one, by the [`fingerprint`](Self::fingerprint); none if there is no
-    /// key. What has other bits is another key.
+    /// Returns a word with one or two bits set, or none for an empty key. Keys with different bits are
+    /// different.
     #[inline(always)]
     pub(crate) fn mark(&self) -> u64 {
         match self.0 {
@@ -60,7 +60,7 @@ impl Key<'_> {
         }
     }
 
-    /// The same for the same key, nearly always another for another; 0 if there is none.
+    /// Returns a hash of the key, which is 0 for the empty key alone.
     #[inline(always)]
     pub(crate) fn fingerprint(&self) -> u8 {
         match self.0 {
@@ -77,18 +77,18 @@ impl Name<'_> {
         Name(Form::Prepared(name))
     }
 
-    /// `Span.name`, if prepared.
+    /// Returns `Span.name` as sent, if prepared.
     #[inline(always)]
     pub(crate) fn wire(&self) -> Option<&'static Wire> {
         self.0.wire()
     }
 }
 
-/// What a text or a prepared one can be made from, and how it is seen.
+/// Conversions and text of a key or a name.
 macro_rules! text {
     ($what:ident, $called:literal) => {
         impl<'a> $what<'a> {
-            #[doc = concat!("The ", $called, " itself.")]
+            #[doc = concat!("Returns the ", $called, " as a text.")]
             #[inline]
             #[must_use]
             pub const fn text(&self) -> &'a str {
@@ -146,14 +146,14 @@ impl PartialEq<&str> for Name<'_> {
     }
 }
 
-/// Bytes known at compile time, in blocks of a fixed size: so copying them needs no loop or call.
+/// Bytes known at compile time, in blocks of a fixed size, so that a copy needs neither loop nor call.
 #[derive(Debug)]
 pub(crate) struct Wire {
     blocks: &'static [WireBlock],
     len: usize,
 }
 
-/// Long enough for most keys.
+/// Most keys fit into one block.
 type WireBlock = [u8; 32];
 
 impl Wire {
@@ -162,7 +162,7 @@ impl Wire {
         self.len
     }
 
-    /// All of it, and what fills up the block, if it is not longer.
+    /// Returns the block if there is one alone. The bytes after `len` are padding.
     #[inline(always)]
     pub(crate) fn only_block(&self) -> Option<&'static WireBlock> {
         match self.blocks {
@@ -176,7 +176,7 @@ impl Wire {
     }
 }
 
-/// The fingerprints of some keys: what is not among them is surely none of these keys.
+/// A set of keys by their fingerprints, with false positives and no false negatives.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Keys([u64; 4]);
 
@@ -196,7 +196,7 @@ impl Keys {
     }
 }
 
-/// By the key's length and two of its bytes.
+/// Mixes the key's length and two of its bytes.
 #[inline(always)]
 const fn fingerprint(key: &str) -> u8 {
     let bytes = key.as_bytes();
@@ -221,8 +221,7 @@ const fn mark(key: &str) -> u64 {
     1 << (mixed & 63) | 1 << ((mixed >> 6 ^ middle) & 63)
 }
 
-/// What the macros [`key!`](crate::key) and [`name!`](crate::name) need in the crates that use
-/// them; not for direct use.
+/// Support for the macros [`key!`](crate::key) and [`name!`](crate::name), not for direct use.
 #[doc(hidden)]
 pub mod prepare {
     use super::{Wire, WireBlock, fingerprint, mark};
@@ -236,7 +235,7 @@ pub mod prepare {
     }
 
     impl Prepared {
-        /// The first `len` bytes of `blocks` are what is sent.
+        /// Creates a text whose wire form is the first `len` bytes of `blocks`.
         #[must_use]
         pub const fn new(text: &'static str, blocks: &'static [WireBlock], len: usize) -> Self {
             Self {
@@ -257,7 +256,7 @@ pub mod prepare {
 
     const BLOCK: usize = size_of::<WireBlock>();
 
-    /// How long a text field is; 0 if the text is empty, which proto3 leaves out.
+    /// Returns the length of a text field; 0 for an empty text, which proto3 omits.
     #[must_use]
     pub const fn field_len(text: &str) -> usize {
         let len = text.len();
@@ -271,13 +270,13 @@ pub mod prepare {
         1 + varint + len
     }
 
-    /// How many blocks so many bytes fill, one at least.
+    /// Returns the number of blocks for so many bytes, at least 1.
     #[must_use]
     pub const fn blocks(bytes: usize) -> usize {
         if bytes == 0 { 1 } else { bytes.div_ceil(BLOCK) }
     }
 
-    /// A text field, in as many blocks as it takes; what is beyond is `rest`.
+    /// Returns a text field in blocks, padded with `rest`.
     #[must_use]
     pub const fn field<const BLOCKS: usize>(tag: u8, text: &str, rest: u8) -> [WireBlock; BLOCKS] {
         let mut out = [[rest; BLOCK]; BLOCKS];
@@ -303,7 +302,8 @@ pub mod prepare {
     }
 }
 
-/// An attribute's key whose wire form is made at compile time: recording copies it.
+/// Creates a [`Key`](crate::Key) from a constant text. Its wire form is made at compile time, so that
+/// recording copies it.
 ///
 /// ```
 /// use otlp_collector::{Key, KeyValueRef, key};
@@ -316,7 +316,7 @@ pub mod prepare {
 macro_rules! key {
     ($text:expr) => {
         const {
-            // Apart, so that the text can be a constant of any name.
+            // In an outer block, so that `$text` can be a constant of any name.
             const __OTLP_COLLECTOR_TEXT: &str = $text;
             {
                 use $crate::prepare::{KEY, Prepared, VALUE, blocks, field, field_len};
@@ -330,7 +330,8 @@ macro_rules! key {
     };
 }
 
-/// A span's name whose wire form is made at compile time: recording copies it.
+/// Creates a [`Name`](crate::Name) from a constant text. Its wire form is made at compile time, so that
+/// recording copies it.
 ///
 /// ```
 /// use otlp_collector::{Name, name};
@@ -342,7 +343,7 @@ macro_rules! key {
 macro_rules! name {
     ($text:expr) => {
         const {
-            // Apart, so that the text can be a constant of any name.
+            // In an outer block, so that `$text` can be a constant of any name.
             const __OTLP_COLLECTOR_TEXT: &str = $text;
             {
                 use $crate::prepare::{NAME, Prepared, blocks, field, field_len};
@@ -361,7 +362,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_may_be_a_constant_of_any_name() {
+    fn a_text_can_be_a_constant_of_any_name() {
         const NAME: &str = "GET /orders";
         const LEN: &str = "http.response.body.size";
         const TEXT: &str = "text";
@@ -371,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn prepared_forms_are_the_wire_forms_also_of_empty_and_long_texts() {
+    fn prepared_forms_equal_the_wire_forms_of_empty_short_and_long_texts() {
         const LONG: &str = concat!(
             "a-key-that-is-longer-than-a-length-of-one-byte-can-say-",
             "so-that-the-length-before-it-takes-two-bytes-in-protobuf-",

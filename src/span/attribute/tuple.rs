@@ -1,12 +1,12 @@
-//! Attributes in a tuple, where the compiler knows the kind of each.
+//! Attributes in a tuple, so that the compiler sees the type of each.
 
 use crate::span::attribute::{AnyValueRef, Key, KeyValueRef};
 
-/// Attributes whose number and kinds are known where they are written: a tuple of up to twelve
-/// pairs of a key and a value. A single one needs a comma behind it: `((key, value),)`. None is
-/// `()`. Keys and values are copied, so lend them: `&str` or `&String`, not `String`.
+/// Attributes whose number and types are known at compile time, for
+/// [`Recorder::record_with`](crate::Recorder::record_with): a tuple of up to twelve pairs of a key and
+/// a value. A single pair needs a comma behind it: `((key, value),)`. No attributes are `()`.
 ///
-/// See [`Recorder::record_with`](crate::Recorder::record_with). What does not fit goes into
+/// Keys and values are `Copy`: pass `&str` or `&String`, not `String`. Further attributes can go into
 /// [`SpanRef::attributes`](crate::SpanRef::attributes).
 ///
 /// ```
@@ -18,27 +18,27 @@ use crate::span::attribute::{AnyValueRef, Key, KeyValueRef};
 /// # some();
 /// ```
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no tuple of attributes",
-    note = "it takes up to twelve pairs of a key and a value, each a `Copy` type such as `&str`",
+    message = "`{Self}` is not a tuple of attributes",
+    note = "write up to twelve pairs of a key and a value, each of a `Copy` type such as `&str`",
     note = "a single pair needs a comma behind it: `((key, value),)`",
     note = "further attributes can go into `SpanRef::attributes`"
 )]
 pub trait Attributes: Copy {
-    /// How many there are.
+    /// Number of attributes.
     #[doc(hidden)]
     const COUNT: usize;
 
-    /// Shows each to the visitor, as long as that goes on.
+    /// Passes each attribute to the visitor until that returns `None`.
     #[doc(hidden)]
     fn visit<V: VisitAttributes>(&self, visitor: V) -> Option<V>;
 
-    /// Converts each key and value, once, and hands on a tuple of them, whose visits run no code of
-    /// the user's.
+    /// Converts each key and value once and passes the tuple of results to `user`. Visiting those runs
+    /// no user code.
     #[doc(hidden)]
     fn convert<U: UseAttributes>(self, user: U) -> U::Output;
 }
 
-/// A function that takes a tuple of any number of attributes.
+/// A function of a tuple with any number of attributes.
 #[doc(hidden)]
 pub trait UseAttributes {
     type Output;
@@ -46,7 +46,7 @@ pub trait UseAttributes {
     fn call(self, attributes: impl Attributes) -> Self::Output;
 }
 
-/// Who looks at one attribute after the other.
+/// A visitor of attributes, one after the other.
 #[doc(hidden)]
 pub trait VisitAttributes: Sized {
     fn attribute(self, attribute: &KeyValueRef<'_>) -> Option<Self>;

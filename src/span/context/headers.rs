@@ -1,4 +1,4 @@
-//! Contexts out of and into the headers of any protocol.
+//! Span contexts in the headers of any protocol.
 
 use crate::span::context::tracestate::MEMBERS_MAX;
 use crate::span::context::{SpanContext, TraceState};
@@ -9,16 +9,15 @@ pub const TRACEPARENT: &str = "traceparent";
 pub const TRACESTATE: &str = "tracestate";
 
 impl<'a> SpanContext<'a> {
-    /// The context of the caller's span, if the headers have a valid one; otherwise a new trace
-    /// is to be started.
+    /// Reads the context of the caller's span from headers. Returns `None` without a valid `traceparent`;
+    /// then a new trace starts.
     ///
-    /// Takes names and values from any map: an `http::HeaderMap`, a `HashMap` of texts, an array or
-    /// vector of `(&str, &str)`; of what else there is by way of `map`, such as
-    /// `pairs.iter().map(|(name, value)| (name, value))` for a `Vec<(String, String)>`, or
-    /// `headers.iter().map(|header| (header.name, header.value))` for `httparse`'s.
+    /// Accepts `&http::HeaderMap`, `&HashMap` of texts, and arrays or vectors of `(&str, &str)`. Other
+    /// collections need a `map`: `pairs.iter().map(|(name, value)| (name, value))` for a
+    /// `Vec<(String, String)>`, `headers.iter().map(|header| (header.name, header.value))` for `httparse`.
     ///
-    /// Names are compared without regard to case. A second `traceparent` makes both invalid;
-    /// several `tracestate` are one; an invalid `tracestate` is ignored.
+    /// Names are compared without regard to case. Two `traceparent` headers are both invalid. Several
+    /// `tracestate` headers are joined. An invalid `tracestate` is ignored.
     ///
     /// ```
     /// use otlp_collector::SpanContext;
@@ -26,7 +25,7 @@ impl<'a> SpanContext<'a> {
     /// let mut headers = http::HeaderMap::new();
     /// let value = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     /// headers.insert("traceparent", value.parse()?);
-    /// let parent = SpanContext::extract(&headers).expect("it is valid");
+    /// let parent = SpanContext::extract(&headers).expect("a valid traceparent");
     /// assert!(parent.is_remote);
     /// # Ok::<(), http::header::InvalidHeaderValue>(())
     /// ```
@@ -52,9 +51,10 @@ impl<'a> SpanContext<'a> {
         Some(context)
     }
 
-    /// Hands the headers that tell of this span to `set`, names in lower case.
+    /// Calls `set` with the name, in lower case, and the value of each header that carries this context:
+    /// `traceparent` and, if there is a trace state, `tracestate`.
     ///
-    /// Allocates nothing.
+    /// Does not allocate.
     ///
     /// ```
     /// use otlp_collector::{SpanContext, SpanId, TraceId};
@@ -76,7 +76,7 @@ impl<'a> SpanContext<'a> {
     }
 }
 
-/// The headers `tracestate` of a request, as many as can be valid together.
+/// The `tracestate` headers of a request, as many as can be valid together.
 #[derive(Default)]
 struct States<'a> {
     headers: [&'a str; MEMBERS_MAX],

@@ -6,7 +6,7 @@ use std::ops::Deref;
 use crate::span::context::{InvalidHeader, SpanContext, TraceFlags, TraceState};
 use crate::span::id::{SpanId, TraceId};
 
-/// Length of version 00, and of what is understood of later versions.
+/// Length of version 00, and of the part of later versions that is read.
 const LEN: usize = 55;
 
 /// The value of a header `traceparent`, version 00.
@@ -14,7 +14,7 @@ const LEN: usize = 55;
 pub struct Traceparent([u8; LEN]);
 
 impl Traceparent {
-    /// The header's value.
+    /// Returns the value of the header.
     #[must_use]
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).expect("hex digits and dashes")
@@ -42,7 +42,7 @@ impl fmt::Debug for Traceparent {
 }
 
 impl SpanContext<'_> {
-    /// The value of the header `traceparent` that tells of this span; allocates nothing.
+    /// Returns the value of the `traceparent` header for this context. Does not allocate.
     #[must_use]
     pub fn traceparent(&self) -> Traceparent {
         let mut out = [b'-'; LEN];
@@ -53,28 +53,28 @@ impl SpanContext<'_> {
         Traceparent(out)
     }
 
-    /// What a header `traceparent` tells: a remote context without trace state.
+    /// Reads the value of a `traceparent` header: a remote context without trace state.
     ///
-    /// White space around it is ignored. Of versions after 00 the known part is read.
+    /// White space around it is ignored. Of versions above 00 the part that version 00 defines is read.
     ///
     /// # Errors
-    /// The header is not valid; then a new trace is to be started (Trace Context, section 4.3).
+    /// The header is invalid. Start a new trace then (W3C Trace Context, section 4.3).
     pub fn from_traceparent(value: impl AsRef<[u8]>) -> Result<Self, InvalidHeader> {
         let value = value.as_ref().trim_ascii();
         let (known, rest) = value
             .split_first_chunk::<LEN>()
-            .ok_or_else(|| invalid("it is shorter than 55 characters"))?;
+            .ok_or_else(|| invalid("shorter than 55 characters"))?;
         if [2, 35, 52].iter().any(|&at| known[at] != b'-') {
             return Err(invalid(
-                "its parts are not divided by dashes where they should be",
+                "expected dashes after version, trace id and parent id",
             ));
         }
         let [version] = hex(&known[0..2])?;
         match (version, rest) {
-            (0xff, _) => return Err(invalid("there is no version ff")),
-            (0, [_, ..]) => return Err(invalid("version 00 is not longer than 55 characters")),
+            (0xff, _) => return Err(invalid("version ff is not allowed")),
+            (0, [_, ..]) => return Err(invalid("version 00 has exactly 55 characters")),
             (_, [] | [b'-', ..]) => {}
-            _ => return Err(invalid("more without a dash follows the flags")),
+            _ => return Err(invalid("expected a dash after the flags")),
         }
         let [flags] = hex(&known[53..55])?;
         let (trace_id, span_id) = (hex(&known[3..35])?, hex(&known[36..52])?);
@@ -112,13 +112,11 @@ fn hex<const N: usize>(digits: &[u8]) -> Result<[u8; N], InvalidHeader> {
     Ok(out)
 }
 
-/// Upper case is not allowed.
+/// Upper-case digits are invalid.
 fn digit(byte: u8) -> Result<u8, InvalidHeader> {
     match byte {
         b'0'..=b'9' => Ok(byte - b'0'),
         b'a'..=b'f' => Ok(byte - b'a' + 10),
-        _ => Err(invalid(
-            "there is something else than a lower-case hex digit",
-        )),
+        _ => Err(invalid("expected lower-case hexadecimal digits")),
     }
 }

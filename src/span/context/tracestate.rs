@@ -1,4 +1,4 @@
-//! The header `tracestate`: up to 32 `key=value` members, the last changed first.
+//! The header `tracestate`: up to 32 `key=value` members, the most recently changed first.
 
 use std::borrow::Cow;
 
@@ -8,10 +8,10 @@ pub(super) const MEMBERS_MAX: usize = 32;
 const KEY_LEN_MAX: usize = 256;
 const VALUE_LEN_MAX: usize = 256;
 
-/// What several tracing systems say of a trace (W3C Trace Context's `tracestate`).
+/// Vendor-specific trace state (W3C Trace Context, `tracestate`).
 ///
-/// Borrows the header it was read from, where that is in order already. By Level 2 of the
-/// specification a key may also begin with a digit and have `@` wherever it likes after that.
+/// Borrows the header if that has neither white space nor empty members to remove. Keys follow Level 2
+/// of the specification: they may begin with a digit and have `@` anywhere after the first character.
 ///
 /// ```
 /// use otlp_collector::TraceState;
@@ -25,14 +25,14 @@ const VALUE_LEN_MAX: usize = 256;
 pub struct TraceState<'a>(Cow<'a, str>);
 
 impl<'a> TraceState<'a> {
-    /// Nothing is said.
+    /// The trace state without members.
     pub const EMPTY: Self = Self(Cow::Borrowed(""));
 
-    /// Reads the value of one header.
+    /// Reads the value of a header.
     ///
     /// # Errors
-    /// A member is malformed, a key stands twice, or there are more than 32: then all of it is to
-    /// be ignored.
+    /// A member is malformed, a key occurs twice, or there are more than 32 members. Ignore the whole
+    /// header then.
     pub fn parse(header: &'a str) -> Result<Self, InvalidHeader> {
         Self::parse_all([header])
     }
@@ -47,7 +47,7 @@ impl<'a> TraceState<'a> {
         let headers = headers.into_iter();
         let all = headers.clone().flat_map(members);
         check(all.clone())?;
-        // White space and empty members are not passed on.
+        // White space and empty members are removed.
         let mut parts = headers.filter(|header| members(header).next().is_some());
         let Some(first) = parts.next() else {
             return Ok(Self::EMPTY);
@@ -70,29 +70,29 @@ impl<'a> TraceState<'a> {
         Self(Cow::Owned(joined))
     }
 
-    /// One that was checked before.
+    /// Creates a trace state from a text that was checked before.
     pub(crate) const fn checked(text: &'a str) -> Self {
         Self(Cow::Borrowed(text))
     }
 
-    /// The header's value.
+    /// Returns the value of the header.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether nothing is said.
+    /// Returns whether there are no members.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Keys and values in order.
+    /// Returns keys and values in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         members(&self.0).filter_map(|member| member.split_once('='))
     }
 
-    /// The value of `key`.
+    /// Returns the value of `key`.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&str> {
         self.iter()
@@ -100,7 +100,7 @@ impl<'a> TraceState<'a> {
             .map(|(_, value)| value)
     }
 
-    /// The same with `key` set to `value`, in the first place. Of 33 members the last is left out.
+    /// Returns the trace state with `key` set to `value`, as the first member. A 33rd member is dropped.
     ///
     /// # Errors
     /// The key or the value is malformed.
@@ -112,7 +112,7 @@ impl<'a> TraceState<'a> {
         Ok(TraceState::join(members.take(MEMBERS_MAX)))
     }
 
-    /// The same without `key`.
+    /// Returns the trace state without `key`.
     #[must_use]
     pub fn without(&self, key: &str) -> TraceState<'static> {
         let others = members(&self.0)
@@ -120,14 +120,14 @@ impl<'a> TraceState<'a> {
         TraceState::join(others)
     }
 
-    /// The same, borrowing nothing.
+    /// Returns a trace state that owns its data.
     #[must_use]
     pub fn into_owned(self) -> TraceState<'static> {
         TraceState(Cow::Owned(self.0.into_owned()))
     }
 }
 
-/// The members of a header, without the white space around them and without empty ones.
+/// Returns the members of a header that are not empty, without the white space around them.
 fn members(header: &str) -> impl Iterator<Item = &str> + Clone {
     header
         .split(',')
@@ -139,11 +139,11 @@ fn check<'m>(members: impl Iterator<Item = &'m str>) -> Result<(), InvalidHeader
     let mut keys = [""; MEMBERS_MAX];
     for (position, member) in members.enumerate() {
         if position == MEMBERS_MAX {
-            return Err(invalid("it has more than 32 members"));
+            return Err(invalid("more than 32 members"));
         }
         let (key, value) = member
             .split_once('=')
-            .ok_or_else(|| invalid("a member has no ="))?;
+            .ok_or_else(|| invalid("a member without ="))?;
         if !is_key(key) {
             return Err(invalid("a key is malformed"));
         }
@@ -151,7 +151,7 @@ fn check<'m>(members: impl Iterator<Item = &'m str>) -> Result<(), InvalidHeader
             return Err(invalid("a value is malformed"));
         }
         if keys[..position].contains(&key) {
-            return Err(invalid("a key stands twice"));
+            return Err(invalid("a key occurs twice"));
         }
         keys[position] = key;
     }
@@ -167,7 +167,6 @@ fn is_key(key: &str) -> bool {
             .all(|byte| letter_or_digit(byte) || b"_-*/@".contains(&byte))
 }
 
-/// That it does not end with a space is seen to by [`members`].
 fn is_value(value: &str) -> bool {
     (1..=VALUE_LEN_MAX).contains(&value.len())
         && value

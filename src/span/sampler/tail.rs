@@ -1,26 +1,24 @@
-//! Sampling after the fact: what a local root's end decides for all its trace's spans.
+//! Tail sampling: the end of a local root decides for all spans of its trace.
 
 use std::time::Duration;
 
 use crate::span::id::TraceId;
 use crate::span::sampler::is_chosen;
 
-/// Holds the spans of each trace back until its local root has ended, which then decides whether
-/// all of them are kept or none.
+/// Tail sampling: the spans of a trace are held until its local root ends, and then all kept or all
+/// dropped.
 ///
-/// A local root is an open span without a parent on the same recorder; its spans are those of its
-/// descendants that were started and ended there. They wait in memory of the recorder's own, which
-/// costs a copy of the kept ones and nothing else. Spans that are recorded in one go
+/// A local root is an open span without a parent on the same recorder. Its trace is the root and its
+/// descendants that start and end on that recorder. Finished spans
 /// ([`Recorder::record`](crate::Recorder::record), [`Collector::collect`](crate::Collector::collect))
-/// are not held. A trace of which a span leaves its thread ([`OpenSpan::detach`]) is kept from
-/// then on, so is one that outgrows its memory. Other services are told that the trace is sampled, since nothing is decided yet
-/// when they are called.
+/// are never held. Other services see the trace as sampled, since they are called before the decision.
 ///
-/// Until the root ends, the spans that did are not accepted yet, so that a flush does not cover
-/// them: the ledger has them as held ([`Ledger::held`]).
+/// Held spans are in memory of the recorder. Each kept span costs one more copy. A trace that outgrows
+/// its memory is kept, and so is a trace from which a span is detached
+/// ([`OpenSpan::detach`](crate::OpenSpan::detach)). Held spans are not accepted yet: a flush does not
+/// cover them, and [`Ledger::held`](crate::Ledger::held) counts them.
 ///
-/// [`OpenSpan::detach`]: crate::OpenSpan::detach
-/// [`Ledger::held`]: crate::Ledger::held
+/// Build it with struct update syntax, `..TailSampling::new(keep_if)`: a minor release may add fields.
 ///
 /// ```
 /// use std::time::Duration;
@@ -38,22 +36,23 @@ use crate::span::sampler::is_chosen;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TailSampling {
-    /// Which traces are kept, if their root does not say otherwise.
-    pub keep_if: KeepIf,
-    /// Traces that one recorder holds back at a time; the spans of further ones are sent at
-    /// their end. Default 16.
-    pub held_traces_max: usize,
-    /// Bytes of finished spans that one trace can have held back; a trace that outgrows them is
-    /// kept. Default 16 KiB.
+    /// Rule for traces whose root has no rule of its own ([`SpanBuilder::keep_if`]).
     ///
-    /// Memory: times [`held_traces_max`](Self::held_traces_max), touched when a recorder is made:
-    /// 256 KiB by default, a quarter of it more for where the spans begin, and 64 bytes for each
-    /// trace.
+    /// [`SpanBuilder::keep_if`]: crate::SpanBuilder::keep_if
+    pub keep_if: KeepIf,
+    /// Number of traces that a recorder holds at a time. Default: 16. Spans of further traces are sent
+    /// when they end.
+    pub held_traces_max: usize,
+    /// Bytes for the ended spans of a held trace. Default: 16 KiB. A trace that outgrows them is kept.
+    ///
+    /// Memory of a recorder: [`held_traces_max`](Self::held_traces_max) times this, 256 KiB by default,
+    /// a quarter of it more for an index, and 64 bytes for each trace. It is touched when the recorder is
+    /// created.
     pub held_trace_bytes: usize,
 }
 
 impl TailSampling {
-    /// This rule, and default sizes.
+    /// Creates tail sampling with a rule and default sizes.
     #[must_use]
     pub const fn new(keep_if: KeepIf) -> Self {
         Self {
@@ -64,15 +63,17 @@ impl TailSampling {
     }
 }
 
-/// Which traces are kept: those of which any of this is true. None by default.
+/// A rule of tail sampling: keeps a trace if one of the conditions holds. Default: keeps none.
+///
+/// Build it with struct update syntax, `..KeepIf::default()`: a minor release may add fields.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KeepIf {
-    /// The local root took longer.
+    /// The local root takes longer than this.
     pub slower_than: Option<Duration>,
-    /// One of its spans on this recorder ended with an error before the local root did, or the
-    /// root itself.
+    /// The local root, or a span of the trace that ended before it, has the status error.
     pub failed: bool,
-    /// One of so many, chosen by trace id: services with the same number keep the same traces.
+    /// One of so many traces, chosen by trace id, so that services with the same number keep the same
+    /// traces. 0 keeps none.
     pub one_in: Option<u32>,
 }
 
@@ -91,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn any_reason_is_enough() {
+    fn one_condition_is_enough() {
         let rule = KeepIf {
             slower_than: Some(Duration::from_nanos(100)),
             failed: true,
