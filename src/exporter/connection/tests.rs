@@ -95,12 +95,16 @@ impl Client {
         assert!(self.connection.is_ready());
     }
 
-    /// Passes readiness on and advances the connection. Returns the events in words.
-    fn turn(&mut self) -> String {
+    fn pass_readiness(&mut self) {
         for (id, readiness) in self.network.take_readiness() {
             assert_eq!(id, ID);
             self.connection.add_readiness(readiness);
         }
+    }
+
+    /// Passes readiness on and advances the connection. Returns the events in words.
+    fn turn(&mut self) -> String {
+        self.pass_readiness();
         let mut events = Vec::new();
         while let Some(event) = self.connection.advance(self.now, &self.network) {
             events.push(in_words(&event));
@@ -331,6 +335,35 @@ fn a_slow_line_carries_the_request_as_it_has_room() {
     assert!(client.connection.is_ready());
 }
 
+#[test]
+fn a_compressed_body_is_sent_if_there_is_one() {
+    for (compressed, expected) in [
+        (Some("small"), Compression::Gzip),
+        (None, Compression::None),
+    ] {
+        let (mut client, peer) = Client::connected();
+        let request = Arc::new(Request::of_texts(&["one ", "two"]));
+        let body = request.compressed(Compression::Gzip);
+        assert!(body.begin());
+        body.finish(compressed.map(Into::into));
+        (client.connection).start(request, Compression::Gzip, client.now);
+        assert_eq!(client.turn(), "");
+        let received = String::from_utf8(peer.received()).unwrap();
+        let has_coding = received.contains("\r\nContent-Encoding: gzip\r\n");
+        assert_eq!(has_coding, compressed.is_some());
+        let end = format!("\r\n\r\n{}", compressed.unwrap_or("one two"));
+        assert!(received.ends_with(&end), "{received}");
+        peer.send(OK);
+        client.pass_readiness();
+        let event = client.connection.advance(client.now, &client.network);
+        let Some(ConnectionEvent::Replied(reply)) = event else {
+            panic!("no reply");
+        };
+        assert_eq!(reply.compression, expected);
+        assert_eq!(reply.started, client.now);
+    }
+}
+
 // ---- Early ends ----
 
 #[test]
@@ -520,6 +553,19 @@ fn a_request_without_a_response_times_out() {
         "TimedOut with request"
     );
     assert_eq!(peer.client(), ClientSide::Aborted);
+}
+
+#[test]
+fn a_slow_line_does_not_extend_the_timeout() {
+    let (mut client, peer) = Client::connected();
+    peer.set_room(0);
+    client.start();
+    for _ in 0..19 {
+        client.now += SECOND;
+        peer.set_room(1);
+        assert_eq!(client.turn(), "");
+    }
+    assert_eq!(client.turn_at_deadline(SECOND), "TimedOut with request");
 }
 
 #[test]
