@@ -21,7 +21,7 @@ mod notices;
 mod operation;
 mod outcome;
 pub(crate) mod request;
-mod resolve;
+mod resolver;
 mod shutdown;
 mod transport;
 

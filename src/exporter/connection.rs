@@ -34,7 +34,7 @@ use std::time::Instant;
 use crate::config::{Compression, EndpointSettings, Proxy, Target};
 use crate::exporter::network::{ConnectionId, Network, Readiness};
 use crate::exporter::request::Request;
-use crate::exporter::resolve::{self, Resolver};
+use crate::exporter::resolver::{self, Resolver};
 use crate::exporter::transport::Transport;
 
 use self::busy::Busy;
@@ -198,7 +198,7 @@ impl Connection {
         self.state = ConnectionState::Closed;
         let deadline = now + self.settings.connect_timeout;
         let (host, port) = self.server();
-        if let Some(address) = resolve::literal(host, port) {
+        if let Some(address) = resolver::literal(host, port) {
             return self.connect(vec![address], deadline, now, network);
         }
         match resolver.look_up(host, port, network) {

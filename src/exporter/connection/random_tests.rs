@@ -15,7 +15,7 @@ use crate::exporter::connection::{Connection, ConnectionEvent, LossKind};
 use crate::exporter::network::ConnectionId;
 use crate::exporter::network::simulated::{ClientSide, Peer, SimulatedLookup, SimulatedNetwork};
 use crate::exporter::request::Request;
-use crate::exporter::resolve::Resolver;
+use crate::exporter::resolver::Resolver;
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 use crossbeam_channel::TryRecvError;
 
 use crate::exporter::connection::progress::Progress;
-use crate::exporter::resolve::Lookup;
+use crate::exporter::resolver::Lookup;
 
 pub(super) struct Resolving {
     lookup: Lookup,

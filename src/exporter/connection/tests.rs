@@ -12,7 +12,7 @@ use crate::exporter::connection::{Activity, Connection, ConnectionEvent, Loss, L
 use crate::exporter::network::simulated::{ClientSide, Peer, SimulatedNetwork};
 use crate::exporter::network::{ConnectionId, Readiness};
 use crate::exporter::request::Request;
-use crate::exporter::resolve::Resolver;
+use crate::exporter::resolver::Resolver;
 
 const ID: ConnectionId = ConnectionId(3);
 const SECOND: Duration = Duration::from_secs(1);

@@ -9,7 +9,7 @@ use crate::exporter::context::Context;
 use crate::exporter::endpoint::silence::STALLED;
 use crate::exporter::network::ConnectionId;
 use crate::exporter::request::Request;
-use crate::exporter::resolve::Resolver;
+use crate::exporter::resolver::Resolver;
 
 /// A request that takes longer than this is not waited for before the next is sent. One connection
 /// at a time is better for all caches on the way, as long as it carries all there is.

@@ -69,7 +69,7 @@ const PROTOCOL: &[&str] = &[
     "src/exporter/operation.rs",
     "src/exporter/outcome.rs",
     "src/exporter/request.rs",
-    "src/exporter/resolve.rs",
+    "src/exporter/resolver.rs",
     "src/exporter/shutdown.rs",
     "src/exporter/transport.rs",
     "src/exporter/transport/",
