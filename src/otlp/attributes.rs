@@ -29,7 +29,7 @@ pub(super) fn encode_attributes<T: Attributes, K: AsKeyValue, O: Output>(
     if is_many || may_repeat(tuple, items) {
         // A copy, so that the original is not borrowed by the call and stays in registers.
         let tuple = *tuple;
-        return encode_chosen(&Both { tuple, items }, dropped, fields, limits, out);
+        return encode_survivors(&Both { tuple, items }, dropped, fields, limits, out);
     }
     let tag = fields.tag;
     let TupleEncoder { mut out, .. } = tuple.visit(TupleEncoder { tag, limits, out })?;
@@ -59,7 +59,7 @@ impl<O: Output> VisitAttributes for TupleEncoder<'_, O> {
 
 #[cold]
 #[inline(never)]
-fn encode_chosen<O: Output>(
+fn encode_survivors<O: Output>(
     items: &impl Items,
     dropped: u32,
     fields: AttributeFields,
@@ -75,7 +75,10 @@ fn encode_chosen<O: Output>(
         from = at + 1;
     }
     let all = items.len() - survivors.repeats();
-    out.count(fields.dropped_tag, beyond(dropped, all, survivors.kept()))
+    out.count(
+        fields.dropped_tag,
+        dropped_count(dropped, all, survivors.kept()),
+    )
 }
 
 /// The attributes of a tuple followed by those of a slice.
@@ -127,6 +130,6 @@ impl<R, F: FnOnce(&KeyValueRef<'_>) -> R> VisitAttributes for Nth<F, R> {
 
 /// Returns the dropped count: `dropped` plus the items of `all` that were not kept.
 #[inline(always)]
-pub(super) fn beyond(dropped: u32, all: usize, kept: usize) -> u32 {
+pub(super) fn dropped_count(dropped: u32, all: usize, kept: usize) -> u32 {
     dropped.saturating_add(u32::try_from(all - kept).unwrap_or(u32::MAX))
 }

@@ -457,7 +457,7 @@ mod tests {
 
     fn decode(draft: &Draft) -> proto::Span {
         let span = draft.ended(9);
-        let mut out = vec![0; span.measure() + SPILL];
+        let mut out = vec![0; span.encoded_len() + SPILL];
         let len = span.encode(&mut out).unwrap();
         let spans = proto::ScopeSpans::decode(&out[..len]).unwrap().spans;
         let [span] = <[_; 1]>::try_from(spans).unwrap();

@@ -30,7 +30,7 @@ pub(crate) trait EncodeSpan: Copy {
     /// Returns the encoded length in bytes. Counting stops early above the size of any slab, so
     /// larger results are only a lower bound.
     #[cold]
-    fn measure(&self) -> usize {
+    fn encoded_len(&self) -> usize {
         Count::of(|count| self.encode_to(count))
     }
 }
@@ -41,7 +41,7 @@ pub(super) fn encode_at(span: &impl EncodeSpan, room: &mut [u8]) -> Option<usize
 }
 
 #[inline(never)]
-pub(super) fn encode_apart(span: &impl EncodeSpan, room: &mut [u8]) -> Option<usize> {
+pub(super) fn encode_out_of_line(span: &impl EncodeSpan, room: &mut [u8]) -> Option<usize> {
     encode_at(span, room)
 }
 
@@ -65,7 +65,7 @@ impl EncodeSpan for Encoded<'_> {
 /// Writes an element of `ScopeSpans.spans` with the fields that `write` adds.
 #[inline(always)]
 pub(super) fn encode_span<O: Output>(out: O, write: impl FnOnce(O) -> Option<O>) -> Option<O> {
-    out.few([tag::SPANS])?.measured::<2>(write)
+    out.array([tag::SPANS])?.length_prefixed::<2>(write)
 }
 
 #[inline(always)]
@@ -75,7 +75,7 @@ pub(super) fn encode_ids<O: Output>(trace_id: TraceId, span_id: SpanId, mut out:
     block[2..18].copy_from_slice(&trace_id.to_bytes());
     block[18..20].copy_from_slice(&[tag::SPAN_ID, 8]);
     block[20..28].copy_from_slice(&span_id.to_bytes());
-    Some(out.behind(28))
+    Some(out.advance(28))
 }
 
 /// Writes the parent's id, or nothing for a root span.
@@ -86,7 +86,7 @@ pub(super) fn encode_parent<O: Output>(parent_span_id: Option<SpanId>, mut out: 
     block[..2].copy_from_slice(&[tag::PARENT_SPAN_ID, 8]);
     block[2..10].copy_from_slice(&id);
     // Always written and skipped by the length: a branch would be mispredicted for root spans.
-    Some(out.behind(if parent_span_id.is_none() { 0 } else { 10 }))
+    Some(out.advance(if parent_span_id.is_none() { 0 } else { 10 }))
 }
 
 /// Returns `Span.flags`: the W3C trace flags and, if known, whether the parent is remote.
@@ -119,7 +119,7 @@ pub(super) fn encode_kind_and_times<O: Output>(
 ) -> Option<O> {
     if start_time == 0 || end_time == 0 {
         return out
-            .few([tag::KIND, kind as u8])?
+            .array([tag::KIND, kind as u8])?
             .fixed64(tag::START_TIME, start_time)?
             .fixed64(tag::END_TIME, end_time);
     }
@@ -128,14 +128,14 @@ pub(super) fn encode_kind_and_times<O: Output>(
     block[3..11].copy_from_slice(&start_time.to_le_bytes());
     block[11] = tag::END_TIME;
     block[12..20].copy_from_slice(&end_time.to_le_bytes());
-    Some(out.behind(20))
+    Some(out.advance(20))
 }
 
 #[inline(always)]
 pub(super) fn encode_status<O: Output>(status: StatusRef<'_>, out: O) -> Option<O> {
     match status {
         StatusRef::Unset => Some(out),
-        StatusRef::Ok => out.few([tag::STATUS, 2, tag::STATUS_CODE, 1]),
+        StatusRef::Ok => out.array([tag::STATUS, 2, tag::STATUS_CODE, 1]),
         StatusRef::Error(description) => encode_error(description, out),
     }
 }
@@ -144,7 +144,7 @@ pub(super) fn encode_status<O: Output>(status: StatusRef<'_>, out: O) -> Option<
 fn encode_error<O: Output>(description: &str, out: O) -> Option<O> {
     out.message(tag::STATUS, |out| {
         out.non_empty(tag::STATUS_MESSAGE, description.as_bytes())?
-            .few([tag::STATUS_CODE, 2])
+            .array([tag::STATUS_CODE, 2])
     })
 }
 
@@ -153,7 +153,7 @@ pub(super) fn encode_flags<O: Output>(flags: u32, mut out: O) -> Option<O> {
     let block = out.block()?;
     block[..2].copy_from_slice(&tag::FLAGS);
     block[2..6].copy_from_slice(&flags.to_le_bytes());
-    Some(out.behind(if flags == 0 { 0 } else { 6 }))
+    Some(out.advance(if flags == 0 { 0 } else { 6 }))
 }
 
 #[inline(never)]
@@ -196,6 +196,6 @@ pub(super) fn encode_link<K: AsKeyValue, O: Output>(
         let out = encode_attributes(&(), link.attributes, dropped, fields, limits, out)?;
         // Never zero, so never omitted: "has is_remote" is always set.
         let flags = span_flags(context.trace_flags, Some(context.is_remote));
-        out.few([tag::LINK_FLAGS])?.few(flags.to_le_bytes())
+        out.array([tag::LINK_FLAGS])?.array(flags.to_le_bytes())
     })
 }

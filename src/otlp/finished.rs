@@ -1,9 +1,9 @@
 //! Encodes a finished span as an element of `ScopeSpans.spans`, byte for byte as prost would.
 
-use crate::otlp::attributes::{AttributeFields, beyond, encode_attributes};
+use crate::otlp::attributes::{AttributeFields, dropped_count, encode_attributes};
 use crate::otlp::encode::{
-    EncodeSpan, encode_apart, encode_at, encode_event, encode_flags, encode_ids,
-    encode_kind_and_times, encode_link, encode_name, encode_parent, encode_span, encode_status,
+    EncodeSpan, encode_at, encode_event, encode_flags, encode_ids, encode_kind_and_times,
+    encode_link, encode_name, encode_out_of_line, encode_parent, encode_span, encode_status,
     span_flags,
 };
 use crate::otlp::output::Output;
@@ -54,7 +54,7 @@ macro_rules! finished {
                 } else {
                     // A copy, so that the original is not borrowed by the call and stays in
                     // registers.
-                    encode_apart(&{ *self }, room)
+                    encode_out_of_line(&{ *self }, room)
                 }
             }
 
@@ -89,7 +89,7 @@ macro_rules! finished {
                             limits,
                             out,
                         )?;
-                        let out = encode_some(
+                        let out = encode_up_to(
                             &$span.events,
                             limits.event_count,
                             $span.dropped_events_count,
@@ -97,7 +97,7 @@ macro_rules! finished {
                             out,
                             |event, out| encode_event(&event.as_event(), limits, out),
                         )?;
-                        let out = encode_some(
+                        let out = encode_up_to(
                             &$span.links,
                             limits.link_count,
                             $span.dropped_links_count,
@@ -120,7 +120,7 @@ finished!(&Span, |span| Name::from(&*span.name), span.status.as_ref());
 
 /// Encodes events or links up to their limit, and the dropped count.
 #[inline(always)]
-fn encode_some<T, O: Output>(
+fn encode_up_to<T, O: Output>(
     all: &[T],
     count_max: u32,
     dropped: u32,
@@ -133,7 +133,7 @@ fn encode_some<T, O: Output>(
     }
     let kept = &all[..all.len().min(count_max as usize)];
     let out = kept.iter().try_fold(out, |out, item| encode(item, out))?;
-    out.count(dropped_tag, beyond(dropped, all.len(), kept.len()))
+    out.count(dropped_tag, dropped_count(dropped, all.len(), kept.len()))
 }
 
 #[cfg(all(test, not(loom)))]
@@ -150,7 +150,7 @@ mod tests {
 
     /// Encodes a span into exactly the room it needs, and checks that less is not enough.
     fn encoded(span: &impl EncodeSpan) -> Vec<u8> {
-        let len = span.measure();
+        let len = span.encoded_len();
         // A short span needs one byte more while its length is reserved as two bytes.
         let room = if len < 130 { len + 1 } else { len };
         let mut out = vec![0xee; room + SPILL];
@@ -454,7 +454,7 @@ mod tests {
                 tuple: (),
                 limits: &limits,
             };
-            assert!(span.measure() > 1 << 24);
+            assert!(span.encoded_len() > 1 << 24);
             assert_eq!(span.encode(&mut [0; 1 << 16]), None);
         });
     }

@@ -166,7 +166,7 @@ impl<'a> Levels<'a> {
         starts: Starts,
         out: O,
     ) -> Option<O> {
-        let (out, start) = out.few([container.tag()])?.open::<1>();
+        let (out, start) = out.array([container.tag()])?.open::<1>();
         self.stack[self.len] = Some(Level {
             container,
             next: 0,
@@ -214,7 +214,7 @@ impl<'a> Levels<'a> {
         let Some(inner) = inner else {
             return out.message(tag::VALUES, |out| encode_scalar(&value, limits, out));
         };
-        let (out, start) = out.few([tag::VALUES])?.open::<1>();
+        let (out, start) = out.array([tag::VALUES])?.open::<1>();
         self.enter(inner, depth, Starts::default().with(start), out)
     }
 
@@ -229,7 +229,7 @@ impl<'a> Levels<'a> {
         let Some(inner) = inner else {
             return encode_entry(&entry, limits, out);
         };
-        let (out, key_value) = out.few([tag::VALUES])?.open::<1>();
+        let (out, key_value) = out.array([tag::VALUES])?.open::<1>();
         let (out, value) = out.key(entry.key)?.open::<1>();
         let starts = Starts::default().with(key_value).with(value);
         self.enter(inner, depth, starts, out)

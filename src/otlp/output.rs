@@ -29,7 +29,7 @@ pub(crate) trait Output: Sized {
     fn block(&mut self) -> Option<&mut Block>;
 
     /// Advances past the first `bytes` bytes of the block, which makes them part of the output.
-    fn behind(self, bytes: usize) -> Self;
+    fn advance(self, bytes: usize) -> Self;
 
     /// Appends bytes of any length.
     fn bytes(self, bytes: &[u8]) -> Option<Self>;
@@ -44,7 +44,7 @@ pub(crate) trait Output: Sized {
     /// Writes the content that `write` adds, preceded by its length, which is expected to take
     /// `EXPECTED` bytes.
     #[inline(always)]
-    fn measured<const EXPECTED: usize>(
+    fn length_prefixed<const EXPECTED: usize>(
         self,
         write: impl FnOnce(Self) -> Option<Self>,
     ) -> Option<Self> {
@@ -54,15 +54,15 @@ pub(crate) trait Output: Sized {
 
     /// Appends a small array.
     #[inline(always)]
-    fn few<const N: usize>(mut self, bytes: [u8; N]) -> Option<Self> {
+    fn array<const N: usize>(mut self, bytes: [u8; N]) -> Option<Self> {
         self.block()?[..N].copy_from_slice(&bytes);
-        Some(self.behind(N))
+        Some(self.advance(N))
     }
 
     #[inline(always)]
     fn varint(self, value: u64) -> Option<Self> {
         if value < 0x80 {
-            self.few([value as u8])
+            self.array([value as u8])
         } else {
             self.long_varint(value)
         }
@@ -70,13 +70,13 @@ pub(crate) trait Output: Sized {
 
     fn long_varint(mut self, value: u64) -> Option<Self> {
         let len = put_varint(value, self.block()?);
-        Some(self.behind(len))
+        Some(self.advance(len))
     }
 
     /// Appends a message with the fields that `write` adds.
     #[inline]
     fn message(self, tag: u8, write: impl FnOnce(Self) -> Option<Self>) -> Option<Self> {
-        self.few([tag])?.measured::<1>(write)
+        self.array([tag])?.length_prefixed::<1>(write)
     }
 
     /// Appends a `string` or `bytes` field.
@@ -89,12 +89,12 @@ pub(crate) trait Output: Sized {
         block[0] = tag;
         block[1] = content.len() as u8;
         copy_short(content, &mut block[2..]);
-        Some(self.behind(2 + content.len()))
+        Some(self.advance(2 + content.len()))
     }
 
     #[inline(never)]
     fn long_delimited(self, tag: u8, content: &[u8]) -> Option<Self> {
-        self.few([tag])?
+        self.array([tag])?
             .varint(content.len() as u64)?
             .bytes(content)
     }
@@ -116,7 +116,7 @@ pub(crate) trait Output: Sized {
         let block = self.block()?;
         block[0] = tag;
         block[1..9].copy_from_slice(&value.to_le_bytes());
-        Some(self.behind(9))
+        Some(self.advance(9))
     }
 
     /// Appends a `uint32` field; omitted when zero, as in proto3.
@@ -125,7 +125,7 @@ pub(crate) trait Output: Sized {
         if count == 0 {
             return Some(self);
         }
-        self.few([tag])?.varint(count.into())
+        self.array([tag])?.varint(count.into())
     }
 
     #[inline(always)]
@@ -134,7 +134,7 @@ pub(crate) trait Output: Sized {
             return self.bytes(wire.as_bytes());
         };
         self.block()?[..SHORT_MAX].copy_from_slice(only);
-        Some(self.behind(wire.len()))
+        Some(self.advance(wire.len()))
     }
 
     /// Appends a `KeyValue` up to and including the value's length. The caller appends the value,
@@ -152,7 +152,7 @@ pub(crate) trait Output: Sized {
             block[1] = (key_len + 1 + value_len) as u8;
             block[2..2 + SHORT_MAX].copy_from_slice(only);
             block[2 + key_len] = value_len as u8;
-            return Some(self.behind(2 + key_len + 1));
+            return Some(self.advance(2 + key_len + 1));
         }
         let text = key.text().as_bytes();
         if text.is_empty() || text.len() > SHORT_MAX {
@@ -166,13 +166,13 @@ pub(crate) trait Output: Sized {
         copy_short(text, &mut block[4..]);
         block[4 + text.len()] = tag::VALUE;
         block[5 + text.len()] = value_len as u8;
-        Some(self.behind(6 + text.len()))
+        Some(self.advance(6 + text.len()))
     }
 
     /// Like [`short_key_value`](Self::short_key_value), for keys and values of any length.
     #[inline(never)]
     fn long_key_value(self, tag: u8, key: Key<'_>, value_len: usize) -> Option<Self> {
-        self.few([tag])?
+        self.array([tag])?
             .varint(key_value_len(key, value_len) as u64)?
             .key(key)?
             .varint(value_len as u64)
@@ -184,7 +184,7 @@ pub(crate) trait Output: Sized {
             Some(wire) => self.prepared(wire),
             None => self
                 .non_empty(tag::KEY, key.text().as_bytes())?
-                .few([tag::VALUE]),
+                .array([tag::VALUE]),
         }
     }
 }
@@ -290,7 +290,7 @@ impl<'b> Cursor<'b> {
     /// Writes the length of the content that starts at `start`, where the length takes another
     /// number of bytes than the `free` ones reserved for it. Moves the content accordingly.
     #[cold]
-    fn measure(mut self, start: usize, free: usize) -> Option<Self> {
+    fn close_moved(mut self, start: usize, free: usize) -> Option<Self> {
         let len = self.at - start;
         let length_at = start - free;
         let moved_start = length_at + varint_len(len as u64);
@@ -313,7 +313,7 @@ impl Output for Cursor<'_> {
     }
 
     #[inline(always)]
-    fn behind(self, bytes: usize) -> Self {
+    fn advance(self, bytes: usize) -> Self {
         Self {
             at: self.at + bytes,
             ..self
@@ -344,7 +344,7 @@ impl Output for Cursor<'_> {
             2 if (1 << 7..1 << 14).contains(&len) => {
                 length.copy_from_slice(&[len as u8 | 0x80, (len >> 7) as u8]);
             }
-            _ => return self.measure(start, EXPECTED),
+            _ => return self.close_moved(start, EXPECTED),
         }
         Some(self)
     }
@@ -373,7 +373,7 @@ impl Output for Count {
         (self.len <= BYTES_MAX).then_some(&mut self.block)
     }
 
-    fn behind(self, bytes: usize) -> Self {
+    fn advance(self, bytes: usize) -> Self {
         Self {
             len: self.len + bytes,
             ..self
@@ -381,7 +381,7 @@ impl Output for Count {
     }
 
     fn bytes(self, bytes: &[u8]) -> Option<Self> {
-        Some(self.behind(bytes.len()))
+        Some(self.advance(bytes.len()))
     }
 
     fn open<const EXPECTED: usize>(self) -> (Self, usize) {
@@ -391,6 +391,6 @@ impl Output for Count {
 
     fn close<const EXPECTED: usize>(self, start: usize) -> Option<Self> {
         let len = varint_len((self.len - start) as u64);
-        Some(self.behind(len))
+        Some(self.advance(len))
     }
 }

@@ -62,12 +62,12 @@ fn encode_short_value<O: Output>(
     match *value {
         AnyValueRef::String(text) => out.delimited(tag::STRING_VALUE, limits.text(text).as_bytes()),
         AnyValueRef::Int(number) => encode_int(number, out),
-        AnyValueRef::Bool(truth) => out.few([tag::BOOL_VALUE, u8::from(truth)]),
+        AnyValueRef::Bool(truth) => out.array([tag::BOOL_VALUE, u8::from(truth)]),
         AnyValueRef::Double(number) => {
             let block = out.block()?;
             block[0] = tag::DOUBLE_VALUE;
             block[1..9].copy_from_slice(&number.to_le_bytes());
-            Some(out.behind(9))
+            Some(out.advance(9))
         }
         _ => Some(out),
     }
@@ -76,8 +76,8 @@ fn encode_short_value<O: Output>(
 #[inline(always)]
 fn encode_int<O: Output>(number: i64, out: O) -> Option<O> {
     match number {
-        0..0x80 => out.few([tag::INT_VALUE, number as u8]),
-        _ => out.few([tag::INT_VALUE])?.varint(number as u64),
+        0..0x80 => out.array([tag::INT_VALUE, number as u8]),
+        _ => out.array([tag::INT_VALUE])?.varint(number as u64),
     }
 }
 
@@ -95,7 +95,7 @@ fn encode_long<O: Output>(
     };
     out.message(tag, |out| {
         out.key(key)?
-            .measured::<1>(|out| nested::encode(container, limits, out))
+            .length_prefixed::<1>(|out| nested::encode(container, limits, out))
     })
 }
 
@@ -114,7 +114,7 @@ fn encode_long_scalar<O: Output>(
     }
     out.message(tag, |out| {
         out.key(key)?
-            .measured::<1>(|out| encode_scalar(&value, limits, out))
+            .length_prefixed::<1>(|out| encode_scalar(&value, limits, out))
     })
 }
 

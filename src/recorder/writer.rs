@@ -271,7 +271,7 @@ impl Writer {
             // Nothing has changed since the last attempt, so refuse as fast as recording would be.
             return Err(Refused::BufferFull);
         }
-        let bytes = span.measure();
+        let bytes = span.encoded_len();
         let bytes_max = pool.room_per_slab();
         if bytes > bytes_max {
             return Err(Refused::TooLarge { bytes, bytes_max });
