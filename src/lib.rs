@@ -108,8 +108,8 @@
 //!   `accepted = delivered + rejected + dropped + in flight + buffered`.
 //! * A request is sent again after a broken connection, a timeout, a status that allows it, or a
 //!   panic of the network thread, so a span may arrive twice then; otherwise once.
-//! * Whatever the endpoint does, recording threads are not affected until the buffer is full; then
-//!   spans are refused.
+//! * No behaviour of an endpoint affects recording threads until the buffer is full; then spans are
+//!   refused.
 //!
 //! # Manual
 //!

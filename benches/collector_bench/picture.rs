@@ -14,7 +14,7 @@ use crate::report::number;
 const RESULTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/peers/results.json");
 const PICTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/speed.svg");
 
-/// Readable on light and dark pages, whatever the page around it has.
+/// Readable on light and dark pages, independently of the page that contains the picture.
 const STYLE: &str = "
 :root { --page: #ffffff; --text: #1c2128; --quiet: #57606a; --grid: #dde1e6; --ours: #1f6fb2; --theirs: #848c96; }
 @media (prefers-color-scheme: dark) {

@@ -261,7 +261,7 @@ pub fn highest(values: &[f64]) -> f64 {
     values.iter().copied().fold(f64::NEG_INFINITY, f64::max)
 }
 
-/// A time of so many nanoseconds in the unit that keeps it short, with three digits.
+/// Formats a time in nanoseconds in the unit that keeps it short, with three digits.
 pub fn nanos(nanos: f64) -> String {
     let (number, unit) = match nanos {
         n if n >= 1e9 => (n / 1e9, "s"),

@@ -54,7 +54,7 @@ impl Pipeline {
         }
     }
 
-    /// Returns the time of so many rounds of `work`, each of which records some spans.
+    /// Returns the time of this many rounds of `work`, each of which records some spans.
     fn time(&self, rounds: u64, spans: u64, work: &mut impl FnMut(&Recorder)) -> Duration {
         let mut time = Duration::ZERO;
         let mut left = rounds;

@@ -160,7 +160,7 @@ fn over_time(report: &Report) -> String {
             .iter()
             .filter_map(|round| value_at(round, at))
             .collect();
-        // Rounds end at different times; the rest is no picture of all of them.
+        // Rounds end at different times; later values do not represent all of them.
         if rates.len() * 2 <= rounds.len() {
             break;
         }

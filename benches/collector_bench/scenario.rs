@@ -64,13 +64,13 @@ pub fn run(name: &str, numbers: &[u64]) -> Outcome {
 
 // ---- Throughput ----
 
-/// Delivers spans as fast as possible, from so many recorders.
+/// Delivers spans as fast as possible, from this many recorders.
 fn flat_out(spans: u64, recorders: usize, bytes: Option<usize>) -> Outcome {
     let receiver = Receiver::start(Manner::Takes)?;
     deliver(vec![receiver], Config::default(), spans, recorders, bytes)
 }
 
-/// Delivers each span to so many receivers.
+/// Delivers each span to this many receivers.
 fn fan_out(spans: u64, endpoints: usize) -> Outcome {
     let receivers = (0..endpoints).map(|_| Receiver::start(Manner::Takes));
     let receivers = receivers.collect::<io::Result<_>>()?;

@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_endpoint_is_refused_with_the_reason() {
+    fn invalid_endpoints_are_errors_with_the_reason() {
         for (endpoint, reason) in [
             ("", "is not a URL"),
             ("localhost:4318", "has no"),

@@ -13,14 +13,14 @@ pub(crate) fn cores() -> Vec<usize> {
     cores_of_process().unwrap_or_else(cores_of_thread)
 }
 
-/// Fails if this process may not use one of the `wanted` cores.
-pub(crate) fn check<'a>(wanted: impl Iterator<Item = &'a usize>) -> Result<(), CoreError> {
-    let mut wanted = wanted.peekable();
-    if wanted.peek().is_none() {
+/// Fails if this process may not use one of the `required` cores.
+pub(crate) fn check<'a>(required: impl Iterator<Item = &'a usize>) -> Result<(), CoreError> {
+    let mut required = required.peekable();
+    if required.peek().is_none() {
         return Ok(());
     }
     let cores = cores();
-    match wanted.find(|core| !cores.contains(core)) {
+    match required.find(|core| !cores.contains(core)) {
         None => Ok(()),
         Some(core) => Err(CoreError(format!(
             "cannot pin a thread to core {core}: this process may use the cores {cores:?}"

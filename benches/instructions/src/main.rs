@@ -1,4 +1,4 @@
-//! Records so many spans of one kind: `instructions KIND SPANS [ENDPOINT]`.
+//! Records a number of spans of one kind: `instructions KIND SPANS [ENDPOINT]`.
 //!
 //! `.ci/instructions` divides the difference between two runs by the difference of their spans: the instructions
 //! of one span. `instructions receive` is an endpoint for it.

@@ -1,4 +1,4 @@
-//! What is missing in the default build says so, by the name of its feature.
+//! Errors about parts that the default build lacks name the feature that adds them.
 
 use otlp_collector::{Collector, Compression, Config, EndpointOptions};
 

@@ -1,5 +1,5 @@
-//! Splits Rust source text into tokens, exactly enough to tell comments, strings and characters from
-//! code.
+//! Splits Rust source text into tokens, exactly enough to separate comments, strings and characters
+//! from code.
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
