@@ -165,7 +165,7 @@ impl Exporter {
         ControlFlow::Continue(())
     }
 
-    /// Goes on after a panic: with new connections, and the requests in flight taken back.
+    /// Recovers from a panic: closes all connections and requeues the requests in flight.
     fn recover(&mut self) {
         let now = Instant::now();
         self.stats.panics += 1;

@@ -63,7 +63,7 @@
 //! │  span ─encode─▶ slab  │═ring═▶│  batches ──merge──▶ request ──▶ HTTP/1.1     │──▶ destination
 //! │        commit = store │       │  (no copy)          request ──▶ HTTP/1.1     │──▶ destination
 //! └──────────▲────────────┘       └─────────────────────┬────────────────────────┘
-//!            └─────────── free slabs ◀──────────────────┘ when the last holder lets go
+//!            └─────────── free slabs ◀──────────────────┘ when the last holder is dropped
 //! ```
 //!
 //! 1. A span that is started (`recorder/builder.rs`) asks the sampler (`span/sampler.rs`) and takes a

@@ -242,7 +242,7 @@ impl Delivery {
         self.selection == Selection::FailOver && !is_delayed && !endpoint.has_failed()
     }
 
-    /// Whether so much waits, or so urgently, that a further connection is worth it.
+    /// Whether enough spans wait, or urgently enough, to open another connection.
     fn has_much(&self, endpoint: usize, backlog: &Backlog) -> bool {
         self.is_urgent
             || self.requests.first_waiting().is_some()

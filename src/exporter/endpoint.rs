@@ -97,7 +97,7 @@ impl EndpointClient {
         self.state.pacing.has_failed()
     }
 
-    /// Whether the requests in flight take so long that another endpoint should be tried.
+    /// Whether the requests in flight are slow enough that another endpoint should be tried.
     pub(crate) fn has_stalled(&self, now: Instant) -> bool {
         self.pool.stalled_at().is_some_and(|at| at <= now)
     }
@@ -178,7 +178,7 @@ impl EndpointClient {
         self.pool.get(index).start(request, compression, now);
     }
 
-    /// Ends the backoff. Waits that the endpoint has asked for go on.
+    /// Ends the backoff, but not waits that the endpoint has requested.
     pub(crate) fn skip_backoff(&mut self) {
         self.state.pacing.skip_wait();
     }

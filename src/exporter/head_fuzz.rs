@@ -1,5 +1,5 @@
-//! Heads of requests under random configurations: a server that parses the head finds exactly one request
-//! with the configured headers, whatever strings the configuration contains.
+//! Heads of requests under random configurations: for any strings in the configuration, a server that
+//! parses the head finds exactly one request with the configured headers.
 //!
 //! `PROPTEST_CASES` sets the number of configurations.
 

@@ -36,7 +36,7 @@ pub(crate) enum Outcome {
     RetryAfter {
         status: u16,
         wait: Option<Duration>,
-        /// So many requests in a row were refused with 429 that their size may be the reason.
+        /// Enough requests in a row were refused with 429 that their size may be the reason.
         is_stuck: bool,
         reason: String,
     },

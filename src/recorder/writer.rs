@@ -167,7 +167,7 @@ impl Writer {
         Ok(self.lanes.list.len() - 1)
     }
 
-    /// Fails if no spans are accepted any more.
+    /// Fails if spans are no longer accepted.
     #[inline(always)]
     pub(super) fn check_open(&self) -> Result<(), Refused> {
         if self.shared.signal.is_closed() {

@@ -14,8 +14,8 @@
 /// * A value nested deeper than 45 arrays or 30 lists is replaced by an empty one. The specification
 ///   allows 64, but receivers read at most 100 nested protobuf messages and would reject the request.
 ///
-/// The time to record a span is linear in the number of its attributes, whatever their keys. Recording
-/// takes at most 48 KiB of stack, however deep values are nested, or 384 KiB without optimisation.
+/// The time to record a span is linear in the number of its attributes, for any keys. Recording takes
+/// at most 48 KiB of stack, or 384 KiB without optimisation, for any nesting of values.
 ///
 /// ```
 /// use otlp_collector::{Config, SpanLimits};

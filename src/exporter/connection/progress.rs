@@ -1,6 +1,6 @@
 //! The result of advancing a state.
 
-/// A state that goes on, or its result.
+/// A state that continues, or its result.
 pub(super) enum Progress<S, T> {
     Pending(S),
     Done(T),

@@ -1,5 +1,5 @@
-//! Connections under random schedules: they keep their promises whatever the network and the server do,
-//! and whenever.
+//! Connections under random schedules: they keep their promises with any behaviour of network and
+//! server, at any time.
 //!
 //! `PROPTEST_CASES` sets the number of schedules.
 
@@ -23,7 +23,7 @@ const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 enum Step {
     /// Lets time pass.
     Wait(Duration),
-    /// Answers the look-ups with so many addresses, or with an error.
+    /// Answers the look-ups with this many addresses, or with an error.
     Answer(Option<u16>),
     Accept,
     Refuse,
@@ -31,7 +31,7 @@ enum Step {
     Close,
     Reset,
     SetRoom(usize),
-    /// Makes attempts to connect fail at once, or not any more.
+    /// Makes attempts to connect fail at once, or no longer fail.
     FailAtOnce(bool),
 }
 

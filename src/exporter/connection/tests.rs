@@ -465,7 +465,7 @@ fn a_response_that_announces_the_close_ends_the_connection() {
 // ---- Kept connections ----
 
 #[test]
-fn a_kept_connection_that_the_server_closes_is_no_event() {
+fn a_kept_connection_that_the_server_closes_causes_no_event() {
     let (mut client, peer) = Client::kept();
     peer.close();
     assert_eq!(client.turn(), "");

@@ -19,8 +19,8 @@ const ABORTED: Export = Export {
 
 /// Requests without an outcome, oldest first, and the export operations that they belong to.
 ///
-/// A request also stays here while it is in flight, so that the ledger closes and no span is lost
-/// whatever happens to the connection.
+/// A request also stays here while it is in flight, so that the ledger closes and no span is lost if
+/// the connection breaks.
 pub(super) struct Requests {
     queue: VecDeque<Pending>,
     operations: Operations,
@@ -164,8 +164,8 @@ impl Requests {
         }
     }
 
-    /// Removes a request that has its outcome: so many of its spans were not delivered. The caller
-    /// counts the spans afterwards, so that the ledger never counts one twice.
+    /// Removes a request that has its outcome, with the number of its spans that were not delivered.
+    /// The caller counts the spans afterwards, so that the ledger never counts one twice.
     pub(super) fn settle(&mut self, index: usize, failed_spans: u64, now: Instant) {
         if let Some(pending) = self.queue.remove(index) {
             self.end_operation(&pending, failed_spans, now);

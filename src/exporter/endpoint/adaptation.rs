@@ -81,7 +81,7 @@ impl Adaptation {
         let has_moved = self.location.adapt(outcome, entry.moved, now);
         let works = match outcome {
             Outcome::Accepted { .. } => true,
-            // An endpoint that rejects everything does not work, whatever the size.
+            // An endpoint that rejects everything does not work with any size.
             Outcome::TooLarge { .. } => !self.pacing.has_rejected(),
             _ => false,
         };

@@ -11,8 +11,8 @@ use crate::exporter::network::ConnectionId;
 use crate::exporter::request::Request;
 use crate::exporter::resolver::Resolver;
 
-/// A request that takes longer than this is not waited for before the next is sent. One connection
-/// at a time is better for all caches on the way, as long as it carries all there is.
+/// A request that takes longer than this does not delay the next one. One connection at a time uses
+/// all caches best, as long as it is fast enough.
 const SLOW: Duration = Duration::from_millis(10);
 
 pub(super) struct ConnectionPool {

@@ -1,4 +1,4 @@
-//! The journal of one endpoint: its state, its numbers, and the events that are reported of it.
+//! The journal of one endpoint: its state, its statistics, and the events that are reported.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -69,7 +69,7 @@ impl Journal {
         self.stats.health.enter(state, reason)
     }
 
-    /// Counts a response, which took so many microseconds.
+    /// Counts a response, which took this many microseconds.
     pub(super) fn count_response(&mut self, status: u16, us: u64, now: Instant) {
         self.stats.add_response(status, us);
         self.silence.answered(now);

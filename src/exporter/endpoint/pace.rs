@@ -18,13 +18,13 @@
 
 use std::time::{Duration, Instant};
 
-/// The shortest time that a rate is measured in.
+/// Minimum time over which a rate is measured.
 const MEASURE: Duration = Duration::from_secs(1);
-/// The longest time: without a 429 for so long there is no steady limit.
+/// Maximum time over which a rate is measured. Without a 429 in this time there is no steady limit.
 const MEASURE_MAX: Duration = Duration::from_secs(10);
-/// Without a 429 for so long the limit is gone.
+/// Time without a 429 after which the limit is considered gone.
 const FORGET: Duration = Duration::from_secs(60);
-/// With fewer requests refused than one in so many no pace is needed.
+/// If fewer than one in this many requests are refused, no pace is needed.
 const ONE_IN: u32 = 5;
 const DECREASE: f64 = 0.8;
 /// The lowest rate, of the measured one: a lower limit is measured anew.
@@ -89,7 +89,7 @@ impl Pace {
         self.next_at = None;
     }
 
-    /// A request with a body of so many bytes is sent.
+    /// Counts a request with a body of this many bytes that is being sent.
     pub(crate) fn sent(&mut self, bytes: usize, now: Instant) {
         self.next_at = match self.state {
             PaceState::Paced(Paced { rate, .. }) => {
@@ -244,7 +244,7 @@ mod tests {
         while now < began + minute {
             now = pace.next_at().map_or(now, |at| now.max(at));
             pace.sent(REQUEST, now);
-            // Half a millisecond on the way.
+            // A latency of half a millisecond.
             now += Duration::from_micros(500);
             sent += 1;
             if bucket.accepts(REQUEST, now) {
@@ -271,7 +271,7 @@ mod tests {
         }
     }
 
-    /// A receiver that refuses one request in so many, whatever the rate, and accepts 20 MB/s.
+    /// A receiver that refuses one request in this many at any rate, and accepts 20 MB/s.
     fn share_beside_random_refusals(one_in: u64, retry_after: Duration) -> f64 {
         const LINE: f64 = 20e6;
         let began = Instant::now();

@@ -8,7 +8,7 @@ use crate::exporter::http::retry::Backoff;
 use crate::exporter::outcome::Outcome;
 use crate::span::id_generator::RandomIds;
 
-/// After so many responses 429 in a row the request may be larger than the receiver's limit.
+/// Number of consecutive responses 429 after which the request may exceed the receiver's limit.
 const THROTTLES_MAX: u32 = 4;
 
 pub(crate) struct Pacing {
@@ -73,12 +73,12 @@ impl Pacing {
         self.rate.skip_wait();
     }
 
-    /// Spaces the request after one with a body of so many bytes.
+    /// Spaces the request after one with a body of this many bytes.
     pub(crate) fn sent(&mut self, bytes: usize, now: Instant) {
         self.rate.sent(bytes, now);
     }
 
-    /// Adapts to the outcome of a request with a body of so many bytes.
+    /// Adapts to the outcome of a request with a body of this many bytes.
     pub(crate) fn adapt(&mut self, outcome: &Outcome, bytes: usize, now: Instant) {
         match outcome {
             Outcome::Accepted { .. } => self.accepted(bytes, now),
@@ -158,7 +158,8 @@ mod tests {
         (Pacing::new(initial, max), at)
     }
 
-    /// Requests that fail within 50 ms of being sent, as often as may be, in so many seconds.
+    /// Returns the number of attempts in this many seconds, if each request fails within 50 ms and
+    /// the next one is sent as soon as allowed.
     fn failures(pacing: &mut Pacing, from: Instant, seconds: u64) -> u32 {
         let mut now = from;
         let mut failures = 0;

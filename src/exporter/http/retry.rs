@@ -49,8 +49,8 @@ pub(crate) fn is_retryable(status: u16) -> bool {
     matches!(status, 429 | 502 | 503 | 504)
 }
 
-/// Parses a `Retry-After`, in seconds or as a date (RFC 9110, 10.2.3); `None` for anything else. A date
-/// in the past is no wait, and no wait is longer than ten minutes.
+/// Parses a `Retry-After`, in seconds or as a date (RFC 9110, 10.2.3); `None` for anything else. The
+/// wait is zero for a date in the past, and at most ten minutes.
 pub(crate) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     let value = value.trim();
     let is_number = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());

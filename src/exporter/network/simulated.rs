@@ -104,7 +104,7 @@ impl SimulatedNetwork {
         self.lookups.take()
     }
 
-    /// Makes attempts to connect and to look up fail at once, or not any more.
+    /// Makes attempts to connect and to look up fail at once, or no longer fail.
     pub(crate) fn fail_at_once(&self, error: Option<io::ErrorKind>) {
         self.failure.replace(error);
     }

@@ -138,7 +138,7 @@ fn send(mut stream: &TcpStream, slices: &[IoSlice<'_>]) -> io::Result<usize> {
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn discard_unsent(stream: &TcpStream) {
-    // If it fails, the system goes on sending after the close.
+    // If it fails, the system continues to send after the close.
     let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 

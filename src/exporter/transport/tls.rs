@@ -11,8 +11,8 @@ use crate::config::{EndpointSettings, Target};
 
 /// Limit of encrypted bytes that wait for the stream; a larger buffer only costs memory.
 const BUFFER_BYTES: usize = 128 * 1024;
-/// Reads of the stream in one call. A server can send session tickets, which carry no data, without end:
-/// the network thread goes on with other connections first.
+/// Reads of the stream in one call. A server can send session tickets, which carry no data, without end,
+/// so the network thread serves other connections in between.
 const FILLS_MAX: u32 = 4;
 /// Limit of bytes received since the last data. A handshake with a long certificate chain takes tens of
 /// KiB, session tickets and key updates a few hundred bytes, the largest record 16 KiB.

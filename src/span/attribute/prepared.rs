@@ -270,7 +270,7 @@ pub mod prepare {
         1 + varint + len
     }
 
-    /// Returns the number of blocks for so many bytes, at least 1.
+    /// Returns the number of blocks for this many bytes, at least 1.
     #[must_use]
     pub const fn blocks(bytes: usize) -> usize {
         if bytes == 0 { 1 } else { bytes.div_ceil(BLOCK) }

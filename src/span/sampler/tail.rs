@@ -72,8 +72,8 @@ pub struct KeepIf {
     pub slower_than: Option<Duration>,
     /// The local root, or a span of the trace that ended before it, has the status error.
     pub failed: bool,
-    /// One of so many traces, chosen by trace id, so that services with the same number keep the same
-    /// traces. 0 keeps none.
+    /// One of this many traces, chosen by trace id, so that services with the same number keep the
+    /// same traces. 0 keeps none.
     pub one_in: Option<u32>,
 }
 
