@@ -1,4 +1,4 @@
-//! The front door: start, pin, hand out recorders, collect, flush, shut down.
+//! The collector: starts the pipeline, creates recorders, pins threads, flushes, shuts down.
 
 mod network;
 mod network_thread;
@@ -31,8 +31,8 @@ use self::network::NetworkHandle;
 use self::pinned::PinnedThreads;
 pub use self::pinned::{PinnedJoinHandle, PinnedThread, Pinning, pin_current_thread};
 
-/// The started pipeline. Cloning shares it; dropping the last clone shuts it down, giving
-/// undelivered spans a second at most.
+/// A started pipeline. Clones share it. Dropping the last clone shuts it down and gives undelivered spans
+/// at most a second.
 ///
 /// ```
 /// use otlp_collector::{Collector, Config, Span};
@@ -64,24 +64,23 @@ struct Pipeline {
 }
 
 impl Collector {
-    /// Starts the pipeline: allocates and touches the buffer, starts the network thread and
-    /// pins it. The endpoint need not be up. With [`Config::disabled`] it does none of this.
-    ///
-    /// Reports [`Config::warnings`].
+    /// Starts the pipeline: allocates and touches the buffer, starts the network thread and pins it. The
+    /// endpoint need not be reachable. With [`Config::disabled`] it does none of this. Reports
+    /// [`Config::warnings`].
     ///
     /// # Errors
-    /// A value of `config` is not usable ([`Error::is_config`]), a core is not available
-    /// ([`Error::is_core`]), or memory or the thread cannot be had ([`Error::is_resources`]).
+    /// A value of `config` is unusable ([`Error::is_config`]), a core is not available
+    /// ([`Error::is_core`]), or memory or a thread cannot be allocated ([`Error::is_resources`]).
     pub fn new(config: Config) -> Result<Self, Error> {
         let mut reporting = Reporter::new(config.on_notice.clone());
         reporting.0.report_configuration(&config.warnings);
         let settings = match Settings::new(&config) {
             Ok(settings) => settings,
             Err(error) => {
-                let (reporter, told) = reporting;
-                // The warnings may explain the error; their callback gets a moment.
+                let (reporter, reported) = reporting;
+                // The warnings may explain the error, so their callbacks get time to run.
                 drop(reporter);
-                let _ = told.recv_timeout(REPORT_TIMEOUT);
+                let _ = reported.recv_timeout(REPORT_TIMEOUT);
                 return Err(error);
             }
         };
@@ -100,49 +99,46 @@ impl Collector {
         })
     }
 
-    /// Records a span from any thread; one that has not ended ends now.
+    /// Records a finished span from any thread. A span without an end time ends now.
     ///
-    /// Uses a recorder that no other thread is using, for the time of the call. Where more
-    /// threads are in this call at the same moment than there are such recorders (32 for each
-    /// core, at most 256), it waits for one. Spans of one [`scope`](Self::register_scope) all go through the
-    /// same. For the least cost use [`recorder`](Self::recorder).
+    /// The call borrows a shared recorder; there are 32 for each core, at most 256. If all are in use, it
+    /// waits for one. Spans of one [`scope`](Self::register_scope) all use the same recorder. A
+    /// [`recorder`](Self::recorder) of the thread's own costs less.
     ///
     /// # Errors
-    /// The span was not accepted; the reason is counted in the [`Ledger`].
+    /// The span was not accepted. The [`Ledger`] counts the reason.
     pub fn collect(&self, span: Span) -> Result<(), Refused> {
         self.pipeline.recorders.collect(span)
     }
 
-    /// A recorder: the fast way to record spans, for one thread.
+    /// Creates a recorder: the fast way to record spans, for one thread.
     ///
     /// # Errors
-    /// There are [`Config::recorders_max`] already ([`Error::is_resources`]), the collector was
-    /// shut down ([`Error::is_shut_down`]), or this is a fork of its process
-    /// ([`Error::is_forked`]).
+    /// [`Config::recorders_max`] are in use ([`Error::is_resources`]), the collector was shut down
+    /// ([`Error::is_shut_down`]), or this is a fork of its process ([`Error::is_forked`]).
     pub fn recorder(&self) -> Result<Recorder, Error> {
         self.pipeline.network.check_process()?;
         if self.pipeline.shared.signal.is_closed() {
-            return Err(Error::ended(self.ledger()));
+            return Err(Error::shut_down(self.ledger()));
         }
         let max = self.pipeline.shared.settings.config.recorders_max;
         self.pipeline.recorders.recorder(max).ok_or_else(|| {
             Error::resources(
                 format!(
-                    "there are {max} recorders, and scopes they write to, already: raise \
-                     recorders_max"
+                    "all {max} recorders are in use, including one for each further scope of a \
+                     recorder; raise recorders_max"
                 ),
                 None,
             )
         })
     }
 
-    /// An instrumentation scope, for the spans of one library or part of a program:
-    /// [`Recorder::with_scope`], [`Span::scope`]. The same content gives the same scope.
+    /// Registers an instrumentation scope for spans of a library or a part of the program:
+    /// [`Recorder::with_scope`], [`Span::scope`]. Equal definitions return the same scope. At most 256.
     ///
     /// # Errors
-    /// There are 256 already ([`Error::is_resources`]), it is so large that it fits into no
-    /// request together with a slab ([`Error::is_config`]), or this is a fork of the collector's
-    /// process ([`Error::is_forked`]).
+    /// There are 256 scopes ([`Error::is_resources`]), a request has no room for the scope and a slab
+    /// ([`Error::is_config`]), or this is a fork of the collector's process ([`Error::is_forked`]).
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -161,19 +157,22 @@ impl Collector {
         let settings = &self.pipeline.shared.settings;
         self.pipeline.network.check_process()?;
         settings.check_scope(&scope)?;
-        settings
-            .envelope
-            .scope(scope)
-            .ok_or_else(|| Error::resources("there are 256 scopes already: use fewer", None))
+        settings.envelope.scope(scope).ok_or_else(|| {
+            Error::resources(
+                "there are 256 scopes, the most a collector can have; use fewer",
+                None,
+            )
+        })
     }
 
     /// Starts a thread that is pinned to `core` and has a recorder.
     ///
     /// # Errors
-    /// The core is not among [`Config::pinned_cores`], if any are given, or not among those the
-    /// process may use ([`Error::is_core`]); there is no recorder or thread to be had, or the name
-    /// has a zero byte ([`Error::is_resources`]); the collector was shut down
-    /// ([`Error::is_shut_down`]); or this is a fork of its process ([`Error::is_forked`]).
+    /// * [`Error::is_core`]: the core is not one of [`Config::pinned_cores`], if that is set, or the process
+    ///   may not use it.
+    /// * [`Error::is_resources`]: there is no recorder or thread left, or the name contains a zero byte.
+    /// * [`Error::is_shut_down`]: the collector was shut down.
+    /// * [`Error::is_forked`]: this is a fork of the collector's process.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -181,11 +180,11 @@ impl Collector {
     /// # let receiver = otlp_collector::testing::Receiver::start()?;
     /// # let collector = Collector::new(Config { endpoint: receiver.endpoint(), ..Config::default() })?;
     /// let core = Collector::cores()[0];
-    /// let worker = collector.spawn_pinned(core, "worker-0", |recorder| {
+    /// let handle = collector.spawn_pinned(core, "worker-0", |recorder| {
     ///     let (trace_id, span_id) = (recorder.new_trace_id(), recorder.new_span_id());
     ///     recorder.record(&SpanRef::new(trace_id, span_id, "tick"))
     /// })?;
-    /// worker.join().expect("the worker panicked")?;
+    /// handle.join().expect("the thread panicked")?;
     /// # assert_eq!(collector.shutdown()?.delivered(), 1);
     /// # Ok(())
     /// # }
@@ -201,12 +200,12 @@ impl Collector {
         (self.pipeline.pinned_threads).spawn(name.into(), core, move || work(&recorder))
     }
 
-    /// Which threads are pinned, as the operating system confirmed it.
+    /// Returns the pinned threads, as confirmed by the operating system.
     #[must_use]
     pub fn pinning(&self) -> Pinning {
         Pinning {
             network_core: self.pipeline.shared.settings.config.network_core,
-            // A fork has none of its parent's threads, nor any who let go of the list's lock.
+            // A fork has none of the threads, and one may have held the list's lock.
             threads: if self.pipeline.shared.is_forked() {
                 Vec::new()
             } else {
@@ -215,48 +214,48 @@ impl Collector {
         }
     }
 
-    /// The cores threads can be pinned to: those the process may use.
+    /// Returns the cores that threads can be pinned to: those that the process may use.
     #[must_use]
     pub fn cores() -> Vec<usize> {
         affinity::cores()
     }
 
-    /// Waits until every span that was accepted before, on any thread, has an outcome. Spans that
-    /// are open, or held by [`TailSampling`](crate::TailSampling), are not waited for.
+    /// Waits until every span that any thread recorded before has an outcome. Excludes open spans and
+    /// spans held by [`TailSampling`](crate::TailSampling).
     ///
-    /// Requests that wait for a backoff are tried again at once, unless the endpoint itself has asked
-    /// for the wait. An outcome may also be that the endpoint rejected the spans; the ledger counts
-    /// them.
+    /// Requests that wait for a backoff are sent at once, unless the endpoint asked for the pause. `Ok` does
+    /// not mean that everything was delivered: the ledger counts rejected and dropped spans.
     ///
     /// # Errors
-    /// `timeout` passed before ([`Error::is_timed_out`]), the collector was shut down
-    /// ([`Error::is_shut_down`]), or this is a fork of its process ([`Error::is_forked`]); all with
-    /// the ledger.
+    /// `timeout` passed ([`Error::is_timed_out`]), the collector was shut down before
+    /// ([`Error::is_shut_down`]), or this is a fork of its process ([`Error::is_forked`]). Each has the
+    /// ledger.
     pub fn flush(&self, timeout: Duration) -> Result<Ledger, Error> {
         self.pipeline.network.flush(after(timeout))
     }
 
-    /// Refuses spans from now on, delivers what is there within
-    /// [`Config::shutdown_timeout_ms`], and ends the network thread.
+    /// Refuses spans from now on, delivers accepted ones within [`Config::shutdown_timeout_ms`], and ends
+    /// the network thread.
     ///
-    /// `Ok` does not mean that everything was delivered; undelivered spans are counted as dropped.
-    /// Calling it again returns the ledger again.
+    /// `Ok` does not mean that everything was delivered; undelivered spans are counted as dropped. Further
+    /// calls return the ledger.
     ///
     /// # Errors
-    /// The network thread panicked, did not end in time ([`Error::is_timed_out`]), or this is a fork
-    /// of its process ([`Error::is_forked`]); the error has the ledger.
+    /// The network thread failed or did not end in time ([`Error::is_timed_out`]), or this is a fork of the
+    /// collector's process ([`Error::is_forked`]). Each has the ledger.
     pub fn shutdown(&self) -> Result<Ledger, Error> {
         let deadline = after(self.pipeline.shared.settings.shutdown_timeout);
         self.pipeline.network.shut_down(deadline)
     }
 
-    /// Where every span is now.
+    /// Returns the counts of all spans by outcome.
     #[must_use]
     pub fn ledger(&self) -> Ledger {
         self.pipeline.shared.counters.ledger()
     }
 
-    /// How delivery is doing, since when and why. Asks the network thread, for a second at most.
+    /// Returns the state of delivery, with its begin and reason. Waits for the network thread for up to a
+    /// second.
     #[must_use]
     pub fn health(&self) -> Health {
         let (network_thread, stats) = self.pipeline.network.stats();
@@ -269,9 +268,8 @@ impl Collector {
         }
     }
 
-    /// Returns counters and histograms of the pipeline so far. Asks the network thread, for a second at
-    /// most, so it is not for hot paths; without an answer `network` is empty and the other fields are
-    /// filled.
+    /// Returns counters and histograms since the start. Waits for the network thread for up to a second, so
+    /// it is not for hot paths. Without a reply `network` is empty and the other fields are filled.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let (_, network) = self.pipeline.network.stats();
@@ -284,7 +282,7 @@ impl Collector {
         self.pipeline.network.command(command);
     }
 
-    /// Bytes of memory that hold spans, all allocated at start. 0 if the collector is disabled.
+    /// Returns the bytes of the memory for spans, allocated at start. 0 if the collector is disabled.
     #[must_use]
     pub fn buffer_bytes(&self) -> usize {
         self.pipeline.shared.pool.bytes()
@@ -304,13 +302,13 @@ impl fmt::Debug for Collector {
     }
 }
 
-/// The moment when `timeout` has passed, or one a century from now.
+/// Returns the time when `timeout` has passed, at most a century from now.
 fn after(timeout: Duration) -> Instant {
     const CENTURY: Duration = Duration::from_secs(100 * 365 * 86_400);
     Instant::now() + timeout.min(CENTURY)
 }
 
-/// The longest wait for callbacks about a configuration that is not usable.
+/// Longest wait for callbacks about an unusable configuration.
 const REPORT_TIMEOUT: Duration = Duration::from_millis(500);
 /// Time for undelivered spans when the last clone of a collector is dropped.
 const DROP_TIMEOUT: Duration = Duration::from_secs(1);

@@ -1,4 +1,4 @@
-//! What can go wrong at the front door.
+//! Errors of the collector's calls.
 
 use std::fmt;
 use std::io;
@@ -6,8 +6,7 @@ use std::io;
 use crate::platform::affinity::CoreError;
 use crate::stats::ledger::Ledger;
 
-/// Why a call on the [`Collector`](crate::Collector) failed: what was wrong, with the value, and
-/// what to do about it.
+/// An error of a call of the [`Collector`](crate::Collector). The text names the value and what to do.
 pub struct Error(Box<Kind>);
 
 enum Kind {
@@ -15,57 +14,57 @@ enum Kind {
     Core(String),
     Resources(String, Option<io::Error>),
     TimedOut(Ledger, Option<String>),
-    Ended(Ledger),
+    ShutDown(Ledger),
     NetworkThreadFailed(Ledger),
     Forked(Ledger),
 }
 
 impl Error {
-    /// A value of [`Config`](crate::Config) is not usable.
+    /// Returns whether a value of [`Config`](crate::Config), or of a scope, is unusable.
     #[must_use]
     pub fn is_config(&self) -> bool {
         matches!(*self.0, Kind::Config(_))
     }
 
-    /// A core does not exist, is not allowed, or could not be pinned to.
+    /// Returns whether a core does not exist, is not allowed, or could not be pinned to.
     #[must_use]
     pub fn is_core(&self) -> bool {
         matches!(*self.0, Kind::Core(_))
     }
 
-    /// The operating system gave no memory, thread or socket poll, or
-    /// [`Config::recorders_max`](crate::Config::recorders_max) is reached.
+    /// Returns whether memory, a thread or a socket poll could not be created, or
+    /// [`Config::recorders_max`](crate::Config::recorders_max) or the limit of scopes is reached.
     #[must_use]
     pub fn is_resources(&self) -> bool {
         matches!(*self.0, Kind::Resources(..))
     }
 
-    /// The deadline passed before everything was delivered.
+    /// Returns whether the deadline passed before all spans had an outcome.
     #[must_use]
     pub fn is_timed_out(&self) -> bool {
         matches!(*self.0, Kind::TimedOut(..))
     }
 
-    /// The collector was shut down before.
+    /// Returns whether the collector was shut down before.
     #[must_use]
     pub fn is_shut_down(&self) -> bool {
-        matches!(*self.0, Kind::Ended(_))
+        matches!(*self.0, Kind::ShutDown(_))
     }
 
-    /// This process is a fork of the one that made the collector: it has the memory of that, but
-    /// not its network thread. Spans recorded in the fork are refused
-    /// ([`Refused::Forked`](crate::Refused::Forked)); it is to make a collector of its own.
+    /// Returns whether this process is a fork of the collector's, which has its memory and not its network
+    /// thread. Spans recorded in the fork are refused ([`Refused::Forked`](crate::Refused::Forked));
+    /// create a collector after the fork.
     #[must_use]
     pub fn is_forked(&self) -> bool {
         matches!(*self.0, Kind::Forked(_))
     }
 
-    /// The ledger at the moment of a failed flush or shutdown.
+    /// Returns the ledger at the time of a failed flush or shutdown.
     #[must_use]
     pub fn ledger(&self) -> Option<&Ledger> {
         match &*self.0 {
             Kind::TimedOut(ledger, _)
-            | Kind::Ended(ledger)
+            | Kind::ShutDown(ledger)
             | Kind::NetworkThreadFailed(ledger)
             | Kind::Forked(ledger) => Some(ledger),
             Kind::Config(_) | Kind::Core(_) | Kind::Resources(..) => None,
@@ -93,8 +92,8 @@ impl Error {
     }
 
     #[cold]
-    pub(crate) fn ended(ledger: Ledger) -> Self {
-        Self(Box::new(Kind::Ended(ledger)))
+    pub(crate) fn shut_down(ledger: Ledger) -> Self {
+        Self(Box::new(Kind::ShutDown(ledger)))
     }
 
     #[cold]
@@ -121,14 +120,14 @@ impl fmt::Display for Error {
                 }
                 write!(f, ": {ledger}")
             }
-            Kind::Ended(ledger) => write!(f, "the collector was shut down before: {ledger}"),
+            Kind::ShutDown(ledger) => write!(f, "the collector was shut down before: {ledger}"),
             Kind::NetworkThreadFailed(ledger) => {
                 write!(f, "the network thread panicked: {ledger}")
             }
             Kind::Forked(ledger) => write!(
                 f,
-                "this process is a fork of the one that made the collector, and has no network \
-                 thread: make a collector after the fork ({ledger})"
+                "this process is a fork of the collector's and has no network thread; create a \
+                 collector after the fork ({ledger})"
             ),
         }
     }
@@ -140,7 +139,7 @@ impl From<CoreError> for Error {
     }
 }
 
-/// The same words: so it is readable where `main` returns it.
+/// The same text as `Display`, so that it is readable where `main` returns it.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self}")

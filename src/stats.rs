@@ -1,7 +1,8 @@
-//! Counters and histograms of the pipeline so far, as a snapshot.
+//! Counters, histograms, the ledger, health and notices of the pipeline.
 
 mod buckets;
 pub(crate) mod counters;
+mod durations;
 pub(crate) mod health;
 mod histogram;
 pub(crate) mod ledger;
@@ -12,37 +13,37 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 pub(crate) use self::buckets::Buckets;
+pub use self::durations::Durations;
 pub use self::histogram::DurationHistogram;
 
 use crate::stats::health::{DestinationHealth, EndpointHealth};
 use crate::stats::ledger::{DestinationLedger, DroppedSpans, Ledger, RefusedSpans};
 
-/// Counters and histograms of the pipeline so far: see [`Collector::stats`](crate::Collector::stats).
+/// Counters and histograms since the start: see [`Collector::stats`](crate::Collector::stats).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Where every span is.
+    /// Counts of all spans by outcome.
     pub ledger: Ledger,
-    /// The network thread's own numbers.
+    /// Counters of the network thread.
     pub network: NetworkStats,
-    /// Open spans that began when [`Config::open_spans_max`](crate::Config::open_spans_max) were
-    /// open on their recorder, and so kept no attributes, events or links: raise it.
+    /// Spans opened while [`Config::open_spans_max`](crate::Config::open_spans_max) others were open on
+    /// their recorder. They keep no attributes, events or links; raise the option.
     pub spans_without_memory: u64,
-    /// Spans that the buffer holds: see [`Config::buffer_capacity`](crate::Config::buffer_capacity).
+    /// Capacity of the buffer in spans: see [`Config::buffer_capacity`](crate::Config::buffer_capacity).
     pub buffer_capacity: u64,
-    /// Slabs of the buffer. While all of them are used, spans are refused as
+    /// Slabs of the buffer. While all are in use, spans are refused as
     /// [`BufferFull`](crate::Refused::BufferFull).
     pub buffer_slabs: u64,
-    /// Slabs in use: filled with spans of which at least one waits, at any destination, for its
-    /// request to be made, sent or answered, or to be sent again. Excludes the slab that each
-    /// recorder is filling, which is not part of the buffer.
+    /// Slabs with at least one span without outcome at any destination. Excludes the slab that each
+    /// recorder fills, which is not part of the buffer.
     pub buffer_slabs_used: u64,
     pub(crate) open_spans: OpenSpanCounts,
-    /// Of each destination.
+    /// One entry for each destination.
     pub(crate) exports: Vec<ExportCounts>,
 }
 
-/// How much of the buffer is used.
+/// Use of the buffer.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct BufferUse {
     pub(crate) capacity: u64,
@@ -51,8 +52,8 @@ pub(crate) struct BufferUse {
 }
 
 impl Stats {
-    /// Share of the buffer in use, from 0 to 1: [`buffer_slabs_used`](Self::buffer_slabs_used) of
-    /// [`buffer_slabs`](Self::buffer_slabs).
+    /// Returns the share of the buffer in use, from 0 to 1: [`buffer_slabs_used`](Self::buffer_slabs_used)
+    /// of [`buffer_slabs`](Self::buffer_slabs).
     #[must_use]
     pub fn buffer_utilization(&self) -> f64 {
         self.buffer_slabs_used as f64 / self.buffer_slabs.max(1) as f64
@@ -78,36 +79,36 @@ impl Stats {
     }
 }
 
-/// The sums of all counters.
+/// Sums of all counters.
 pub(crate) struct Account {
     pub(crate) ledger: Ledger,
-    /// Of each destination.
+    /// One entry for each destination.
     pub(crate) exports: Vec<ExportCounts>,
     pub(crate) open_spans: OpenSpanCounts,
-    /// Spans without memory for their data.
+    /// Spans opened without memory for their data.
     pub(crate) spans_without_memory: u64,
 }
 
-/// Spans of one destination that were handed to endpoints at least once.
+/// Spans of one destination that were part of a request at least once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ExportCounts {
     pub(crate) begun: u64,
-    /// Of these.
+    /// Dropped ones of these.
     pub(crate) dropped: DroppedSpans,
 }
 
 impl ExportCounts {
-    /// Spans without outcome are lost once the network thread has ended.
+    /// Counts spans without outcome as dropped, once the network thread has ended.
     pub(crate) fn close(&mut self, ledger: &DestinationLedger) {
         let settled = ledger.delivered + ledger.rejected + self.dropped.total();
         self.dropped.shut_down += self.begun.saturating_sub(settled);
     }
 }
 
-/// Where the parent of a started span is.
+/// Location of the parent of an open span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ParentOrigin {
-    /// There is none.
+    /// The span has no parent.
     None,
     Local,
     Remote,
@@ -118,14 +119,14 @@ pub(crate) enum ParentOrigin {
 pub(crate) struct OpenSpanCounts {
     pub(crate) sampled: [u64; 3],
     pub(crate) unsampled: [u64; 3],
-    /// Of the sampled ones.
+    /// Ended ones of the sampled spans.
     pub(crate) ended: u64,
 }
 
 impl OpenSpanCounts {
-    /// Sampled spans that have not ended.
+    /// Returns the sampled spans that have not ended.
     pub(crate) fn live(&self) -> u64 {
-        // One that ends on another thread may be seen to end before it is seen to start.
+        // The end on one thread may become visible before the start on another.
         self.sampled.iter().sum::<u64>().saturating_sub(self.ended)
     }
 }
@@ -134,29 +135,29 @@ impl OpenSpanCounts {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct NetworkStats {
-    /// Requests that got a response.
+    /// Requests with a response.
     pub requests: u64,
-    /// Requests that were put back to be sent again.
+    /// Requests that were queued for a retry.
     pub retries: u64,
-    /// Bytes of the bodies of answered requests.
+    /// Body bytes of requests with a response.
     pub body_bytes: u64,
-    /// When the last success was received, in Unix nanoseconds; 0 if there was none.
+    /// Time of the last success in Unix nanoseconds; 0 without a success.
     pub last_success_time: u64,
-    /// Bodies compressed: one for all endpoints that ask for the same and keep up with each other.
+    /// Bodies compressed. A body counts once for all endpoints that share it.
     pub compressed: u64,
     /// Connections established.
     pub connections: u64,
-    /// Times the network thread was woken by a recorder.
+    /// Wake-ups of the network thread by recorders.
     pub wake_ups: u64,
-    /// Times the network thread panicked and went on, without losing a span: a bug in this
-    /// library, please report it.
+    /// Panics that the network thread survived without losing a span. Each is a bug of this library;
+    /// please report it.
     pub panics: u64,
-    /// The last error of a connection or response, in words.
+    /// Last error of a connection or response in words.
     pub last_error: Option<String>,
-    /// How many there were.
+    /// Number of such errors.
     pub(crate) errors: u64,
     pub(crate) refused_recently: RefusedSpans,
-    /// Of each destination.
+    /// One entry for each destination.
     pub destinations: Vec<DestinationStats>,
     /// Time from a span's end to its acknowledgement, over the collector's lifetime. Samples the spans
     /// of one batch of each request, another one in turn; excludes spans without an end time. The
@@ -198,35 +199,35 @@ impl Default for NetworkStats {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct DestinationStats {
-    /// The URLs of its endpoints, with commas between them.
+    /// URLs of the endpoints with commas between them.
     pub destination: String,
-    /// Of each endpoint.
+    /// One entry for each endpoint.
     pub endpoints: Vec<EndpointStats>,
-    /// Requests that were put back to be sent again.
+    /// Requests that were queued for a retry.
     pub retries: u64,
     pub(crate) exports: Exports,
     pub(crate) recently: LostRecently,
     pub(crate) oldest_span_age: Option<Duration>,
 }
 
-/// Spans that one destination lost in the last ten seconds.
+/// Spans that a destination lost in the last ten seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LostRecently {
     pub(crate) dropped: DroppedSpans,
     pub(crate) rejected: u64,
 }
 
-/// How an export ended: by its last attempt.
+/// Result of an export, by its last attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Export {
     pub(crate) endpoint: usize,
     pub(crate) status: Option<u16>,
-    /// Why it was no full success.
+    /// Reason for which it was not a full success.
     pub(crate) error: Option<&'static str>,
 }
 
 impl Export {
-    /// The status, unless the export was a full success or has another reason.
+    /// Returns the status, unless the export was a full success or has another reason.
     pub(crate) fn failure_status(&self) -> Option<u16> {
         let status = self.status.filter(|status| !(200..300).contains(status));
         status.filter(|_| self.error.is_none())
@@ -237,14 +238,14 @@ impl Export {
     }
 }
 
-/// Export operations by how they ended.
+/// Export operations by result.
 pub(crate) type Exports = BTreeMap<Export, ExportTotals>;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ExportTotals {
-    /// From the first attempt to the outcome.
+    /// Times from the first attempt to the outcome.
     pub(crate) durations: Buckets,
-    /// Spans that were not delivered for this reason.
+    /// Spans that were not delivered.
     pub(crate) failed_spans: u64,
 }
 
@@ -265,78 +266,39 @@ impl DestinationStats {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct EndpointStats {
-    /// The host of its URL.
+    /// Host of the URL.
     pub server_address: String,
-    /// The port of its URL, or the default one.
+    /// Port of the URL, or the scheme's default port.
     pub server_port: u16,
-    /// How it is doing.
+    /// State.
     pub health: EndpointHealth,
-    /// Responses by status, from the first byte of the request to the end of the response. Beyond 32
-    /// different ones, further statuses are counted as the first of their class, as 500.
+    /// Responses by status, with the time from the request's first byte to the response's end. Beyond 32
+    /// different statuses, further ones are counted under the first of their class, such as 500.
     pub responses: BTreeMap<u16, Durations>,
-    /// Requests that got no response: the connection was broken or the time was over.
+    /// Requests without a response: the connection broke or the request timed out.
     pub unanswered: u64,
-    /// Connections that could not be made: the name has no address, the port is closed, TLS failed.
+    /// Connections that could not be established, for example since the name has no address, the port is
+    /// closed, or TLS failed.
     pub failed_connects: u64,
-    /// Responses that led elsewhere and were followed.
+    /// Redirects that were followed.
     pub redirects: u64,
-    /// Partial successes, which rejected spans or contained a message.
+    /// Partial successes, which reject spans or contain a message.
     pub partial_successes: u64,
-    /// Bytes of the bodies of answered requests, before compression.
+    /// Body bytes of requests with a response, before compression.
     pub body_bytes: u64,
     /// Connections established.
     pub connections: u64,
-    /// When the last success was received, in Unix nanoseconds; 0 if there was none.
+    /// Time of the last success in Unix nanoseconds; 0 without a success.
     pub last_success_time: u64,
     /// Time from a request's first byte to the end of its response.
     pub response_time: DurationHistogram,
 }
 
-/// How long things of one kind took.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Durations {
-    /// How many there were.
-    pub count: u64,
-    /// All of them together, in microseconds.
-    pub sum_us: u64,
-    /// The shortest.
-    pub min_us: u64,
-    /// The longest.
-    pub max_us: u64,
-}
-
-impl Durations {
-    pub(crate) fn add(&mut self, us: u64) {
-        self.min_us = if self.count == 0 {
-            us
-        } else {
-            self.min_us.min(us)
-        };
-        self.max_us = self.max_us.max(us);
-        self.sum_us = self.sum_us.saturating_add(us);
-        self.count += 1;
-    }
-
-    fn merge(&mut self, other: &Self) {
-        if other.count == 0 {
-            return;
-        }
-        self.min_us = match self.count {
-            0 => other.min_us,
-            _ => self.min_us.min(other.min_us),
-        };
-        self.max_us = self.max_us.max(other.max_us);
-        self.sum_us = self.sum_us.saturating_add(other.sum_us);
-        self.count += other.count;
-    }
-}
-
-/// Different statuses that are counted separately.
+/// Number of statuses that are counted separately.
 const STATUSES_MAX: usize = 32;
 
-/// The status to count a response under, so that a server that invents statuses takes no more
-/// memory and makes no more time series: the status itself while there are few, then its class.
+/// Returns the status under which a response is counted: the status itself while there are few, then its
+/// class. So a server that invents statuses causes neither memory use nor time series.
 pub(crate) fn bounded_status(status: u16, is_known: bool, known: usize) -> u16 {
     if is_known || known < STATUSES_MAX {
         status
@@ -345,7 +307,7 @@ pub(crate) fn bounded_status(status: u16, is_known: bool, known: usize) -> u16 {
     }
 }
 
-/// The duration as histograms here have it.
+/// Returns the duration in microseconds.
 pub(crate) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

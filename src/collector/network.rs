@@ -1,4 +1,4 @@
-//! Delivery by a network thread, or by none in a disabled collector.
+//! Delivery by a network thread, or without one in a disabled collector.
 
 use std::mem;
 use std::sync::Arc;
@@ -29,13 +29,13 @@ impl NetworkHandle {
     pub(super) fn start(
         settings: Settings,
         recorders: Receiver<Arrival>,
-        (reporter, notices_told): (Reporter, Receiver<()>),
+        (reporter, notices_reported): (Reporter, Receiver<()>),
     ) -> Result<(Arc<Shared>, Self), Error> {
         if settings.config.disabled {
             let shared = Arc::new(Shared::new(settings, Signal::new(|| ()))?);
             let network = Disabled {
                 shared: Arc::clone(&shared),
-                notices_told,
+                notices_reported,
             };
             return Ok((shared, Self::Disabled(network)));
         }
@@ -57,7 +57,7 @@ impl NetworkHandle {
         let network = NetworkThread::start(
             exporter,
             commands,
-            notices_told,
+            notices_reported,
             Arc::clone(&shared),
             shared.settings.config.network_core,
         )?;
@@ -72,7 +72,7 @@ impl NetworkHandle {
         }
     }
 
-    /// Waits until all that was accepted before has an outcome.
+    /// Waits until all spans accepted before have an outcome.
     pub(super) fn flush(&self, deadline: Instant) -> Result<Ledger, Error> {
         match self {
             Self::Thread(thread) => thread.flush(deadline),
@@ -80,7 +80,7 @@ impl NetworkHandle {
         }
     }
 
-    /// Ends it, and waits for that.
+    /// Ends delivery and waits for its end.
     pub(super) fn shut_down(&self, deadline: Instant) -> Result<Ledger, Error> {
         match self {
             Self::Thread(thread) => thread.shut_down(deadline),
@@ -88,7 +88,7 @@ impl NetworkHandle {
         }
     }
 
-    /// Its state, and its numbers as far as they are known.
+    /// Returns the state, and the counters if the thread responds.
     pub(super) fn stats(&self) -> (ThreadState, NetworkStats) {
         match self {
             Self::Thread(thread) => thread.stats(),
@@ -106,11 +106,11 @@ impl NetworkHandle {
     }
 }
 
-/// Stands for the network thread of a disabled collector: all spans have an outcome at once.
+/// Replaces the network thread in a disabled collector: every span has its outcome at once.
 pub(super) struct Disabled {
     shared: Arc<Shared>,
-    /// Disconnected when all notices about the configuration were passed on.
-    notices_told: Receiver<()>,
+    /// Disconnected when all notices about the configuration were reported.
+    notices_reported: Receiver<()>,
 }
 
 impl Disabled {
@@ -118,7 +118,7 @@ impl Disabled {
         self.shared.check_process()?;
         let ledger = self.shared.counters.ledger();
         match self.state() {
-            ThreadState::Ended => Err(Error::ended(ledger)),
+            ThreadState::ShutDown => Err(Error::shut_down(ledger)),
             _ => Ok(ledger),
         }
     }
@@ -127,7 +127,7 @@ impl Disabled {
         self.shared.check_process()?;
         self.shared.signal.close();
         self.shared.counters.end();
-        let _ = self.notices_told.recv_timeout(GRACE);
+        let _ = self.notices_reported.recv_timeout(GRACE);
         Ok(self.shared.counters.ledger())
     }
 
@@ -136,7 +136,7 @@ impl Disabled {
             return ThreadState::Forked;
         }
         match self.shared.signal.is_closed() {
-            true => ThreadState::Ended,
+            true => ThreadState::ShutDown,
             false => ThreadState::Disabled,
         }
     }
@@ -145,8 +145,8 @@ impl Disabled {
 impl Drop for Disabled {
     fn drop(&mut self) {
         if self.shared.is_forked() {
-            // As the network thread's channels.
-            mem::forget(self.notices_told.clone());
+            // Another thread may have held the channel's lock at the fork.
+            mem::forget(self.notices_reported.clone());
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Starts the network thread, sends it commands, and waits for it.
+//! The network thread as others see it: its start, commands to it, and its end.
 
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,9 +17,9 @@ use crate::stats::NetworkStats;
 use crate::stats::health::ThreadState;
 use crate::stats::ledger::Ledger;
 
-/// The longest wait for an answer.
-const PATIENCE: Duration = Duration::from_secs(1);
-/// How long after its deadline the thread may take to end.
+/// Longest wait for a reply.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(1);
+/// Time that the thread may take to end after its deadline.
 pub(super) const GRACE: Duration = Duration::from_millis(500);
 
 type LastStats = Result<NetworkStats, Box<NetworkStats>>;
@@ -29,28 +29,28 @@ pub(super) struct NetworkThread {
     commands: Sender<Command>,
     /// Disconnected when the thread has ended.
     ended: Receiver<()>,
-    /// Its last numbers, as an error if it had to give up; `None` before its end.
+    /// Last counters, as an error if the thread failed; `None` before its end.
     last_stats: Arc<Mutex<Option<LastStats>>>,
-    /// Disconnected when it has ended and all notices were passed on.
-    notices_told: Receiver<()>,
+    /// Disconnected when the thread has ended and all notices were reported.
+    notices_reported: Receiver<()>,
     handle: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// The result of a question to the network thread.
+/// The result of a command with a reply.
 enum CommandReply<T> {
-    Is(T),
-    /// Not before the deadline.
-    Late,
-    /// The thread has ended, or will right now.
-    Gone,
+    Received(T),
+    /// No reply before the deadline.
+    TimedOut,
+    /// The thread has ended or is about to.
+    Ended,
 }
 
 impl NetworkThread {
-    /// Starts it, on this core if one is given.
+    /// Starts the thread, pinned to `core` if there is one.
     pub(super) fn start(
         exporter: Exporter,
         commands: Sender<Command>,
-        notices_told: Receiver<()>,
+        notices_reported: Receiver<()>,
         shared: Arc<Shared>,
         core: Option<usize>,
     ) -> Result<Self, Error> {
@@ -80,24 +80,24 @@ impl NetworkThread {
             commands,
             ended,
             last_stats,
-            notices_told,
+            notices_reported,
             handle: Mutex::new(Some(handle)),
         })
     }
 
     pub(super) fn command(&self, command: Command) {
-        // Fails only if the network thread is gone; the caller sees that by the answer.
+        // Fails only if the network thread has ended, as the caller learns by the missing reply.
         let _ = self.commands.send(command);
         self.shared.signal.wake();
     }
 
-    /// Waits until all that was accepted before has an outcome.
+    /// Waits until all spans accepted before have an outcome.
     pub(super) fn flush(&self, deadline: Instant) -> Result<Ledger, Error> {
         self.shared.check_process()?;
         match self.ask(deadline, |done| Command::Flush { deadline, done }) {
-            CommandReply::Is(()) => return Ok(self.ledger()),
-            CommandReply::Gone => return Err(Error::ended(self.final_ledger()?)),
-            CommandReply::Late => {}
+            CommandReply::Received(()) => return Ok(self.ledger()),
+            CommandReply::Ended => return Err(Error::shut_down(self.final_ledger()?)),
+            CommandReply::TimedOut => {}
         }
         let ledger = self.ledger();
         if ledger.pending() == 0 {
@@ -106,7 +106,7 @@ impl NetworkThread {
         Err(self.timed_out(ledger))
     }
 
-    /// Ends it, and waits for that.
+    /// Ends the thread and waits for its end.
     pub(super) fn shut_down(&self, deadline: Instant) -> Result<Ledger, Error> {
         self.shared.check_process()?;
         self.shared.signal.close();
@@ -117,18 +117,20 @@ impl NetworkThread {
         }
     }
 
-    /// How it is doing, and its numbers as far as they are known.
+    /// Returns the thread's state, and its counters if it responds.
     pub(super) fn stats(&self) -> (ThreadState, NetworkStats) {
         if self.shared.is_forked() {
             return (ThreadState::Forked, NetworkStats::default());
         }
-        match self.ask(Instant::now() + PATIENCE, |reply| Command::Stats { reply }) {
-            CommandReply::Is(stats) => (ThreadState::Running, stats),
-            CommandReply::Late => (ThreadState::NotResponding, NetworkStats::default()),
-            CommandReply::Gone => {
+        match self.ask(Instant::now() + REPLY_TIMEOUT, |reply| Command::Stats {
+            reply,
+        }) {
+            CommandReply::Received(stats) => (ThreadState::Running, stats),
+            CommandReply::TimedOut => (ThreadState::NotResponding, NetworkStats::default()),
+            CommandReply::Ended => {
                 self.join();
                 match self.last_stats.lock().clone() {
-                    Some(Ok(stats)) => (ThreadState::Ended, stats),
+                    Some(Ok(stats)) => (ThreadState::ShutDown, stats),
                     Some(Err(stats)) => (ThreadState::Failed, *stats),
                     None => (ThreadState::Failed, NetworkStats::default()),
                 }
@@ -136,19 +138,19 @@ impl NetworkThread {
         }
     }
 
-    /// Sends it a command and waits for the answer.
+    /// Sends a command and waits for the reply.
     fn ask<T>(&self, deadline: Instant, command: impl Fn(Sender<T>) -> Command) -> CommandReply<T> {
         loop {
             let (reply, answer) = bounded(1);
             if self.commands.send(command(reply)).is_err() {
-                return CommandReply::Gone;
+                return CommandReply::Ended;
             }
             self.shared.signal.wake();
             match answer.recv_deadline(deadline) {
-                Ok(answer) => return CommandReply::Is(answer),
-                Err(_) if self.has_ended() => return CommandReply::Gone,
-                Err(_) if Instant::now() >= deadline => return CommandReply::Late,
-                // It let go of the question: by a panic that it has survived, or since it ends.
+                Ok(answer) => return CommandReply::Received(answer),
+                Err(_) if self.has_ended() => return CommandReply::Ended,
+                Err(_) if Instant::now() >= deadline => return CommandReply::TimedOut,
+                // The thread dropped the command: after a panic that it survived, or since it ends.
                 Err(_) => {}
             }
         }
@@ -162,7 +164,7 @@ impl NetworkThread {
         self.shared.counters.ledger()
     }
 
-    /// The ledger once the thread has ended, or will right now.
+    /// Returns the ledger after the thread's end, which is due.
     fn final_ledger(&self) -> Result<Ledger, Error> {
         self.join();
         let ledger = self.ledger();
@@ -176,12 +178,12 @@ impl NetworkThread {
         self.ended.try_recv() == Err(TryRecvError::Disconnected)
     }
 
-    /// Waits for its end.
+    /// Waits for the thread's end.
     fn join(&self) {
         let _ = self.ended.recv();
         if let Some(handle) = self.handle.lock().take() {
-            // Whoever listens may take his time, but not for ever, and only once.
-            let _ = self.notices_told.recv_timeout(GRACE);
+            // Callbacks may block, so the wait is limited, and there is only one.
+            let _ = self.notices_reported.recv_timeout(GRACE);
             // Panics of the exporter are caught in `run`.
             let _ = handle.join();
         }
@@ -191,18 +193,17 @@ impl NetworkThread {
 impl Drop for NetworkThread {
     fn drop(&mut self) {
         if self.shared.is_forked() {
-            // It names a thread that is not there to be let go.
+            // A fork does not have the thread.
             mem::forget(self.handle.get_mut().take());
-            // To disconnect a channel takes its lock, which another thread may have held at the
-            // fork.
+            // Disconnecting a channel takes its lock, which another thread may have held at the fork.
             mem::forget(self.commands.clone());
-            mem::forget((self.ended.clone(), self.notices_told.clone()));
+            mem::forget((self.ended.clone(), self.notices_reported.clone()));
         }
     }
 }
 
-/// Runs the exporter; whatever ends it, recorders refuse spans afterwards and the ledger counts the
-/// rest as dropped.
+/// Runs the exporter. After its end, for any reason, recorders refuse spans and the ledger counts the rest
+/// as dropped.
 fn run(exporter: Exporter, shared: &Shared) -> LastStats {
     let result = catch_unwind(AssertUnwindSafe(|| exporter.run()));
     shared.signal.close();

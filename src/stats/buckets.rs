@@ -1,10 +1,10 @@
-//! Durations counted in buckets with fixed bounds.
+//! A histogram of durations with fixed bounds.
 
-use crate::stats::Durations;
+use crate::stats::durations::Durations;
 
-/// Upper bounds of the buckets in microseconds, each included in its bucket: those that the semantic
-/// conventions recommend for `http.client.request.duration`, extended below for loopback
-/// receivers and above for retries and outages. A last bucket has no upper bound.
+/// Inclusive upper bounds of the buckets in microseconds: those that the semantic conventions recommend
+/// for `http.client.request.duration`, extended below for loopback receivers and above for retries and
+/// outages. The last bucket has no upper bound.
 pub(crate) const BOUNDS_US: [u64; 21] = [
     1_000,
     2_500,
@@ -29,7 +29,7 @@ pub(crate) const BOUNDS_US: [u64; 21] = [
     600_000_000,
 ];
 
-/// A histogram of durations, of a fixed size.
+/// A histogram of durations with a fixed size.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Buckets {
     counts: [u64; BOUNDS_US.len() + 1],
@@ -49,12 +49,12 @@ impl Buckets {
         self.durations.merge(&other.durations);
     }
 
-    /// Counts of the buckets, not cumulative; one more than there are bounds.
+    /// Returns the counts of the buckets, not cumulative: one more than the bounds.
     pub(crate) fn counts(&self) -> &[u64] {
         &self.counts
     }
 
-    /// Upper bounds in seconds.
+    /// Returns the upper bounds in seconds.
     pub(crate) fn bounds() -> impl Iterator<Item = f64> {
         BOUNDS_US.iter().map(|us| *us as f64 / 1e6)
     }

@@ -1,4 +1,4 @@
-//! The counters of both sides, from which the [`Ledger`] is made.
+//! Counters of recorders and of the network thread, from which the [`Ledger`] is computed.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -11,9 +11,9 @@ use crate::stats::ledger::{
 use crate::stats::refused::Refused;
 use crate::stats::{Account, ExportCounts, OpenSpanCounts, ParentOrigin};
 
-/// A number that one thread adds to and others read.
+/// A counter with one writer.
 ///
-/// A release store instead of an atomic addition: the writer is alone, so nothing is lost.
+/// With a single writer, a release store replaces an atomic addition.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
 
@@ -39,26 +39,26 @@ pub(crate) struct RecorderCounters {
     accepted: Counter,
     /// By [`Refused::index`].
     refused: [Counter; Refused::REASONS],
-    /// Spans that the sampler has chosen, and those it has not, by [`Origin`].
+    /// Sampled spans, and unsampled ones, by [`ParentOrigin`].
     started: [Counter; 3],
     sampled_out_at_start: [Counter; 3],
     ended: Counter,
     sampled_out_at_end: Counter,
     held: Counter,
     without_memory: Counter,
-    /// Of the accepted spans, those that the network thread took; it alone writes this.
+    /// Accepted spans that the network thread has read. The network thread is the only writer.
     pub(crate) taken: CachePadded<Counter>,
 }
 
 impl RecorderCounters {
-    /// Spans accepted and not yet taken.
+    /// Returns the accepted spans that the network thread has not read.
     pub(crate) fn waiting(&self) -> u64 {
-        // Read first: it never overtakes what is accepted.
+        // Read first, so that it is at most `accepted`.
         let taken = self.taken.get();
         self.accepted.get() - taken
     }
 
-    /// Called before the span is committed, so that it is never delivered before it is accepted.
+    /// Counts a span before it is committed, so that it is never delivered before it is accepted.
     #[inline]
     pub(crate) fn accept(&self) {
         self.accepted.add(1);
@@ -69,35 +69,35 @@ impl RecorderCounters {
         self.refused[why.index()].add(1);
     }
 
-    /// A span was started, and the sampler has chosen it.
+    /// Counts the start of a sampled span.
     #[inline]
     pub(crate) fn start(&self, origin: ParentOrigin) {
         self.started[origin as usize].add(1);
     }
 
-    /// A span that the sampler has chosen has ended here, wherever it was started.
+    /// Counts the end of a sampled span, which may have started on another recorder.
     #[inline]
     pub(crate) fn end(&self) {
         self.ended.add(1);
     }
 
-    /// The sampler did not choose a span.
+    /// Counts the start of an unsampled span.
     #[inline]
     pub(crate) fn leave_out(&self, origin: ParentOrigin) {
         self.sampled_out_at_start[origin as usize].add(1);
     }
 
-    /// So many spans of a held trace were dropped.
+    /// Counts spans of a held trace that is not kept.
     pub(crate) fn sample_out(&self, spans: u64) {
         self.sampled_out_at_end.add(spans);
     }
 
-    /// So many spans are held back now.
+    /// Sets the number of held spans.
     pub(crate) fn hold(&self, spans: u64) {
         self.held.set(spans);
     }
 
-    /// There was no memory for a span's data.
+    /// Counts a span without memory for its data.
     #[cold]
     pub(crate) fn miss_memory(&self) {
         self.without_memory.add(1);
@@ -108,7 +108,7 @@ impl RecorderCounters {
         for (sum, refused) in sum.refused.iter_mut().zip(&self.refused) {
             *sum += refused.get();
         }
-        // Before those that were started: none of them ends before.
+        // Read before the starts, so that no span ends before it starts.
         sum.open_spans.ended += self.ended.get();
         for origin in 0..self.started.len() {
             let unsampled = self.sampled_out_at_start[origin].get();
@@ -122,7 +122,7 @@ impl RecorderCounters {
     }
 }
 
-/// The sums of the recorders' counters.
+/// Sums of the recorders' counters.
 #[derive(Clone, Copy, Debug, Default)]
 struct Intake {
     accepted: u64,
@@ -134,18 +134,18 @@ struct Intake {
     open_spans: OpenSpanCounts,
 }
 
-/// Counters of one destination; the network thread is the only writer.
+/// Counters of one destination. The network thread is the only writer.
 #[derive(Debug, Default)]
 pub(crate) struct DestinationCounters {
     pub(crate) destination: String,
     pub(crate) delivered: Counter,
     pub(crate) rejected: Counter,
     pub(crate) dropped_retries: Counter,
-    /// Of spans that no endpoint was given.
+    /// Dropped spans that were never part of a request.
     pub(crate) waiting_dropped_overflow: Counter,
     pub(crate) waiting_dropped_shut_down: Counter,
     pub(crate) in_flight: Counter,
-    /// Spans that an endpoint was given at least once, and of these, what was dropped.
+    /// Spans that were part of a request at least once, and the dropped ones of these.
     pub(crate) begun: Counter,
     pub(crate) begun_dropped_overflow: Counter,
     pub(crate) begun_dropped_shut_down: Counter,
@@ -156,10 +156,10 @@ impl DestinationCounters {
         self.snapshot().0.dropped
     }
 
-    /// The ledger of one destination, except its buffered spans, and its exports.
+    /// Returns the ledger of one destination, except its buffered spans, and its exports.
     ///
-    /// Each counter is read once. Outcomes are read before what is in flight or was begun, and the
-    /// writer moves spans the other way round, so that no span is ever counted twice.
+    /// Each counter is read once. Outcomes are read before spans in flight and begun ones, and the writer
+    /// moves spans in the opposite order, so that no span is counted twice.
     fn snapshot(&self) -> (DestinationLedger, ExportCounts) {
         let dropped_begun = DroppedSpans {
             overflow: self.begun_dropped_overflow.get(),
@@ -186,20 +186,20 @@ impl DestinationCounters {
     }
 }
 
-/// All counters of a collector, read and counted without a lock: so a fork, in which no other
-/// thread lets go of one, has them too.
+/// All counters of a collector. They need no lock, which another thread could have held at a fork, so a
+/// fork can read them.
 #[derive(Debug)]
 pub(crate) struct Counters {
-    /// For as many recorders as there can be, filled from the first on. A recorder goes on with the
-    /// numbers of one that is gone, so that nothing is moved and the sums only grow.
+    /// One place for each possible recorder, filled in order. A new recorder continues the counters of a
+    /// dropped one, so that the sums only grow.
     places: Box<[OnceLock<Place>]>,
-    /// Places that are taken, or will be right now.
+    /// Places in use or about to be.
     recorders: AtomicUsize,
     pub(crate) destinations: Vec<Arc<DestinationCounters>>,
-    /// Refused where no recorder could be had, by [`Refused::index`].
+    /// Spans refused without a recorder, by [`Refused::index`].
     refused_without_recorder: [AtomicU64; Refused::REASONS],
     ended_detached: AtomicU64,
-    /// The network thread is gone: whatever still waits will not be delivered.
+    /// Whether the network thread has ended, so that waiting spans are lost.
     ended: AtomicBool,
 }
 
@@ -212,13 +212,13 @@ struct Place {
 
 impl Place {
     fn take(&self) -> bool {
-        // Acquire: what the recorder before has counted is seen.
+        // Acquire: the counts of the recorder before are visible.
         !self.is_taken.load(Ordering::Relaxed) && !self.is_taken.swap(true, Ordering::Acquire)
     }
 }
 
 impl Counters {
-    /// For at most so many recorders.
+    /// Creates counters for at most `recorders_max` recorders.
     pub(crate) fn new(destinations: Vec<Arc<DestinationCounters>>, recorders_max: usize) -> Self {
         Self {
             places: (0..recorders_max).map(|_| OnceLock::new()).collect(),
@@ -230,13 +230,13 @@ impl Counters {
         }
     }
 
-    /// Counters for a new recorder, or `None` if there are `max` already.
+    /// Returns counters for a new recorder; `None` if `max` are in use.
     pub(crate) fn register(&self, max: usize) -> Option<Arc<CachePadded<RecorderCounters>>> {
         let max = max.min(self.places.len());
         let one_more = |recorders| (recorders < max).then_some(recorders + 1);
         let taken = (self.recorders).fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
         taken.ok()?;
-        // One is free, since fewer were counted than there are; it may just have been passed by.
+        // A place is free, since fewer were counted than exist, but the search may have passed it.
         loop {
             let mut places = self
                 .places
@@ -248,7 +248,7 @@ impl Counters {
         }
     }
 
-    /// Keeps a recorder's numbers beyond its end.
+    /// Keeps the counts of a dropped recorder.
     pub(crate) fn retire(&self, counters: &Arc<CachePadded<RecorderCounters>>) {
         let of_recorder = |place: &&Place| Arc::ptr_eq(&place.counters, counters);
         if let Some(place) = self.places().find(of_recorder) {
@@ -257,23 +257,23 @@ impl Counters {
         }
     }
 
-    /// Those that were ever taken.
+    /// Returns the places that were ever used.
     fn places(&self) -> impl Iterator<Item = &Place> {
         self.places.iter().map_while(OnceLock::get)
     }
 
-    /// Counts a refusal where no recorder could be had.
+    /// Counts a span refused without a recorder.
     #[cold]
     pub(crate) fn refuse_without_recorder(&self, why: Refused) {
         self.refused_without_recorder[why.index()].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A sampled span has ended that belonged to no recorder.
+    /// Counts the end of a sampled span without a recorder.
     pub(crate) fn end_detached(&self) {
         self.ended_detached.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Nothing more will be delivered.
+    /// Counts spans without outcome as dropped from now on.
     pub(crate) fn end(&self) {
         self.ended.store(true, Ordering::Release);
     }
@@ -282,7 +282,7 @@ impl Counters {
         self.account().ledger
     }
 
-    /// All numbers.
+    /// Returns the sums of all counters.
     pub(crate) fn account(&self) -> Account {
         let ended = self.ended.load(Ordering::Acquire);
         let ended_detached = self.ended_detached.load(Ordering::Relaxed);
@@ -292,7 +292,7 @@ impl Counters {
             let pairs = exports.iter_mut().zip(&destinations);
             pairs.for_each(|(exports, destination)| exports.close(destination));
         }
-        // Last, so that it covers every span that has an outcome above.
+        // Read last, so that it includes every span with an outcome above.
         let mut intake = self.intake();
         intake.open_spans.ended += ended_detached;
         let ledger = Ledger {
@@ -313,7 +313,7 @@ impl Counters {
         }
     }
 
-    /// Spans refused and spans without memory so far.
+    /// Returns the refused spans and the spans without memory.
     pub(crate) fn lost(&self) -> (RefusedSpans, u64) {
         let intake = self.intake();
         (
@@ -339,7 +339,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_ledger_closes_while_spans_are_under_way_and_after_the_end() {
+    fn the_ledger_closes_with_spans_in_flight_and_after_the_end() {
         let endpoint = Arc::new(DestinationCounters::default());
         let counters = Counters::new(vec![Arc::clone(&endpoint)], 2);
         let recorder = counters.register(1).unwrap();
@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn a_recorder_goes_on_with_the_numbers_of_one_that_is_gone() {
+    fn a_new_recorder_continues_the_counters_of_a_dropped_one() {
         let counters = Counters::new(Vec::new(), 2);
         let (first, second) = (counters.register(9).unwrap(), counters.register(9).unwrap());
         assert!(counters.register(9).is_none());

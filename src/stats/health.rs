@@ -1,4 +1,4 @@
-//! How delivery is doing: see [`Collector::health`](crate::Collector::health).
+//! The state of delivery: see [`Collector::health`](crate::Collector::health).
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -6,10 +6,10 @@ use std::time::{Duration, SystemTime};
 use crate::stats::ledger::{DroppedSpans, RefusedSpans};
 use crate::stats::notice::{reasons, seconds, span_count};
 
-/// Requests younger than this are not shown.
+/// Age below which a request is not shown.
 const SHORT: Duration = Duration::from_millis(100);
 
-/// How delivery is doing, and since when and why.
+/// State of delivery, with its begin and reason.
 ///
 /// ```
 /// # use otlp_collector::{Collector, Config};
@@ -25,9 +25,9 @@ const SHORT: Duration = Duration::from_millis(100);
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Health {
-    /// State of the thread that delivers.
+    /// State of the network thread.
     pub network_thread: ThreadState,
-    /// Times the network thread panicked and went on.
+    /// Panics that the network thread survived.
     pub panics: u64,
     /// Spans that recording refused in the last ten seconds. Counted once a second, so that the
     /// period is up to a second longer. After the collector ended: in the ten seconds before. Zero in
@@ -38,81 +38,79 @@ pub struct Health {
     pub destinations: Vec<DestinationHealth>,
 }
 
-/// How the network thread is doing.
+/// State of the network thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ThreadState {
-    /// It answers.
+    /// It responds.
     Running,
-    /// It has not answered for a second; the state of the destinations is unknown.
+    /// It has not responded for a second. The state of the destinations is unknown.
     NotResponding,
-    /// It is missing: this process is a fork of the one that made the collector.
+    /// It does not exist: this process is a fork of the collector's.
     Forked,
-    /// There is none, since the collector is disabled.
+    /// It does not exist: the collector is disabled.
     Disabled,
-    /// The collector was shut down.
-    Ended,
-    /// It has panicked again and again, and was given up: spans are refused. Undelivered spans are
-    /// dropped.
+    /// It ended: the collector was shut down.
+    ShutDown,
+    /// It ended after repeated panics. Spans are refused, and undelivered spans are dropped.
     Failed,
 }
 
-/// How one destination is doing.
+/// State of one destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DestinationHealth {
-    /// The URLs of its endpoints, with commas between them.
+    /// URLs of the endpoints with commas between them.
     pub destination: String,
     /// One entry for each endpoint.
     pub endpoints: Vec<EndpointHealth>,
-    /// Time since the end of the oldest span that the network thread has taken and that has no
-    /// outcome; `None` if there is none.
+    /// Time since the end of the oldest span without outcome among those that the network thread has
+    /// read; `None` if there is no such span.
     pub oldest_span_age: Option<Duration>,
-    /// Spans given up in the last ten seconds, counted as
+    /// Spans dropped in the last ten seconds, counted as
     /// [`refused_recently`](Health::refused_recently).
     pub dropped_recently: DroppedSpans,
     /// Spans that endpoints rejected in the last ten seconds.
     pub rejected_recently: u64,
 }
 
-/// How one endpoint is doing.
+/// State of one endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EndpointHealth {
-    /// Its URL.
+    /// URL.
     pub endpoint: String,
-    /// How it is doing.
+    /// State.
     pub state: EndpointState,
     /// Begin of this state.
     pub since: SystemTime,
-    /// Reason in words: the last failure. Text of a server is cut to 300 characters.
+    /// Last failure in words. Text of a server is cut to 300 characters.
     pub reason: Option<String>,
-    /// Time since the oldest request without a response was begun; `None` if there is none.
+    /// Time since the begin of the oldest request without a response; `None` if there is no such request.
     pub oldest_request_age: Option<Duration>,
-    /// Time of the next request at the earliest, while the endpoint backs off, is throttled, fails, or
-    /// is sent requests at the pace of its rate limit; `None` for now.
+    /// Earliest time of the next request, while the endpoint backs off, is throttled, fails, or has its
+    /// rate limited; `None` if a request can be sent now.
     pub next_request_at: Option<SystemTime>,
 }
 
-/// How one endpoint is doing, as its last request has shown.
+/// State of an endpoint by the outcome of its last request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EndpointState {
-    /// No request to it has succeeded or failed yet.
+    /// No request has succeeded or failed yet.
     Unused,
-    /// Its last response accepted spans, or asked for smaller requests.
+    /// The last response accepted spans or asked for smaller requests.
     Connected,
-    /// It was connected or unused, and for a second nothing has come from it although a response is
-    /// awaited, or a connection while there is no other.
+    /// Connected or unused before, but silent for a second: with a request in flight, or while the only
+    /// connection is being established.
     Stalled,
-    /// It cannot be reached, broke a connection, did not answer in time, or answered that it cannot
-    /// for now (502, 503, 504, or 407 from the proxy), or the network thread panicked. It is tried
-    /// again.
+    /// Unreachable, disconnected or too slow, or unavailable by its response (502, 503, 504, or 407 from
+    /// the proxy), or the network thread panicked. Requests are retried.
     BackingOff,
-    /// It asked for a pause, by a 429 or a `Retry-After`.
+    /// The endpoint asked for a pause, by a 429 or a `Retry-After`.
     Throttled,
-    /// Its last response rejected all spans of a request; they are lost. A redirect that is not
-    /// followed counts.
+    /// The last response rejected all spans of a request; they are lost. Includes redirects that are not
+    /// followed.
     Failing,
 }
 
@@ -126,7 +124,7 @@ impl EndpointState {
         Self::Failing,
     ];
 
-    /// Returns whether spans can be expected to be delivered: connected, or unused so far.
+    /// Returns whether delivery is expected to work: connected or unused.
     #[must_use]
     pub fn works(self) -> bool {
         matches!(self, Self::Unused | Self::Connected)
@@ -134,13 +132,13 @@ impl EndpointState {
 }
 
 impl Health {
-    /// Returns whether all of this holds:
+    /// Returns whether delivery works and has lost no span recently:
     ///
     /// * the network thread runs, or the collector is disabled;
-    /// * every destination has an endpoint that is connected or was not used so far;
-    /// * in the last ten seconds no span was refused, for whatever reason, dropped or rejected.
+    /// * every destination has an endpoint that is connected or unused;
+    /// * in the last ten seconds no span was refused, dropped or rejected, for any reason.
     ///
-    /// So it stays false for ten seconds after the last loss.
+    /// It stays false for ten seconds after the last loss.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
         let works = matches!(
@@ -154,8 +152,8 @@ impl Health {
 }
 
 impl DestinationHealth {
-    /// Returns whether it has an endpoint that is connected or was not used so far, and no span was
-    /// dropped or rejected in the last ten seconds.
+    /// Returns whether an endpoint is connected or unused, and no span was dropped or rejected in the last
+    /// ten seconds.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
         let mut states = self.endpoints.iter().map(|endpoint| endpoint.state);
@@ -177,7 +175,7 @@ impl EndpointHealth {
         }
     }
 
-    /// Nothing has come from an endpoint for a while: that is its state, if it works otherwise.
+    /// Enters [`Stalled`](EndpointState::Stalled), unless the state is worse.
     pub(crate) fn stall(&mut self, silence: Duration, reason: String) {
         if self.state.works() {
             let now = SystemTime::now();
@@ -187,7 +185,7 @@ impl EndpointHealth {
         }
     }
 
-    /// Enters the state. Returns whether it is another one.
+    /// Enters the state. Returns whether it differs from the last one.
     pub(crate) fn enter(&mut self, state: EndpointState, reason: Option<String>) -> bool {
         let is_new = self.state != state;
         if is_new {
@@ -219,14 +217,14 @@ impl fmt::Display for ThreadState {
             Self::NotResponding => "not responding",
             Self::Forked => "missing: this process is a fork",
             Self::Disabled => "disabled",
-            Self::Ended => "ended",
+            Self::ShutDown => "shut down",
             Self::Failed => "failed",
         })
     }
 }
 
-/// One line for the network thread and refused spans, and one for each endpoint; for a destination
-/// of several endpoints one more.
+/// One line for the network thread and refused spans, one for each endpoint, and one more for a
+/// destination of several endpoints.
 impl fmt::Display for Health {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verdict = if self.is_healthy() {
@@ -246,7 +244,7 @@ impl fmt::Display for Health {
     }
 }
 
-/// One line for each endpoint; if there are several, one more for all together.
+/// One line for each endpoint, and one more for several together.
 impl fmt::Display for DestinationHealth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let lines = self.endpoints.iter().map(ToString::to_string);
@@ -299,11 +297,11 @@ impl fmt::Display for EndpointHealth {
             let wait = at.duration_since(SystemTime::now()).unwrap_or_default();
             write!(f, ", next request in {}", seconds(wait))?;
         }
-        // Shorter ones are the rule, and that of a stalled endpoint is its reason.
-        let is_said = |age: &Duration| {
+        // Short ones are normal, and a stalled endpoint's reason contains it.
+        let is_known = |age: &Duration| {
             *age < SHORT || (self.state == EndpointState::Stalled && *age < lasted + SHORT)
         };
-        match self.oldest_request_age.filter(|age| !is_said(age)) {
+        match self.oldest_request_age.filter(|age| !is_known(age)) {
             Some(age) => write!(f, ", oldest request unanswered for {}", seconds(age)),
             None => Ok(()),
         }
@@ -362,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_endpoint_that_seems_to_work_can_stall() {
+    fn only_an_endpoint_that_works_can_stall() {
         let (silence, reason) = (Duration::from_secs(3), "no response for 3.0 s");
         for (state, stalled) in [
             (EndpointState::Unused, true),

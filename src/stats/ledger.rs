@@ -1,12 +1,12 @@
-//! Where every span is: the account that closes at any moment.
+//! The ledger: counts of all spans by outcome, which add up at any moment.
 
 use std::fmt;
 use std::ops::Sub;
 
 use crate::stats::refused::Refused;
 
-/// Where every span is: `accepted = delivered + rejected + dropped + in flight + buffered`, for
-/// each destination, at any moment.
+/// Counts of all spans by outcome. For each destination and at any moment,
+/// `accepted = delivered + rejected + dropped + in flight + buffered`.
 ///
 /// ```
 /// # use otlp_collector::{DestinationLedger, Ledger};
@@ -23,37 +23,37 @@ use crate::stats::refused::Refused;
 pub struct Ledger {
     /// Spans accepted for delivery. Excludes held and sampled-out spans.
     pub accepted: u64,
-    /// Spans for which recording returned [`Refused`](crate::Refused); not among the accepted.
+    /// Spans for which recording returned [`Refused`](crate::Refused). Not accepted.
     pub refused: RefusedSpans,
-    /// Spans that were not to be sent; not among the accepted either.
+    /// Open spans that sampling excluded. Not accepted.
     pub sampled_out: SampledOutSpans,
-    /// Spans that ended and wait for their local root to decide about them
-    /// ([`TailSampling`](crate::TailSampling)); not among the accepted yet.
+    /// Ended spans whose local root has not ended ([`TailSampling`](crate::TailSampling)). Not accepted
+    /// yet.
     pub held: u64,
-    /// Outcomes of the accepted spans, for each destination.
+    /// Outcomes of the accepted spans at each destination.
     pub destinations: Vec<DestinationLedger>,
 }
 
 impl Ledger {
-    /// Spans acknowledged, over all destinations.
+    /// Returns the delivered spans of all destinations.
     #[must_use]
     pub fn delivered(&self) -> u64 {
         self.destinations.iter().map(|e| e.delivered).sum()
     }
 
-    /// Spans refused by endpoints, over all destinations.
+    /// Returns the rejected spans of all destinations.
     #[must_use]
     pub fn rejected(&self) -> u64 {
         self.destinations.iter().map(|e| e.rejected).sum()
     }
 
-    /// Spans given up, over all destinations.
+    /// Returns the dropped spans of all destinations.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.destinations.iter().map(|e| e.dropped.total()).sum()
     }
 
-    /// Spans on the way or waiting, over all destinations.
+    /// Returns the spans in flight and buffered of all destinations.
     #[must_use]
     pub fn pending(&self) -> u64 {
         self.destinations
@@ -83,28 +83,28 @@ impl fmt::Display for Ledger {
     }
 }
 
-/// Refused spans by reason: see [`Refused`](crate::Refused).
+/// Refused spans by reason. See [`Refused`](crate::Refused).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RefusedSpans {
-    /// The buffer was full.
+    /// Spans refused while the buffer was full.
     pub buffer_full: u64,
-    /// Larger than a slab.
+    /// Spans larger than a slab.
     pub too_large: u64,
-    /// The scope was another collector's.
+    /// Spans with the scope of another collector.
     pub unknown_scope: u64,
-    /// The collector was shut down.
+    /// Spans recorded after the collector was shut down.
     pub shut_down: u64,
-    /// Every shared recorder was in use.
+    /// Spans refused while every shared recorder was in use.
     pub no_recorder: u64,
-    /// The recorder had no slab for one more scope.
+    /// Spans whose recorder had no slab for one more scope.
     pub no_slab: u64,
-    /// The process was a fork of the collector's.
+    /// Spans recorded in a fork of the collector's process.
     pub forked: u64,
 }
 
 impl RefusedSpans {
-    /// The counts by [`Refused::index`].
+    /// Creates the counts from an array by [`Refused::index`].
     pub(crate) fn from_counts(counts: [u64; Refused::REASONS]) -> Self {
         let [
             buffer_full,
@@ -126,13 +126,13 @@ impl RefusedSpans {
         }
     }
 
-    /// The sum of all reasons.
+    /// Returns the sum of all reasons.
     #[must_use]
     pub fn total(&self) -> u64 {
         total(&self.by_reason())
     }
 
-    /// All counts with their reasons in words.
+    /// Returns all counts with the reasons in words.
     pub(crate) fn by_reason(&self) -> [(&'static str, u64); Refused::REASONS] {
         let Self {
             buffer_full,
@@ -159,7 +159,7 @@ fn total(by_reason: &[(&str, u64)]) -> u64 {
     by_reason.iter().map(|(_, count)| count).sum()
 }
 
-/// All reasons, those that did not occur too.
+/// Writes all reasons, including those that did not occur.
 fn write_reasons(f: &mut fmt::Formatter<'_>, by_reason: &[(&str, u64)]) -> fmt::Result {
     let counts = by_reason.iter();
     let counts = counts.map(|(reason, count)| format!("{reason} {count}"));
@@ -172,7 +172,7 @@ impl fmt::Display for RefusedSpans {
     }
 }
 
-/// More than there were before.
+/// The increase since `before`.
 impl Sub for RefusedSpans {
     type Output = Self;
 
@@ -189,18 +189,18 @@ impl Sub for RefusedSpans {
     }
 }
 
-/// Open spans that were not to be sent, by whose decision it was.
+/// Open spans that sampling excluded, by the time of the decision.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SampledOutSpans {
-    /// The sampler's, when they started.
+    /// Spans that the sampler excluded when they started.
     pub at_start: u64,
-    /// Their local root's, by [`TailSampling`](crate::TailSampling).
+    /// Spans excluded when their local root ended, by [`TailSampling`](crate::TailSampling).
     pub at_end: u64,
 }
 
 impl SampledOutSpans {
-    /// The sum of both.
+    /// Returns the sum of both.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.at_start + self.at_end
@@ -211,28 +211,29 @@ impl SampledOutSpans {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DestinationLedger {
-    /// The URLs of its endpoints, with commas between them.
+    /// URLs of the endpoints with commas between them.
     pub destination: String,
-    /// Acknowledged with a success.
+    /// Spans that the endpoint acknowledged with a success.
     pub delivered: u64,
-    /// Refused by the endpoint: by a final error status, or in a partial success.
+    /// Spans that the endpoint rejected, by a final error status or in a partial success.
     pub rejected: u64,
-    /// Given up by this side.
+    /// Spans that this process dropped.
     pub dropped: DroppedSpans,
-    /// In a request whose response is awaited.
+    /// Spans in requests without a response yet.
     pub in_flight: u64,
-    /// Waiting: in a recorder's slab, or for a connection, or to be sent again.
+    /// Spans that wait in a recorder's slab, for a connection, or for a retry.
     pub buffered: u64,
 }
 
 impl DestinationLedger {
-    /// Spans with a final outcome.
+    /// Returns the spans with a final outcome.
     #[must_use]
     pub fn settled(&self) -> u64 {
         self.delivered + self.rejected + self.dropped.total()
     }
 
-    /// Accepted spans that are nowhere else are buffered, or lost once the network thread ended.
+    /// Counts accepted spans that are nowhere else as buffered, or as dropped once the network thread
+    /// has ended.
     pub(crate) fn close(mut self, accepted: u64, ended: bool) -> Self {
         let without_outcome = accepted - self.settled();
         if ended {
@@ -261,28 +262,28 @@ impl fmt::Display for DestinationLedger {
     }
 }
 
-/// Spans given up, by reason.
+/// Dropped spans by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DroppedSpans {
-    /// The oldest made room for the newest: with [`Overflow::DropOldest`](crate::Overflow), or at
-    /// a destination that is behind the others ([`Destination`](crate::Destination)).
+    /// Oldest spans, dropped to make room: with [`Overflow::DropOldest`](crate::Overflow), or at a
+    /// destination that is behind the others ([`Destination`](crate::Destination)).
     pub overflow: u64,
-    /// Their request failed for longer than
+    /// Spans whose request failed for longer than
     /// [`retry_budget_ms`](crate::EndpointOptions::retry_budget_ms).
     pub retries: u64,
-    /// Not delivered when the shutdown's deadline passed, or when the network thread failed.
+    /// Spans without outcome when the shutdown's deadline passed or the network thread failed.
     pub shut_down: u64,
 }
 
 impl DroppedSpans {
-    /// The sum of all reasons.
+    /// Returns the sum of all reasons.
     #[must_use]
     pub fn total(&self) -> u64 {
         total(&self.by_reason())
     }
 
-    /// All counts with their reasons in words.
+    /// Returns all counts with the reasons in words.
     pub(crate) fn by_reason(&self) -> [(&'static str, u64); 3] {
         let Self {
             overflow,
@@ -303,7 +304,7 @@ impl fmt::Display for DroppedSpans {
     }
 }
 
-/// More than there were before.
+/// The increase since `before`.
 impl Sub for DroppedSpans {
     type Output = Self;
 

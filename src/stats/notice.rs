@@ -1,33 +1,31 @@
-//! Rare events that the user should know: see [`OnNotice`].
+//! Notices of rare events: see [`OnNotice`].
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-/// Something that happened to delivery.
+/// A rare event of delivery.
 ///
-/// The same is reported at most every ten seconds; notices in between are counted in the next one.
-/// A new cause, for example another status, and a recovery are reported at once and in order. Limit,
-/// also for an endpoint that flaps: for each endpoint or destination and kind, a burst of six and
-/// then one every ten seconds; [`Recovered`](NoticeKind::Recovered),
-/// [`BackingOff`](NoticeKind::BackingOff), [`Throttled`](NoticeKind::Throttled) and
-/// [`Stalled`](NoticeKind::Stalled) count as one kind.
+/// The same event is reported at most every ten seconds; notices in between are counted in the next one.
+/// A new cause, such as another status, and a recovery are reported at once and in order. Limit for each
+/// endpoint or destination and kind: a burst of six, then one every ten seconds.
+/// [`Recovered`](NoticeKind::Recovered), [`BackingOff`](NoticeKind::BackingOff),
+/// [`Throttled`](NoticeKind::Throttled) and [`Stalled`](NoticeKind::Stalled) count as one kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Notice {
-    /// The kind of event.
+    /// Kind of event.
     pub kind: NoticeKind,
-    /// The endpoint or destination it is about, if it is about one.
+    /// Endpoint or destination of the event, if it has one.
     pub endpoint: Option<String>,
     /// Description in words. Text of a server is cut to 300 characters.
     pub message: String,
-    /// Spans that it is about: refused, dropped, rejected or without memory since the last notice
-    /// that was delivered; in [`LossesEnded`](NoticeKind::LossesEnded) all of them. 0 for other kinds.
+    /// Spans refused, dropped, rejected or without memory since the last notice; in
+    /// [`LossesEnded`](NoticeKind::LossesEnded) all of them. 0 for other kinds.
     pub spans: u64,
-    /// Notices of the same kind about the same endpoint that were suppressed since the last one.
+    /// Notices of the same kind and endpoint that were suppressed since the last one.
     pub suppressed: u64,
-    /// Time of the event. A notice that was held back arrives up to ten seconds later, or more if an
-    /// endpoint flaps.
+    /// Time of the event. A delayed notice arrives up to ten seconds later, or more if an endpoint flaps.
     pub at: SystemTime,
 }
 
@@ -35,37 +33,36 @@ pub struct Notice {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NoticeKind {
-    /// An endpoint works again. The message has the length of the incident and counts what went
-    /// wrong.
+    /// An endpoint works again. The message has the incident's duration and counts its causes.
     Recovered,
-    /// An endpoint has not answered for half of the
-    /// [`request_timeout_ms`](crate::EndpointOptions::request_timeout_ms), at least a second. Also for
-    /// a connection that is not established, if there is no other.
+    /// An endpoint has not responded for half of
+    /// [`request_timeout_ms`](crate::EndpointOptions::request_timeout_ms), at least a second, or the only
+    /// connection was not established in that time.
     Stalled,
-    /// An endpoint cannot be reached, or cannot answer for now.
+    /// An endpoint is unreachable or unavailable. Requests are retried.
     BackingOff,
     /// An endpoint asked for a pause.
     Throttled,
-    /// An endpoint has refused spans for good.
+    /// An endpoint rejected spans.
     Rejected,
     /// An endpoint accepted spans but returned a warning or an unreadable body, or refused the
     /// compression of requests.
     Warned,
-    /// Spans were given up: a destination is too far behind, or has failed for too long, or the
-    /// shutdown's deadline passed, or the network thread failed.
+    /// Spans were dropped: a destination is too far behind or has failed for too long, the shutdown's
+    /// deadline passed, or the network thread failed.
     Dropped,
-    /// Recording has refused spans.
+    /// Recording refused spans.
     Refused,
-    /// Losses that one notice did not cover have ended: none for three seconds, or the collector
-    /// ended. The message has their duration and counts them by reason.
+    /// Losses that took more than one notice have ended: none for three seconds, or the collector ended.
+    /// The message has their duration and counts them by reason.
     LossesEnded,
-    /// Spans were recorded without memory for their data: see
+    /// Spans were opened without memory for their data: see
     /// [`Stats::spans_without_memory`](crate::Stats::spans_without_memory).
     WithoutMemory,
-    /// The network thread panicked and went on, or was given up.
+    /// The network thread panicked, and continued or ended.
     Panicked,
-    /// The environment has a value that could not be used: see
-    /// [`Config::warnings`](crate::Config::warnings). Each is reported, when the collector starts.
+    /// The environment has an unusable value: see [`Config::warnings`](crate::Config::warnings). Each is
+    /// reported when the collector starts.
     Misconfigured,
 }
 
@@ -110,7 +107,7 @@ pub(crate) fn span_count(spans: u64) -> String {
     }
 }
 
-/// The reasons that occurred, with their counts.
+/// Returns the reasons that occurred with their counts.
 pub(crate) fn reasons(counts: &[(&str, u64)]) -> String {
     let occurred = counts.iter().filter(|(_, count)| *count > 0);
     let texts = occurred.map(|(reason, count)| format!("{reason} {count}"));
@@ -119,9 +116,9 @@ pub(crate) fn reasons(counts: &[(&str, u64)]) -> String {
 
 /// Callback for each [`Notice`], besides the `log` facade (target `otlp_collector`).
 ///
-/// It runs on a thread of its own, which is started when the first notice happens. So it may take its
-/// time, and call the collector; beyond 1,024 waiting notices further ones are held back. If it
-/// panics, it is called again for the next one.
+/// It runs on a thread of its own, which starts with the first notice, so it may block and call the
+/// collector. Beyond 1,024 queued notices further ones are delayed. After a panic it is called for the
+/// next notice.
 ///
 /// ```
 /// use otlp_collector::{Config, OnNotice};
@@ -136,7 +133,7 @@ pub(crate) fn reasons(counts: &[(&str, u64)]) -> String {
 pub struct OnNotice(Arc<dyn Fn(&Notice) + Send + Sync>);
 
 impl OnNotice {
-    /// To be called for each notice.
+    /// Creates a callback.
     pub fn new(function: impl Fn(&Notice) + Send + Sync + 'static) -> Self {
         Self(Arc::new(function))
     }

@@ -1,45 +1,44 @@
-//! Why a single span is not accepted.
+//! The reasons for which a span is not accepted.
 
 use std::fmt;
 
-/// Why a span was not accepted. It is counted in the [`Ledger`](crate::Ledger); nothing else is
-/// affected.
+/// Reason for which a span was not accepted. The span is counted in the [`Ledger`](crate::Ledger).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Refused {
-    /// As many spans wait for delivery as [`Config::buffer_capacity`](crate::Config) allows. It is
-    /// then not checked whether the span is [too large](Self::TooLarge).
+    /// The buffer is full: see [`Config::buffer_capacity`](crate::Config::buffer_capacity). Takes
+    /// precedence over [`TooLarge`](Self::TooLarge).
     BufferFull,
     /// The encoded span is larger than a slab.
     TooLarge {
-        /// Its encoded size in bytes.
+        /// Encoded bytes of the span.
         bytes: usize,
-        /// The most that fits, by [`Config::slab_bytes`](crate::Config::slab_bytes).
+        /// Bytes of the largest span, by [`Config::slab_bytes`](crate::Config::slab_bytes).
         bytes_max: usize,
     },
-    /// The span's scope is another collector's.
+    /// The span's scope belongs to another collector.
     UnknownScope,
     /// The collector was shut down or dropped.
     ShutDown,
-    /// Every recorder that threads share was in use: for 100 ms, or for as long as
-    /// [`Overflow::Block`](crate::Overflow::Block) allows. Only
+    /// Every shared recorder was in use for 100 ms, or the time of
+    /// [`Overflow::Block`](crate::Overflow::Block). Only
     /// [`Collector::collect`](crate::Collector::collect) and the end of a
     /// [`DetachedSpan`](crate::DetachedSpan) share recorders.
     NoRecorder,
     /// The span's scope needs one more slab on its recorder than
     /// [`Config::recorders_max`](crate::Config::recorders_max) allows.
     NoSlab,
-    /// This process is a fork of the one that made the collector; a fork has no network thread.
-    /// A fork that bypasses the C library (a bare `clone` system call) is noticed only at the next
-    /// call of the [`Collector`](crate::Collector) other than `collect`.
+    /// This process is a fork of the collector's and has no network thread. A fork that bypasses the C
+    /// library (a bare `clone` system call) is detected at the next call of the
+    /// [`Collector`](crate::Collector) other than `collect`.
     Forked,
 }
 
 impl Refused {
-    /// How many reasons there are.
+    /// Number of reasons.
     pub(crate) const REASONS: usize = 7;
 
-    /// The reason as a number below [`REASONS`](Self::REASONS), in the order of the fields of
+    /// Returns a number below [`REASONS`](Self::REASONS), in the order of the fields of
     /// [`RefusedSpans`](crate::RefusedSpans).
     pub(crate) fn index(self) -> usize {
         match self {
@@ -65,7 +64,7 @@ impl fmt::Display for Refused {
                 "span refused: {bytes} bytes encoded, at most {bytes_max} fit; raise slab_bytes",
             ),
             Self::UnknownScope => f.write_str(
-                "span refused: its scope is another collector's; make it with this one's \
+                "span refused: its scope belongs to another collector; register it with this one's \
                  register_scope()",
             ),
             Self::ShutDown => f.write_str("span refused: the collector was shut down"),
@@ -74,11 +73,11 @@ impl fmt::Display for Refused {
                  of their own",
             ),
             Self::NoSlab => f.write_str(
-                "span refused: no slab for the spans of one more scope; raise recorders_max",
+                "span refused: no slab is left for spans of one more scope; raise recorders_max",
             ),
             Self::Forked => f.write_str(
-                "span refused: this process is a fork of the one that made the collector; make a \
-                 collector after the fork",
+                "span refused: this process is a fork of the collector's; create a collector after \
+                 the fork",
             ),
         }
     }

@@ -154,7 +154,8 @@ fn more_recorders_than_configured_is_an_error() {
     assert!(error.is_resources());
     assert_eq!(
         error.to_string(),
-        "there are 2 recorders, and scopes they write to, already: raise recorders_max"
+        "all 2 recorders are in use, including one for each further scope of a recorder; raise \
+         recorders_max"
     );
     drop(first);
     collector.recorder().unwrap();

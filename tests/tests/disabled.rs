@@ -215,7 +215,7 @@ fn a_disabled_collector_does_everything_except_sending() {
     assert!(recorder.start("late").try_end().is_err());
     assert!(collector.flush(PATIENCE).unwrap_err().is_shut_down());
     assert!(collector.recorder().unwrap_err().is_shut_down());
-    assert_eq!(collector.health().network_thread, ThreadState::Ended);
+    assert_eq!(collector.health().network_thread, ThreadState::ShutDown);
 }
 
 #[test]

@@ -220,7 +220,7 @@ fn an_endpoint_that_never_responded_is_stalled_after_the_shutdown_too() {
     wait_for(&collector, EndpointState::Stalled);
     assert_eq!(collector.shutdown().unwrap().dropped(), 1);
     let health = collector.health();
-    assert_eq!(health.network_thread, ThreadState::Ended);
+    assert_eq!(health.network_thread, ThreadState::ShutDown);
     let endpoint = &health.destinations[0].endpoints[0];
     assert_eq!(endpoint.state, EndpointState::Stalled, "{health}");
 }
@@ -432,7 +432,7 @@ fn after_the_shutdown_there_is_no_health() {
     collector.flush(PATIENCE).unwrap();
     collector.shutdown().unwrap();
     let health = collector.health();
-    assert_eq!(health.network_thread, ThreadState::Ended);
+    assert_eq!(health.network_thread, ThreadState::ShutDown);
     assert!(!health.is_healthy());
     assert_eq!(health.destinations.len(), 1);
 }

@@ -33,7 +33,6 @@ const CIRCLES: &[&[&str]] = &[
         "src/span/context/tracestate.rs",
     ],
     &["src/span/sampler.rs", "src/span/sampler/tail.rs"],
-    &["src/stats.rs", "src/stats/buckets.rs"],
 ];
 
 type Arrows = BTreeMap<&'static str, BTreeMap<&'static str, usize>>;
