@@ -593,7 +593,7 @@ const FAULTS: &[Clause] = &[
         )],
     ),
     (
-        "deadlines of flush and shutdown, whatever the endpoint does",
+        "deadlines of flush and shutdown with any behaviour of the endpoint",
         &[(
             "tests/tests/deadlines.rs",
             &[
