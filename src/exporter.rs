@@ -23,6 +23,8 @@ mod outcome;
 pub(crate) mod request;
 mod resolver;
 mod shutdown;
+#[cfg(all(test, not(loom)))]
+mod simulation;
 mod transport;
 
 use std::io;
@@ -39,6 +41,7 @@ use crate::config::{Compression, Overflow};
 use crate::platform::clock::unix_nanos;
 use crate::processor::Processor;
 use crate::shared::Shared;
+use crate::span::id_generator::RandomIds;
 use crate::stats::notice::NoticeKind;
 use crate::stats::{DestinationStats, NetworkStats, Stats};
 
@@ -99,7 +102,7 @@ impl Exporter {
             .then(|| Compressor::start(settings.config.network_core, network.waker()))
             .transpose()?;
         let now = Instant::now();
-        let deliveries = Deliveries::new(settings, &shared.counters.destinations);
+        let deliveries = Deliveries::new(settings, &shared.counters.destinations, RandomIds::new);
         let metrics = (settings.metrics.as_ref())
             .map(|metrics| MetricsSender::new(metrics, deliveries.next_id(), now, unix_nanos()));
         let open_spans_max = settings.config.open_spans_max;

@@ -11,6 +11,7 @@ use crate::exporter::delivery::Delivery;
 use crate::exporter::endpoint::EndpointClient;
 use crate::exporter::network::{ConnectionId, Readiness};
 use crate::exporter::notices::losses::LostAt;
+use crate::span::id_generator::RandomIds;
 use crate::stats::DestinationStats;
 use crate::stats::counters::DestinationCounters;
 
@@ -22,7 +23,12 @@ pub(crate) struct Deliveries {
 }
 
 impl Deliveries {
-    pub(crate) fn new(settings: &Settings, counters: &[Arc<DestinationCounters>]) -> Self {
+    /// Each endpoint draws its waits from one of the generators.
+    pub(crate) fn new(
+        settings: &Settings,
+        counters: &[Arc<DestinationCounters>],
+        mut generator: impl FnMut() -> RandomIds,
+    ) -> Self {
         // The requests in flight of several destinations leave half of the buffer free.
         let share_max = match settings.destinations.len() as u64 {
             0 | 1 => Backlog::weight_of(settings.slabs) / 8 * 7,
@@ -37,7 +43,8 @@ impl Deliveries {
                 let connections = 0..endpoint.connections_max;
                 let step = settings.config.slab_bytes;
                 routes.extend(connections.map(|connection| (all.len(), index, connection)));
-                endpoints.push(EndpointClient::new(Arc::clone(endpoint), step, id));
+                let endpoint = Arc::clone(endpoint);
+                endpoints.push(EndpointClient::new(endpoint, step, id, generator()));
             }
             let counters = Arc::clone(counters);
             all.push(Delivery::new(
@@ -184,5 +191,18 @@ impl Deliveries {
     pub(crate) fn release(&mut self) {
         let last = self.all.iter().map(Delivery::place).min();
         self.backlog.release(last.unwrap_or(self.backlog.end()));
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+impl Deliveries {
+    /// The spans of a destination without an outcome that are not in flight.
+    pub(crate) fn waiting_spans(&self, destination: usize) -> u64 {
+        self.all[destination].waiting_spans(&self.backlog)
+    }
+
+    /// Whether any connection of a destination is busy, and whether any is being opened.
+    pub(crate) fn activity(&self, destination: usize) -> (bool, bool) {
+        self.all[destination].activity()
     }
 }

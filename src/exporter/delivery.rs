@@ -378,3 +378,18 @@ fn compress(
         _ => {}
     }
 }
+
+#[cfg(all(test, not(loom)))]
+impl Delivery {
+    pub(crate) fn waiting_spans(&self, backlog: &Backlog) -> u64 {
+        let batches = backlog.from(self.place).map(|batch| batch.spans());
+        self.requests.waiting_spans() + batches.sum::<u64>()
+    }
+
+    pub(crate) fn activity(&self) -> (bool, bool) {
+        let endpoints = self.endpoints.iter().map(EndpointClient::activity);
+        endpoints.fold((false, false), |(busy, opening), (is_busy, is_opening)| {
+            (busy | is_busy, opening | is_opening)
+        })
+    }
+}

@@ -25,6 +25,7 @@ use crate::exporter::http::reason;
 use crate::exporter::network::{ConnectionId, Readiness};
 use crate::exporter::outcome::Outcome;
 use crate::exporter::request::Request;
+use crate::span::id_generator::RandomIds;
 use crate::stats::EndpointStats;
 use crate::stats::health::EndpointState;
 
@@ -53,15 +54,16 @@ pub(crate) struct EndpointClient {
 
 impl EndpointClient {
     /// Its connections have the ids from `first_id` on. Its requests grow by `request_bytes_step` after
-    /// each success.
+    /// each success. Its waits are drawn from `random`.
     pub(crate) fn new(
         settings: Arc<EndpointSettings>,
         request_bytes_step: usize,
         first_id: ConnectionId,
+        random: RandomIds,
     ) -> Self {
         Self {
             pool: ConnectionPool::new(&settings, first_id),
-            state: Adaptation::new(&settings, request_bytes_step),
+            state: Adaptation::new(&settings, request_bytes_step, random),
             settings,
         }
     }
@@ -298,5 +300,13 @@ impl EndpointClient {
             self.pool.close_idle(target);
         }
         Some((loss.request?, outcome))
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+impl EndpointClient {
+    /// Whether any connection is busy, and whether any is being opened.
+    pub(crate) fn activity(&self) -> (bool, bool) {
+        (self.pool.is_busy(), self.pool.is_opening())
     }
 }

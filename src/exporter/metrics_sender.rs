@@ -14,6 +14,7 @@ use crate::exporter::outcome::Outcome;
 use crate::exporter::request::Request;
 use crate::metrics;
 use crate::otlp::{Envelope, Run};
+use crate::span::id_generator::RandomIds;
 use crate::stats::Stats;
 
 /// The interval of attempts to collect metrics that are due.
@@ -45,7 +46,12 @@ impl MetricsSender {
         unix_nanos: u64,
     ) -> Self {
         Self {
-            endpoint: EndpointClient::new(Arc::clone(&settings.endpoint), 0, first_id),
+            endpoint: EndpointClient::new(
+                Arc::clone(&settings.endpoint),
+                0,
+                first_id,
+                RandomIds::new(),
+            ),
             first_id,
             interval: settings.interval,
             next_at: now + settings.interval,
@@ -67,9 +73,8 @@ impl MetricsSender {
         let endpoint = self.endpoint.deadline(now);
         // The last request may still be compressed when the next metrics are due.
         let next = (!self.in_flight).then(|| self.next_at.max(now + RETRY_INTERVAL));
-        (endpoint.into_iter().chain(next))
-            .chain(self.last_until)
-            .min()
+        let last = self.last_until.filter(|until| now < *until);
+        endpoint.into_iter().chain(next).chain(last).min()
     }
 
     /// Closes all connections after a panic. The request in flight is sent again.

@@ -161,7 +161,7 @@ impl RandomIds {
         }
     }
 
-    fn seeded(seed: u64) -> Self {
+    pub(crate) fn seeded(seed: u64) -> Self {
         Self {
             generator: Xoshiro256PlusPlus::seed_from_u64(seed),
             seeded_in: Process::current(),

@@ -225,3 +225,11 @@ impl Requests {
         self.counters.in_flight.set(spans);
     }
 }
+
+#[cfg(all(test, not(loom)))]
+impl Requests {
+    pub(super) fn waiting_spans(&self) -> u64 {
+        let waiting = self.queue.iter().filter(|pending| !pending.in_flight);
+        waiting.map(|pending| pending.request.spans).sum()
+    }
+}

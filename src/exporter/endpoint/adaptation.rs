@@ -13,6 +13,7 @@ use crate::exporter::endpoint::location::Location;
 use crate::exporter::endpoint::pacing::Pacing;
 use crate::exporter::endpoint::request_size::{RequestSize, can_split};
 use crate::exporter::outcome::{Facts, Outcome};
+use crate::span::id_generator::RandomIds;
 use crate::stats::micros;
 
 pub(super) struct Adaptation {
@@ -26,12 +27,16 @@ pub(super) struct Adaptation {
 }
 
 impl Adaptation {
-    pub(super) fn new(settings: &Arc<EndpointSettings>, request_bytes_step: usize) -> Self {
+    pub(super) fn new(
+        settings: &Arc<EndpointSettings>,
+        request_bytes_step: usize,
+        random: RandomIds,
+    ) -> Self {
         Self {
             location: Location::new(Arc::clone(&settings.target)),
             size: RequestSize::new(settings.request_bytes_max, request_bytes_step),
             coding: ContentCoding::new(settings.compression),
-            pacing: Pacing::new(settings.retry_initial, settings.retry_max),
+            pacing: Pacing::new(settings.retry_initial, settings.retry_max, random),
             is_slow: false,
             journal: Journal::new(Arc::clone(settings)),
         }

@@ -26,10 +26,10 @@ pub(crate) struct Pacing {
 }
 
 impl Pacing {
-    pub(crate) fn new(retry_initial: Duration, retry_max: Duration) -> Self {
+    pub(crate) fn new(retry_initial: Duration, retry_max: Duration, random: RandomIds) -> Self {
         Self {
             backoff: Backoff::new(retry_initial, retry_max),
-            random: RandomIds::new(),
+            random,
             retry_at: None,
             throttled_until: None,
             rate: Pace::new(),
@@ -155,7 +155,7 @@ mod tests {
         let began = Instant::now();
         let (initial, max) = (Duration::from_millis(100), Duration::from_secs(2));
         let at = move |ms| began + Duration::from_millis(ms);
-        (Pacing::new(initial, max), at)
+        (Pacing::new(initial, max, RandomIds::seeded(1)), at)
     }
 
     /// Returns the number of attempts in this many seconds, if each request fails within 50 ms and

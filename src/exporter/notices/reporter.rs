@@ -1,13 +1,12 @@
-//! Reports rare events to the user without waiting for the callback.
+//! Makes notices of rare events, at a limited rate.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::Receiver;
 
+use crate::exporter::notices::callback::Callback;
 use crate::exporter::notices::incident::{Cause, Incident};
 use crate::stats::notice::{Notice, NoticeKind, OnNotice, span_count};
 
@@ -15,15 +14,9 @@ use crate::stats::notice::{Notice, NoticeKind, OnNotice, span_count};
 const INTERVAL: Duration = Duration::from_secs(10);
 /// Notices of one stream that can follow each other at once; one more for each interval.
 const BURST: u32 = 6;
-/// Notices that wait for who listens.
-const WAITING_MAX: usize = 1024;
 
 pub(crate) struct Reporter {
-    on_notice: Option<OnNotice>,
-    /// Gone together with the network thread, which lets the listening thread end.
-    ended: Sender<()>,
-    /// The thread that calls back, started by the first notice.
-    teller: Option<Sender<Notice>>,
+    callback: Callback,
     /// In the order of their first events; few, so that a search is cheap.
     streams: Vec<(Key, Stream)>,
     incidents: HashMap<String, Incident>,
@@ -124,16 +117,17 @@ impl Stream {
 impl Reporter {
     /// The other end is disconnected after the last notice was passed on.
     pub(crate) fn new(on_notice: Option<OnNotice>) -> (Self, Receiver<()>) {
-        let (ended, end) = bounded(0);
-        let reporter = Self {
-            on_notice,
-            ended,
-            teller: None,
+        let (callback, end) = Callback::new(on_notice);
+        (Self::with_callback(callback), end)
+    }
+
+    pub(crate) fn with_callback(callback: Callback) -> Self {
+        Self {
+            callback,
             streams: Vec::new(),
             incidents: HashMap::new(),
             is_ending: false,
-        };
-        (reporter, end)
+        }
     }
 
     /// Delivers the event, or holds it back if the same was delivered a moment ago or the limit is
@@ -259,12 +253,12 @@ impl Reporter {
         }
     }
 
-    /// Delivers a stream's held notice; false if no one can receive it now.
+    /// Delivers a stream's held notice. Returns false if the queue is full.
     fn deliver_held(&mut self, key: &Key, now: Instant) -> bool {
         let Some(held) = self.stream(key, now).held.take() else {
             return false;
         };
-        let is_delivered = self.tell(Notice {
+        let is_delivered = self.callback.send(Notice {
             kind: held.kind,
             endpoint: key.0.clone(),
             message: self.message(key, &held),
@@ -302,11 +296,11 @@ impl Reporter {
     /// standard error.
     pub(crate) fn report_configuration(&mut self, warnings: &[String]) {
         for warning in warnings {
-            if self.on_notice.is_none() && log::max_level() == log::LevelFilter::Off {
+            if !self.callback.is_set() && log::max_level() == log::LevelFilter::Off {
                 // Not `eprintln!`, which panics if that is closed.
                 let _ = writeln!(io::stderr(), "{}: {warning}", env!("CARGO_PKG_NAME"));
             }
-            self.tell(Notice {
+            self.callback.send(Notice {
                 kind: NoticeKind::Misconfigured,
                 endpoint: None,
                 message: warning.clone(),
@@ -323,11 +317,11 @@ impl Reporter {
         streams.filter_map(|(_, stream)| stream.deadline(now)).min()
     }
 
-    /// Tells what was held back long enough: it may have been the last of its kind.
+    /// Delivers notices that were held back long enough: each may have been the last of its kind.
     pub(crate) fn deliver_due(&mut self, now: Instant) {
         if self.deadline(now).is_some_and(|at| at <= now) {
             (self.streams.iter_mut()).for_each(|(_, stream)| stream.refill(now));
-            self.tell_all(
+            self.deliver_all(
                 |stream| stream.deadline(now).is_some_and(|at| at <= now),
                 now,
             );
@@ -339,51 +333,18 @@ impl Reporter {
         self.is_ending = true;
     }
 
-    /// Tells all that was held back.
+    /// Delivers all notices that were held back.
     pub(crate) fn finish(&mut self, now: Instant) {
-        self.tell_all(|stream| stream.held.is_some(), now);
+        self.deliver_all(|stream| stream.held.is_some(), now);
     }
 
-    fn tell_all(&mut self, is_due: impl Fn(&Stream) -> bool, now: Instant) {
+    fn deliver_all(&mut self, is_due: impl Fn(&Stream) -> bool, now: Instant) {
         let due = self.streams.iter().filter(|(_, stream)| is_due(stream));
         let due: Vec<_> = due.map(|(key, _)| key.clone()).collect();
         for key in due {
             self.deliver_held(&key, now);
         }
     }
-
-    /// Returns false if the queue is full.
-    fn tell(&mut self, notice: Notice) -> bool {
-        if self.teller.is_none() {
-            self.teller = start(self.on_notice.clone(), self.ended.clone());
-        }
-        let sent = self.teller.as_ref().map(|teller| teller.try_send(notice));
-        sent.is_some_and(|sent| sent.is_ok())
-    }
-}
-
-fn start(on_notice: Option<OnNotice>, ended: Sender<()>) -> Option<Sender<Notice>> {
-    let (teller, notices) = bounded(WAITING_MAX);
-    thread::Builder::new()
-        .name("otlp-notices".to_string())
-        .spawn(move || {
-            notices
-                .iter()
-                .for_each(|notice| tell(&notice, on_notice.as_ref()));
-            drop(ended);
-        })
-        .ok()
-        .map(|_| teller)
-}
-
-fn tell(notice: &Notice, on_notice: Option<&OnNotice>) {
-    // A panic of the callback must not stop later notices.
-    let _ = catch_unwind(AssertUnwindSafe(|| {
-        log::log!(target: "otlp_collector", notice.kind.level(), "{notice}");
-        if let Some(on_notice) = on_notice {
-            on_notice.call(notice);
-        }
-    }));
 }
 
 #[cfg(all(test, not(loom)))]
