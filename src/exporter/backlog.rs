@@ -1,11 +1,11 @@
 //! The batches that were taken from the recorders and that not all destinations have sent.
 //!
-//! They stand here once for all destinations; each of those only has a place in the row. So one
-//! that is behind costs nothing but the slabs of what it has not sent.
+//! Each batch is stored once for all destinations, which only have a place in the row. So a lagging
+//! destination only costs the slabs that it has not sent.
 //!
 //! ```text
 //!     first                    place of B          place of A   end
-//!       │ let go of when all     │                   │           │
+//!       │ released when all      │                   │           │
 //!       ▼ places are behind it   ▼                   ▼           ▼
 //!       [ batch │ batch │ batch │ batch │ … │ batch │ batch │ … ]
 //! ```
@@ -16,21 +16,20 @@ use std::sync::Arc;
 use crate::buffer::{Batch, SLAB_WEIGHT};
 use crate::exporter::request::Request;
 
-/// A batch's place among all that were ever taken.
+/// The number of a batch among all that were ever taken.
 pub(crate) type Number = u64;
 
-/// Bytes of compressed bodies that are kept for destinations that have not come so far.
+/// Bytes of compressed bodies that are kept for lagging destinations.
 const COMPRESSED_BYTES_MAX: usize = 4 << 20;
 
 pub(crate) struct Backlog {
     batches: VecDeque<Queued>,
     first: Number,
-    /// The weight of all batches that were ever taken, and of what stays unused behind them.
+    /// The weight of all batches that were ever taken, and of the unused rests of their slabs.
     weight: u64,
     /// The bytes of all batches that were ever taken.
     bytes: u64,
-    /// Requests that were made of these batches and whose bodies are compressed: others that want
-    /// the same find them here.
+    /// Requests of these batches with compressed bodies, for other destinations with the same compression.
     shared: Vec<Arc<Request>>,
 }
 
@@ -63,7 +62,7 @@ impl Backlog {
         self.batches.push_back(queued);
     }
 
-    /// So much of slabs stays unused, and is kept from others by the batches that were pushed.
+    /// Adds the weight of slabs that stays unused behind the batches that were pushed.
     pub(crate) fn note_unused(&mut self, weight: u64) {
         self.weight += weight;
     }
@@ -73,55 +72,55 @@ impl Backlog {
         self.first + self.batches.len() as u64
     }
 
-    /// The batches from this number on.
+    /// Returns the batches from this number on.
     pub(crate) fn from(&self, number: Number) -> impl Iterator<Item = &Batch> {
         self.batches
             .range(self.index(number)..)
             .map(|queued| &queued.batch)
     }
 
-    /// How much of the buffer the batches before this number occupy: a measure of distance.
+    /// The share of the buffer that the batches before this number occupy: a measure of distance.
     pub(crate) fn weight_before(&self, number: Number) -> u64 {
         let queued = self.batches.get(self.index(number));
         queued.map_or(self.weight, |queued| queued.weight)
     }
 
-    /// How much of the buffer the batches from this number on occupy.
+    /// The share of the buffer that the batches from this number on occupy.
     pub(crate) fn weight_from(&self, number: Number) -> u64 {
         self.weight - self.weight_before(number)
     }
 
-    /// How many bytes there are from this number on.
+    /// The bytes of the batches from this number on.
     pub(crate) fn bytes_from(&self, number: Number) -> u64 {
         let queued = self.batches.get(self.index(number));
         queued.map_or(0, |queued| self.bytes - queued.bytes)
     }
 
-    /// How many batches from this number on take so much of the buffer together, one at least.
+    /// The number of batches from this number on that occupy this share of the buffer, at least one.
     pub(crate) fn fitting(&self, number: Number, share: u64) -> usize {
         let end = self.weight_before(number) + share;
         let behind = self.batches.range(self.index(number)..);
-        // The weight before the next one is the one behind it.
+        // The weight before a batch's successor includes the batch.
         let fitting = behind.skip(1).take_while(|queued| queued.weight < end);
         fitting.count() + 1
     }
 
-    /// A distance of so many slabs.
+    /// The weight of so many slabs.
     pub(crate) fn weight_of(slabs: usize) -> u64 {
         slabs as u64 * SLAB_WEIGHT
     }
 
-    /// Lets go of the batches before this number.
+    /// Releases the batches before this number.
     pub(crate) fn release(&mut self, before: Number) {
         let count = self.index(before);
         self.batches.drain(..count);
         self.first += count as u64;
-        // Their slabs are not kept for them alone.
+        // Shared requests do not keep slabs that all destinations have sent.
         let first = self.first;
         self.shared.retain(|request| request.number >= first);
     }
 
-    /// Keeps a request for others, as long as not all are behind it.
+    /// Keeps a request for other destinations, until all have sent its batches.
     pub(crate) fn share(&mut self, request: &Arc<Request>) {
         while self.shared_bytes() > COMPRESSED_BYTES_MAX {
             self.shared.remove(0);
@@ -134,14 +133,14 @@ impl Backlog {
         requests.map(|request| request.compressed_bytes()).sum()
     }
 
-    /// A request that another has made of the batches from this number on.
+    /// Returns a request that another destination has made of the batches from this number on.
     pub(crate) fn shared(&self, number: Number, bytes_max: usize) -> Option<Arc<Request>> {
         let fits =
             |request: &&Arc<Request>| request.number == number && request.body_bytes <= bytes_max;
         self.shared.iter().find(fits).cloned()
     }
 
-    /// How many batches there are up to the next request that another has made.
+    /// The number of batches up to the next request that another destination has made.
     pub(crate) fn until_shared(&self, number: Number) -> usize {
         let next = self.shared.iter().map(|request| request.number);
         let next = next.filter(|next| *next > number).min();

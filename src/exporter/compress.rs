@@ -1,5 +1,5 @@
-//! Compresses bodies, on a thread of its own: it takes milliseconds, in which the network thread
-//! has others to serve.
+//! Compresses bodies on a thread of its own: it takes milliseconds, in which the network thread serves
+//! other connections.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,7 +14,7 @@ use crate::config::Compression;
 use crate::exporter::request::Request;
 use crate::platform::affinity;
 
-/// The way to the thread; it ends with this.
+/// The queue of the thread, which ends when this is dropped.
 pub(crate) struct Compressor(Sender<Job>);
 
 struct Job {
@@ -23,21 +23,21 @@ struct Job {
 }
 
 impl Compressor {
-    /// The thread is pinned to where the network thread is, if that is pinned.
+    /// Starts the thread, pinned to the core of the network thread if that is pinned.
     pub(crate) fn start(core: Option<usize>, waker: Arc<Waker>) -> io::Result<Self> {
         let (sender, jobs) = unbounded();
         thread::Builder::new()
             .name("otlp-compress".to_string())
             .spawn(move || {
-                // The network thread was pinned there, so that it can be done.
+                // Cannot fail: the network thread was pinned to the same core.
                 let _ = core.map(affinity::pin);
                 work(&jobs, &waker);
             })?;
         Ok(Self(sender))
     }
 
-    /// Has the body of a request compressed; false if that is under way. The network thread is
-    /// woken when it is done.
+    /// Queues the body of a request. Returns false if it was queued before. The network thread is woken
+    /// when the body is compressed.
     pub(crate) fn compress(&self, request: &Arc<Request>, compression: Compression) -> bool {
         if !request.compressed(compression).begin() {
             return false;
@@ -47,7 +47,7 @@ impl Compressor {
             compression,
         };
         if let Err(error) = self.0.send(job) {
-            // The thread is gone: bodies are sent as they are.
+            // The thread has ended: the body is sent without compression.
             error.0.request.compressed(compression).finish(None);
         }
         true
@@ -61,13 +61,13 @@ fn work(jobs: &Receiver<Job>, waker: &Waker) {
     } in jobs
     {
         if Arc::strong_count(&request) == 1 {
-            // Nobody waits for it any more.
+            // All destinations have given the request up.
             continue;
         }
         let body = catch_unwind(AssertUnwindSafe(|| compress(&request, compression)));
         let body = body.ok().and_then(Result::ok).map(Bytes::from);
         request.compressed(compression).finish(body);
-        // Fails only if the network thread is gone.
+        // Fails only if the network thread has ended.
         let _ = waker.wake();
     }
 }

@@ -1,5 +1,5 @@
-//! Export operations: each begins with the first attempt to send a request and ends with the
-//! outcome of its last part, however often it is sent again or split.
+//! Export operations. Each begins with the first attempt to send a request, and ends with the outcome of
+//! its last part, after any number of attempts and splits.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -17,13 +17,14 @@ pub(crate) struct Operations {
 
 struct Operation {
     begun: Instant,
-    /// Requests without outcome that it consists of.
+    /// The number of its requests without an outcome.
     parts: usize,
-    /// How the last part ended that failed.
+    /// The end of the last part that failed.
     failure: Option<Export>,
 }
 
 impl Operations {
+    /// Begins an operation of one request.
     pub(crate) fn begin(&mut self, now: Instant) -> OperationId {
         let id = self.next;
         self.next += 1;
@@ -36,14 +37,14 @@ impl Operations {
         id
     }
 
-    /// One of the operation's requests was split into several.
+    /// Notes that one of the operation's requests was split.
     pub(crate) fn split(&mut self, id: OperationId, parts: usize) {
         if let Some(operation) = self.running.get_mut(&id) {
             operation.parts += parts - 1;
         }
     }
 
-    /// One of the operation's requests has its outcome. So many of its spans were not delivered.
+    /// Ends one of the operation's requests. `failed_spans` of its spans were not delivered.
     pub(crate) fn end_part(
         &mut self,
         id: OperationId,
@@ -70,6 +71,7 @@ impl Operations {
         }
     }
 
+    /// The operations that have ended.
     pub(crate) fn ended(&self) -> &Exports {
         &self.ended
     }
@@ -99,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn an_operation_that_was_split_is_observed_once_and_has_failed_if_a_part_has() {
+    fn a_split_operation_is_counted_once_and_fails_with_any_of_its_parts() {
         let start = Instant::now();
         let mut operations = Operations::default();
         let id = operations.begin(start);
@@ -122,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn statuses_without_number_take_bounded_memory() {
+    fn any_number_of_statuses_takes_bounded_memory() {
         let now = Instant::now();
         let mut operations = Operations::default();
         for status in 400..600 {

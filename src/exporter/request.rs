@@ -1,4 +1,4 @@
-//! One POST: batches merged behind an OTLP envelope, without copying them, and its HTTP head.
+//! One POST: batches behind an OTLP envelope, merged without a copy, and its HTTP head.
 
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -11,54 +11,54 @@ use crate::config::{Compression, EndpointSettings, Target};
 use crate::exporter::backlog::Number;
 use crate::otlp::{Envelope, Fields, Run};
 
-/// Requests with fewer bytes of spans are not made smaller, whatever an endpoint says.
+/// Bytes of spans below which a request is not split, even if it is refused for its size.
 pub(crate) const SPANS_BYTES_MIN: usize = 4096;
 
 /// The body of a request, for as long as it has no outcome.
 pub(crate) struct Request {
-    /// Of its first batch.
+    /// The number of its first batch.
     pub(crate) number: Number,
     pub(crate) batches: Vec<Batch>,
-    /// Its only batch is but a part of the one with that number.
+    /// Its only batch is a part of the batch with that number.
     pub(crate) is_part: bool,
-    /// What is sent, in order.
+    /// The pieces of its body, in order.
     parts: Vec<Part>,
     pub(crate) body_bytes: usize,
     pub(crate) spans: u64,
-    /// By [`Compression`].
+    /// The compressed bodies, by [`Compression`].
     compressed: [Compressed; Compression::ALL.len()],
 }
 
-/// The body as it is compressed once for all that want it so.
+/// The compressed body, made once for all destinations with the same compression.
 #[derive(Default)]
 pub(crate) struct Compressed {
     begun: AtomicBool,
-    /// `None` in it: it could not be compressed.
+    /// Contains `None` if the body could not be compressed.
     body: OnceLock<Option<Bytes>>,
 }
 
 impl Compressed {
-    /// False if somebody else has begun.
+    /// Returns false if the compression was begun before.
     pub(crate) fn begin(&self) -> bool {
         !self.begun.swap(true, Ordering::Relaxed)
     }
 
     pub(crate) fn finish(&self, body: Option<Bytes>) {
-        // Only who has begun gets here.
+        // Only one caller of `begun` gets true, so this is set once.
         let _ = self.body.set(body);
     }
 }
 
 /// A piece of a request.
 enum Part {
-    /// What stands before the spans of a scope, or is no span.
+    /// The bytes before the spans of a scope, or a body without spans.
     Head(Bytes),
     /// The spans of the batch at this index.
     Batch(usize),
 }
 
 impl Request {
-    /// The first of `batches`, as many as stay within the limit, at least one.
+    /// Merges the first of `batches`, as many as stay within the limit, at least one.
     pub(crate) fn merge<'a>(
         number: Number,
         batches: impl Iterator<Item = &'a Batch>,
@@ -87,7 +87,7 @@ impl Request {
         }
     }
 
-    /// Of something that is no span.
+    /// Creates a request without spans.
     pub(crate) fn of_body(body: Bytes) -> Self {
         Self {
             number: 0,
@@ -100,8 +100,8 @@ impl Request {
         }
     }
 
-    /// The same spans in requests within a lower limit, or of one span each. Those of a batch that
-    /// is too large by itself all have its number.
+    /// Splits the request into requests within a lower limit, or of one span each. Parts of a batch
+    /// that alone exceeds the limit all have its number.
     pub(crate) fn split(&self, bytes_max: usize, envelope: &Envelope) -> Vec<Self> {
         let mut requests = Vec::new();
         let mut done = 0;
@@ -118,7 +118,7 @@ impl Request {
         requests
     }
 
-    /// The spans of its first batch, which is its only one.
+    /// Splits a request with a single batch.
     fn cut(&self, bytes_max: usize, envelope: &Envelope) -> impl Iterator<Item = Self> {
         let room = bytes_max.saturating_sub(self.overhead(envelope));
         let parts = cut(&self.batches[0], room.max(SPANS_BYTES_MIN)).into_iter();
@@ -128,7 +128,7 @@ impl Request {
         })
     }
 
-    /// What stands around its spans, at most.
+    /// The maximum bytes of its body besides spans.
     pub(crate) fn overhead(&self, envelope: &Envelope) -> usize {
         let runs = runs(&self.batches);
         let scopes = runs
@@ -142,7 +142,7 @@ impl Request {
         self.number + self.batches.len() as u64
     }
 
-    /// Its body, piece by piece.
+    /// Returns a piece of its body.
     pub(crate) fn part(&self, index: usize) -> Option<&[u8]> {
         self.parts.get(index).map(|part| match part {
             Part::Head(bytes) => &**bytes,
@@ -154,7 +154,7 @@ impl Request {
         &self.compressed[compression as usize]
     }
 
-    /// What its compressed bodies take.
+    /// The bytes of its compressed bodies.
     pub(crate) fn compressed_bytes(&self) -> usize {
         let bodies = self
             .compressed
@@ -163,18 +163,17 @@ impl Request {
         bodies.map(Bytes::len).sum()
     }
 
-    /// Whether its body is there as it is to be sent.
+    /// Whether its body can be sent with this compression now.
     pub(crate) fn is_ready(&self, compression: Compression) -> bool {
         compression == Compression::None || self.compressed(compression).body.get().is_some()
     }
 
-    /// Its body compressed, if that is wanted and was possible.
+    /// Returns the compressed body; `None` without compression, or if it could not be compressed.
     pub(crate) fn body(&self, compression: Compression) -> Option<&Bytes> {
         self.compressed(compression).body.get()?.as_ref()
     }
 
-    /// What goes before its body when it is sent to `target`, which is the endpoint's own or one
-    /// that it was redirected to.
+    /// Returns the HTTP head for `target`: the endpoint's own, or the target of a redirect.
     pub(crate) fn head(
         &self,
         target: &Target,
@@ -189,14 +188,13 @@ impl Request {
             ),
         };
         let version = env!("CARGO_PKG_VERSION");
-        // What the user has meant for one server is not for another.
+        // Configured headers may be credentials, which stay with their origin.
         let own_headers = if target.has_origin_of(&settings.target) {
             &*settings.header_lines
         } else {
             ""
         };
-        // A proxy that is asked itself is told the whole URL (RFC 9112, 3.2.2), one that made a
-        // tunnel is not there.
+        // A request to a proxy contains the whole URL (RFC 9112, 3.2.2), one through a tunnel does not.
         let (origin, proxy_line) = match &settings.proxy {
             Some(proxy) if !target.is_https => (
                 format!("http://{}", target.authority),
@@ -245,7 +243,7 @@ impl Request {
     }
 }
 
-/// The batches that have room, at least one if there are any.
+/// Returns the first batches that fit, at least one if there are any.
 fn fitting<'a>(
     batches: impl Iterator<Item = &'a Batch>,
     room: usize,
@@ -267,7 +265,7 @@ fn fitting<'a>(
     fitting
 }
 
-/// The batch in parts that have room, of one span at least.
+/// Splits a batch into parts that fit, of one span at least.
 fn cut(batch: &Batch, room: usize) -> Vec<Batch> {
     let mut parts = Vec::new();
     let mut rest = batch.clone();
@@ -290,7 +288,7 @@ fn cut(batch: &Batch, room: usize) -> Vec<Batch> {
     parts
 }
 
-/// The batches by runs of the same scope.
+/// Groups the batches into runs of the same scope.
 fn runs(batches: &[Batch]) -> Vec<(Run, Range<usize>)> {
     let mut runs: Vec<(Run, Range<usize>)> = Vec::new();
     for (index, batch) in batches.iter().enumerate() {

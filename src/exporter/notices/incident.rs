@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::stats::notice::{seconds, span_count};
 
-/// Different causes that are counted separately.
+/// Causes that are counted separately.
 const CAUSES_MAX: usize = 16;
 
 /// Why an endpoint did not work.
@@ -13,21 +13,21 @@ const CAUSES_MAX: usize = 16;
 pub(crate) enum Cause {
     /// A response with this status.
     Status(u16),
-    /// The time for the response was over.
+    /// No response came in time.
     TimedOut,
     /// The connection broke.
     Broken,
     /// No connection could be made.
     NoConnection,
-    /// A request has waited for its response for a while.
+    /// A request in flight has had no response for a while.
     Silence,
-    /// A cause that needs no distinction.
+    /// Any other cause.
     Other,
 }
 
 pub(crate) struct Incident {
     began: Instant,
-    /// When it ended last, and how often.
+    /// The time of the last end, and the number of ends.
     ended: Instant,
     ends: u64,
     causes: Vec<(Cause, u64)>,
@@ -72,7 +72,7 @@ impl Incident {
     }
 }
 
-/// For people, after it ended.
+/// The message of the notice at its end.
 impl fmt::Display for Incident {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let lasted = seconds(self.ended.saturating_duration_since(self.began));
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_summary_counts_by_cause_and_omits_what_did_not_happen() {
+    fn a_summary_counts_by_cause_and_omits_zeros() {
         let start = Instant::now();
         let mut incident = Incident::new(start);
         incident.add(Cause::Silence, 0);
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn causes_without_number_take_bounded_memory_and_are_all_counted() {
+    fn any_number_of_causes_takes_bounded_memory_and_is_counted() {
         let mut incident = Incident::new(Instant::now());
         (400..600).for_each(|status| incident.add(Cause::Status(status), 0));
         assert_eq!(incident.causes.len(), CAUSES_MAX);

@@ -1,5 +1,4 @@
-//! Watches for spans that are lost, so that they are reported: while it happens, how many since the
-//! last notice, and at the end, how many in all.
+//! Reports lost spans: during losses those since the last notice, and at their end all of them.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -9,11 +8,11 @@ use crate::stats::LostRecently;
 use crate::stats::ledger::{DroppedSpans, RefusedSpans};
 use crate::stats::notice::{NoticeKind, reasons, seconds, span_count};
 
-/// From one look to the next.
+/// Time between two comparisons of the counters.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Losses have ended when there was none for so long.
+/// Time without a loss after which losses have ended.
 const QUIET: Duration = Duration::from_secs(3);
-/// Losses of this time count as recent.
+/// Time for which losses count as recent.
 const RECENT: Duration = Duration::from_secs(10);
 
 /// Lost spans so far.
@@ -29,14 +28,14 @@ pub(crate) struct Lost {
 pub(crate) struct LostAt {
     pub(crate) destination: String,
     pub(crate) dropped: DroppedSpans,
-    /// Reported for each endpoint, not here.
+    /// Reported by endpoints, not here.
     pub(crate) rejected: u64,
 }
 
 #[derive(Default)]
 pub(crate) struct Losses {
     next_look: Option<Instant>,
-    /// One look at least `RECENT` old, if there is one, and all that came after it.
+    /// One look that is at least `RECENT` old, if there is one, and all later ones.
     looks: VecDeque<(Instant, Lost)>,
     watches: Vec<Watch>,
     open_spans_max: usize,
@@ -54,8 +53,8 @@ impl Losses {
         self.next_look.is_none_or(|at| now >= at)
     }
 
-    /// When to look next even if nothing happens: spans may be lost while none can be sent, and an
-    /// end of losses is reported.
+    /// The time of the next look even if nothing happens: spans may be lost while none can be sent, and
+    /// the end of losses is reported.
     pub(crate) fn deadline(&self, is_sending: bool) -> Option<Instant> {
         let is_watching = !is_sending || self.watches.iter().any(Watch::is_open);
         self.next_look.filter(|_| is_watching)
@@ -75,7 +74,7 @@ impl Losses {
         self.remember(now, lost);
     }
 
-    /// Reports what is left to report.
+    /// Reports all losses that were not reported yet.
     pub(crate) fn finish(&mut self, now: Instant, lost: Lost, reporter: &mut Reporter) {
         self.look(now, lost, reporter);
         let lost = self.latest();
@@ -95,7 +94,7 @@ impl Losses {
         }
     }
 
-    /// At the last look.
+    /// Returns the counts of the last look.
     pub(crate) fn latest(&self) -> Lost {
         self.looks
             .back()
@@ -103,11 +102,11 @@ impl Losses {
             .unwrap_or_default()
     }
 
-    /// Spans lost in the last ten seconds, of these lost so far.
+    /// Returns the spans lost in the last ten seconds. `lost` are those lost so far.
     pub(crate) fn recent(&self, now: Instant, lost: &Lost) -> (RefusedSpans, Vec<LostRecently>) {
         let old = self.looks.iter().take_while(|(at, _)| is_old(*at, now));
         let nothing = Lost::default();
-        // Before the first look nothing was lost.
+        // The counters began at zero.
         let before = old.last().map_or(&nothing, |(_, lost)| lost);
         let destinations = lost.destinations.iter().enumerate().map(|(index, lost)| {
             let before = before.destinations.get(index).cloned().unwrap_or_default();
@@ -124,18 +123,18 @@ fn is_old(at: Instant, now: Instant) -> bool {
     now.saturating_duration_since(at) >= RECENT
 }
 
-/// Counts that are reported together, and how.
+/// Counts that are reported together, and the texts of their notices.
 struct Tally {
     kind: NoticeKind,
     destination: Option<String>,
     counts: Vec<(&'static str, u64)>,
-    /// Before the number of spans, and behind.
+    /// The texts before and after the number of spans.
     text: (&'static str, String),
-    /// After the end: before the number of spans, and behind.
+    /// The texts before and after the number of spans at the end of losses.
     end: Option<(&'static str, &'static str)>,
 }
 
-/// Of the refused spans, those without memory, and the dropped ones of each destination.
+/// Returns the tallies of refused spans, of spans without memory, and of each destination's dropped spans.
 fn tallies(lost: &Lost, open_spans_max: usize) -> Vec<Tally> {
     let refused = Tally {
         kind: NoticeKind::Refused,
@@ -172,9 +171,9 @@ fn tallies(lost: &Lost, open_spans_max: usize) -> Vec<Tally> {
 
 type Counts = Vec<u64>;
 
-/// Which of the counts have been reported.
+/// The losses of one tally, and those that were reported.
 struct Watch {
-    /// At the last look.
+    /// The counts of the last look.
     seen: Counts,
     reported: Counts,
     ongoing: Option<Ongoing>,
@@ -184,7 +183,7 @@ struct Watch {
 struct Ongoing {
     began: Instant,
     last: Instant,
-    /// The counts before.
+    /// The counts before the first loss.
     base: Counts,
     notices: u32,
     /// Whether each reason was reported.
@@ -237,8 +236,8 @@ impl Watch {
         let Some(ongoing) = self.ongoing.as_mut().filter(|_| spans > 0) else {
             return;
         };
-        let mut reasons_told = ongoing.reasons.iter().zip(&more);
-        let is_news = reasons_told.any(|(told, (_, count))| !told && *count > 0);
+        let mut reported = ongoing.reasons.iter().zip(&more);
+        let is_news = reported.any(|(is_reported, (_, count))| !is_reported && *count > 0);
         let (before, behind) = &tally.text;
         let message = format!(
             "{before}{}{behind}{}",
@@ -248,14 +247,14 @@ impl Watch {
         let about = tally.destination.as_deref();
         if reporter.offer(now, tally.kind, about, is_news, (spans, message)) {
             ongoing.notices += 1;
-            for (told, (_, count)) in ongoing.reasons.iter_mut().zip(&more) {
-                *told |= *count > 0;
+            for (is_reported, (_, count)) in ongoing.reasons.iter_mut().zip(&more) {
+                *is_reported |= *count > 0;
             }
             self.reported.clone_from(&self.seen);
         }
     }
 
-    /// Reports the end of the losses, unless one notice has reported all there is.
+    /// Reports the end of the losses, unless a single notice has reported them all.
     fn close(&mut self, now: Instant, tally: &Tally, before: &str, reporter: &mut Reporter) {
         let Some(ongoing) = &self.ongoing else {
             return;
@@ -404,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn one_loss_is_one_notice() {
+    fn a_single_loss_causes_a_single_notice() {
         let mut simulation = Simulation::new();
         simulation.look(0);
         simulation.lost.destinations[0].dropped.overflow = 3;
@@ -423,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn losses_that_flap_are_limited_and_nothing_is_left_out() {
+    fn losses_that_flap_cause_a_limited_number_of_notices_that_count_all_spans() {
         let mut simulation = Simulation::new();
         for second in 0..1000 {
             if second % 5 == 0 {
@@ -435,7 +434,7 @@ mod tests {
         let reported = simulation.losses.watches[0].reported.clone();
         assert!(reported[0] + 2 >= all, "{reported:?} of {all}");
         let notices = simulation.finish(1000).len();
-        // Six, and one every ten seconds, of refusals and of their ends; and what was left.
+        // Six and then one every ten seconds, of refusals and of their ends; and the last ones.
         assert!((100..=2 * (6 + 100) + 2).contains(&notices), "{notices}");
     }
 

@@ -10,17 +10,17 @@ use crate::exporter::notices::callback::Callback;
 use crate::exporter::notices::incident::{Cause, Incident};
 use crate::stats::notice::{Notice, NoticeKind, OnNotice, span_count};
 
-/// The same is reported again after this long at the earliest.
+/// Minimum time between two notices of the same event.
 const INTERVAL: Duration = Duration::from_secs(10);
-/// Notices of one stream that can follow each other at once; one more for each interval.
+/// Notices of one stream that can follow each other at once. One more is allowed after each interval.
 const BURST: u32 = 6;
 
 pub(crate) struct Reporter {
     callback: Callback,
-    /// In the order of their first events; few, so that a search is cheap.
+    /// In the order of their first events. They are few, so a search is cheap.
     streams: Vec<(Key, Stream)>,
     incidents: HashMap<String, Incident>,
-    /// The collector ends: every notice is passed on at once.
+    /// The collector ends: every notice is delivered at once.
     is_ending: bool,
 }
 
@@ -33,7 +33,7 @@ pub(crate) struct Report<'a> {
     pub(crate) message: &'a str,
     /// Spans that were rejected.
     pub(crate) spans: u64,
-    /// Begin of an incident that this event opens.
+    /// The begin of the incident that this event opens.
     pub(crate) since: Instant,
 }
 
@@ -54,21 +54,21 @@ fn stream_of(kind: NoticeKind) -> NoticeKind {
 
 /// The notices of one subject and kind.
 struct Stream {
-    /// Begin of the limit's current interval, and notices left in it.
+    /// The begin of the present interval, and the notices that are left in it.
     refilled_at: Instant,
     left: u32,
     last: Option<Last>,
     held: Option<Held>,
 }
 
-/// The event that was reported last, delivered or not.
+/// The last event, whether it was delivered or not.
 struct Last {
     kind: NoticeKind,
     cause: Cause,
     delivered_at: Instant,
 }
 
-/// The latest notice that was not delivered, and how many there are.
+/// The latest notice that was not delivered, and the number of them.
 struct Held {
     kind: NoticeKind,
     message: String,
@@ -95,7 +95,7 @@ impl Stream {
         self.refilled_at += INTERVAL * more;
     }
 
-    /// When the next notice can be delivered; `None` for now.
+    /// The time of the next notice; `None` if that is now.
     fn blocked_until(&self, now: Instant, is_news: bool) -> Option<Instant> {
         let refilled = (self.left == 0).then_some(self.refilled_at + INTERVAL);
         let last = self.last.as_ref().filter(|_| !is_news);
@@ -107,7 +107,7 @@ impl Stream {
         (self.last.as_ref()).is_none_or(|last| (last.kind, last.cause) != (kind, cause))
     }
 
-    /// When the held notice is due.
+    /// The time at which the held notice is due.
     fn deadline(&self, now: Instant) -> Option<Instant> {
         self.held.as_ref()?;
         Some(self.blocked_until(now, false).unwrap_or(now))
@@ -115,7 +115,7 @@ impl Stream {
 }
 
 impl Reporter {
-    /// The other end is disconnected after the last notice was passed on.
+    /// The receiver is disconnected after the last notice was passed on.
     pub(crate) fn new(on_notice: Option<OnNotice>) -> (Self, Receiver<()>) {
         let (callback, end) = Callback::new(on_notice);
         (Self::with_callback(callback), end)
@@ -130,8 +130,8 @@ impl Reporter {
         }
     }
 
-    /// Delivers the event, or holds it back if the same was delivered a moment ago or the limit is
-    /// reached.
+    /// Delivers a notice of the event, or holds it back if the same was delivered a moment ago or the
+    /// limit is reached.
     pub(crate) fn report(&mut self, now: Instant, report: &Report<'_>) {
         let Report {
             kind,
@@ -170,8 +170,8 @@ impl Reporter {
         }
     }
 
-    /// Delivers a notice about losses that the caller counts; false if the limit does not allow it
-    /// now. Nothing is held back: the caller comes again with what it has counted until then.
+    /// Delivers a notice of losses that the caller counts. Returns false if the limit does not allow it
+    /// now. Nothing is held back: the caller tries again with the counts of that time.
     pub(crate) fn offer(
         &mut self,
         now: Instant,
@@ -203,7 +203,7 @@ impl Reporter {
         is_delivered
     }
 
-    /// A request was put back to be sent again to this endpoint.
+    /// Notes that a request to this endpoint is sent again.
     pub(crate) fn note_retry(&mut self, endpoint: &str, spans: u64) {
         if let Some(incident) = self.incidents.get_mut(endpoint) {
             incident.add_retry(spans);
@@ -245,7 +245,7 @@ impl Reporter {
         stream
     }
 
-    /// Delivers rejections before the end of the incident that they are part of.
+    /// Delivers held rejections, before the end of the incident that they are part of.
     fn deliver_rejections_of(&mut self, endpoint: Option<&str>, now: Instant) {
         let key = (endpoint.map(str::to_string), NoticeKind::Rejected);
         if self.stream(&key, now).left > 0 {
@@ -292,8 +292,7 @@ impl Reporter {
         }
     }
 
-    /// Reports problems of the configuration, each once. Without a logger and a callback they go to
-    /// standard error.
+    /// Reports problems of the configuration. Without a logger and a callback they go to standard error.
     pub(crate) fn report_configuration(&mut self, warnings: &[String]) {
         for warning in warnings {
             if !self.callback.is_set() && log::max_level() == log::LevelFilter::Off {
@@ -311,13 +310,13 @@ impl Reporter {
         }
     }
 
-    /// When the next notice that was held back is due.
+    /// The time at which the next held notice is due.
     pub(crate) fn deadline(&self, now: Instant) -> Option<Instant> {
         let streams = self.streams.iter();
         streams.filter_map(|(_, stream)| stream.deadline(now)).min()
     }
 
-    /// Delivers notices that were held back long enough: each may have been the last of its kind.
+    /// Delivers held notices that are due: each may be the last of its kind.
     pub(crate) fn deliver_due(&mut self, now: Instant) {
         if self.deadline(now).is_some_and(|at| at <= now) {
             (self.streams.iter_mut()).for_each(|(_, stream)| stream.refill(now));
@@ -333,7 +332,7 @@ impl Reporter {
         self.is_ending = true;
     }
 
-    /// Delivers all notices that were held back.
+    /// Delivers all held notices.
     pub(crate) fn finish(&mut self, now: Instant) {
         self.deliver_all(|stream| stream.held.is_some(), now);
     }
@@ -426,7 +425,7 @@ mod tests {
     const DOWN: NoticeKind = NoticeKind::BackingOff;
 
     #[test]
-    fn the_same_is_reported_once_in_a_while_and_the_rest_counted() {
+    fn repeated_events_are_reported_every_ten_seconds_and_counted_in_between() {
         let mut simulation = Simulation::new();
         simulation.report(0, NoticeKind::Panicked, Cause::Other, None);
         for ms in 0..5 {

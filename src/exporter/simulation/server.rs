@@ -9,6 +9,8 @@ use crate::exporter::simulation::spans;
 
 /// The interval at which a slow line takes bytes.
 const TICK: Duration = Duration::from_millis(50);
+/// Longer heads are not found.
+const HEAD_BYTES_MAX: usize = 1000;
 
 /// The reaction to a connection attempt.
 #[derive(Clone, Copy, Debug)]
@@ -272,7 +274,9 @@ impl Server {
 
     /// Returns the request if it is complete; an error if it is refused at once.
     fn parse(&mut self, input: &[u8], now: Instant) -> Result<Option<Received>, ()> {
-        let Some(head) = input.windows(4).position(|end| end == b"\r\n\r\n") else {
+        let searched = &input[..input.len().min(HEAD_BYTES_MAX)];
+        let end = searched.windows(4).position(|end| end == b"\r\n\r\n");
+        let Some(head) = end else {
             return Ok(None);
         };
         let (head, body) = (&input[..head], &input[head + 4..]);

@@ -10,7 +10,7 @@ use crate::exporter::simulation::{Plan, Simulation};
 use crate::span::id_generator::RandomIds;
 
 /// Schedules of one test. To repeat one, set `SIMULATION_SEED`.
-const SCHEDULES: u64 = 1500;
+const SCHEDULES: u64 = 1000;
 /// The time within which all spans have an outcome after all servers have become healthy: a request that
 /// hangs, the longest waits, and requests that are paced.
 const RECOVERY: Duration = Duration::from_secs(120);
