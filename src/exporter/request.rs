@@ -219,7 +219,7 @@ impl Request {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 impl Request {
     /// Each text is a batch of one span; without an envelope.
     pub(crate) fn of_texts(texts: &[&str]) -> Self {
