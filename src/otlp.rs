@@ -12,6 +12,7 @@ mod oracle;
 mod output;
 mod page;
 mod repeats;
+mod scalar;
 #[rustfmt::skip]
 #[allow(
     missing_docs,

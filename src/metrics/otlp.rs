@@ -1,13 +1,14 @@
 //! Metrics as OTLP messages.
 
-use super::{Attribute, Data, Metric, Point, Value, metrics};
+use crate::metrics::gather::gather;
+use crate::metrics::metric::{Attribute, AttributeValue, Metric, MetricData, Point};
 use crate::otlp::proto;
 use crate::span::attribute::{AnyValue, KeyValue};
 use crate::stats::{Buckets, Stats};
 
 /// Returns all metrics as a `ScopeMetrics` message in which only the field `metrics` is set.
 pub(crate) fn elements(stats: &Stats, start_time: u64, now: u64) -> proto::ScopeMetrics {
-    let metrics = metrics(stats).into_iter();
+    let metrics = gather(stats).into_iter();
     proto::ScopeMetrics {
         metrics: metrics
             .map(|metric| encode(metric, start_time, now))
@@ -31,9 +32,9 @@ fn encode(metric: Metric, start_time: u64, now: u64) -> proto::Metric {
         })
     };
     let data = match metric.data {
-        Data::Counter(points) => sum(points, true),
-        Data::UpDownCounter(points) => sum(points, false),
-        Data::Gauge(points) => {
+        MetricData::Counter(points) => sum(points, true),
+        MetricData::UpDownCounter(points) => sum(points, false),
+        MetricData::Gauge(points) => {
             let points = points
                 .into_iter()
                 .map(|point| number(point, AsDouble, start_time, now));
@@ -41,7 +42,7 @@ fn encode(metric: Metric, start_time: u64, now: u64) -> proto::Metric {
                 data_points: points.collect(),
             })
         }
-        Data::Histogram(points) => {
+        MetricData::Histogram(points) => {
             let points = points
                 .into_iter()
                 .map(|point| histogram(point, start_time, now));
@@ -94,8 +95,8 @@ fn histogram(point: Point<Buckets>, start_time: u64, now: u64) -> proto::Histogr
 fn attributes(attributes: Vec<Attribute>) -> Vec<proto::KeyValue> {
     let attributes = attributes.into_iter().map(|(key, value)| {
         let value = match value {
-            Value::Text(text) => AnyValue::from(text),
-            Value::Number(number) => AnyValue::from(number),
+            AttributeValue::Text(text) => AnyValue::from(text),
+            AttributeValue::Number(number) => AnyValue::from(number),
         };
         KeyValue::new(key, value).into()
     });

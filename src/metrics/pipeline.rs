@@ -1,7 +1,7 @@
 //! Metrics that no semantic convention defines (`otlp_collector.*`).
 
-use super::sdk::{EXPORTER, component, server};
-use super::{Attribute, Data, Metric, Point, Value};
+use crate::metrics::metric::{Attribute, AttributeValue, Metric, MetricData, Point};
+use crate::metrics::sdk::{EXPORTER, component, server};
 use crate::stats::health::EndpointState;
 use crate::stats::{EndpointStats, Stats};
 
@@ -17,13 +17,13 @@ fn buffer(stats: &Stats) -> [Metric; 2] {
             unit: "1",
             description: "Used share of the buffer, in flight and waiting for a retry included; at \
                           1 spans are refused.",
-            data: Data::Gauge(vec![point(Vec::new(), stats.buffer_utilization())]),
+            data: MetricData::Gauge(vec![point(Vec::new(), stats.buffer_utilization())]),
         },
         Metric {
             name: "otlp_collector.network_thread.panics",
             unit: "{panic}",
             description: "Panics that the network thread has survived.",
-            data: Data::Counter(vec![point(Vec::new(), stats.network.panics)]),
+            data: MetricData::Counter(vec![point(Vec::new(), stats.network.panics)]),
         },
     ]
 }
@@ -38,31 +38,31 @@ fn spans(stats: &Stats) -> [Metric; 6] {
             name: "otlp_collector.spans.accepted",
             unit: "{span}",
             description: "Spans accepted for delivery.",
-            data: Data::Counter(vec![point(Vec::new(), stats.ledger.accepted)]),
+            data: MetricData::Counter(vec![point(Vec::new(), stats.ledger.accepted)]),
         },
         Metric {
             name: "otlp_collector.spans.refused",
             unit: "{span}",
             description: "Spans that recording refused, by reason.",
-            data: Data::Counter(by_reason(Vec::new(), &stats.ledger.refused.by_reason())),
+            data: MetricData::Counter(by_reason(Vec::new(), &stats.ledger.refused.by_reason())),
         },
         Metric {
             name: "otlp_collector.spans.dropped",
             unit: "{span}",
             description: "Accepted spans that were dropped, by reason.",
-            data: Data::Counter(dropped(stats)),
+            data: MetricData::Counter(dropped(stats)),
         },
         Metric {
             name: "otlp_collector.spans.without_memory",
             unit: "{span}",
             description: "Spans that lost their data because more than open_spans_max were open.",
-            data: Data::Counter(vec![point(Vec::new(), stats.spans_without_memory)]),
+            data: MetricData::Counter(vec![point(Vec::new(), stats.spans_without_memory)]),
         },
         Metric {
             name: "otlp_collector.requests.retried",
             unit: "{request}",
             description: "Requests that were put back to be sent again.",
-            data: Data::Counter(
+            data: MetricData::Counter(
                 retries
                     .map(|(index, d)| point(component(EXPORTER, index), d.retries))
                     .collect(),
@@ -72,7 +72,7 @@ fn spans(stats: &Stats) -> [Metric; 6] {
             name: "otlp_collector.delivery.duration",
             unit: "s",
             description: "Time from a span's end to its acknowledgement, for one batch of each request.",
-            data: Data::Histogram(vec![point(Vec::new(), network.delivery_buckets.clone())]),
+            data: MetricData::Histogram(vec![point(Vec::new(), network.delivery_buckets.clone())]),
         },
     ]
 }
@@ -88,7 +88,7 @@ fn dropped(stats: &Stats) -> Vec<Point<u64>> {
 fn by_reason(attributes: Vec<Attribute>, counts: &[(&str, u64)]) -> Vec<Point<u64>> {
     let points = counts.iter().map(|(reason, count)| {
         let mut attributes = attributes.clone();
-        let reason = Value::Text(reason.replace(' ', "_"));
+        let reason = AttributeValue::Text(reason.replace(' ', "_"));
         attributes.push(("otlp_collector.reason", reason));
         point(attributes, *count)
     });
@@ -102,26 +102,26 @@ fn endpoints(stats: &Stats) -> [Metric; 7] {
         name,
         unit,
         description,
-        data: Data::Counter(of_each(stats, value)),
+        data: MetricData::Counter(of_each(stats, value)),
     };
     let gauge = |name, description, value: fn(&EndpointStats) -> f64| Metric {
         name,
         unit: "s",
         description,
-        data: Data::Gauge(of_each(stats, value)),
+        data: MetricData::Gauge(of_each(stats, value)),
     };
     [
         Metric {
             name: "otlp_collector.endpoint.status",
             unit: "{endpoint}",
             description: "Endpoints in this state: 0 or 1, more if several have the same host and port.",
-            data: Data::UpDownCounter(status(stats)),
+            data: MetricData::UpDownCounter(status(stats)),
         },
         Metric {
             name: "otlp_collector.endpoint.responses",
             unit: "{response}",
             description: "Responses by status, those to retries included.",
-            data: Data::Counter(responses(stats)),
+            data: MetricData::Counter(responses(stats)),
         },
         counter(
             "otlp_collector.endpoint.requests.unanswered",
@@ -162,7 +162,7 @@ fn status(stats: &Stats) -> Vec<Point<u64>> {
         EndpointState::ALL.map(|state| {
             let mut attributes = attributes.clone();
             let name = state.to_string().replace(' ', "_");
-            attributes.push(("otlp_collector.endpoint.state", Value::Text(name)));
+            attributes.push(("otlp_collector.endpoint.state", AttributeValue::Text(name)));
             point(attributes, u64::from(endpoint.health.state == state))
         })
     });
@@ -174,7 +174,7 @@ fn responses(stats: &Stats) -> Vec<Point<u64>> {
         let responses = endpoint.responses.iter();
         let points = responses.map(move |(status, responses)| {
             let mut attributes = attributes.clone();
-            let status = Value::Number(u64::from(*status));
+            let status = AttributeValue::Number(u64::from(*status));
             attributes.push(("http.response.status_code", status));
             point(attributes, responses.count)
         });

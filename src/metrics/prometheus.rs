@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::{Attribute, Data, Metric, Point, metrics};
+use crate::metrics::gather::gather;
+use crate::metrics::metric::{Attribute, Metric, MetricData, Point};
 use crate::stats::{Buckets, Stats};
 
 impl Stats {
@@ -38,7 +39,7 @@ impl Stats {
     #[must_use]
     pub fn to_prometheus(&self) -> String {
         let mut page = String::new();
-        for metric in metrics(self) {
+        for metric in gather(self) {
             write_metric(&mut page, &metric);
         }
         page
@@ -48,20 +49,20 @@ impl Stats {
 fn write_metric(page: &mut String, metric: &Metric) {
     let name = name(metric);
     match &metric.data {
-        Data::Counter(points) => {
+        MetricData::Counter(points) => {
             let name = format!("{name}_total");
             write_head(page, &name, "counter", metric.description);
             write_points(page, &name, points);
         }
-        Data::UpDownCounter(points) => {
+        MetricData::UpDownCounter(points) => {
             write_head(page, &name, "gauge", metric.description);
             write_points(page, &name, points);
         }
-        Data::Gauge(points) => {
+        MetricData::Gauge(points) => {
             write_head(page, &name, "gauge", metric.description);
             write_points(page, &name, points);
         }
-        Data::Histogram(points) => {
+        MetricData::Histogram(points) => {
             write_head(page, &name, "histogram", metric.description);
             for point in points {
                 write_histogram(page, &name, &labels(&point.attributes), &point.value);

@@ -1,6 +1,6 @@
 //! Metrics of OpenTelemetry's semantic conventions (`otel/sdk-metrics`).
 
-use super::{Attribute, Data, Metric, Point, Value};
+use crate::metrics::metric::{Attribute, AttributeValue, Metric, MetricData, Point};
 use crate::stats::ledger::{DestinationLedger, DroppedSpans};
 use crate::stats::{
     Buckets, DestinationStats, EndpointStats, Export, ExportCounts, Exports, Stats,
@@ -16,49 +16,49 @@ pub(super) fn metrics(stats: &Stats) -> Vec<Metric> {
             name: "otel.sdk.span.live",
             unit: "{span}",
             description: "Sampled spans that have not ended.",
-            data: Data::UpDownCounter(vec![live(stats)]),
+            data: MetricData::UpDownCounter(vec![live(stats)]),
         },
         Metric {
             name: "otel.sdk.span.started",
             unit: "{span}",
             description: "Open spans that were started.",
-            data: Data::Counter(started(stats)),
+            data: MetricData::Counter(started(stats)),
         },
         Metric {
             name: "otel.sdk.processor.span.queue.size",
             unit: "{span}",
             description: "Spans that wait to be exported.",
-            data: Data::UpDownCounter(waiting(stats)),
+            data: MetricData::UpDownCounter(waiting(stats)),
         },
         Metric {
             name: "otel.sdk.processor.span.queue.capacity",
             unit: "{span}",
             description: "Spans that can wait to be exported.",
-            data: Data::UpDownCounter(capacity(stats)),
+            data: MetricData::UpDownCounter(capacity(stats)),
         },
         Metric {
             name: "otel.sdk.processor.span.processed",
             unit: "{span}",
             description: "Spans whose export was started, with any outcome, or that were lost before.",
-            data: Data::Counter(processed(stats)),
+            data: MetricData::Counter(processed(stats)),
         },
         Metric {
             name: "otel.sdk.exporter.span.inflight",
             unit: "{span}",
             description: "Spans whose export was started and has no outcome yet, also between attempts.",
-            data: Data::UpDownCounter(in_flight(stats)),
+            data: MetricData::UpDownCounter(in_flight(stats)),
         },
         Metric {
             name: "otel.sdk.exporter.span.exported",
             unit: "{span}",
             description: "Spans whose export has ended, by the reason of failure.",
-            data: Data::Counter(exported(stats)),
+            data: MetricData::Counter(exported(stats)),
         },
         Metric {
             name: "otel.sdk.exporter.operation.duration",
             unit: "s",
             description: "Time from the first attempt to send a request to its outcome.",
-            data: Data::Histogram(durations(stats)),
+            data: MetricData::Histogram(durations(stats)),
         },
     ]
 }
@@ -232,8 +232,9 @@ fn of_export(index: usize, destination: &DestinationStats, export: &Export) -> V
     let endpoint = destination.endpoints.get(export.endpoint);
     attributes.extend(endpoint.into_iter().flat_map(server));
     let status = export.status.map(u64::from);
-    attributes.extend(status.map(|status| ("http.response.status_code", Value::Number(status))));
-    let error = error_type(export).map(Value::Text);
+    attributes
+        .extend(status.map(|status| ("http.response.status_code", AttributeValue::Number(status))));
+    let error = error_type(export).map(AttributeValue::Text);
     attributes.extend(error.map(|error| ("error.type", error)));
     attributes
 }
@@ -242,7 +243,7 @@ pub(super) fn component(kind: &str, index: usize) -> Vec<Attribute> {
     vec![
         (
             "otel.component.name",
-            Value::Text(format!("{kind}/{index}")),
+            AttributeValue::Text(format!("{kind}/{index}")),
         ),
         ("otel.component.type", kind.into()),
     ]
@@ -251,6 +252,9 @@ pub(super) fn component(kind: &str, index: usize) -> Vec<Attribute> {
 pub(super) fn server(endpoint: &EndpointStats) -> [Attribute; 2] {
     [
         ("server.address", (&*endpoint.server_address).into()),
-        ("server.port", Value::Number(endpoint.server_port.into())),
+        (
+            "server.port",
+            AttributeValue::Number(endpoint.server_port.into()),
+        ),
     ]
 }

@@ -5,8 +5,8 @@
 
 use crate::otlp::output::Output;
 use crate::otlp::repeats::{Survivors, may_repeat, survivors};
+use crate::otlp::scalar::{encode_entry, encode_scalar};
 use crate::otlp::tag;
-use crate::otlp::value::{encode_entry, encode_scalar};
 use crate::span::attribute::{
     AnyValueRef, ArrayRef, AsKeyValue, KeyValueListRef, KeyValueRef, List,
 };

@@ -11,13 +11,6 @@ const CIRCLES: &[&[&str]] = &[
     &["src/buffer/pool.rs", "src/buffer/slab.rs"],
     &["src/exporter/backlog.rs", "src/exporter/request.rs"],
     &[
-        "src/metrics.rs",
-        "src/metrics/otlp.rs",
-        "src/metrics/pipeline.rs",
-        "src/metrics/sdk.rs",
-    ],
-    &["src/otlp/nested.rs", "src/otlp/value.rs"],
-    &[
         "src/recorder.rs",
         "src/recorder/builder.rs",
         "src/recorder/detached.rs",
