@@ -73,13 +73,13 @@ impl Wording {
 const PATTERNS: [Pattern; 11] = [
     Pattern {
         name: "documentation that starts with \"What\" or \"Whom\"",
-        count: 6,
+        count: 0,
         instead: "Start with a noun phrase for a type or field, with a verb for a method",
         wording: Wording::StartOfDocumentation(&["What", "Whom"]),
     },
     Pattern {
         name: "a sentence that starts with \"What\", \"Whom\", \"Whoever\" or the like",
-        count: 8,
+        count: 1,
         instead: "Name the thing",
         wording: Wording::StartOfSentence(&[
             "What",
@@ -92,7 +92,7 @@ const PATTERNS: [Pattern; 11] = [
     },
     Pattern {
         name: "a thing that says or tells something, or is told",
-        count: 4,
+        count: 0,
         instead: "Write that it contains, returns, receives or reports something",
         wording: Wording::Phrase(&[
             "say", "says", "said", "saying", "tell", "tells", "told", "telling",
@@ -100,7 +100,7 @@ const PATTERNS: [Pattern; 11] = [
     },
     Pattern {
         name: "a thing that wants, knows or wishes something",
-        count: 4,
+        count: 0,
         instead: "Write that it needs, has or requests something",
         wording: Wording::Phrase(&[
             "want", "wants", "wanted", "know", "knows", "knew", "wish", "wishes", "doubt", "doubts",
@@ -108,7 +108,7 @@ const PATTERNS: [Pattern; 11] = [
     },
     Pattern {
         name: "\"nobody\", \"somebody\", \"whoever\" or \"whatever\"",
-        count: 7,
+        count: 0,
         instead: "Give the sentence its real subject",
         wording: Wording::Phrase(&["nobody", "somebody", "whoever", "whatever"]),
     },
@@ -120,31 +120,31 @@ const PATTERNS: [Pattern; 11] = [
     },
     Pattern {
         name: "\"so many\", \"so much\" or \"so long\"",
-        count: 8,
+        count: 4,
         instead: "Write \"this many\", or name the number",
         wording: Wording::Phrase(&["so many", "so much", "so long"]),
     },
     Pattern {
         name: "\"is no\" with a noun",
-        count: 4,
+        count: 1,
         instead: "Write \"is not a\"",
         wording: Wording::NegatedNoun(&["is no", "are no", "was no", "were no"]),
     },
     Pattern {
         name: "\"on the way\"",
-        count: 1,
+        count: 0,
         instead: "Write \"in flight\"",
         wording: Wording::Phrase(&["on the way", "on its way", "on their way"]),
     },
     Pattern {
         name: "\"any more\" or \"as yet\"",
-        count: 1,
+        count: 0,
         instead: "Write \"no longer\" or \"yet\"",
         wording: Wording::Phrase(&["any more", "as yet"]),
     },
     Pattern {
         name: "\"goes on\" or \"lets go\"",
-        count: 8,
+        count: 0,
         instead: "Write \"continues\" or \"drops\"",
         wording: Wording::Phrase(&["goes on", "go on", "lets go", "let go"]),
     },
