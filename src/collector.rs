@@ -142,7 +142,8 @@ impl Collector {
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use otlp_collector::{Collector, Config, InstrumentationScope, Span};
+    /// # use otlp_collector::span::InstrumentationScope;
+    /// # use otlp_collector::{Collector, Config, Span};
     /// # let receiver = otlp_collector::testing::Receiver::start()?;
     /// # let collector = Collector::new(Config { endpoint: receiver.endpoint(), ..Config::default() })?;
     /// let storage = collector.register_scope(InstrumentationScope::new("shop-storage"))?;
@@ -221,7 +222,7 @@ impl Collector {
     }
 
     /// Waits until every span that any thread recorded before has an outcome. Excludes open spans and
-    /// spans held by [`TailSampling`](crate::TailSampling).
+    /// spans held by [`TailSampling`](crate::span::TailSampling).
     ///
     /// Requests that wait for a backoff are sent at once, unless the endpoint asked for the pause. `Ok` does
     /// not mean that everything was delivered: the ledger counts rejected and dropped spans.

@@ -1,4 +1,4 @@
-//! The options of a collector, and their validation into [`Settings`] for the pipeline.
+//! Options of a collector: destinations, endpoints, buffer, sampling, TLS, metrics.
 
 mod checks;
 mod declare;

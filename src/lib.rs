@@ -27,8 +27,8 @@
 //! ```
 //!
 //! [`Collector::collect`] takes owned spans from any thread. A [`Recorder`], from
-//! [`Collector::recorder`] or [`Collector::spawn_pinned`], belongs to one thread, takes borrowed
-//! data and costs much less:
+//! [`Collector::recorder`] or [`Collector::spawn_pinned`], belongs to one thread, borrows its data and
+//! costs much less:
 //!
 //! ```
 //! # use otlp_collector::{Collector, Config, SpanContext, SpanKind, key, name};
@@ -39,7 +39,7 @@
 //! let recorder = collector.recorder()?;
 //! let caller = SpanContext::extract(headers); // W3C Trace Context
 //! let mut request = recorder
-//!     .span_builder(name!("GET /orders")) // wire form made at compile time
+//!     .span_builder(name!("GET /orders")) // encoded at compile time
 //!     .kind(SpanKind::Server)
 //!     .parent(caller.as_ref())
 //!     .start();
@@ -66,48 +66,33 @@
 //!            └─────────── free slabs ◀──────────────────┘ when the last holder is dropped
 //! ```
 //!
-//! 1. A span that is started (`recorder/builder.rs`) asks the sampler (`span/sampler.rs`) and takes a
-//!    piece of the recorder's memory (`recorder/scratch.rs`), into which its data is encoded at
-//!    once (`otlp/draft.rs`). At its end (`recorder/open_span.rs`) all that is left is
-//!    a copy; if its trace is held back, not yet into a slab but beside the others
-//!    (`recorder/hold.rs`). A finished span is encoded in one go (`otlp/finished.rs`).
-//!    Either way its bytes are an element of OTLP's `ScopeSpans.spans` in the recorder's open slab
-//!    (`recorder/writer.rs`, `buffer/slab.rs`), and one release store commits it.
-//! 2. The slab entered the recorder's ring (`buffer/ring.rs`) when it was opened. So the network
-//!    thread sees it all the time and takes what is committed as a batch (`processor.rs`),
-//!    whether the slab is full or not: a quiet thread's spans are never stuck.
-//! 3. When enough spans wait, or [`Config::batch_timeout_ms`] has passed, the exporter
-//!    (`exporter.rs`) puts the batches into the backlog (`exporter/backlog.rs`), in which each
-//!    destination has a place (`exporter/delivery.rs`). A destination makes a request of the next
-//!    ones (`exporter/request.rs`): an OTLP envelope before them, which is sent with `writev`. The
-//!    bytes are not touched again, except if they are to be compressed (`exporter/compress.rs`) or
-//!    go over TLS.
-//! 4. An endpoint (`exporter/endpoint.rs`) sends it over one of its connections
-//!    (`exporter/connection.rs`), and its response decides: delivered, rejected, or again after the
-//!    backoff. When the last batch of a slab has an outcome everywhere, the slab goes back to the pool
-//!    (`buffer/pool.rs`).
+//! 1. An open span's data is encoded into memory of its recorder as it is added. At the span's end, or
+//!    when a finished span is recorded, the recorder appends OTLP's bytes to its open slab and commits
+//!    them with one release store.
+//! 2. The network thread reads the committed spans of every slab, full or not, as a batch: when
+//!    [`Config::batch_size`] spans wait, after [`Config::batch_timeout_ms`], or at a flush.
+//! 3. Each destination merges the next batches into a request: an OTLP envelope before the slabs' own
+//!    bytes, written with `writev`. Only compression and TLS copy the bytes.
+//! 4. The response decides: the spans are delivered, rejected, or retried after a backoff. A slab is
+//!    reused when all of its batches have an outcome at every destination.
 //!
-//! Files import only from those below them: `collector`, `recorder`, `exporter`, `processor`,
-//! `shared`, `config`, `buffer`, `metrics`, `otlp`, `error`, `span`, `stats`, `platform`. Protocol
-//! code (`exporter/http/`, `processor.rs`, `otlp/`) takes bytes and owns neither socket nor clock.
-//! `unsafe` is in `buffer/`, in `platform/clock/` to read the processor's counter, and in
-//! `platform/fork.rs` to detect forks.
+//! `ARCHITECTURE.md` in the repository names the files and the invariants.
 //!
 //! # Guarantees
 //!
-//! * Recording, from a span's start to its end, allocates nothing, takes no lock and makes no
-//!   system call, except to wake the network thread when that sleeps and a batch is complete or
-//!   slabs are getting few. It waits only with [`Overflow::Block`].
-//! * In a fork of the process recording is refused, nothing waits for a lock, and random ids differ
-//!   from the parent's.
-//! * Memory is bounded: see [`Config::buffer_capacity`], [`Config::recorders_max`] and
+//! * Recording on an existing [`Recorder`], from a span's start to its end, makes no heap allocation,
+//!   takes no lock and makes no system call. Exceptions: it wakes the network thread if that sleeps
+//!   while a batch is complete or slabs are running out, and [`Overflow::Block`] waits.
+//! * In a fork of the process spans are refused, no call waits for a lock, and random ids differ from the
+//!   parent's.
+//! * Memory is bounded by [`Config::buffer_capacity`], [`Config::recorders_max`] and
 //!   [`Config::open_spans_max`].
-//! * A span that is recorded is sent. Attributes, events and links that do not fit or exceed a
+//! * A span is always sent, unless it is refused. Attributes, events and links that do not fit or exceed a
 //!   limit are dropped and counted in it.
-//! * The [`Ledger`] closes to the span, at any moment:
+//! * The [`Ledger`] counts every span, at any moment:
 //!   `accepted = delivered + rejected + dropped + in flight + buffered`.
-//! * A request is sent again after a broken connection, a timeout, a status that allows it, or a
-//!   panic of the network thread, so a span may arrive twice then; otherwise once.
+//! * A span arrives once, except after a broken connection, a timeout, a retryable status or a panic of the
+//!   network thread: then its request is retried, and it may arrive twice.
 //! * No behaviour of an endpoint affects recording threads until the buffer is full; then spans are
 //!   refused.
 //!
@@ -121,7 +106,7 @@
 //! * Structs that a program fills, such as [`Config`] and [`Span`], are exhaustive. Write them with
 //!   struct update syntax, as in `Config { batch_size: 1000, ..Config::default() }`: a minor release may
 //!   add fields.
-//! * Structs that a program only reads, such as [`Ledger`] and [`Stats`], and enums are
+//! * Structs that a program only reads, such as [`Ledger`] and [`Stats`](stats::Stats), and enums are
 //!   `non_exhaustive`: a minor release may add fields and variants. Exceptions are enums that OTLP
 //!   closes, such as [`SpanKind`].
 //! * The API has no type of another crate.
@@ -129,14 +114,16 @@
 //! # Features
 //!
 //! * `gzip`, `zstd`: compressed bodies ([`Compression`]).
-//! * `tls`: `https` endpoints ([`TlsOptions`]).
+//! * `tls`: `https` endpoints ([`TlsOptions`](config::TlsOptions)).
 //! * `testing`: a small OTLP/HTTP receiver for tests, in the module `testing`.
+//!
+//! None is enabled by default, and none changes the behaviour of others.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod buffer;
-mod collector;
-mod config;
+pub mod collector;
+pub mod config;
 mod error;
 mod exporter;
 #[cfg(feature = "internals")]
@@ -149,50 +136,31 @@ mod metrics;
 mod otlp;
 mod platform;
 mod processor;
-mod recorder;
+pub mod recorder;
 mod shared;
-mod span;
-mod stats;
+pub mod span;
+pub mod stats;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use self::collector::{Collector, PinnedJoinHandle, PinnedThread, Pinning, pin_current_thread};
-pub use self::config::{
-    Compression, Config, Destination, Endpoint, EndpointOptions, MetricsOptions, Overflow,
-    Redirects, Selection, TlsOptions,
-};
+#[doc(inline)]
+pub use self::collector::Collector;
+#[doc(inline)]
+pub use self::config::{Compression, Config, Destination, EndpointOptions, Overflow};
 pub use self::error::Error;
 pub use self::platform::clock::unix_nanos;
-pub use self::recorder::{DetachedSpan, OpenSpan, Recorder, ScopedRecorder, SpanBuilder};
-pub use self::span::attribute::{
-    AnyValue, AnyValueRef, ArrayRef, Attributes, Key, KeyValue, KeyValueListRef, KeyValueRef, Name,
-};
+#[doc(inline)]
+pub use self::recorder::{OpenSpan, Recorder};
 #[doc(hidden)]
 pub use self::span::attribute::{UseAttributes, VisitAttributes, prepare};
-pub use self::span::context::{
-    InvalidHeader, SpanContext, TRACEPARENT, TRACESTATE, TraceFlags, TraceState, Traceparent,
+#[doc(inline)]
+pub use self::span::{
+    AnyValue, Key, KeyValue, Name, Span, SpanContext, SpanId, SpanKind, SpanRef, Status, TraceId,
 };
-pub use self::span::id::{InvalidId, SpanId, TraceId};
-pub use self::span::id_generator::{GenerateIds, IdGenerator};
-pub use self::span::limits::SpanLimits;
-pub use self::span::sampler::{
-    KeepIf, ParentBased, Sample, Sampler, SamplingInput, SamplingResult, TailSampling,
-};
-pub use self::span::scope::{InstrumentationScope, Scope};
-pub use self::span::{Event, EventRef, Link, LinkRef, Span, SpanKind, SpanRef, Status, StatusRef};
-pub use self::stats::health::{
-    DestinationHealth, EndpointHealth, EndpointState, Health, ThreadState,
-};
-pub use self::stats::ledger::{
-    DestinationLedger, DroppedSpans, Ledger, RefusedSpans, SampledOutSpans,
-};
-pub use self::stats::notice::{Notice, NoticeKind, OnNotice};
-pub use self::stats::refused::Refused;
-pub use self::stats::{
-    DestinationStats, DurationHistogram, Durations, EndpointStats, NetworkStats, Stats,
-};
+#[doc(inline)]
+pub use self::stats::{Ledger, Refused};
 
-/// The README's programs are compiled.
+/// Compiles the README's programs.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

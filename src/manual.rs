@@ -8,7 +8,7 @@
 /// # Types
 ///
 /// [`Recorder`](crate::Recorder), [`OpenSpan`](crate::OpenSpan), [`SpanRef`](crate::SpanRef),
-/// [`SpanContext`](crate::SpanContext), [`Sampler`](crate::Sampler), [`TailSampling`](crate::TailSampling)
+/// [`SpanContext`](crate::SpanContext), [`Sampler`](crate::span::Sampler), [`TailSampling`](crate::span::TailSampling)
 pub mod recording {}
 
 /// All options with their defaults, several destinations, and memory.
@@ -18,7 +18,7 @@ pub mod recording {}
 /// # Types
 ///
 /// [`Config`](crate::Config), [`EndpointOptions`](crate::EndpointOptions),
-/// [`Destination`](crate::Destination), [`TlsOptions`](crate::TlsOptions), [`Config::from_env`](crate::Config::from_env)
+/// [`Destination`](crate::Destination), [`TlsOptions`](crate::config::TlsOptions), [`Config::from_env`](crate::Config::from_env)
 pub mod configuration {}
 
 /// Responses, overload, outages, and the guarantees of delivery.
@@ -27,7 +27,7 @@ pub mod configuration {}
 ///
 /// # Types
 ///
-/// [`Overflow`](crate::Overflow), [`Redirects`](crate::Redirects), [`Ledger`](crate::Ledger),
+/// [`Overflow`](crate::Overflow), [`Redirects`](crate::config::Redirects), [`Ledger`](crate::Ledger),
 /// [`Collector::flush`](crate::Collector::flush), [`Collector::shutdown`](crate::Collector::shutdown)
 pub mod delivery {}
 
@@ -37,8 +37,8 @@ pub mod delivery {}
 ///
 /// # Types
 ///
-/// [`Ledger`](crate::Ledger), [`Health`](crate::Health), [`Notice`](crate::Notice),
-/// [`Stats`](crate::Stats), [`MetricsOptions`](crate::MetricsOptions)
+/// [`Ledger`](crate::Ledger), [`Health`](crate::stats::Health), [`Notice`](crate::stats::Notice),
+/// [`Stats`](crate::stats::Stats), [`MetricsOptions`](crate::config::MetricsOptions)
 pub mod observing {}
 
 /// Measurements, and the commands that repeat them.

@@ -1,4 +1,4 @@
-//! The application thread's side: open spans, encode them, commit them, count them.
+//! Recorders and open spans: the application thread's half of the pipeline.
 
 mod builder;
 mod detached;
@@ -55,7 +55,8 @@ pub use self::scoped::ScopedRecorder;
 /// nor `Clone`). Dropping it loses no recorded span.
 ///
 /// ```
-/// use otlp_collector::{Collector, Config, SpanKind, StatusRef};
+/// use otlp_collector::span::StatusRef;
+/// use otlp_collector::{Collector, Config, SpanKind};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let receiver = otlp_collector::testing::Receiver::start()?;
@@ -160,7 +161,8 @@ impl Recorder {
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use otlp_collector::{Collector, Config, InstrumentationScope};
+    /// # use otlp_collector::span::InstrumentationScope;
+    /// # use otlp_collector::{Collector, Config};
     /// # let receiver = otlp_collector::testing::Receiver::start()?;
     /// # let collector = Collector::new(Config { endpoint: receiver.endpoint(), ..Config::default() })?;
     /// let storage = collector.register_scope(InstrumentationScope::new("shop-storage"))?;
@@ -198,7 +200,8 @@ impl Recorder {
     /// Records a finished span. The sampler is not asked.
     ///
     /// ```
-    /// use otlp_collector::{Collector, Config, KeyValueRef, SpanRef, unix_nanos};
+    /// use otlp_collector::span::KeyValueRef;
+    /// use otlp_collector::{Collector, Config, SpanRef, unix_nanos};
     ///
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let receiver = otlp_collector::testing::Receiver::start()?;

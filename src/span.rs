@@ -1,21 +1,41 @@
-//! Spans and their parts: owned ([`Span`]) for convenience, borrowed ([`SpanRef`]) for speed.
+//! Spans and their data: attributes, events, links, contexts, ids, samplers, limits and scopes.
 
 pub(crate) mod attribute;
 pub(crate) mod context;
+mod event;
 pub(crate) mod id;
 pub(crate) mod id_generator;
+mod kind;
 pub(crate) mod limits;
+mod link;
 pub(crate) mod sampler;
 pub(crate) mod scope;
+mod status;
 
 use std::borrow::Cow;
 
 use crate::platform::clock::unix_nanos;
-use crate::span::attribute::{AsKeyValue, KeyValue, KeyValueRef, Name};
-use crate::span::context::{SpanContext, TraceFlags};
-use crate::span::id::{SpanId, TraceId};
 use crate::span::id_generator::with_thread_ids;
-use crate::span::scope::Scope;
+
+pub use self::attribute::{
+    AnyValue, AnyValueRef, ArrayRef, Attributes, Key, KeyValue, KeyValueListRef, KeyValueRef, Name,
+};
+pub use self::context::{
+    InvalidHeader, SpanContext, TRACEPARENT, TRACESTATE, TraceFlags, TraceState, Traceparent,
+};
+pub(crate) use self::event::{AsEvent, EventFields};
+pub use self::event::{Event, EventRef};
+pub use self::id::{InvalidId, SpanId, TraceId};
+pub use self::id_generator::{GenerateIds, IdGenerator};
+pub use self::kind::SpanKind;
+pub use self::limits::SpanLimits;
+pub(crate) use self::link::{AsLink, LinkFields};
+pub use self::link::{Link, LinkRef};
+pub use self::sampler::{
+    KeepIf, ParentBased, Sample, Sampler, SamplingInput, SamplingResult, TailSampling,
+};
+pub use self::scope::{InstrumentationScope, Scope};
+pub use self::status::{Status, StatusRef};
 
 /// A span that owns its data, for [`Collector::collect`](crate::Collector::collect).
 ///
@@ -134,7 +154,8 @@ impl Span {
 /// add fields.
 ///
 /// ```
-/// use otlp_collector::{KeyValueRef, SpanId, SpanKind, SpanRef, TraceId, unix_nanos};
+/// use otlp_collector::span::KeyValueRef;
+/// use otlp_collector::{SpanId, SpanKind, SpanRef, TraceId, unix_nanos};
 ///
 /// let trace_id: TraceId = "0af7651916cd43dd8448eb211c80319c".parse()?;
 /// let span_id = SpanId::from_u64(0xb7ad_6b71_6920_3331).expect("not 0");
@@ -147,7 +168,7 @@ impl Span {
 ///     ..SpanRef::new(trace_id, span_id, "SELECT orders")
 /// };
 /// assert_eq!(span.name, "SELECT orders");
-/// # Ok::<(), otlp_collector::InvalidId>(())
+/// # Ok::<(), otlp_collector::span::InvalidId>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SpanRef<'a> {
@@ -214,240 +235,3 @@ impl<'a> SpanRef<'a> {
         }
     }
 }
-
-/// The role of a span in a call between services (OTLP's `Span.SpanKind`).
-///
-/// OTLP closes the list, so the enum is exhaustive.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum SpanKind {
-    /// An operation within a service.
-    #[default]
-    Internal = 1,
-    /// Handling of a request from another service.
-    Server = 2,
-    /// A request to another service.
-    Client = 3,
-    /// Sending of a message that is processed later.
-    Producer = 4,
-    /// Processing of a message of a producer.
-    Consumer = 5,
-}
-
-/// The outcome of a span (OTLP's `Status`).
-///
-/// OTLP closes the list, so the enum is exhaustive.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Status {
-    /// No status was set.
-    #[default]
-    Unset,
-    /// The application declared the operation a success.
-    Ok,
-    /// The operation failed. The description may be empty.
-    Error(Cow<'static, str>),
-}
-
-impl Status {
-    pub(crate) fn as_ref(&self) -> StatusRef<'_> {
-        match self {
-            Self::Unset => StatusRef::Unset,
-            Self::Ok => StatusRef::Ok,
-            Self::Error(description) => StatusRef::Error(description),
-        }
-    }
-
-    pub(crate) fn is_unset(&self) -> bool {
-        matches!(self, Self::Unset)
-    }
-}
-
-/// A borrowed [`Status`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum StatusRef<'a> {
-    /// No status was set.
-    #[default]
-    Unset,
-    /// The application declared the operation a success.
-    Ok,
-    /// The operation failed. The description may be empty.
-    Error(&'a str),
-}
-
-impl StatusRef<'_> {
-    #[inline(always)]
-    pub(crate) fn is_unset(&self) -> bool {
-        matches!(self, Self::Unset)
-    }
-}
-
-/// An event at a point in time of a span (OTLP's `Span.Event`).
-///
-/// Build it with struct update syntax, `..Event::new(name)`: a minor release may add fields.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Event {
-    /// Name of the event.
-    pub name: Cow<'static, str>,
-    /// Time in nanoseconds since the Unix epoch. Default: now.
-    pub time: u64,
-    /// Attributes. If a key occurs more than once, the last value is sent.
-    pub attributes: Vec<KeyValue>,
-    /// Number of attributes dropped before this event was built.
-    pub dropped_attributes_count: u32,
-}
-
-impl Event {
-    /// Creates an event that happens now, without attributes.
-    #[must_use]
-    pub fn new(name: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            name: name.into(),
-            time: unix_nanos(),
-            attributes: Vec::new(),
-            dropped_attributes_count: 0,
-        }
-    }
-}
-
-/// A borrowed [`Event`].
-///
-/// Build it with struct update syntax, `..EventRef::new(name, time)`: a minor release may add fields.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct EventRef<'a> {
-    /// Name of the event.
-    pub name: &'a str,
-    /// Time in nanoseconds since the Unix epoch; 0 is sent as unknown.
-    pub time: u64,
-    /// Attributes. If a key occurs more than once, the last value is sent.
-    pub attributes: &'a [KeyValueRef<'a>],
-    /// Number of attributes dropped before this event was built.
-    pub dropped_attributes_count: u32,
-}
-
-impl<'a> EventRef<'a> {
-    /// Creates an event at `time`, in nanoseconds since the Unix epoch, without attributes.
-    #[must_use]
-    pub const fn new(name: &'a str, time: u64) -> Self {
-        Self {
-            name,
-            time,
-            attributes: &[],
-            dropped_attributes_count: 0,
-        }
-    }
-}
-
-/// A link to a related span (OTLP's `Span.Link`).
-///
-/// Build it with struct update syntax, `..Link::new(context)`: a minor release may add fields.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Link {
-    /// Context of the linked span.
-    pub context: SpanContext<'static>,
-    /// Attributes of the relation. If a key occurs more than once, the last value is sent.
-    pub attributes: Vec<KeyValue>,
-    /// Number of attributes dropped before this link was built.
-    pub dropped_attributes_count: u32,
-}
-
-impl Link {
-    /// Creates a link without attributes.
-    #[must_use]
-    pub fn new(context: SpanContext<'static>) -> Self {
-        Self {
-            context,
-            attributes: Vec::new(),
-            dropped_attributes_count: 0,
-        }
-    }
-}
-
-/// A borrowed [`Link`].
-///
-/// Build it with struct update syntax, `..LinkRef::new(context)`: a minor release may add fields.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct LinkRef<'a> {
-    /// Context of the linked span.
-    pub context: &'a SpanContext<'a>,
-    /// Attributes of the relation. If a key occurs more than once, the last value is sent.
-    pub attributes: &'a [KeyValueRef<'a>],
-    /// Number of attributes dropped before this link was built.
-    pub dropped_attributes_count: u32,
-}
-
-impl<'a> LinkRef<'a> {
-    /// Creates a link without attributes.
-    #[must_use]
-    pub const fn new(context: &'a SpanContext<'a>) -> Self {
-        Self {
-            context,
-            attributes: &[],
-            dropped_attributes_count: 0,
-        }
-    }
-}
-
-/// An event, owned or borrowed, as the encoder reads it.
-pub(crate) trait AsEvent {
-    type Attribute: AsKeyValue;
-
-    fn as_event(&self) -> EventFields<'_, Self::Attribute>;
-}
-
-pub(crate) struct EventFields<'a, K> {
-    pub(crate) name: &'a str,
-    pub(crate) time: u64,
-    pub(crate) attributes: &'a [K],
-    pub(crate) dropped_attributes_count: u32,
-}
-
-/// A link, owned or borrowed, as the encoder reads it.
-pub(crate) trait AsLink {
-    type Attribute: AsKeyValue;
-
-    fn as_link(&self) -> LinkFields<'_, Self::Attribute>;
-}
-
-pub(crate) struct LinkFields<'a, K> {
-    pub(crate) context: &'a SpanContext<'a>,
-    pub(crate) attributes: &'a [K],
-    pub(crate) dropped_attributes_count: u32,
-}
-
-macro_rules! as_event {
-    ($event:ty, $attribute:ty $(, $lifetime:lifetime)?) => {
-        impl$(<$lifetime>)? AsEvent for $event {
-            type Attribute = $attribute;
-
-            fn as_event(&self) -> EventFields<'_, $attribute> {
-                EventFields {
-                    name: &self.name,
-                    time: self.time,
-                    attributes: &self.attributes,
-                    dropped_attributes_count: self.dropped_attributes_count,
-                }
-            }
-        }
-    };
-}
-
-as_event!(Event, KeyValue);
-as_event!(EventRef<'e>, KeyValueRef<'e>, 'e);
-
-macro_rules! as_link {
-    ($link:ty, $attribute:ty $(, $lifetime:lifetime)?) => {
-        impl$(<$lifetime>)? AsLink for $link {
-            type Attribute = $attribute;
-
-            fn as_link(&self) -> LinkFields<'_, $attribute> {
-                LinkFields {
-                    context: &self.context,
-                    attributes: &self.attributes,
-                    dropped_attributes_count: self.dropped_attributes_count,
-                }
-            }
-        }
-    };
-}
-
-as_link!(Link, KeyValue);
-as_link!(LinkRef<'l>, KeyValueRef<'l>, 'l);

@@ -14,10 +14,11 @@ use std::time::Duration;
 
 pub(crate) use self::buckets::Buckets;
 pub use self::durations::Durations;
+pub use self::health::{DestinationHealth, EndpointHealth, EndpointState, Health, ThreadState};
 pub use self::histogram::DurationHistogram;
-
-use crate::stats::health::{DestinationHealth, EndpointHealth};
-use crate::stats::ledger::{DestinationLedger, DroppedSpans, Ledger, RefusedSpans};
+pub use self::ledger::{DestinationLedger, DroppedSpans, Ledger, RefusedSpans, SampledOutSpans};
+pub use self::notice::{Notice, NoticeKind, OnNotice};
+pub use self::refused::Refused;
 
 /// Counters and histograms since the start: see [`Collector::stats`](crate::Collector::stats).
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use otlp_collector::DurationHistogram;
+use otlp_collector::stats::DurationHistogram;
 use serde_json::{Value, json};
 
 /// Returns a histogram from a nanosecond to a minute, with three significant digits.

@@ -7,7 +7,8 @@ use std::error::Error;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use otlp_collector::{Collector, Config, Destination, Endpoint, unix_nanos};
+use otlp_collector::config::Endpoint;
+use otlp_collector::{Collector, Config, Destination, unix_nanos};
 
 use crate::hdr;
 use crate::receiver::{Manner, Receiver};

@@ -7,10 +7,8 @@ use std::time::{Duration, Instant};
 use criterion::{Criterion, Throughput};
 use crossbeam_queue::ArrayQueue;
 use otlp_collector::internals::{Encoder, Merger, ring, status_of};
-use otlp_collector::{
-    Collector, Config, EventRef, KeyValueRef, LinkRef, SpanContext, SpanRef, StatusRef, key,
-    unix_nanos,
-};
+use otlp_collector::span::{EventRef, KeyValueRef, LinkRef, StatusRef};
+use otlp_collector::{Collector, Config, SpanContext, SpanRef, key, unix_nanos};
 
 use crate::workload::{ADDRESS, CACHED, PARENT, ROWS, SELECT, SPAN, SYSTEM, TRACE};
 

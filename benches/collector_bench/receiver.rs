@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use otlp_collector::pin_current_thread;
+use otlp_collector::collector::pin_current_thread;
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 

@@ -8,11 +8,9 @@ use std::time::{Duration, Instant};
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion};
+use otlp_collector::span::{KeepIf, KeyValueRef, ParentBased, Sampler, StatusRef, TailSampling};
 use otlp_collector::testing::Receiver;
-use otlp_collector::{
-    Collector, Config, KeepIf, Key, KeyValueRef, Name, ParentBased, Recorder, Sampler, SpanKind,
-    SpanRef, StatusRef, TailSampling, unix_nanos,
-};
+use otlp_collector::{Collector, Config, Key, Name, Recorder, SpanKind, SpanRef, unix_nanos};
 
 use crate::workload::{self, ADDRESS, CACHED, PARENT, ROWS, SELECT, SPAN, SYSTEM, TRACE};
 

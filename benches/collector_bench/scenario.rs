@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use otlp_collector::config::Endpoint;
 use otlp_collector::{
-    Collector, Config, Destination, Endpoint, EndpointOptions, Ledger, Overflow, Recorder, Span,
-    unix_nanos,
+    Collector, Config, Destination, EndpointOptions, Ledger, Overflow, Recorder, Span, unix_nanos,
 };
 use serde_json::{Value, json};
 

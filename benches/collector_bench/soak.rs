@@ -9,9 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use otlp_collector::{
-    Collector, Config, Destination, Endpoint, EndpointOptions, Ledger, unix_nanos,
-};
+use otlp_collector::config::Endpoint;
+use otlp_collector::{Collector, Config, Destination, EndpointOptions, Ledger, unix_nanos};
 
 use crate::hdr;
 use crate::machine;

@@ -1,9 +1,8 @@
 //! The span that is measured: 22 bytes of name, ids, parent, both times, two texts, a number and a boolean;
 //! 209 bytes when encoded.
 
-use otlp_collector::{
-    Key, KeyValueRef, Name, Recorder, Refused, SpanId, SpanKind, SpanRef, TraceId, key, name,
-};
+use otlp_collector::span::KeyValueRef;
+use otlp_collector::{Key, Name, Recorder, Refused, SpanId, SpanKind, SpanRef, TraceId, key, name};
 
 pub const TRACE: TraceId = TraceId::from_bytes([1; 16]).unwrap();
 pub const SPAN: SpanId = SpanId::from_bytes([2; 8]).unwrap();

@@ -26,8 +26,9 @@ use std::sync::mpsc::{Receiver as Stops, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use otlp_collector::collector::PinnedJoinHandle;
 use otlp_collector::testing::Receiver;
-use otlp_collector::{Collector, Config, PinnedJoinHandle};
+use otlp_collector::{Collector, Config};
 
 use latency::Latencies;
 use options::Options;

@@ -5,7 +5,7 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use lexopt::prelude::{Long, Short, ValueExt};
-use otlp_collector::{KeepIf, TailSampling};
+use otlp_collector::span::{KeepIf, TailSampling};
 
 pub const HELP: &str = "\
 Serves orders over HTTP/1.1 from pinned threads, traces the requests, and prints their latencies.

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
-use otlp_collector::{
-    Key, Name, OpenSpan, Recorder, ScopedRecorder, SpanContext, SpanKind, StatusRef, key, name,
-};
+use otlp_collector::recorder::ScopedRecorder;
+use otlp_collector::span::StatusRef;
+use otlp_collector::{Key, Name, OpenSpan, Recorder, SpanContext, SpanKind, key, name};
 
 use crate::http::{self, Parsed, Request, Response};
 use crate::latency::HandlerLatencies;

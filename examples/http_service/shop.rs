@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::fmt;
 use std::fmt::Write;
 
-use otlp_collector::{
-    InstrumentationScope, Key, Name, OpenSpan, Recorder, ScopedRecorder, StatusRef, key, name,
-};
+use otlp_collector::recorder::ScopedRecorder;
+use otlp_collector::span::{InstrumentationScope, StatusRef};
+use otlp_collector::{Key, Name, OpenSpan, Recorder, key, name};
 
 use crate::http::{Request, Response};
 

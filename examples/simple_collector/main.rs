@@ -15,8 +15,9 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
+use otlp_collector::collector::PinnedJoinHandle;
 use otlp_collector::testing::Receiver;
-use otlp_collector::{Collector, Config, Overflow, PinnedJoinHandle};
+use otlp_collector::{Collector, Config, Overflow};
 
 use options::Options;
 use report::{Outcome, Report};

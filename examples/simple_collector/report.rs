@@ -4,8 +4,9 @@ use std::fmt;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use otlp_collector::Ledger;
+use otlp_collector::stats::{DroppedSpans, DurationHistogram, NetworkStats};
 use otlp_collector::testing::Counts;
-use otlp_collector::{DroppedSpans, DurationHistogram, Ledger, NetworkStats};
 use serde_json::{Value, json};
 
 use crate::workload::Records;

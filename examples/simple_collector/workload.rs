@@ -4,7 +4,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use otlp_collector::{KeyValueRef, Recorder, SpanKind, SpanRef, unix_nanos};
+use otlp_collector::span::KeyValueRef;
+use otlp_collector::{Recorder, SpanKind, SpanRef, unix_nanos};
 
 use crate::options::Options;
 

@@ -75,7 +75,8 @@ impl<T> PinnedJoinHandle<T> {
 /// ([`Error::is_core`]).
 ///
 /// ```
-/// use otlp_collector::{Collector, pin_current_thread};
+/// use otlp_collector::collector::pin_current_thread;
+/// use otlp_collector::Collector;
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let core = Collector::cores()[0];

@@ -11,11 +11,12 @@ use crate::error::Error;
 /// Destinations do not affect each other: each has its own position in the buffer, its own entry in the
 /// [`Ledger`](crate::Ledger) and its own retries. A destination that is behind the foremost by more than
 /// half the buffer loses its oldest spans, counted as
-/// [`DroppedSpans::overflow`](crate::DroppedSpans::overflow). After an outage of all destinations each
+/// [`DroppedSpans::overflow`](crate::stats::DroppedSpans::overflow). After an outage of all destinations each
 /// has at least a second to catch up.
 ///
 /// ```
-/// use otlp_collector::{Config, Destination, Endpoint, Selection};
+/// use otlp_collector::config::{Endpoint, Selection};
+/// use otlp_collector::{Config, Destination};
 ///
 /// let config = Config {
 ///     destinations: vec![

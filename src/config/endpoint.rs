@@ -200,7 +200,7 @@ options! {
         pub retry_max_ms: u64 = 2000,
         /// Milliseconds from a request's first failure in which it is retried. Default 300,000; 0 drops it
         /// after the first failure. At most a day. Dropped spans are counted in
-        /// [`DroppedSpans::retries`](crate::DroppedSpans::retries). Spans that were not sent yet wait as
+        /// [`DroppedSpans::retries`](crate::stats::DroppedSpans::retries). Spans that were not sent yet wait as
         /// long as there is room.
         pub retry_budget_ms: u64 = 300_000,
     }

@@ -69,7 +69,8 @@ impl Config {
     /// `endpoint_options`. To ignore those variables, set both to their defaults in code:
     ///
     /// ```
-    /// use otlp_collector::{Config, Destination, Endpoint, EndpointOptions};
+    /// use otlp_collector::config::Endpoint;
+    /// use otlp_collector::{Config, Destination, EndpointOptions};
     ///
     /// let config = Config {
     ///     destinations: vec![Destination::from(Endpoint::new("http://10.0.0.1:4318"))],

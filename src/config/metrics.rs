@@ -9,10 +9,11 @@ use crate::error::Error;
 
 /// Options of the pipeline's own metrics: those of OpenTelemetry's semantic conventions (`otel.sdk.…`, in
 /// development) and this library's (`otlp_collector.…`), the same as in
-/// [`Stats::to_prometheus`](crate::Stats::to_prometheus).
+/// [`Stats::to_prometheus`](crate::stats::Stats::to_prometheus).
 ///
 /// ```
-/// use otlp_collector::{Config, MetricsOptions};
+/// use otlp_collector::config::MetricsOptions;
+/// use otlp_collector::Config;
 ///
 /// let config = Config {
 ///     metrics: Some(MetricsOptions::new("http://localhost:4318")),

@@ -51,7 +51,7 @@ options! {
         /// Nothing is sent: there is no buffer and no network thread, and `tail_sampling` holds no
         /// spans. `sampler` still decides, contexts are still propagated, and threads are still pinned.
         /// Spans count as accepted or sampled out, without a destination. `health` reports
-        /// [`ThreadState::Disabled`](crate::ThreadState::Disabled).
+        /// [`ThreadState::Disabled`](crate::stats::ThreadState::Disabled).
         ///
         /// No value is an error then: sizes are clamped to their range, other values are ignored, so that
         /// a service whose tracing is disabled starts.
@@ -87,7 +87,7 @@ options! {
         /// allocated and touched when a recorder is created.
         ///
         /// Spans opened beyond the limit keep only the data listed at [`OpenSpan`](crate::OpenSpan), and
-        /// are counted in [`Stats::spans_without_memory`](crate::Stats::spans_without_memory).
+        /// are counted in [`Stats::spans_without_memory`](crate::stats::Stats::spans_without_memory).
         pub open_spans_max: usize = 32,
         /// Encoded bytes of an open span's name, trace state, attributes, events, links and status
         /// description. Default 4,096, at least 64, at most 16 MiB; lowered to `slab_bytes` less 256. Data
@@ -144,7 +144,7 @@ options! {
         /// Descriptions of variables that [`from_env`](Self::from_env) could not use. Default none.
         ///
         /// [`Collector::new`](crate::Collector::new) reports each to `on_notice`, as
-        /// [`NoticeKind::Misconfigured`](crate::NoticeKind::Misconfigured), and to the `log` facade;
+        /// [`NoticeKind::Misconfigured`](crate::stats::NoticeKind::Misconfigured), and to the `log` facade;
         /// without both, to standard error. Clear the list to suppress these reports.
         pub warnings: Vec<String> = Vec::new(),
     }

@@ -10,7 +10,8 @@ use std::path::PathBuf;
 /// certificate do not.
 ///
 /// ```
-/// use otlp_collector::{Config, EndpointOptions, TlsOptions};
+/// use otlp_collector::config::TlsOptions;
+/// use otlp_collector::{Config, EndpointOptions};
 ///
 /// let config = Config {
 ///     endpoint: "https://otlp.example.com".to_string(),

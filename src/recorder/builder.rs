@@ -13,7 +13,8 @@ use crate::stats::ParentOrigin;
 /// A builder of an open span, from [`Recorder::span_builder`].
 ///
 /// ```
-/// use otlp_collector::{Collector, Config, KeyValueRef, SpanContext, SpanKind};
+/// use otlp_collector::span::KeyValueRef;
+/// use otlp_collector::{Collector, Config, SpanContext, SpanKind};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let receiver = otlp_collector::testing::Receiver::start()?;

@@ -23,7 +23,8 @@ use crate::stats::refused::Refused;
 /// recorder on which it started.
 ///
 /// ```
-/// # use otlp_collector::{Collector, Config, StatusRef};
+/// # use otlp_collector::span::StatusRef;
+/// # use otlp_collector::{Collector, Config};
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let receiver = otlp_collector::testing::Receiver::start()?;
 /// # let collector = Collector::new(Config { endpoint: receiver.endpoint(), ..Config::default() })?;

@@ -12,7 +12,7 @@ use crate::span::StatusRef;
 use crate::stats::refused::Refused;
 
 /// A span between its start and its end, from [`Recorder::start`], [`Recorder::start_child`] or
-/// [`SpanBuilder::start`](crate::SpanBuilder::start).
+/// [`SpanBuilder::start`](crate::recorder::SpanBuilder::start).
 ///
 /// It ends with [`end`](Self::end) or when it is dropped. If a panic drops it, it gets the status error,
 /// unless its status is Ok. Several spans can be open at once and end in any order. A span that is not
@@ -24,7 +24,7 @@ use crate::stats::refused::Refused;
 /// takes more than half of the memory loses its last members. Spans opened beyond
 /// [`Config::open_spans_max`](crate::Config::open_spans_max) keep only ids, times, kind, status code and
 /// 31 bytes of name, and pass on no trace state;
-/// [`Stats::spans_without_memory`](crate::Stats::spans_without_memory) counts them.
+/// [`Stats::spans_without_memory`](crate::stats::Stats::spans_without_memory) counts them.
 pub struct OpenSpan<'r> {
     recorder: &'r Recorder,
     draft: Draft,
@@ -131,7 +131,7 @@ impl<'r> OpenSpan<'r> {
 
     /// Detaches the span from this thread, so that it can end on another. It keeps its memory, and counts
     /// as open on this recorder until it ends. For children on other threads pass its context to
-    /// [`SpanBuilder::parent`](crate::SpanBuilder::parent).
+    /// [`SpanBuilder::parent`](crate::recorder::SpanBuilder::parent).
     ///
     /// If tail sampling holds its trace, the trace is kept from now on. If it dropped the trace already,
     /// the span is dropped too.
@@ -234,7 +234,7 @@ macro_rules! setters {
             /// Sets an attribute, and replaces one with the same key.
             ///
             /// [`key!`](crate::key) prepares constant keys at compile time.
-            /// [`AnyValueRef`](crate::AnyValueRef) lists the types of values.
+            /// [`AnyValueRef`](crate::span::AnyValueRef) lists the types of values.
             #[inline(always)]
             pub fn set_attribute<'a>(
                 &mut self,

@@ -128,7 +128,7 @@ impl<'a> KeyValueRef<'a> {
 /// * `&AnyValue`
 ///
 /// ```
-/// use otlp_collector::{AnyValueRef, KeyValueRef};
+/// use otlp_collector::span::{AnyValueRef, KeyValueRef};
 ///
 /// let shards = [3_i64, 5, 8];
 /// let nested = [

@@ -140,7 +140,7 @@ id! {
     /// assert_eq!(TraceId::from_bytes(id.to_bytes()), Some(id));
     /// assert_eq!(id.to_string(), "0af7651916cd43dd8448eb211c80319c");
     /// assert_eq!(TraceId::from_bytes([0; 16]), None);
-    /// # Ok::<(), otlp_collector::InvalidId>(())
+    /// # Ok::<(), otlp_collector::span::InvalidId>(())
     /// ```
     TraceId(NonZeroU128): 16 bytes, u128 by from_u128 and to_u128, "trace id"
 }
@@ -157,7 +157,7 @@ id! {
     /// let id: SpanId = "b7ad6b7169203331".parse()?;
     /// assert_eq!(SpanId::from_u64(0xb7ad_6b71_6920_3331), Some(id));
     /// assert_eq!(format!("{id:?}"), "SpanId(b7ad6b7169203331)");
-    /// # Ok::<(), otlp_collector::InvalidId>(())
+    /// # Ok::<(), otlp_collector::span::InvalidId>(())
     /// ```
     SpanId(NonZeroU64): 8 bytes, u64 by from_u64 and to_u64, "span id"
 }

@@ -17,7 +17,8 @@ use crate::span::id::{SpanId, TraceId};
 /// other sources continue in a fork as they do in the parent.
 ///
 /// ```
-/// use otlp_collector::{Config, IdGenerator};
+/// use otlp_collector::span::IdGenerator;
+/// use otlp_collector::Config;
 ///
 /// // The same ids in every run, for tests.
 /// let config = Config {
@@ -73,7 +74,7 @@ pub trait GenerateIds: Send {
     fn new_span_id(&mut self) -> SpanId;
 
     /// Returns whether the rightmost seven bytes of its trace ids are random. Then root spans have the
-    /// flag [`TraceFlags::RANDOM`](crate::TraceFlags::RANDOM). Default: no.
+    /// flag [`TraceFlags::RANDOM`](crate::span::TraceFlags::RANDOM). Default: no.
     fn is_random(&self) -> bool {
         false
     }

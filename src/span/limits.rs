@@ -18,7 +18,8 @@
 /// at most 48 KiB of stack, or 384 KiB without optimisation, for any nesting of values.
 ///
 /// ```
-/// use otlp_collector::{Config, SpanLimits};
+/// use otlp_collector::span::SpanLimits;
+/// use otlp_collector::Config;
 ///
 /// let config = Config {
 ///     span_limits: SpanLimits {

@@ -9,14 +9,16 @@ use std::sync::Arc;
 use crate::span::attribute::{KeyValue, KeyValueRef};
 use crate::span::context::{SpanContext, TraceState};
 use crate::span::id::TraceId;
-use crate::span::{LinkRef, SpanKind};
+use crate::span::kind::SpanKind;
+use crate::span::link::LinkRef;
 
 pub use tail::{KeepIf, TailSampling};
 
 /// A sampler: decides at the start of a span whether it is recorded and sent.
 ///
 /// ```
-/// use otlp_collector::{Config, ParentBased, Sampler};
+/// use otlp_collector::span::{ParentBased, Sampler};
+/// use otlp_collector::Config;
 ///
 /// // A tenth of the traces that start here. Other traces keep the decision of the caller.
 /// let config = Config {
@@ -101,7 +103,7 @@ impl From<ParentBased> for Sampler {
 ///
 /// ```
 /// use std::sync::Arc;
-/// use otlp_collector::{ParentBased, Sample, Sampler, SamplingInput, SamplingResult};
+/// use otlp_collector::span::{ParentBased, Sample, Sampler, SamplingInput, SamplingResult};
 ///
 /// struct NoHealthChecks;
 ///
@@ -165,7 +167,8 @@ impl<'a> SamplingInput<'a> {
 /// Build it with struct update syntax, `..SamplingResult::sampled()`: a minor release may add fields.
 ///
 /// ```
-/// use otlp_collector::{KeyValue, SamplingResult};
+/// use otlp_collector::span::SamplingResult;
+/// use otlp_collector::KeyValue;
 ///
 /// let attributes = [KeyValue::new("sampling.rule", "errors")];
 /// let result = SamplingResult {

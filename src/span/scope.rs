@@ -14,7 +14,7 @@ use crate::span::attribute::KeyValue;
 /// fields.
 ///
 /// ```
-/// use otlp_collector::InstrumentationScope;
+/// use otlp_collector::span::InstrumentationScope;
 ///
 /// let scope = InstrumentationScope {
 ///     version: "2.1.0".to_string(),

@@ -9,7 +9,8 @@ use crate::stats::refused::Refused;
 /// `accepted = delivered + rejected + dropped + in flight + buffered`.
 ///
 /// ```
-/// # use otlp_collector::{DestinationLedger, Ledger};
+/// # use otlp_collector::stats::DestinationLedger;
+/// # use otlp_collector::Ledger;
 /// # fn example(ledger: &Ledger) {
 /// println!("{ledger}");
 /// for destination in &ledger.destinations {
@@ -27,7 +28,7 @@ pub struct Ledger {
     pub refused: RefusedSpans,
     /// Open spans that sampling excluded. Not accepted.
     pub sampled_out: SampledOutSpans,
-    /// Ended spans whose local root has not ended ([`TailSampling`](crate::TailSampling)). Not accepted
+    /// Ended spans whose local root has not ended ([`TailSampling`](crate::span::TailSampling)). Not accepted
     /// yet.
     pub held: u64,
     /// Outcomes of the accepted spans at each destination.
@@ -195,7 +196,7 @@ impl Sub for RefusedSpans {
 pub struct SampledOutSpans {
     /// Spans that the sampler excluded when they started.
     pub at_start: u64,
-    /// Spans excluded when their local root ended, by [`TailSampling`](crate::TailSampling).
+    /// Spans excluded when their local root ended, by [`TailSampling`](crate::span::TailSampling).
     pub at_end: u64,
 }
 

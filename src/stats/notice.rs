@@ -57,7 +57,7 @@ pub enum NoticeKind {
     /// The message has their duration and counts them by reason.
     LossesEnded,
     /// Spans were opened without memory for their data: see
-    /// [`Stats::spans_without_memory`](crate::Stats::spans_without_memory).
+    /// [`Stats::spans_without_memory`](crate::stats::Stats::spans_without_memory).
     WithoutMemory,
     /// The network thread panicked, and continued or ended.
     Panicked,
@@ -121,7 +121,8 @@ pub(crate) fn reasons(counts: &[(&str, u64)]) -> String {
 /// next notice.
 ///
 /// ```
-/// use otlp_collector::{Config, OnNotice};
+/// use otlp_collector::stats::OnNotice;
+/// use otlp_collector::Config;
 ///
 /// let config = Config {
 ///     on_notice: Some(OnNotice::new(|notice| eprintln!("tracing: {notice}"))),

@@ -23,7 +23,7 @@ pub enum Refused {
     /// Every shared recorder was in use for 100 ms, or the time of
     /// [`Overflow::Block`](crate::Overflow::Block). Only
     /// [`Collector::collect`](crate::Collector::collect) and the end of a
-    /// [`DetachedSpan`](crate::DetachedSpan) share recorders.
+    /// [`DetachedSpan`](crate::recorder::DetachedSpan) share recorders.
     NoRecorder,
     /// The span's scope needs one more slab on its recorder than
     /// [`Config::recorders_max`](crate::Config::recorders_max) allows.
@@ -39,7 +39,7 @@ impl Refused {
     pub(crate) const REASONS: usize = 7;
 
     /// Returns a number below [`REASONS`](Self::REASONS), in the order of the fields of
-    /// [`RefusedSpans`](crate::RefusedSpans).
+    /// [`RefusedSpans`](crate::stats::RefusedSpans).
     pub(crate) fn index(self) -> usize {
         match self {
             Self::BufferFull => 0,

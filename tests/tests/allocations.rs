@@ -6,11 +6,9 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::time::Duration;
 
+use otlp_collector::span::{KeepIf, KeyValueRef, LinkRef, Sampler, StatusRef, TailSampling};
 use otlp_collector::testing::Receiver;
-use otlp_collector::{
-    Collector, Config, KeepIf, Key, KeyValueRef, LinkRef, Recorder, Sampler, SpanContext, SpanKind,
-    SpanRef, StatusRef, TailSampling, key, name,
-};
+use otlp_collector::{Collector, Config, Key, Recorder, SpanContext, SpanKind, SpanRef, key, name};
 
 /// Counts the allocations of the current thread.
 struct Counting;

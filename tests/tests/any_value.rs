@@ -1,11 +1,9 @@
 //! Every value of OTLP's data model can be an attribute of spans, events, links, scopes and resources.
 
 use common::{span_id, trace_id};
+use otlp_collector::span::{AnyValueRef, Event, InstrumentationScope, KeyValueRef, Link, LinkRef};
 use otlp_collector::testing::Receiver;
-use otlp_collector::{
-    AnyValue, AnyValueRef, Collector, Config, Event, InstrumentationScope, KeyValue, KeyValueRef,
-    Link, LinkRef, Span, SpanContext, SpanRef,
-};
+use otlp_collector::{AnyValue, Collector, Config, KeyValue, Span, SpanContext, SpanRef};
 
 fn values() -> Vec<AnyValue> {
     let list = |values: Vec<AnyValue>| {

@@ -1,10 +1,10 @@
 //! Invalid input is an error at start or a counted refusal, and affects no other span.
 
 use common::{PATIENCE, trace_id};
+use otlp_collector::span::InstrumentationScope;
 use otlp_collector::testing::Receiver;
 use otlp_collector::{
-    AnyValue, Collector, Config, EndpointOptions, InstrumentationScope, KeyValue, Refused, Span,
-    SpanRef,
+    AnyValue, Collector, Config, EndpointOptions, KeyValue, Refused, Span, SpanRef,
 };
 
 /// Returns the message of the error that `Collector::new` returns for this configuration.

@@ -1,10 +1,9 @@
 //! Compressed bodies arrive intact, and are compressed once for all endpoints with the same encoding.
 
 use common::{PATIENCE, retry_at_once};
+use otlp_collector::config::{Endpoint, Selection};
 use otlp_collector::testing::{Answer, Receiver};
-use otlp_collector::{
-    Collector, Compression, Config, Destination, Endpoint, EndpointOptions, Selection, Span,
-};
+use otlp_collector::{Collector, Compression, Config, Destination, EndpointOptions, Span};
 
 fn endpoint(receiver: &Receiver, compression: Compression) -> Endpoint {
     Endpoint {

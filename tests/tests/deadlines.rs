@@ -7,7 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::PATIENCE;
-use otlp_collector::{Collector, Compression, Config, EndpointOptions, Redirects, Refused, Span};
+use otlp_collector::config::Redirects;
+use otlp_collector::{Collector, Compression, Config, EndpointOptions, Refused, Span};
 
 use common::ClosedPort;
 use common::script::{Script, ScriptedServer, Step, response};

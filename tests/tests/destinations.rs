@@ -4,10 +4,11 @@ use std::thread;
 use std::time::Duration;
 
 use common::PATIENCE;
+use otlp_collector::config::{Endpoint, MetricsOptions, Selection};
 use otlp_collector::testing::{Answer, Receiver};
 use otlp_collector::{
-    Collector, Compression, Config, Destination, Endpoint, EndpointOptions, MetricsOptions,
-    Overflow, Recorder, Refused, Selection, SpanRef, internals,
+    Collector, Compression, Config, Destination, EndpointOptions, Overflow, Recorder, Refused,
+    SpanRef, internals,
 };
 
 use common::script::{ScriptedServer, Step, response};

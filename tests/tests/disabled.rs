@@ -10,10 +10,12 @@ use std::sync::Barrier;
 use std::time::Duration;
 
 use common::{PATIENCE, trace_id};
+use otlp_collector::config::{Endpoint, MetricsOptions, TlsOptions};
+use otlp_collector::span::{InstrumentationScope, KeepIf, Sampler, SpanLimits, TailSampling};
+use otlp_collector::stats::ThreadState;
 use otlp_collector::{
-    AnyValue, Collector, Config, Destination, Endpoint, EndpointOptions, InstrumentationScope,
-    KeepIf, KeyValue, MetricsOptions, Overflow, Sampler, Span, SpanContext, SpanLimits, SpanRef,
-    TailSampling, ThreadState, TlsOptions,
+    AnyValue, Collector, Config, Destination, EndpointOptions, KeyValue, Overflow, Span,
+    SpanContext, SpanRef,
 };
 
 /// Counts the bytes that the current thread allocates, including those that it frees again.

@@ -1,6 +1,8 @@
 //! Tables of the documents agree with the code.
 
-use otlp_collector::{Collector, Config, EndpointOptions, SpanLimits, TlsOptions};
+use otlp_collector::config::TlsOptions;
+use otlp_collector::span::SpanLimits;
+use otlp_collector::{Collector, Config, EndpointOptions};
 
 const INSTRUCTIONS: &str = include_str!("../../benches/instructions/baseline");
 const README: &str = include_str!("../../README.md");

@@ -5,8 +5,10 @@ use std::process::{Command, Output};
 use std::sync::Mutex;
 
 use common::PATIENCE;
+use otlp_collector::config::Endpoint;
+use otlp_collector::stats::{NoticeKind, OnNotice};
 use otlp_collector::testing::Receiver;
-use otlp_collector::{Collector, Config, Endpoint, NoticeKind, OnNotice};
+use otlp_collector::{Collector, Config};
 
 /// Variable that is set in child processes, each of which runs one test of this file.
 const CHILD: &str = "OTLP_COLLECTOR_TEST_CHILD";

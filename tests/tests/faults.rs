@@ -8,10 +8,9 @@ use common::{PATIENCE, retry_at_once};
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTracePartialSuccess, ExportTraceServiceResponse,
 };
-use otlp_collector::{
-    Collector, Config, EndpointOptions, EndpointState, Ledger, NoticeKind, OnNotice, Redirects,
-    Span,
-};
+use otlp_collector::config::Redirects;
+use otlp_collector::stats::{EndpointState, NoticeKind, OnNotice};
+use otlp_collector::{Collector, Config, EndpointOptions, Ledger, Span};
 use prost::Message;
 
 use common::ClosedPort;

@@ -12,11 +12,11 @@ use std::thread;
 use std::time::Instant;
 
 use common::{PATIENCE, span_id, trace_id};
+use otlp_collector::recorder::DetachedSpan;
+use otlp_collector::span::{InstrumentationScope, KeepIf, TailSampling};
+use otlp_collector::stats::ThreadState;
 use otlp_collector::testing::Receiver;
-use otlp_collector::{
-    Collector, Config, DetachedSpan, InstrumentationScope, KeepIf, Recorder, Refused, Span,
-    SpanRef, TailSampling, ThreadState,
-};
+use otlp_collector::{Collector, Config, Recorder, Refused, Span, SpanRef};
 
 /// Time after which a fork is considered to hang.
 const SECONDS: u32 = 60;

@@ -5,11 +5,12 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use common::{PATIENCE, retry_at_once};
-use otlp_collector::testing::{Answer, Receiver};
-use otlp_collector::{
-    Collector, Config, EndpointHealth, EndpointOptions, EndpointState, InstrumentationScope,
-    Notice, NoticeKind, OnNotice, Span, ThreadState, internals,
+use otlp_collector::span::InstrumentationScope;
+use otlp_collector::stats::{
+    EndpointHealth, EndpointState, Notice, NoticeKind, OnNotice, ThreadState,
 };
+use otlp_collector::testing::{Answer, Receiver};
+use otlp_collector::{Collector, Config, EndpointOptions, Span, internals};
 
 /// Starts a collector, and returns it with its notices.
 fn collector(receiver: &Receiver) -> (Collector, mpsc::Receiver<Notice>) {

@@ -11,10 +11,12 @@ use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
 use opentelemetry_proto::tonic::metrics::v1::{
     HistogramDataPoint, Metric, NumberDataPoint, metric, number_data_point,
 };
+use otlp_collector::config::{Endpoint, MetricsOptions, Selection};
+use otlp_collector::span::{KeepIf, Sampler, TailSampling};
+use otlp_collector::stats::{NoticeKind, OnNotice};
 use otlp_collector::testing::{Answer, Receiver};
 use otlp_collector::{
-    Collector, Compression, Config, Destination, Endpoint, EndpointOptions, KeepIf, MetricsOptions,
-    NoticeKind, OnNotice, Sampler, Selection, Span, SpanContext, TailSampling,
+    Collector, Compression, Config, Destination, EndpointOptions, Span, SpanContext,
 };
 use prost::Message;
 

@@ -10,7 +10,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::PATIENCE;
-use otlp_collector::{Collector, Config, EndpointOptions, EndpointState, Ledger, Overflow, Span};
+use otlp_collector::stats::EndpointState;
+use otlp_collector::{Collector, Config, EndpointOptions, Ledger, Overflow, Span};
 
 use common::script::ScriptedServer;
 

@@ -10,10 +10,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::PATIENCE;
-use otlp_collector::{
-    Collector, Compression, Config, EndpointOptions, EndpointState, Ledger, Overflow, Redirects,
-    Span, TlsOptions,
-};
+use otlp_collector::config::{Redirects, TlsOptions};
+use otlp_collector::stats::EndpointState;
+use otlp_collector::{Collector, Compression, Config, EndpointOptions, Ledger, Overflow, Span};
 
 use common::agent::{Agent, free_addresses};
 use common::certificates::{Files, authority, identity};

@@ -5,11 +5,14 @@ use std::sync::Arc;
 use std::thread;
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use otlp_collector::span::{
+    AnyValueRef, EventRef, GenerateIds, IdGenerator, KeyValueRef, LinkRef, SpanLimits, StatusRef,
+    TraceFlags,
+};
 use otlp_collector::testing::{ReceivedSpan, Receiver};
 use otlp_collector::{
-    AnyValue, AnyValueRef, Collector, EventRef, GenerateIds, IdGenerator, KeyValueRef, LinkRef,
-    Refused, SpanContext, SpanId, SpanKind, SpanLimits, Status, StatusRef, TraceFlags, TraceId,
-    key, name, unix_nanos,
+    AnyValue, Collector, Refused, SpanContext, SpanId, SpanKind, Status, TraceId, key, name,
+    unix_nanos,
 };
 use proptest::prelude::*;
 use prost::Message;
@@ -496,9 +499,9 @@ fn spans_end_on_other_threads() {
 fn attaching_a_span_that_does_not_record_needs_no_lane() {
     let (receiver, collector) = start(|config| {
         config.recorders_max = 3;
-        config.sampler = otlp_collector::Sampler::AlwaysOff;
+        config.sampler = otlp_collector::span::Sampler::AlwaysOff;
     });
-    let scope = otlp_collector::InstrumentationScope::new("scope");
+    let scope = otlp_collector::span::InstrumentationScope::new("scope");
     let scope = collector.register_scope(scope).unwrap();
     let (here, there) = (collector.recorder().unwrap(), collector.recorder().unwrap());
     let span = here.with_scope(&scope).unwrap().start("unsampled").detach();

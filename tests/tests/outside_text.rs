@@ -2,10 +2,10 @@
 
 use common::PATIENCE;
 use crossbeam_channel::Receiver as Notices;
+use otlp_collector::config::TlsOptions;
+use otlp_collector::stats::{Notice, OnNotice};
 use otlp_collector::testing::{Answer, Receiver};
-use otlp_collector::{
-    Collector, Config, EndpointOptions, Notice, OnNotice, Overflow, Span, TlsOptions,
-};
+use otlp_collector::{Collector, Config, EndpointOptions, Overflow, Span};
 
 use common::certificates::{Files, authority, identity};
 use common::tls_server::Server;

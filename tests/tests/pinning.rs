@@ -2,8 +2,9 @@
 
 use common::{config, trace_id};
 use core_affinity::CoreId;
+use otlp_collector::collector::pin_current_thread;
 use otlp_collector::testing::Receiver;
-use otlp_collector::{Collector, Config, SpanRef, pin_current_thread};
+use otlp_collector::{Collector, Config, SpanRef};
 
 #[test]
 fn nothing_is_pinned_by_default() {

@@ -3,8 +3,10 @@
 use std::thread;
 
 use common::PATIENCE;
+use otlp_collector::config::TlsOptions;
+use otlp_collector::stats::EndpointState;
 use otlp_collector::testing::Receiver;
-use otlp_collector::{Collector, Config, EndpointOptions, EndpointState, Span, TlsOptions};
+use otlp_collector::{Collector, Config, EndpointOptions, Span};
 
 use common::ClosedPort;
 use common::certificates::{Files, authority, identity};

@@ -2,8 +2,9 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use otlp_collector::span::KeyValueRef;
 use otlp_collector::testing::Receiver;
-use otlp_collector::{AnyValue, Collector, Config, KeyValue, KeyValueRef, Span};
+use otlp_collector::{AnyValue, Collector, Config, KeyValue, Span};
 
 /// Returns the message of the panic of `work`.
 fn panic_of<T>(work: impl FnOnce() -> T) -> String {

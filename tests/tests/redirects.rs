@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use common::{PATIENCE, retry_at_once};
-use otlp_collector::{Collector, Config, EndpointOptions, Ledger, Redirects, Span, TlsOptions};
+use otlp_collector::config::{Redirects, TlsOptions};
+use otlp_collector::{Collector, Config, EndpointOptions, Ledger, Span};
 
 use common::certificates::{Files, authority, identity};
 use common::script::{Script, ScriptedServer, Step, response};

@@ -2,9 +2,10 @@
 //! were sent. Run by `.ci/rotel`.
 
 use common::{PATIENCE, span_id, trace_id};
+use otlp_collector::span::{Event, EventRef, KeyValueRef, Link, LinkRef, StatusRef, TraceState};
 use otlp_collector::{
-    AnyValue, Collector, Config, EndpointOptions, Event, EventRef, KeyValue, KeyValueRef, Link,
-    LinkRef, Recorder, Span, SpanContext, SpanKind, SpanRef, Status, StatusRef, TraceState,
+    AnyValue, Collector, Config, EndpointOptions, KeyValue, Recorder, Span, SpanContext, SpanKind,
+    SpanRef, Status,
 };
 
 use common::agent::Agent;

@@ -17,12 +17,12 @@ use opentelemetry_sdk::trace::{
     Sampler as SdkSampler, SamplingDecision, SdkTracerProvider, ShouldSample, SpanData,
     SpanExporter,
 };
-use otlp_collector::testing::Receiver;
-use otlp_collector::{
-    Collector, Config, EventRef, GenerateIds, IdGenerator, InstrumentationScope, KeyValue,
-    KeyValueRef, LinkRef, ParentBased, Sampler, SpanContext, SpanId, SpanKind, SpanLimits,
-    StatusRef, TraceId,
+use otlp_collector::span::{
+    EventRef, GenerateIds, IdGenerator, InstrumentationScope, KeyValueRef, LinkRef, ParentBased,
+    Sampler, SpanLimits, StatusRef,
 };
+use otlp_collector::testing::Receiver;
+use otlp_collector::{Collector, Config, KeyValue, SpanContext, SpanId, SpanKind, TraceId};
 use proptest::prelude::*;
 use prost::Message;
 

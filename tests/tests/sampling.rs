@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use otlp_collector::testing::{ReceivedSpan, Receiver};
-use otlp_collector::{
-    Collector, Config, InstrumentationScope, KeepIf, KeyValue, Ledger, ParentBased, Recorder,
-    Sample, Sampler, SamplingInput, SamplingResult, SpanContext, SpanKind, StatusRef, TailSampling,
-    TraceFlags, TraceState,
+use otlp_collector::span::{
+    InstrumentationScope, KeepIf, ParentBased, Sample, Sampler, SamplingInput, SamplingResult,
+    StatusRef, TailSampling, TraceFlags, TraceState,
 };
+use otlp_collector::testing::{ReceivedSpan, Receiver};
+use otlp_collector::{Collector, Config, KeyValue, Ledger, Recorder, SpanContext, SpanKind};
 use proptest::prelude::*;
 
 use common::{span_id, start, trace_id};
@@ -96,7 +96,7 @@ fn a_custom_sampler_receives_the_span_and_adds_attributes() {
     let (receiver, collector) = start(|config| config.sampler = ParentBased::new(choosy).into());
     let recorder = collector.recorder().unwrap();
     for name in ["GET /orders", "GET /health"] {
-        let attributes = [otlp_collector::KeyValueRef::new("url.path", name)];
+        let attributes = [otlp_collector::span::KeyValueRef::new("url.path", name)];
         let span = recorder
             .span_builder(name)
             .kind(SpanKind::Server)
@@ -439,7 +439,7 @@ fn one_in_n_keeps_the_same_traces_everywhere() {
                 one_in: Some(4),
                 ..KeepIf::default()
             })(config);
-            config.id_generator = otlp_collector::IdGenerator::Seeded(1);
+            config.id_generator = otlp_collector::span::IdGenerator::Seeded(1);
         });
         let recorder = collector.recorder().unwrap();
         for number in 0..400 {

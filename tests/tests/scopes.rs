@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 
 use common::{config, span_id, trace_id};
+use otlp_collector::span::InstrumentationScope;
 use otlp_collector::testing::Receiver;
-use otlp_collector::{
-    Collector, Config, EndpointOptions, InstrumentationScope, KeyValue, Refused, Span, SpanRef,
-};
+use otlp_collector::{Collector, Config, EndpointOptions, KeyValue, Refused, Span, SpanRef};
 
 /// Returns the number of spans that arrived, by scope and name.
 fn arrived(receiver: &Receiver) -> BTreeMap<(String, String), usize> {

@@ -5,10 +5,12 @@ use std::thread;
 use std::time::Duration;
 
 use common::PATIENCE;
+use otlp_collector::config::Endpoint;
+use otlp_collector::span::{InstrumentationScope, Scope};
 use otlp_collector::testing::{Answer, Receiver};
 use otlp_collector::{
-    Collector, Config, Destination, Endpoint, EndpointOptions, InstrumentationScope, Ledger,
-    Overflow, Recorder, Refused, Scope, Span, SpanRef,
+    Collector, Config, Destination, EndpointOptions, Ledger, Overflow, Recorder, Refused, Span,
+    SpanRef,
 };
 
 use common::ClosedPort;

@@ -2,11 +2,9 @@
 
 use std::thread;
 
+use otlp_collector::span::{AnyValueRef, Event, EventRef, KeyValueRef};
 use otlp_collector::testing::Receiver;
-use otlp_collector::{
-    AnyValue, AnyValueRef, Collector, Config, Event, EventRef, KeyValue, KeyValueRef, Recorder,
-    Span, SpanRef, key,
-};
+use otlp_collector::{AnyValue, Collector, Config, KeyValue, Recorder, Span, SpanRef, key};
 
 /// The figures in the docs of `SpanLimits`.
 const STACK_KIB: usize = if cfg!(debug_assertions) { 384 } else { 48 };

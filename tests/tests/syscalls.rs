@@ -5,10 +5,10 @@ use std::fs;
 use std::thread;
 
 use common::PATIENCE;
+use otlp_collector::span::{EventRef, KeyValueRef};
 use otlp_collector::testing::Receiver;
 use otlp_collector::{
-    Collector, Config, EndpointOptions, EventRef, KeyValueRef, Overflow, Recorder, Refused,
-    SpanKind, SpanRef,
+    Collector, Config, EndpointOptions, Overflow, Recorder, Refused, SpanKind, SpanRef,
 };
 
 const SPANS: u64 = 100_000;

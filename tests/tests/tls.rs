@@ -8,10 +8,9 @@ use std::thread;
 use std::time::Duration;
 
 use common::{PATIENCE, retry_at_once};
+use otlp_collector::config::{Endpoint, TlsOptions};
 use otlp_collector::testing::Receiver;
-use otlp_collector::{
-    Collector, Config, Destination, Endpoint, EndpointOptions, Overflow, Span, TlsOptions,
-};
+use otlp_collector::{Collector, Config, Destination, EndpointOptions, Overflow, Span};
 use rcgen::date_time_ymd;
 use rustls::version;
 

@@ -1,7 +1,8 @@
 //! W3C Trace Context: the cases of the specification's test suite, with Level 2's rules for the keys
 //! of `tracestate`.
 
-use otlp_collector::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
+use otlp_collector::span::{TraceFlags, TraceState};
+use otlp_collector::{SpanContext, SpanId, TraceId};
 use proptest::prelude::*;
 
 const VALID: &str = "00-12345678901234567890123456789012-1234567890123456-01";

@@ -5,11 +5,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use common::{PATIENCE, span_id, start, trace_id};
-use otlp_collector::testing::Receiver;
-use otlp_collector::{
-    AnyValueRef, Collector, GenerateIds, IdGenerator, Key, OpenSpan, Recorder, Sample, Sampler,
-    SamplingInput, SamplingResult, SpanId, SpanRef, TraceId,
+use otlp_collector::span::{
+    AnyValueRef, GenerateIds, IdGenerator, Sample, Sampler, SamplingInput, SamplingResult,
 };
+use otlp_collector::testing::Receiver;
+use otlp_collector::{Collector, Key, OpenSpan, Recorder, SpanId, SpanRef, TraceId};
 
 /// Returns the sorted names of all spans that arrived. No span is missing or refused.
 fn arrived(receiver: &Receiver, collector: &Collector) -> Vec<String> {

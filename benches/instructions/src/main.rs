@@ -7,10 +7,10 @@ use std::hint::black_box;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use otlp_collector::span::{KeyValueRef, ParentBased, Sampler};
 use otlp_collector::testing::Receiver;
 use otlp_collector::{
-    Collector, Config, Key, KeyValueRef, Name, ParentBased, Recorder, Sampler, SpanId, SpanKind,
-    SpanRef, TraceId, key, name,
+    Collector, Config, Key, Name, Recorder, SpanId, SpanKind, SpanRef, TraceId, key, name,
 };
 
 const SYSTEM: Key<'static> = key!("db.system.name");

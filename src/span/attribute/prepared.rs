@@ -306,7 +306,8 @@ pub mod prepare {
 /// recording copies it.
 ///
 /// ```
-/// use otlp_collector::{Key, KeyValueRef, key};
+/// use otlp_collector::span::KeyValueRef;
+/// use otlp_collector::{Key, key};
 ///
 /// const METHOD: Key<'static> = key!("http.request.method");
 /// let attribute = KeyValueRef::new(METHOD, "GET");

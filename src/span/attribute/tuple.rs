@@ -10,7 +10,8 @@ use crate::span::attribute::{AnyValueRef, Key, KeyValueRef};
 /// [`SpanRef::attributes`](crate::SpanRef::attributes).
 ///
 /// ```
-/// use otlp_collector::{Attributes, key};
+/// use otlp_collector::span::Attributes;
+/// use otlp_collector::key;
 ///
 /// fn some() -> impl Attributes {
 ///     ((key!("db.system.name"), "postgresql"), ("db.response.returned_rows", 7))

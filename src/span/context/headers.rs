@@ -66,7 +66,7 @@ impl<'a> SpanContext<'a> {
     ///     request.push_str(&format!("{name}: {value}\r\n"));
     /// });
     /// assert!(request.contains("traceparent: 00-0af7651916cd43dd"));
-    /// # Ok::<(), otlp_collector::InvalidId>(())
+    /// # Ok::<(), otlp_collector::span::InvalidId>(())
     /// ```
     pub fn inject(&self, mut set: impl FnMut(&'static str, &str)) {
         set(TRACEPARENT, &self.traceparent());

@@ -14,12 +14,12 @@ const VALUE_LEN_MAX: usize = 256;
 /// of the specification: they may begin with a digit and have `@` anywhere after the first character.
 ///
 /// ```
-/// use otlp_collector::TraceState;
+/// use otlp_collector::span::TraceState;
 ///
 /// let state = TraceState::parse("congo=t61rcWkgMzE,rojo=00f067aa0ba902b7")?;
 /// let state = state.with("rojo", "1")?;
 /// assert_eq!(state.as_str(), "rojo=1,congo=t61rcWkgMzE");
-/// # Ok::<(), otlp_collector::InvalidHeader>(())
+/// # Ok::<(), otlp_collector::span::InvalidHeader>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TraceState<'a>(Cow<'a, str>);

@@ -22,7 +22,8 @@ use crate::span::sampler::is_chosen;
 ///
 /// ```
 /// use std::time::Duration;
-/// use otlp_collector::{Config, KeepIf, TailSampling};
+/// use otlp_collector::span::{KeepIf, TailSampling};
+/// use otlp_collector::Config;
 ///
 /// let config = Config {
 ///     tail_sampling: Some(TailSampling::new(KeepIf {
@@ -38,7 +39,7 @@ use crate::span::sampler::is_chosen;
 pub struct TailSampling {
     /// Rule for traces whose root has no rule of its own ([`SpanBuilder::keep_if`]).
     ///
-    /// [`SpanBuilder::keep_if`]: crate::SpanBuilder::keep_if
+    /// [`SpanBuilder::keep_if`]: crate::recorder::SpanBuilder::keep_if
     pub keep_if: KeepIf,
     /// Number of traces that a recorder holds at a time. Default: 16. Spans of further traces are sent
     /// when they end.

@@ -2,10 +2,10 @@
 
 use crate::imports::Modules;
 use crate::scanner::Kind;
-use crate::source::{Source, from_texts, library};
+use crate::source::{Source, from_texts, library, text};
 use crate::{assert_found, check};
 
-/// All modules from top to bottom. This is the master list; the crate page repeats it.
+/// All modules from top to bottom. This is the master list; a table in ARCHITECTURE.md repeats it.
 const MODULES: [&str; 16] = [
     "manual",
     "internals",
@@ -25,11 +25,8 @@ const MODULES: [&str; 16] = [
     "platform",
 ];
 
-/// Modules behind features or for the documentation alone, which the crate page leaves out.
-const BEHIND_FEATURES: [&str; 3] = ["internals", "manual", "testing"];
-
-/// The words on the crate page that the list follows.
-const LIST_FOLLOWS: &str = "Files import only from those below them:";
+/// The heading in ARCHITECTURE.md that the table follows.
+const HEADING: &str = "## Modules, from top to bottom";
 
 /// Returns findings for imports that point upwards, and the number of all imports.
 fn upward_imports(sources: &[Source], order: &[&str]) -> (Vec<String>, usize) {
@@ -62,7 +59,7 @@ fn upward_imports(sources: &[Source], order: &[&str]) -> (Vec<String>, usize) {
                 )),
                 (None, _) => findings.push(format!(
                     "{place}: the module `{module}` has no place in the order. Give it one in \
-                     MODULES in tests/tests/house/order.rs and on the crate page."
+                     MODULES in tests/tests/house/order.rs and in ARCHITECTURE.md."
                 )),
             }
         }
@@ -70,8 +67,8 @@ fn upward_imports(sources: &[Source], order: &[&str]) -> (Vec<String>, usize) {
     (findings, imports)
 }
 
-/// Returns the differences of `lib`'s modules, and of the list on its page, from the order.
-fn differences(lib: &Source, order: &[&str], behind_features: &[&str]) -> Vec<String> {
+/// Returns the differences of `lib`'s modules, and of the table in `architecture`, from the order.
+fn differences(lib: &Source, architecture: &str, order: &[&str]) -> Vec<String> {
     let mut findings = Vec::new();
     let pairs = lib.code.windows(2);
     let declared: Vec<_> = pairs.filter(|pair| pair[0].text == "mod").collect();
@@ -80,7 +77,7 @@ fn differences(lib: &Source, order: &[&str], behind_features: &[&str]) -> Vec<St
         if name.kind == Kind::Word && !order.contains(&name.text) {
             findings.push(format!(
                 "{}:{}: the module `{}` has no place in the order. Give it one in MODULES in \
-                 tests/tests/house/order.rs and on the crate page.",
+                 tests/tests/house/order.rs and in ARCHITECTURE.md.",
                 lib.path, keyword.line, name.text
             ));
         }
@@ -94,26 +91,17 @@ fn differences(lib: &Source, order: &[&str], behind_features: &[&str]) -> Vec<St
             ));
         }
     }
-    let lines = lib.comments.iter();
-    let page: Vec<_> = lines
-        .map(|line| line.text.trim_start_matches("//!"))
-        .collect();
-    let page = page.join("");
-    let list = page
-        .split_once(LIST_FOLLOWS)
-        .and_then(|(_, after)| after.split_once('.'))
-        .map(|(list, _)| list.split('`').skip(1).step_by(2).collect::<Vec<_>>());
-    let mut expected = order.to_vec();
-    expected.retain(|module| !behind_features.contains(module));
-    if list.as_ref() != Some(&expected) {
-        let line = lib.comments.iter();
-        let mut line = line.filter(|line| line.text.contains("Files import only"));
+    let rows = architecture
+        .lines()
+        .skip_while(|line| *line != HEADING)
+        .skip(1)
+        .take_while(|line| !line.starts_with('#'))
+        .filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    if !rows.eq(order.iter().copied()) {
         findings.push(format!(
-            "{}:{}: the crate page lists the modules otherwise than MODULES in \
-             tests/tests/house/order.rs. After \"{LIST_FOLLOWS}\" write: `{}`.",
-            lib.path,
-            line.next().map_or(1, |line| line.line),
-            expected.join("`, `")
+            "ARCHITECTURE.md:1: the table under \"{HEADING}\" differs from MODULES in \
+             tests/tests/house/order.rs. Its rows are: `{}`.",
+            order.join("`, `")
         ));
     }
     findings
@@ -127,9 +115,13 @@ fn imports_point_down() {
 }
 
 #[test]
-fn the_crate_page_lists_the_modules_in_their_order() {
+fn the_architecture_lists_the_modules_in_their_order() {
     let lib = library().iter().find(|source| source.path == "src/lib.rs");
-    check(&differences(lib.unwrap(), &MODULES, &BEHIND_FEATURES));
+    check(&differences(
+        lib.unwrap(),
+        &text("ARCHITECTURE.md"),
+        &MODULES,
+    ));
 }
 
 #[test]
@@ -152,16 +144,16 @@ fn a_module_without_a_position_is_found() {
     let sources = from_texts([("src/new.rs", "fn a() { self::b() }")]);
     let (findings, _) = upward_imports(&sources, &["low"]);
     assert_found(&findings, &["src/new.rs:1", "`new` has no place"]);
-    let page = format!("//! {LIST_FOLLOWS} `low`.\nmod low;\nmod new;");
-    let lib = Source::new("src/lib.rs", &page);
-    let findings = differences(&lib, &["low"], &[]);
-    assert_found(&findings, &["src/lib.rs:3", "`new` has no place"]);
+    let lib = Source::new("src/lib.rs", "mod low;\nmod new;");
+    let table = format!("{HEADING}\n| `low` | a |");
+    let findings = differences(&lib, &table, &["low"]);
+    assert_found(&findings, &["src/lib.rs:2", "`new` has no place"]);
 }
 
 #[test]
-fn a_crate_page_in_another_order_is_found() {
-    let page = "//! Files import only from those below them: `low`,\n//! `top`.\nmod top; mod low;";
-    let lib = Source::new("src/lib.rs", page);
-    let findings = differences(&lib, &["top", "low"], &[]);
-    assert_found(&findings, &["src/lib.rs:1", "`top`, `low`."]);
+fn a_table_in_another_order_is_found() {
+    let lib = Source::new("src/lib.rs", "mod top; mod low;");
+    let table = format!("{HEADING}\n\n| `low` | a |\n| `top` | b |\n\n## Other\n| `other` |");
+    let findings = differences(&lib, &table, &["top", "low"]);
+    assert_found(&findings, &["ARCHITECTURE.md:1", "`top`, `low`."]);
 }

@@ -46,6 +46,7 @@ const CLOCKS: &[&str] = &[
     "src/recorder/open_span.rs",
     "src/recorder/writer.rs",
     "src/span.rs",
+    "src/span/event.rs",
     "src/stats/health.rs",
     "src/testing/receiver.rs",
 ];

@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use otlp_collector::config::MetricsOptions;
 use otlp_collector::internals::panic_network_thread;
+use otlp_collector::span::{InstrumentationScope, KeepIf, ParentBased, Sampler, TailSampling};
+use otlp_collector::stats::OnNotice;
 use otlp_collector::testing::Receiver;
-use otlp_collector::{
-    Collector, Config, EndpointOptions, InstrumentationScope, KeepIf, Ledger, MetricsOptions,
-    OnNotice, Overflow, ParentBased, Sampler, Span, TailSampling,
-};
+use otlp_collector::{Collector, Config, EndpointOptions, Ledger, Overflow, Span};
 
 use crate::dice::Dice;
 use crate::servers::{Manner, Place};

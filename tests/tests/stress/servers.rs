@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
+use otlp_collector::config::{Endpoint, Selection, TlsOptions};
+use otlp_collector::stats::DestinationLedger;
 use otlp_collector::testing::{Answer, Receiver};
-use otlp_collector::{
-    Compression, Destination, DestinationLedger, Endpoint, EndpointOptions, Selection, TlsOptions,
-};
+use otlp_collector::{Compression, Destination, EndpointOptions};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 

@@ -6,10 +6,13 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use common::{span_id, trace_id};
+use otlp_collector::recorder::{DetachedSpan, SpanBuilder};
+use otlp_collector::span::{
+    Event, EventRef, KeepIf, KeyValueRef, Link, LinkRef, Scope, StatusRef, TraceFlags,
+};
 use otlp_collector::{
-    Collector, DetachedSpan, Event, EventRef, KeepIf, KeyValue, KeyValueRef, Link, LinkRef,
-    OpenSpan, Recorder, Scope, Span, SpanBuilder, SpanContext, SpanKind, SpanRef, Status,
-    StatusRef, TraceFlags, key, name, unix_nanos,
+    Collector, KeyValue, OpenSpan, Recorder, Span, SpanContext, SpanKind, SpanRef, Status, key,
+    name, unix_nanos,
 };
 
 use crate::dice::Dice;

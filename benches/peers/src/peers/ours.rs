@@ -1,6 +1,10 @@
 //! This library.
 
-use otlp_collector::{Collector, Config, KeyValue, Span, SpanContext, SpanId, SpanKind, SpanRef, TraceFlags, TraceId, key, name, unix_nanos};
+use otlp_collector::span::TraceFlags;
+use otlp_collector::{
+    Collector, Config, KeyValue, Span, SpanContext, SpanId, SpanKind, SpanRef, TraceId, key, name,
+    unix_nanos,
+};
 
 use super::{Finished, Peer};
 use crate::workload::{
