@@ -396,7 +396,7 @@ const OWN_METRICS: &[Clause] = &[
             ),
             (
                 "src/exporter/operation.rs",
-                &["an_operation_that_was_split_is_observed_once_and_has_failed_if_a_part_has"],
+                &["a_split_operation_is_counted_once_and_fails_with_any_of_its_parts"],
             ),
         ],
     ),
