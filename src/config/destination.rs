@@ -14,6 +14,8 @@ use crate::error::Error;
 /// [`DroppedSpans::overflow`](crate::stats::DroppedSpans::overflow). After an outage of all destinations each
 /// has at least a second to catch up.
 ///
+/// Write it with struct update syntax, `..Destination::default()`: a minor release may add fields.
+///
 /// ```
 /// use otlp_collector::config::{Endpoint, Selection};
 /// use otlp_collector::{Config, Destination};
@@ -27,6 +29,7 @@ use crate::error::Error;
 ///                 Endpoint::new("http://10.0.0.2:4318"),
 ///             ],
 ///             selection: Selection::RoundRobin,
+///             ..Destination::default()
 ///         },
 ///         // … and an archive that gets them too.
 ///         Destination::from(Endpoint::new("http://archive.internal:4318")),

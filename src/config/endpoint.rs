@@ -83,6 +83,8 @@ impl Redirects {
 }
 
 /// A receiver and the options of requests to it. `Debug` hides secrets.
+///
+/// Write it with struct update syntax, `..Endpoint::new(url)`: a minor release may add fields.
 #[derive(Clone, PartialEq)]
 pub struct Endpoint {
     /// Base URL, as [`Config::endpoint`](crate::Config::endpoint).

@@ -25,6 +25,8 @@ use crate::error::Error;
 /// The network thread sends them with the resource of the spans. Metrics that were not delivered when the
 /// next ones are due are replaced by those. At shutdown they are sent once more after all spans have an
 /// outcome, in one attempt of at most a second.
+///
+/// Write them with struct update syntax, `..MetricsOptions::new(url)`: a minor release may add fields.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MetricsOptions {
     /// The receiver. [`MetricsOptions::new`] sets its [`path`](EndpointOptions::path) to `/v1/metrics`; a

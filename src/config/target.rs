@@ -227,7 +227,7 @@ mod tests {
     const TRACES: &str = "/v1/traces";
 
     #[test]
-    fn urls_are_taken_apart() {
+    fn urls_are_parsed() {
         for (endpoint, host, port, path) in [
             ("http://localhost:4318", "localhost", 4318, "/v1/traces"),
             ("http://localhost:4318/", "localhost", 4318, "/v1/traces"),
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_could_end_the_request_line_is_refused() {
+    fn a_path_that_could_end_the_request_line_is_an_error() {
         for (path, reason) in [
             ("/v1/traces#\r\nX-Injected: yes", "has a fragment"),
             ("/v1/traces#", "has a fragment"),
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn redirects_lead_to_absolute_and_relative_places() {
+    fn locations_of_redirects_are_absolute_or_relative() {
         let from = Target::parse("http://h:1/a", TRACES).unwrap();
         for (location, url) in [
             ("http://other/x", "http://other/x"),

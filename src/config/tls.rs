@@ -9,6 +9,8 @@ use std::path::PathBuf;
 /// are PEM, once. After a redirect to another origin `ca_file` applies; `server_name` and the client
 /// certificate do not.
 ///
+/// Write them with struct update syntax, `..TlsOptions::default()`: a minor release may add fields.
+///
 /// ```
 /// use otlp_collector::config::TlsOptions;
 /// use otlp_collector::{Config, EndpointOptions};

@@ -24,7 +24,7 @@ const OTLP_HTTP: &[Clause] = &[
     (
         "P: the default path is /v1/traces, the default port of the base URL 4318",
         &[
-            ("src/config/target.rs", &["urls_are_taken_apart"]),
+            ("src/config/target.rs", &["urls_are_parsed"]),
             (
                 "tests/tests/documents.rs",
                 &["the_tables_of_options_have_every_field_with_its_default"],
@@ -37,7 +37,7 @@ const OTLP_HTTP: &[Clause] = &[
             (
                 "src/config/target.rs",
                 &[
-                    "urls_are_taken_apart",
+                    "urls_are_parsed",
                     "without_a_path_to_append_the_url_is_used_as_it_is",
                 ],
             ),

@@ -30,6 +30,7 @@ use crate::span::sampler::is_chosen;
 ///         slower_than: Some(Duration::from_millis(50)),
 ///         failed: true,
 ///         one_in: Some(1000),
+///         ..KeepIf::default()
 ///     })),
 ///     ..Config::default()
 /// };
