@@ -2,6 +2,8 @@
 //!
 //! No async runtime: recording a span writes its final wire bytes into memory that belongs to
 //! the recording thread, and one network thread, driven by `mio`, sends them.
+//! This is not the OpenTelemetry Collector, a program that receives spans, but a library that a service
+//! links and that can send to one.
 //!
 //! ```
 //! use otlp_collector::{Collector, Config, Span};

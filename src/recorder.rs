@@ -44,6 +44,20 @@ pub(crate) use self::lease::Recorders;
 pub use self::open_span::OpenSpan;
 pub use self::scoped::ScopedRecorder;
 
+/// Tests that a recorder is neither `Sync` nor `Clone`.
+///
+/// ```compile_fail,E0277
+/// fn sync<T: Sync>() {}
+/// sync::<otlp_collector::Recorder>();
+/// ```
+///
+/// ```compile_fail,E0277
+/// fn clone<T: Clone>() {}
+/// clone::<otlp_collector::Recorder>();
+/// ```
+#[cfg(doctest)]
+struct OneThreadAtATime;
+
 /// Records the spans of one thread.
 ///
 /// [`start`](Self::start) opens a span that ends later. [`record`](Self::record) takes a finished span.
@@ -75,16 +89,6 @@ pub use self::scoped::ScopedRecorder;
 /// # assert_eq!(collector.shutdown()?.delivered(), 2);
 /// # Ok(())
 /// # }
-/// ```
-///
-/// ```compile_fail
-/// fn sync<T: Sync>() {}
-/// sync::<otlp_collector::Recorder>();
-/// ```
-///
-/// ```compile_fail
-/// fn clone<T: Clone>() {}
-/// clone::<otlp_collector::Recorder>();
 /// ```
 pub struct Recorder {
     state: RefCell<RecorderState>,
