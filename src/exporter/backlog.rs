@@ -14,17 +14,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::buffer::{Batch, SLAB_WEIGHT};
-use crate::exporter::request::Request;
-
-/// The number of a batch among all that were ever taken.
-pub(crate) type Number = u64;
+use crate::exporter::request::{BatchNumber, Request};
 
 /// Bytes of compressed bodies that are kept for lagging destinations.
 const COMPRESSED_BYTES_MAX: usize = 4 << 20;
 
 pub(crate) struct Backlog {
     batches: VecDeque<Queued>,
-    first: Number,
+    first: BatchNumber,
     /// The weight of all batches that were ever taken, and of the unused rests of their slabs.
     weight: u64,
     /// The bytes of all batches that were ever taken.
@@ -68,36 +65,36 @@ impl Backlog {
     }
 
     /// The number that the next batch will have.
-    pub(crate) fn end(&self) -> Number {
+    pub(crate) fn end(&self) -> BatchNumber {
         self.first + self.batches.len() as u64
     }
 
     /// Returns the batches from this number on.
-    pub(crate) fn from(&self, number: Number) -> impl Iterator<Item = &Batch> {
+    pub(crate) fn from(&self, number: BatchNumber) -> impl Iterator<Item = &Batch> {
         self.batches
             .range(self.index(number)..)
             .map(|queued| &queued.batch)
     }
 
     /// The share of the buffer that the batches before this number occupy: a measure of distance.
-    pub(crate) fn weight_before(&self, number: Number) -> u64 {
+    pub(crate) fn weight_before(&self, number: BatchNumber) -> u64 {
         let queued = self.batches.get(self.index(number));
         queued.map_or(self.weight, |queued| queued.weight)
     }
 
     /// The share of the buffer that the batches from this number on occupy.
-    pub(crate) fn weight_from(&self, number: Number) -> u64 {
+    pub(crate) fn weight_from(&self, number: BatchNumber) -> u64 {
         self.weight - self.weight_before(number)
     }
 
     /// The bytes of the batches from this number on.
-    pub(crate) fn bytes_from(&self, number: Number) -> u64 {
+    pub(crate) fn bytes_from(&self, number: BatchNumber) -> u64 {
         let queued = self.batches.get(self.index(number));
         queued.map_or(0, |queued| self.bytes - queued.bytes)
     }
 
     /// The number of batches from this number on that occupy this share of the buffer, at least one.
-    pub(crate) fn fitting(&self, number: Number, share: u64) -> usize {
+    pub(crate) fn fitting(&self, number: BatchNumber, share: u64) -> usize {
         let end = self.weight_before(number) + share;
         let behind = self.batches.range(self.index(number)..);
         // The weight before a batch's successor includes the batch.
@@ -111,7 +108,7 @@ impl Backlog {
     }
 
     /// Releases the batches before this number.
-    pub(crate) fn release(&mut self, before: Number) {
+    pub(crate) fn release(&mut self, before: BatchNumber) {
         let count = self.index(before);
         self.batches.drain(..count);
         self.first += count as u64;
@@ -134,20 +131,20 @@ impl Backlog {
     }
 
     /// Returns a request that another destination has made of the batches from this number on.
-    pub(crate) fn shared(&self, number: Number, bytes_max: usize) -> Option<Arc<Request>> {
+    pub(crate) fn shared(&self, number: BatchNumber, bytes_max: usize) -> Option<Arc<Request>> {
         let fits =
             |request: &&Arc<Request>| request.number == number && request.body_bytes <= bytes_max;
         self.shared.iter().find(fits).cloned()
     }
 
     /// The number of batches up to the next request that another destination has made.
-    pub(crate) fn until_shared(&self, number: Number) -> usize {
+    pub(crate) fn until_shared(&self, number: BatchNumber) -> usize {
         let next = self.shared.iter().map(|request| request.number);
         let next = next.filter(|next| *next > number).min();
         next.map_or(usize::MAX, |next| (next - number) as usize)
     }
 
-    fn index(&self, number: Number) -> usize {
+    fn index(&self, number: BatchNumber) -> usize {
         debug_assert!(
             (self.first..=self.end()).contains(&number),
             "{number} is not here"

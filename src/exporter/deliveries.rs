@@ -5,12 +5,13 @@ use std::time::Instant;
 
 use crate::buffer::Batch;
 use crate::config::Settings;
-use crate::exporter::backlog::{Backlog, Number};
+use crate::exporter::backlog::Backlog;
 use crate::exporter::context::Context;
 use crate::exporter::delivery::Delivery;
 use crate::exporter::endpoint::EndpointClient;
 use crate::exporter::network::{ConnectionId, Readiness};
 use crate::exporter::notices::losses::LostAt;
+use crate::exporter::request::BatchNumber;
 use crate::span::id_generator::RandomIds;
 use crate::stats::DestinationStats;
 use crate::stats::counters::DestinationCounters;
@@ -73,12 +74,12 @@ impl Deliveries {
     }
 
     /// The number that the next batch will have.
-    pub(crate) fn end(&self) -> Number {
+    pub(crate) fn end(&self) -> BatchNumber {
         self.backlog.end()
     }
 
     /// Whether all batches before this number have an outcome.
-    pub(crate) fn are_settled(&self, end: Number) -> bool {
+    pub(crate) fn are_settled(&self, end: BatchNumber) -> bool {
         self.all.iter().all(|delivery| delivery.oldest() >= end)
     }
 

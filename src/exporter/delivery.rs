@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::config::{Compression, Selection};
-use crate::exporter::backlog::{Backlog, Number};
+use crate::exporter::backlog::Backlog;
 use crate::exporter::context::Context;
 use crate::exporter::endpoint::{EndpointClient, Offer, Settled};
 use crate::exporter::notices::losses::LostAt;
 use crate::exporter::outcome::Outcome;
-use crate::exporter::request::Request;
+use crate::exporter::request::{BatchNumber, Request};
 use crate::stats::counters::DestinationCounters;
 use crate::stats::{DestinationStats, LostRecently};
 
@@ -33,7 +33,7 @@ pub(crate) struct Delivery {
     /// Share of the buffer that one request can take, so that some that hang leave room for others.
     request_share_max: u64,
     /// The first batch that is in no request.
-    place: Number,
+    place: BatchNumber,
     requests: Requests,
     /// A flush or the shutdown waits for all that is to be sent.
     is_urgent: bool,
@@ -74,12 +74,12 @@ impl Delivery {
     }
 
     /// The first batch that is in no request.
-    pub(crate) fn place(&self) -> Number {
+    pub(crate) fn place(&self) -> BatchNumber {
         self.place
     }
 
     /// The oldest batch without an outcome.
-    pub(crate) fn oldest(&self) -> Number {
+    pub(crate) fn oldest(&self) -> BatchNumber {
         let oldest = self.requests.oldest();
         oldest.map_or(self.place, |request| request.number)
     }

@@ -6,6 +6,7 @@ mod content_coding;
 mod journal;
 mod journal_entry;
 mod location;
+mod offer;
 mod pace;
 mod pacing;
 mod request_size;
@@ -29,21 +30,10 @@ use crate::span::id_generator::RandomIds;
 use crate::stats::EndpointStats;
 use crate::stats::health::EndpointState;
 
+pub(crate) use self::offer::Offer;
+
 /// A request and the outcome of the attempt to send it.
 pub(crate) type Settled = (Arc<Request>, Outcome);
-
-/// Whether a request can be sent to an endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Offer {
-    /// Yes, over the connection at this index.
-    Ready(usize),
-    /// Soon: a connection is being made.
-    Opening,
-    /// All connections carry requests.
-    Busy,
-    /// Not before a wait has ended.
-    BackingOff,
-}
 
 /// The exporter's side of one endpoint.
 pub(crate) struct EndpointClient {

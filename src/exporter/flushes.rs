@@ -4,20 +4,20 @@ use std::time::Instant;
 
 use crossbeam_channel::Sender;
 
-use crate::exporter::backlog::Number;
+use crate::exporter::request::BatchNumber;
 
 #[derive(Default)]
 pub(crate) struct Flushes(Vec<Flush>);
 
 /// A flush of all batches before a number.
 struct Flush {
-    end: Number,
+    end: BatchNumber,
     deadline: Instant,
     done: Sender<()>,
 }
 
 impl Flushes {
-    pub(crate) fn begin(&mut self, end: Number, deadline: Instant, done: Sender<()>) {
+    pub(crate) fn begin(&mut self, end: BatchNumber, deadline: Instant, done: Sender<()>) {
         self.0.push(Flush {
             end,
             deadline,
@@ -26,7 +26,7 @@ impl Flushes {
     }
 
     /// Completes flushes whose batches all have an outcome, and forgets those whose time is over.
-    pub(crate) fn finish(&mut self, now: Instant, are_settled: impl Fn(Number) -> bool) {
+    pub(crate) fn finish(&mut self, now: Instant, are_settled: impl Fn(BatchNumber) -> bool) {
         self.0.retain(|flush| {
             if are_settled(flush.end) {
                 // Fails if the caller's own wait has ended.

@@ -8,8 +8,10 @@ use bytes::Bytes;
 
 use crate::buffer::Batch;
 use crate::config::{Compression, EndpointSettings, Target};
-use crate::exporter::backlog::Number;
 use crate::otlp::{Envelope, Fields, Run};
+
+/// The number of a batch among all that were ever taken.
+pub(crate) type BatchNumber = u64;
 
 /// Bytes of spans below which a request is not split, even if it is refused for its size.
 pub(crate) const SPANS_BYTES_MIN: usize = 4096;
@@ -17,7 +19,7 @@ pub(crate) const SPANS_BYTES_MIN: usize = 4096;
 /// The body of a request, for as long as it has no outcome.
 pub(crate) struct Request {
     /// The number of its first batch.
-    pub(crate) number: Number,
+    pub(crate) number: BatchNumber,
     pub(crate) batches: Vec<Batch>,
     /// Its only batch is a part of the batch with that number.
     pub(crate) is_part: bool,
@@ -60,7 +62,7 @@ enum Part {
 impl Request {
     /// Merges the first of `batches`, as many as stay within the limit, at least one.
     pub(crate) fn merge<'a>(
-        number: Number,
+        number: BatchNumber,
         batches: impl Iterator<Item = &'a Batch>,
         bytes_max: usize,
         envelope: &Envelope,
@@ -138,7 +140,7 @@ impl Request {
     }
 
     /// The number of the batch behind its last.
-    pub(crate) fn end(&self) -> Number {
+    pub(crate) fn end(&self) -> BatchNumber {
         self.number + self.batches.len() as u64
     }
 

@@ -4,8 +4,8 @@ use crate::scanner::{Kind, Token};
 use crate::source::{Source, closing, from_texts, library};
 use crate::{assert_found, check};
 
-const FILE_LINES_MAX: usize = 720;
-const FUNCTION_LINES_MAX: usize = 75;
+const FILE_LINES_MAX: usize = 560;
+const FUNCTION_LINES_MAX: usize = 65;
 
 /// Longer files, and their numbers of lines.
 const LONG_FILES: &[(&str, usize)] = &[];
@@ -104,18 +104,18 @@ fn a_long_file_is_found() {
         let tests = "#[cfg(test)]\nmod tests {\n}\n";
         from_texts([("src/a.rs", "a();\n".repeat(lines) + tests)])
     };
-    check(&long_files(&with_tests(720), &[]));
+    check(&long_files(&with_tests(560), &[]));
     assert_found(
-        &long_files(&with_tests(721), &[]),
-        &["src/a.rs:1", "721 lines"],
+        &long_files(&with_tests(561), &[]),
+        &["src/a.rs:1", "561 lines"],
     );
-    check(&long_files(&with_tests(721), &[("src/a.rs", 721)]));
+    check(&long_files(&with_tests(561), &[("src/a.rs", 561)]));
     assert_found(
-        &long_files(&with_tests(721), &[("src/a.rs", 722)]),
+        &long_files(&with_tests(561), &[("src/a.rs", 562)]),
         &["lower"],
     );
     assert_found(
-        &long_files(&with_tests(720), &[("src/a.rs", 721)]),
+        &long_files(&with_tests(560), &[("src/a.rs", 561)]),
         &["Remove it"],
     );
 }
@@ -127,10 +127,10 @@ fn a_long_function_is_found() {
         let text = format!("trait A {{ fn b(&self); }}\nfn c(d: [u8; 2]) {{\n{body}}}");
         from_texts([("src/a.rs", text)])
     };
-    check(&long_functions(&with_lines(75), &[]));
-    let words = ["src/a.rs:2", "`c` has 76 lines"];
-    assert_found(&long_functions(&with_lines(76), &[]), &words);
-    check(&long_functions(&with_lines(76), &[("src/a.rs", "c", 76)]));
-    let known = [("src/a.rs", "c", 76)];
-    assert_found(&long_functions(&with_lines(75), &known), &["Remove it"]);
+    check(&long_functions(&with_lines(65), &[]));
+    let words = ["src/a.rs:2", "`c` has 66 lines"];
+    assert_found(&long_functions(&with_lines(66), &[]), &words);
+    check(&long_functions(&with_lines(66), &[("src/a.rs", "c", 66)]));
+    let known = [("src/a.rs", "c", 66)];
+    assert_found(&long_functions(&with_lines(65), &known), &["Remove it"]);
 }

@@ -33,6 +33,21 @@ fn spans_reach_a_healthy_server() {
 }
 
 #[test]
+fn spans_that_a_partial_success_rejects_are_not_delivered() {
+    // Two rejected spans, with the message "no".
+    let server = Server::new(|_| Reaction::with(200, "", b"\n\x06\x08\x02\x12\x02no"));
+    let mut simulation = Simulation::new(1, [Plan::new([server])]);
+    simulation.record(10, 100);
+    assert!(simulation.settle(seconds(1)));
+    assert_eq!(simulation.outcomes(0), (8, 2, 0));
+    // A request has no more spans to reject.
+    simulation.record(1, 100);
+    assert!(simulation.settle(seconds(1)));
+    assert_eq!(simulation.outcomes(0), (8, 3, 0));
+    simulation.check_end();
+}
+
+#[test]
 fn waits_after_failures_are_random_below_a_limit_that_doubles() {
     let mut first_waits = BTreeSet::new();
     for seed in 0..20 {
@@ -50,6 +65,60 @@ fn waits_after_failures_are_random_below_a_limit_that_doubles() {
         first_waits.insert(waits[0]);
     }
     assert!(first_waits.len() > 10, "{first_waits:?}");
+}
+
+#[test]
+fn a_success_ends_the_backoff() {
+    // Ten failures, a success, a failure, then only successes.
+    let mut requests = 0;
+    let server = Server::new(move |_| {
+        requests += 1;
+        Reaction::status(if matches!(requests, 1..=10 | 12) {
+            503
+        } else {
+            200
+        })
+    });
+    let plan = Plan::new([server]).options(|options| options.request_bytes_max = 8000);
+    let mut simulation = Simulation::new(2, [plan]);
+    simulation.record(1, 100);
+    assert!(simulation.settle(seconds(30)));
+    simulation.record(1, 100);
+    assert!(simulation.settle(seconds(1)));
+    let times = simulation.times(0);
+    assert!(
+        times[12] - times[11] <= 100 + ROUND_TRIP_MS + 1,
+        "{times:?}"
+    );
+
+    // There can be several requests at a time again.
+    let slow = || Reaction::status(200).later(seconds(1));
+    simulation.server(0).follow(move |_| slow());
+    simulation.record(100, 500);
+    simulation.run_ms(100);
+    assert_eq!(simulation.server(0).attempts - 11, 4);
+}
+
+#[test]
+fn a_success_of_another_request_ends_the_wait() {
+    let mut requests = 0;
+    let server = Server::new(move |_| {
+        requests += 1;
+        match requests {
+            1 => Reaction::status(200).later(Duration::from_millis(30)),
+            2 => Reaction::status(503),
+            _ => Reaction::status(200),
+        }
+    });
+    let plan = Plan::new([server]).options(|options| {
+        options.request_bytes_max = 8000;
+        options.connections_max = 2;
+        options.retry_initial_ms = 60_000;
+        options.retry_max_ms = 60_000;
+    });
+    let mut simulation = Simulation::new(2, [plan]);
+    simulation.record(40, 500);
+    assert!(simulation.settle(seconds(1)), "{:?}", simulation.times(0));
 }
 
 #[test]
