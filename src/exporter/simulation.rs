@@ -202,7 +202,7 @@ impl Simulation {
 
     // ---- Commands ----
 
-    /// Records so many spans of so many bytes, and lets the deliveries have them.
+    /// Records `spans` spans of `bytes` bytes each, and passes them to the deliveries.
     fn record(&mut self, spans: u32, bytes: usize) {
         for _ in 0..spans {
             let end_time = self.unix_nanos();
@@ -371,7 +371,7 @@ impl Simulation {
         is_any
     }
 
-    // ---- What must always hold ----
+    // ---- Invariants ----
 
     fn check(&self) {
         for (index, counters) in self.counters.destinations.iter().enumerate() {

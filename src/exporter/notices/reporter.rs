@@ -216,7 +216,7 @@ impl Reporter {
         };
         let opens = match report.kind {
             NoticeKind::BackingOff | NoticeKind::Throttled | NoticeKind::Stalled => true,
-            // A partial success is no incident of its own.
+            // A partial success does not open an incident.
             NoticeKind::Rejected => !matches!(report.cause, Cause::Status(200..=299)),
             _ => false,
         };

@@ -41,7 +41,7 @@ impl SpanSource {
         }
     }
 
-    /// Records a span of about so many bytes. Returns false if there is no slab for it.
+    /// Records a span of about this many bytes. Returns false if there is no slab for it.
     pub(super) fn record(&mut self, bytes: usize, end_time: u64) -> bool {
         let span = proto::Span {
             span_id: self.next.to_be_bytes().to_vec(),
