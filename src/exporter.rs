@@ -174,7 +174,7 @@ impl Exporter {
         self.stats.panics += 1;
         self.report_panic(
             now,
-            "the network thread panicked and goes on; please report it",
+            "the network thread panicked and continues; please report it",
         );
         self.deliveries.recover(now);
         if let Some(metrics) = &mut self.metrics {

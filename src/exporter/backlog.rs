@@ -102,7 +102,7 @@ impl Backlog {
         fitting.count() + 1
     }
 
-    /// The weight of so many slabs.
+    /// The weight of this many slabs.
     pub(crate) fn weight_of(slabs: usize) -> u64 {
         slabs as u64 * SLAB_WEIGHT
     }

@@ -186,7 +186,7 @@ impl EndpointClient {
     pub(crate) fn recover(&mut self, now: Instant) {
         self.pool.close_all(self.state.target(now));
         self.state.pacing.failed(now);
-        let reason = "the network thread panicked and goes on";
+        let reason = "the network thread panicked and continues";
         (self.state.journal).enter(EndpointState::BackingOff, Some(reason));
     }
 
