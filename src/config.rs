@@ -6,6 +6,7 @@ mod destination;
 mod disabled;
 mod display;
 mod endpoint;
+mod endpoint_settings;
 mod env;
 mod headers;
 mod metrics;
@@ -19,8 +20,9 @@ mod target;
 mod tls;
 
 pub use self::destination::{Destination, Selection};
+pub(crate) use self::endpoint::RESPONSE_BYTES_DEFAULT;
 pub use self::endpoint::{Compression, Endpoint, EndpointOptions, Redirects};
-pub(crate) use self::endpoint::{EndpointSettings, RESPONSE_BYTES_DEFAULT};
+pub(crate) use self::endpoint_settings::EndpointSettings;
 pub use self::metrics::MetricsOptions;
 pub(crate) use self::metrics::MetricsSettings;
 pub use self::options::{Config, Overflow};

@@ -98,7 +98,7 @@ impl Exporter {
         let compressor = endpoints
             .by_ref()
             .chain(metrics.map(|metrics| &metrics.endpoint))
-            .any(|endpoint| endpoint.compression != Compression::None)
+            .any(|endpoint| endpoint.options.compression != Compression::None)
             .then(|| Compressor::start(settings.config.network_core, network.waker()))
             .transpose()?;
         let now = Instant::now();

@@ -114,7 +114,7 @@ impl Merger {
         let endpoint = &destinations[0].endpoints[0];
         let request = Request::merge(0, self.batches.iter(), *request_bytes_max, envelope);
         request
-            .head(&endpoint.target, endpoint.compression, endpoint)
+            .head(&endpoint.target, endpoint.options.compression, endpoint)
             .len()
             + request.body_bytes
     }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::config::endpoint::{self, Endpoint, EndpointSettings, RequestBytes};
+use crate::config::endpoint::Endpoint;
+use crate::config::endpoint_settings::{self, EndpointSettings, RequestBytes};
 use crate::config::range::in_range;
 use crate::error::Error;
 
@@ -108,7 +109,7 @@ fn check_destination(
         ENDPOINTS_LIMIT,
     )?;
     let endpoints = (endpoints.iter())
-        .map(|endpoint| endpoint::check(endpoint, destinations, bytes).map(Arc::new))
+        .map(|endpoint| endpoint_settings::check(endpoint, destinations, bytes).map(Arc::new))
         .collect::<Result<Vec<_>, _>>()?;
     let urls: Vec<_> = endpoints.iter().map(|e| e.target.url.as_str()).collect();
     Ok(DestinationSettings {

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::endpoint::{self, Endpoint, EndpointOptions, EndpointSettings, RequestBytes};
+use crate::config::endpoint::{Endpoint, EndpointOptions};
+use crate::config::endpoint_settings::{self, EndpointSettings, RequestBytes};
 use crate::config::range::{DAY_MS, in_range};
 use crate::error::Error;
 
@@ -64,7 +65,7 @@ pub(super) fn check(
     bytes: &RequestBytes,
 ) -> Result<MetricsSettings, Error> {
     in_range("interval_ms of metrics", options.interval_ms, 1, DAY_MS)?;
-    let endpoint = endpoint::check(&options.endpoint, 1, bytes)?;
+    let endpoint = endpoint_settings::check(&options.endpoint, 1, bytes)?;
     if endpoint.target.path.contains("/v1/traces") {
         return Err(Error::config(format!(
             "the endpoint of metrics is {:?}, which is for traces; write the base URL",

@@ -6,7 +6,8 @@ use std::time::Duration;
 use crate::buffer::{OVERHEAD_BYTES, PAGE_BYTES};
 use crate::config::checks::{check_attributes, check_plain_values};
 use crate::config::destination::{self, Destination, DestinationSettings};
-use crate::config::endpoint::{Endpoint, RequestBytes};
+use crate::config::endpoint::Endpoint;
+use crate::config::endpoint_settings::RequestBytes;
 use crate::config::metrics::{self, MetricsSettings};
 use crate::config::options::Config;
 use crate::config::resource;
@@ -78,7 +79,7 @@ impl Settings {
             .map(|metrics| metrics::check(metrics, &request_bytes))
             .transpose()?;
         let endpoints = destinations.iter().flat_map(|d| &d.endpoints);
-        let request_bytes_max = endpoints.map(|e| e.request_bytes_max).min();
+        let request_bytes_max = endpoints.map(|e| e.options.request_bytes_max).min();
         Ok(Self {
             destinations,
             metrics,

@@ -351,7 +351,7 @@ impl Connection {
         self.state = match (mem::take(&mut self.state), self.waiting.take()) {
             (ConnectionState::Idle(idle), Some(request)) => {
                 let head = request.head(&self.target, self.compression, &self.settings);
-                let response_bytes_max = self.settings.response_bytes_max;
+                let response_bytes_max = self.settings.options.response_bytes_max;
                 let outgoing = outgoing::Outgoing::new(request, self.compression, now);
                 let busy = Busy::new(idle, head, outgoing, response_bytes_max);
                 ConnectionState::Busy(Box::new(busy))

@@ -41,7 +41,7 @@ impl Deliveries {
             let mut endpoints = Vec::new();
             for (index, endpoint) in destination.endpoints.iter().enumerate() {
                 let id = ConnectionId(routes.len());
-                let connections = 0..endpoint.connections_max;
+                let connections = 0..endpoint.options.connections_max;
                 let step = settings.config.slab_bytes;
                 routes.extend(connections.map(|connection| (all.len(), index, connection)));
                 let endpoint = Arc::clone(endpoint);

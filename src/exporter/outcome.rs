@@ -214,7 +214,9 @@ impl Facts<'_> {
         if self.redirects >= REDIRECTS_MAX {
             return Err(format!("is one more after {REDIRECTS_MAX} in a row"));
         }
-        if let Some(why) = (self.settings.redirects).objection(&self.settings.target, &target) {
+        if let Some(why) =
+            (self.settings.options.redirects).objection(&self.settings.target, &target)
+        {
             return Err(why);
         }
         if target.is_https && !self.settings.can_secure() {

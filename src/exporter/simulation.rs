@@ -391,7 +391,10 @@ impl Simulation {
         let endpoints = endpoints.flat_map(|destination| &destination.endpoints);
         for (endpoint, server) in endpoints.zip(&self.servers) {
             if let Some(last) = server.borrow().received.last() {
-                assert!(last.body_bytes <= endpoint.request_bytes_max, "too large");
+                assert!(
+                    last.body_bytes <= endpoint.options.request_bytes_max,
+                    "too large"
+                );
             }
         }
     }

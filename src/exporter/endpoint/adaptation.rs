@@ -34,8 +34,8 @@ impl Adaptation {
     ) -> Self {
         Self {
             location: Location::new(Arc::clone(&settings.target)),
-            size: RequestSize::new(settings.request_bytes_max, request_bytes_step),
-            coding: ContentCoding::new(settings.compression),
+            size: RequestSize::new(settings.options.request_bytes_max, request_bytes_step),
+            coding: ContentCoding::new(settings.options.compression),
             pacing: Pacing::new(settings.retry_initial, settings.retry_max, random),
             is_slow: false,
             journal: Journal::new(Arc::clone(settings)),

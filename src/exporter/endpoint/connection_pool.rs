@@ -24,10 +24,10 @@ impl ConnectionPool {
     /// The connections have the ids from `first_id` on.
     pub(super) fn new(settings: &Arc<EndpointSettings>, first_id: ConnectionId) -> Self {
         let ids = (first_id.0..).map(ConnectionId);
-        let ids = ids.take(settings.connections_max);
+        let ids = ids.take(settings.options.connections_max);
         Self {
             connections: ids.map(|id| Connection::new(id, settings)).collect(),
-            resolver: Resolver::new(settings.connections_max),
+            resolver: Resolver::new(settings.options.connections_max),
         }
     }
 
