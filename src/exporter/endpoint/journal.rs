@@ -72,7 +72,7 @@ impl Journal {
     /// Counts a response, which took this many microseconds.
     pub(super) fn count_response(&mut self, status: u16, us: u64, now: Instant) {
         self.stats.add_response(status, us);
-        self.silence.answered(now);
+        self.silence.note_response(now);
     }
 
     /// Ends the silence. Returns whether it was reported.

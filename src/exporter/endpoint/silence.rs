@@ -1,18 +1,18 @@
-//! Whether an endpoint is silent: nothing comes from it although it is expected to answer.
+//! The silence of an endpoint: no response although one is expected.
 
 use std::time::{Duration, Instant};
 
 use crate::exporter::connection::Activity;
 use crate::stats::notice::seconds;
 
-/// After this an endpoint counts as stalled, and a group turns to another one.
+/// Time after which an endpoint counts as stalled, and fail-over uses another one.
 pub(crate) const STALLED: Duration = Duration::from_secs(1);
 
 /// The silence of one endpoint.
 pub(crate) struct Silence {
-    /// A service that is merely slow may answer until then, before it is reported.
-    patience: Duration,
-    last_answer: Option<Instant>,
+    /// The silence that is reported. A service that is only slow may respond before.
+    reported_after: Duration,
+    last_response: Option<Instant>,
     is_reported: bool,
 }
 
@@ -26,23 +26,24 @@ pub(crate) struct Silent {
 impl Silence {
     pub(crate) fn new(request_timeout: Duration) -> Self {
         Self {
-            patience: STALLED.max(request_timeout / 2),
-            last_answer: None,
+            reported_after: STALLED.max(request_timeout / 2),
+            last_response: None,
             is_reported: false,
         }
     }
 
-    pub(crate) fn answered(&mut self, now: Instant) {
-        self.last_answer = Some(now);
+    /// Notes a response.
+    pub(crate) fn note_response(&mut self, now: Instant) {
+        self.last_response = Some(now);
     }
 
-    /// The endpoint works. Returns whether it was reported to be silent.
+    /// Ends the silence. Returns whether it was reported.
     pub(crate) fn end(&mut self) -> bool {
         std::mem::take(&mut self.is_reported)
     }
 
-    /// The present silence, if anything is expected. As long as other requests are answered it is
-    /// a request that is slow, not the endpoint; and a connection counts only if there is no other.
+    /// Returns the present silence, if a response or a connection is expected. While other responses
+    /// come, a request is slow, not the endpoint. A connection only counts if there is no other.
     pub(crate) fn present(&self, connections: impl Iterator<Item = Activity>) -> Option<Silent> {
         let (mut response, mut connection, mut is_connected) = (None::<Instant>, None, false);
         let earlier = |first: Option<Instant>, at: Instant| Some(first.map_or(at, |f| f.min(at)));
@@ -55,7 +56,7 @@ impl Silence {
         }
         if let Some(since) = response {
             return Some(Silent {
-                since: self.last_answer.map_or(since, |at| since.max(at)),
+                since: self.last_response.map_or(since, |at| since.max(at)),
                 expected: "response",
             });
         }
@@ -65,10 +66,10 @@ impl Silence {
         })
     }
 
-    /// When the present silence is to be reported, unless it has been.
+    /// The time at which the present silence is to be reported; `None` if it was.
     pub(crate) fn report_at(&self, silent: Option<Silent>) -> Option<Instant> {
         let silent = silent.filter(|_| !self.is_reported)?;
-        Some(silent.since + self.patience)
+        Some(silent.since + self.reported_after)
     }
 
     pub(crate) fn reported(&mut self) {
@@ -95,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_is_silent_since_the_oldest_request_or_the_last_answer() {
+    fn an_endpoint_is_silent_since_the_oldest_request_or_the_last_response() {
         let start = Instant::now();
         let mut silence = Silence::new(Duration::from_secs(10));
         let since = |silence: &Silence, links: &[Activity]| {
@@ -107,9 +108,9 @@ mod tests {
         let hanging = Activity::Busy(at(start, 3));
         let links = [Activity::Busy(at(start, 5)), hanging, Activity::Idle];
         assert_eq!(since(&silence, &links), Some(at(start, 3)));
-        silence.answered(at(start, 7));
+        silence.note_response(at(start, 7));
         assert_eq!(since(&silence, &links), Some(at(start, 7)));
-        // An answer before the request was sent has nothing to do with it.
+        // A response before the request was sent does not count.
         let later = Activity::Busy(at(start, 9));
         assert_eq!(since(&silence, &[later]), Some(at(start, 9)));
     }

@@ -3,6 +3,7 @@
 mod connections;
 mod failover;
 mod health;
+mod lag;
 mod metrics;
 mod random;
 mod sizes;
