@@ -249,7 +249,7 @@ impl Exporter {
         }
     }
 
-    /// Whether spans can be dropped to make room for new ones.
+    /// Returns whether spans can be dropped to make room for new ones.
     fn may_drop(&self) -> bool {
         self.shared.settings.config.overflow == Overflow::DropOldest || self.deliveries.len() > 1
     }
@@ -360,12 +360,12 @@ impl Exporter {
         shutdown.is_over(now) || (self.is_settled() && self.are_metrics_sent(now))
     }
 
-    /// Whether all spans have an outcome.
+    /// Returns whether all spans have an outcome.
     fn is_settled(&mut self) -> bool {
         self.processor.spans_waiting() == 0 && self.deliveries.are_settled(self.deliveries.end())
     }
 
-    /// Whether the last metrics were sent, or there are none.
+    /// Returns whether the last metrics were sent, or there are none.
     fn are_metrics_sent(&self, now: Instant) -> bool {
         self.metrics.as_ref().is_none_or(|m| m.is_finished(now))
     }

@@ -76,7 +76,7 @@ fn write_page(
     Ok(())
 }
 
-/// The date, and the machine that measures.
+/// Returns the date, and the machine that measures.
 pub fn measured() -> String {
     let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let mut lines = cpus.lines();
@@ -115,7 +115,7 @@ fn write_hgrm(report: &Report, directory: &Path) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// All distributions of a report, with the names of their files.
+/// Returns all distributions of a report, with the names of their files.
 pub fn distributions(report: &Report) -> Vec<(String, Distribution)> {
     let mut all = Vec::new();
     for (endpoint, found) in &report.record {

@@ -178,7 +178,7 @@ fn caption(measured: &str, results: &Value, bottom: f64) -> String {
     )
 }
 
-/// The place of a time in nanoseconds.
+/// Returns the position of a time in nanoseconds.
 fn record_x(time: f64) -> f64 {
     let (first, last) = (f64::from(*POWERS.start()), f64::from(*POWERS.end()));
     let place = (time.log10() - first) / (last - first);

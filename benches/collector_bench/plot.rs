@@ -46,7 +46,7 @@ const TOP: f64 = 26.0;
 const BOTTOM: f64 = 44.0;
 
 impl Plot {
-    /// A `<figure>`, in which `below` stands below the legend.
+    /// Returns a `<figure>`, in which `below` stands below the legend.
     pub fn figure(&self, below: &str) -> String {
         let mut svg = format!(
             "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\">\n",
@@ -154,7 +154,7 @@ impl Series {
         }
     }
 
-    /// All values on the y axis.
+    /// Returns all values on the y axis.
     pub fn values(&self) -> Vec<f64> {
         match &self.shape {
             Shape::Line(points) => points.iter().map(|point| point.1).collect(),

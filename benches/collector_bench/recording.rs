@@ -87,7 +87,7 @@ fn bench(
     });
 }
 
-/// The four attributes as texts that are opaque to the compiler.
+/// Returns the four attributes as texts that are opaque to the compiler.
 fn texts() -> [&'static str; 4] {
     black_box([
         "db.system.name",

@@ -134,7 +134,7 @@ fn rates(rounds: &[Value]) -> Vec<f64> {
     rates.map(|rate| rate / 1e6).collect()
 }
 
-/// The cells of a median and of its bar with the range of the rounds.
+/// Returns the cells of a median and of its bar with the range of the rounds.
 fn bar(rates: &[f64], max: f64, colour: &str) -> String {
     let percent = |rate: f64| 100.0 * rate / max;
     let mut sorted = rates.to_vec();
@@ -343,7 +343,7 @@ fn last_x(series: &Series) -> f64 {
     }
 }
 
-/// A count with its digits in groups of three.
+/// Returns a count with its digits in groups of three.
 fn thousands(count: &Value) -> String {
     let digits = count.to_string();
     let mut grouped = String::new();

@@ -23,7 +23,7 @@ macro_rules! options {
         }
 
         impl $name {
-            /// The name and value of each field, in the order of declaration.
+            /// Returns the name and value of each field, in the order of declaration.
             pub(super) fn fields(&self) -> Vec<(&'static str, &dyn std::fmt::Debug)> {
                 vec![$((stringify!($field), &self.$field),)*]
             }

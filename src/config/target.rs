@@ -209,7 +209,7 @@ fn has_user(url: &str) -> bool {
     authority.is_some_and(|authority| authority.contains('@'))
 }
 
-/// The port after the last colon that is not inside an IPv6 address.
+/// Returns the port after the last colon that is not inside an IPv6 address.
 fn port(authority: &str, default: u16) -> Option<u16> {
     let after_host = authority
         .rfind(']')

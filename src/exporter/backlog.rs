@@ -64,7 +64,7 @@ impl Backlog {
         self.weight += weight;
     }
 
-    /// The number that the next batch will have.
+    /// Returns the number that the next batch will have.
     pub(crate) fn end(&self) -> BatchNumber {
         self.first + self.batches.len() as u64
     }
@@ -76,24 +76,26 @@ impl Backlog {
             .map(|queued| &queued.batch)
     }
 
-    /// The share of the buffer that the batches before this number occupy: a measure of distance.
+    /// Returns the share of the buffer that the batches before this number occupy: a measure of
+    /// distance.
     pub(crate) fn weight_before(&self, number: BatchNumber) -> u64 {
         let queued = self.batches.get(self.index(number));
         queued.map_or(self.weight, |queued| queued.weight)
     }
 
-    /// The share of the buffer that the batches from this number on occupy.
+    /// Returns the share of the buffer that the batches from this number on occupy.
     pub(crate) fn weight_from(&self, number: BatchNumber) -> u64 {
         self.weight - self.weight_before(number)
     }
 
-    /// The bytes of the batches from this number on.
+    /// Returns the bytes of the batches from this number on.
     pub(crate) fn bytes_from(&self, number: BatchNumber) -> u64 {
         let queued = self.batches.get(self.index(number));
         queued.map_or(0, |queued| self.bytes - queued.bytes)
     }
 
-    /// The number of batches from this number on that occupy this share of the buffer, at least one.
+    /// Returns the number of batches from this number on that occupy this share of the buffer, at least
+    /// one.
     pub(crate) fn fitting(&self, number: BatchNumber, share: u64) -> usize {
         let end = self.weight_before(number) + share;
         let behind = self.batches.range(self.index(number)..);
@@ -102,7 +104,7 @@ impl Backlog {
         fitting.count() + 1
     }
 
-    /// The weight of this many slabs.
+    /// Returns the weight of this many slabs.
     pub(crate) fn weight_of(slabs: usize) -> u64 {
         slabs as u64 * SLAB_WEIGHT
     }
@@ -137,7 +139,7 @@ impl Backlog {
         self.shared.iter().find(fits).cloned()
     }
 
-    /// The number of batches up to the next request that another destination has made.
+    /// Returns the number of batches up to the next request that another destination has made.
     pub(crate) fn until_shared(&self, number: BatchNumber) -> usize {
         let next = self.shared.iter().map(|request| request.number);
         let next = next.filter(|next| *next > number).min();

@@ -105,12 +105,12 @@ impl Connection {
 
     // ---- Queries ----
 
-    /// Established, without a request in flight.
+    /// Returns whether the connection is established and idle.
     pub(crate) fn is_ready(&self) -> bool {
         matches!(self.state, ConnectionState::Idle(_))
     }
 
-    /// A request is in flight.
+    /// Returns whether a request is in flight.
     pub(crate) fn is_busy(&self) -> bool {
         matches!(self.state, ConnectionState::Busy(_))
     }
@@ -126,7 +126,7 @@ impl Connection {
         )
     }
 
-    /// The time by which [`Self::advance`] has to be called even if no readiness is reported.
+    /// Returns the time by which [`Self::advance`] has to be called even if no readiness is reported.
     pub(crate) fn deadline(&self, now: Instant) -> Option<Instant> {
         let (transport, deadline) = match &self.state {
             ConnectionState::Closed => return None,
@@ -150,7 +150,7 @@ impl Connection {
         })
     }
 
-    /// The time since which a request is in flight, if one is.
+    /// Returns the time since which a request is in flight, if one is.
     pub(crate) fn busy_since(&self) -> Option<Instant> {
         match &self.state {
             ConnectionState::Busy(busy) => Some(busy.since()),
@@ -158,7 +158,7 @@ impl Connection {
         }
     }
 
-    /// The activity of the connection; `None` while it is closed.
+    /// Returns the activity of the connection; `None` while it is closed.
     pub(crate) fn activity(&self) -> Option<Activity> {
         let opening_until = match &self.state {
             ConnectionState::Closed => return None,
@@ -171,17 +171,17 @@ impl Connection {
         since.map(Activity::Connecting)
     }
 
-    /// The place that requests are sent to.
+    /// Returns the place that requests are sent to.
     pub(crate) fn target(&self) -> &Arc<Target> {
         &self.target
     }
 
-    /// The number of redirects in a row that the last request followed.
+    /// Returns the number of redirects in a row that the last request followed.
     pub(crate) fn redirects(&self) -> u32 {
         self.redirects.followed()
     }
 
-    /// Whether permanent redirects alone have led to the target.
+    /// Returns whether permanent redirects alone have led to the target.
     pub(crate) fn has_moved(&self) -> bool {
         self.redirects.has_moved()
     }
@@ -210,7 +210,7 @@ impl Connection {
         }
     }
 
-    /// The server that connections are made to: the proxy, if there is one.
+    /// Returns the server that connections are made to: the proxy, if there is one.
     fn server(&self) -> (&str, u16) {
         match &self.settings.proxy {
             Some(proxy) => (&proxy.host, proxy.port),

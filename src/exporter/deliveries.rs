@@ -64,7 +64,7 @@ impl Deliveries {
 
     // ---- Queries ----
 
-    /// The first id after those of its connections.
+    /// Returns the first id after those of its connections.
     pub(crate) fn next_id(&self) -> ConnectionId {
         ConnectionId(self.routes.len())
     }
@@ -73,24 +73,24 @@ impl Deliveries {
         self.all.len()
     }
 
-    /// The number that the next batch will have.
+    /// Returns the number that the next batch will have.
     pub(crate) fn end(&self) -> BatchNumber {
         self.backlog.end()
     }
 
-    /// Whether all batches before this number have an outcome.
+    /// Returns whether all batches before this number have an outcome.
     pub(crate) fn are_settled(&self, end: BatchNumber) -> bool {
         self.all.iter().all(|delivery| delivery.oldest() >= end)
     }
 
-    /// Whether more batches could be sent at once.
+    /// Returns whether more batches could be sent at once.
     pub(crate) fn has_room(&self, now: Instant) -> bool {
         // Without a destination they are accepted as well, and released.
         let mut deliveries = self.all.iter();
         self.all.is_empty() || deliveries.any(|delivery| delivery.has_room(&self.backlog, now))
     }
 
-    /// The time at which [`Self::advance`] has something to do even if nothing happens.
+    /// Returns the time at which [`Self::advance`] has something to do even if nothing happens.
     pub(crate) fn deadline(&self, now: Instant) -> Option<Instant> {
         let deliveries = self.all.iter();
         deliveries
@@ -197,12 +197,12 @@ impl Deliveries {
 
 #[cfg(all(test, not(loom)))]
 impl Deliveries {
-    /// The spans of a destination without an outcome that are not in flight.
+    /// Returns the spans of a destination without an outcome that are not in flight.
     pub(crate) fn waiting_spans(&self, destination: usize) -> u64 {
         self.all[destination].waiting_spans(&self.backlog)
     }
 
-    /// Whether any connection of a destination is busy, and whether any is being opened.
+    /// Returns whether any connection of a destination is busy, and whether any is being opened.
     pub(crate) fn activity(&self, destination: usize) -> (bool, bool) {
         self.all[destination].activity()
     }

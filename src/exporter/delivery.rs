@@ -65,7 +65,7 @@ impl Delivery {
 
     // ---- Queries ----
 
-    /// Whether everything it was given is in flight, and more could be sent at once.
+    /// Returns whether everything it was given is in flight, and more could be sent at once.
     pub(crate) fn has_room(&self, backlog: &Backlog, now: Instant) -> bool {
         // Batches taken while a request is slow have to fill a request before the next connection is
         // opened for them.
@@ -73,29 +73,29 @@ impl Delivery {
             && (self.endpoints.iter()).any(|e| e.has_room(now) && !self.fills_request(e, backlog))
     }
 
-    /// The first batch that is in no request.
+    /// Returns the first batch that is in no request.
     pub(crate) fn place(&self) -> BatchNumber {
         self.place
     }
 
-    /// The oldest batch without an outcome.
+    /// Returns the oldest batch without an outcome.
     pub(crate) fn oldest(&self) -> BatchNumber {
         let oldest = self.requests.oldest();
         oldest.map_or(self.place, |request| request.number)
     }
 
-    /// The distance of the oldest batch that is not in flight from the beginning.
+    /// Returns the distance of the oldest batch that is not in flight from the beginning.
     pub(crate) fn weight_before(&self, backlog: &Backlog) -> u64 {
         let waiting = self.requests.weight_before_waiting();
         waiting.unwrap_or_else(|| backlog.weight_before(self.place))
     }
 
-    /// Whether others have to keep up with it: it works, and not only since a moment ago.
+    /// Returns whether others have to keep up with it: it works, and not only since a moment ago.
     pub(crate) fn sets_the_pace(&self, now: Instant) -> bool {
         self.outage.is_over(now)
     }
 
-    /// The time at which [`Self::advance`] has something to do even if nothing happens.
+    /// Returns the time at which [`Self::advance`] has something to do even if nothing happens.
     pub(crate) fn deadline(&self, now: Instant) -> Option<Instant> {
         self.endpoints.iter().filter_map(|e| e.deadline(now)).min()
     }
@@ -242,14 +242,15 @@ impl Delivery {
         self.selection == Selection::FailOver && !is_delayed && !endpoint.has_failed()
     }
 
-    /// Whether enough spans wait, or urgently enough, to open another connection.
+    /// Returns whether enough spans wait, or urgently enough, to open another connection.
     fn has_much(&self, endpoint: usize, backlog: &Backlog) -> bool {
         self.is_urgent
             || self.requests.first_waiting().is_some()
             || self.fills_request(&self.endpoints[endpoint], backlog)
     }
 
-    /// Whether the batches in no request fill one, by their bytes or by their share of the buffer.
+    /// Returns whether the batches in no request fill one, by their bytes or by their share of the
+    /// buffer.
     fn fills_request(&self, endpoint: &EndpointClient, backlog: &Backlog) -> bool {
         backlog.bytes_from(self.place) >= endpoint.request_bytes_max() as u64
             || backlog.weight_from(self.place) >= self.request_share_max

@@ -74,27 +74,27 @@ impl EndpointClient {
         )
     }
 
-    /// The compression of the next request.
+    /// Returns the compression of the next request.
     pub(crate) fn compression(&self, now: Instant) -> Compression {
         self.state.coding.current(now)
     }
 
-    /// The largest body of the next request, in bytes.
+    /// Returns the largest body of the next request, in bytes.
     pub(crate) fn request_bytes_max(&self) -> usize {
         self.state.size.max()
     }
 
-    /// Whether nothing was accepted since the last failure.
+    /// Returns whether nothing was accepted since the last failure.
     pub(crate) fn has_failed(&self) -> bool {
         self.state.pacing.has_failed()
     }
 
-    /// Whether the requests in flight are slow enough that another endpoint should be tried.
+    /// Returns whether the requests in flight are slow enough that another endpoint should be tried.
     pub(crate) fn has_stalled(&self, now: Instant) -> bool {
         self.pool.stalled_at().is_some_and(|at| at <= now)
     }
 
-    /// Whether another request could be sent, perhaps after connecting.
+    /// Returns whether another request could be sent, perhaps after connecting.
     pub(crate) fn has_room(&self, now: Instant) -> bool {
         let has_connection = self.pool.idle().or(self.pool.closed()).is_some();
         has_connection && !self.is_backing_off(now) && self.may_send(now)
@@ -104,7 +104,7 @@ impl EndpointClient {
         self.state.pacing.is_waiting(now)
     }
 
-    /// The time at which [`Self::advance`] has something to do even if nothing happens.
+    /// Returns the time at which [`Self::advance`] has something to do even if nothing happens.
     pub(crate) fn deadline(&self, now: Instant) -> Option<Instant> {
         // Also without a request to send: from then on batches can be taken.
         let wait = self.state.pacing.until();
@@ -295,7 +295,7 @@ impl EndpointClient {
 
 #[cfg(all(test, not(loom)))]
 impl EndpointClient {
-    /// Whether any connection is busy, and whether any is being opened.
+    /// Returns whether any connection is busy, and whether any is being opened.
     pub(crate) fn activity(&self) -> (bool, bool) {
         (self.pool.is_busy(), self.pool.is_opening())
     }

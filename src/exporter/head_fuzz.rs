@@ -42,7 +42,7 @@ const PIECES: [&str; 24] = [
     "a",
 ];
 
-/// Usable text with up to two pieces inserted anywhere.
+/// Returns usable text with up to two pieces inserted anywhere.
 fn near(usable: &'static [&'static str]) -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         prop::sample::select(&PIECES[..]).prop_map(str::to_string),
@@ -102,7 +102,7 @@ fn any_config() -> impl Strategy<Value = (Config, String)> {
     })
 }
 
-/// The header lines of the options, except `User-Agent`.
+/// Returns the header lines of the options, except `User-Agent`.
 fn own_headers(options: &EndpointOptions) -> Vec<(String, String)> {
     let own = options.headers.iter();
     let own = own.filter(|(name, _)| !name.eq_ignore_ascii_case("user-agent"));

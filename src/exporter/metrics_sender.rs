@@ -68,7 +68,7 @@ impl MetricsSender {
         self.endpoint.ready(id.0 - self.first_id.0, readiness);
     }
 
-    /// The time at which [`Self::advance`] has something to do even if nothing happens.
+    /// Returns the time at which [`Self::advance`] has something to do even if nothing happens.
     pub(crate) fn deadline(&self, now: Instant) -> Option<Instant> {
         let endpoint = self.endpoint.deadline(now);
         // The last request may still be compressed when the next metrics are due.
@@ -92,14 +92,14 @@ impl MetricsSender {
         }
     }
 
-    /// Whether the last metrics were sent, or are not accepted in time.
+    /// Returns whether the last metrics were sent, or are not accepted in time.
     pub(crate) fn is_finished(&self, now: Instant) -> bool {
         let is_settled = self.request.is_none() || self.endpoint.is_backing_off(now);
         self.last_until
             .is_some_and(|until| now >= until || (self.has_last && is_settled))
     }
 
-    /// Whether the next metrics are to be collected.
+    /// Returns whether the next metrics are to be collected.
     pub(crate) fn is_due(&self, now: Instant) -> bool {
         now >= self.next_at && !self.in_flight && !self.is_being_compressed(now) && !self.has_last
     }

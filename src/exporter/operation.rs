@@ -71,7 +71,7 @@ impl Operations {
         }
     }
 
-    /// The operations that have ended.
+    /// Returns the operations that have ended.
     pub(crate) fn ended(&self) -> &Exports {
         &self.ended
     }

@@ -135,7 +135,7 @@ impl Outcome {
         }
     }
 
-    /// The status of the response, if there is one.
+    /// Returns the status of the response, if there is one.
     pub(crate) fn status(&self) -> Option<u16> {
         match *self {
             Self::Accepted { status, .. }
@@ -149,7 +149,8 @@ impl Outcome {
         }
     }
 
-    /// Whether the attempt failed, so that the request may be sent again only within its retry budget.
+    /// Returns whether the attempt failed, so that the request may be sent again only within its retry
+    /// budget.
     pub(crate) fn has_failed(&self) -> bool {
         match self {
             Self::RetryAfter { .. } | Self::ProxyDenied => true,
@@ -162,7 +163,7 @@ impl Outcome {
         }
     }
 
-    /// Whether the request is sent again in smaller parts.
+    /// Returns whether the request is sent again in smaller parts.
     pub(crate) fn needs_split(&self) -> bool {
         match self {
             Self::TooLarge { .. } => true,
@@ -198,7 +199,7 @@ impl Outcome {
 }
 
 impl Facts<'_> {
-    /// Whether the compression is the likely reason of a refusal.
+    /// Returns whether the compression is the likely reason of a refusal.
     fn is_coding_refused(&self, complaint: Complaint) -> bool {
         self.is_coding_suspect
             && match complaint {
@@ -299,7 +300,7 @@ mod tests {
         Outcome::of(&response, &facts)
     }
 
-    /// The outcome in a word, as in the table, and with the numbers that it carries.
+    /// Returns the outcome in a word, as in the table, and with the numbers that it carries.
     fn word(outcome: &Outcome) -> String {
         match outcome {
             Outcome::Accepted { partial, .. } => match partial {

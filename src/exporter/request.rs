@@ -130,7 +130,7 @@ impl Request {
         })
     }
 
-    /// The maximum bytes of its body besides spans.
+    /// Returns the maximum bytes of its body besides spans.
     pub(crate) fn overhead(&self, envelope: &Envelope) -> usize {
         let runs = runs(&self.batches);
         let scopes = runs
@@ -139,7 +139,7 @@ impl Request {
         envelope.resource_bytes_max() + scopes.sum::<usize>()
     }
 
-    /// The number of the batch behind its last.
+    /// Returns the number of the batch behind its last.
     pub(crate) fn end(&self) -> BatchNumber {
         self.number + self.batches.len() as u64
     }
@@ -156,7 +156,7 @@ impl Request {
         &self.compressed[compression as usize]
     }
 
-    /// The bytes of its compressed bodies.
+    /// Returns the bytes of its compressed bodies.
     pub(crate) fn compressed_bytes(&self) -> usize {
         let bodies = self
             .compressed
@@ -165,7 +165,7 @@ impl Request {
         bodies.map(Bytes::len).sum()
     }
 
-    /// Whether its body can be sent with this compression now.
+    /// Returns whether its body can be sent with this compression now.
     pub(crate) fn is_ready(&self, compression: Compression) -> bool {
         compression == Compression::None || self.compressed(compression).body.get().is_some()
     }

@@ -37,7 +37,7 @@ impl Shutdown {
         now >= self.deadline
     }
 
-    /// Whether spans without an outcome are dropped.
+    /// Returns whether spans without an outcome are dropped.
     pub(crate) fn is_over_for_spans(self, now: Instant) -> bool {
         now >= self.spans_until
     }

@@ -174,7 +174,7 @@ impl Simulation {
         (at - self.start).as_millis() as u64
     }
 
-    /// The times at which a server received requests, in milliseconds since the start.
+    /// Returns the times at which a server received requests, in milliseconds since the start.
     fn times(&self, server: usize) -> Vec<u64> {
         let server = self.server(server);
         server.received.iter().map(|r| self.ms(r.at)).collect()
@@ -189,7 +189,7 @@ impl Simulation {
         stats.nth(index).unwrap()
     }
 
-    /// The numbers of delivered, rejected and dropped spans.
+    /// Returns the numbers of delivered, rejected and dropped spans.
     fn outcomes(&self, destination: usize) -> (u64, u64, u64) {
         let counters = &self.counters.destinations[destination];
         let (delivered, rejected) = (counters.delivered.get(), counters.rejected.get());

@@ -69,7 +69,7 @@ impl Transport {
         }
     }
 
-    /// Something may be left to read.
+    /// Returns whether something may be left to read.
     pub(crate) fn is_readable(&self) -> bool {
         self.stream.is_readable()
     }

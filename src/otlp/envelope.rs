@@ -109,17 +109,17 @@ impl Envelope {
         self.scopes.get(scope).unwrap_or(&self.own_scope)
     }
 
-    /// Maximum bytes before the first run of a request, if it is of this scope.
+    /// Returns the maximum bytes before the first run of a request, if it is of this scope.
     pub(crate) fn bytes_with(&self, scope: &InstrumentationScope) -> usize {
         self.resource_bytes_max() + HEADER_MAX + scope_fields(scope).len()
     }
 
-    /// Maximum bytes before all runs.
+    /// Returns the maximum bytes before all runs.
     pub(crate) fn resource_bytes_max(&self) -> usize {
         HEADER_MAX + self.resource.len()
     }
 
-    /// Maximum bytes before one run of this scope.
+    /// Returns the maximum bytes before one run of this scope.
     pub(crate) fn scope_bytes_max(&self, scope: u32) -> usize {
         HEADER_MAX + self.scope_fields(scope).len()
     }

@@ -8,7 +8,7 @@ pub(crate) struct Field<'a> {
 }
 
 impl<'a> Field<'a> {
-    /// The content of a length-delimited field; `None` for other wire types.
+    /// Returns the content of a length-delimited field; `None` for other wire types.
     pub(crate) fn bytes(&self) -> Option<&'a [u8]> {
         match self.value {
             FieldValue::Bytes(bytes) => Some(bytes),
@@ -40,7 +40,7 @@ impl<'a> Fields<'a> {
         Self { rest: message }
     }
 
-    /// Number of bytes not read yet.
+    /// Returns the number of bytes not read yet.
     pub(crate) fn left(&self) -> usize {
         self.rest.len()
     }

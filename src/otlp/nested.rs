@@ -42,7 +42,7 @@ impl<'a> Container<'a> {
         }
     }
 
-    /// Number of messages that wrap a value in the container.
+    /// Returns the number of messages that wrap a value in the container.
     fn messages(&self) -> u32 {
         match self {
             Self::Array(_) => ARRAY_MESSAGES,

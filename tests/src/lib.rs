@@ -25,12 +25,12 @@ use otlp_collector::{Collector, Config, EndpointOptions, SpanId, TraceId};
 /// Time after which a wait fails. No test that passes waits this long.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
-/// The directory of the repository.
+/// Returns the directory of the repository.
 pub fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
-/// The default configuration for this receiver.
+/// Returns the default configuration for this receiver.
 pub fn config(receiver: &Receiver) -> Config {
     Config {
         endpoint: receiver.endpoint(),
@@ -38,7 +38,7 @@ pub fn config(receiver: &Receiver) -> Config {
     }
 }
 
-/// The default options with the shortest waits between attempts.
+/// Returns the default options with the shortest waits between attempts.
 pub fn retry_at_once() -> EndpointOptions {
     EndpointOptions {
         retry_initial_ms: 1,
@@ -47,18 +47,18 @@ pub fn retry_at_once() -> EndpointOptions {
     }
 }
 
-/// The trace id of which each byte is this one, not 0.
+/// Returns a trace id that consists of this byte, which is not 0.
 pub fn trace_id(byte: u8) -> TraceId {
     TraceId::from_bytes([byte; 16]).unwrap()
 }
 
-/// The span id of which each byte is this one, not 0.
+/// Returns a span id that consists of this byte, which is not 0.
 pub fn span_id(byte: u8) -> SpanId {
     SpanId::from_bytes([byte; 8]).unwrap()
 }
 
-/// A receiver that keeps all spans, and a collector that sends to it. `change` receives the default
-/// configuration.
+/// Starts a receiver that keeps all spans, and a collector that sends to it. `change` receives the
+/// default configuration.
 pub fn start(change: impl FnOnce(&mut Config)) -> (Receiver, Collector) {
     let receiver = Receiver::start().unwrap();
     let mut config = config(&receiver);

@@ -234,7 +234,7 @@ struct Sent {
 }
 
 impl Sent {
-    /// Number of responses with this status.
+    /// Returns the number of responses with this status.
     fn answered(&self, status: u16) -> u64 {
         let stats = self.collector.stats().network;
         let responses = &stats.destinations[0].endpoints[0].responses;

@@ -17,19 +17,19 @@ pub fn pin_to_last_core() -> io::Result<()> {
     Err(io::Error::other(format!("cannot pin to core {id}")))
 }
 
-/// CPU time of all threads so far, including the kernel's work for them.
+/// Returns the CPU time of all threads so far, including the kernel's work for them.
 pub fn cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// CPU time of the current thread so far.
+/// Returns the CPU time of the current thread so far.
 pub fn cpu_time_of_this_thread() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// Peak resident memory; 0 without `/proc`.
+/// Returns the peak resident memory; 0 without `/proc`.
 pub fn peak_resident_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));

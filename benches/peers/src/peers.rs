@@ -29,7 +29,7 @@ pub struct Finished {
 }
 
 impl Finished {
-    /// The report of a library without such a count.
+    /// Returns the report of a library without such a count.
     fn of(result: Result<(), String>) -> Self {
         Self {
             lost: None,

@@ -268,7 +268,7 @@ impl Table {
     }
 }
 
-/// A number with the digits before its point in groups of three.
+/// Returns a number with the digits before its point in groups of three.
 fn grouped(number: &str) -> String {
     let (sign, number) = number.split_at(usize::from(number.starts_with('-')));
     let (whole, places) = number.split_at(number.find('.').unwrap_or(number.len()));

@@ -3,7 +3,7 @@
 /// The lock file of this package.
 const LOCK: &str = include_str!("../Cargo.lock");
 
-/// The version of a crate.
+/// Returns the version of a crate.
 pub fn of(name: &str) -> Option<&'static str> {
     let name = format!("name = \"{name}\"");
     let mut lines = LOCK.lines().skip_while(|line| *line != name);

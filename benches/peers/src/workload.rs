@@ -25,17 +25,17 @@ pub const CACHED: &str = "db.cached";
 /// The first one's value.
 pub const POSTGRESQL: &str = "postgresql";
 
-/// The second one's value, as if from a configuration.
+/// Returns the second one's value, as if from a configuration.
 pub fn address() -> String {
     black_box("orders-db-3.internal").to_string()
 }
 
-/// The third one's value.
+/// Returns the third one's value.
 pub fn rows(number: u64) -> i64 {
     (number % 100) as i64
 }
 
-/// The fourth one's value.
+/// Returns the fourth one's value.
 pub fn cached(number: u64) -> bool {
     number.is_multiple_of(2)
 }

@@ -50,7 +50,7 @@ impl Busy {
         }
     }
 
-    /// The time at which the request was begun.
+    /// Returns the time at which the request was begun.
     pub(super) fn since(&self) -> Instant {
         self.since
     }

@@ -74,12 +74,12 @@ impl Connecting {
         &mut self.transport
     }
 
-    /// The time at which the present address is given up.
+    /// Returns the time at which the present address is given up.
     pub(super) fn next_address_at(&self) -> Instant {
         self.next_address_at
     }
 
-    /// The deadline of connecting as a whole.
+    /// Returns the deadline of connecting as a whole.
     pub(super) fn deadline(&self) -> Instant {
         self.deadline
     }

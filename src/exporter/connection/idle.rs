@@ -13,7 +13,7 @@ pub(super) struct Idle {
 }
 
 impl Idle {
-    /// A new connection.
+    /// Creates the state of a new connection.
     pub(super) fn new(transport: Transport, now: Instant) -> Self {
         Self {
             transport,
@@ -22,7 +22,7 @@ impl Idle {
         }
     }
 
-    /// A connection that is kept after a response.
+    /// Creates the state of a connection that is kept after a response.
     pub(super) fn kept(transport: Transport, now: Instant) -> Self {
         Self {
             transport,
@@ -43,7 +43,7 @@ impl Idle {
         &mut self.transport
     }
 
-    /// The transport, and whether a request was served over it.
+    /// Returns the transport, and whether a request was served over it.
     pub(super) fn into_parts(self) -> (Transport, bool) {
         (self.transport, self.has_served)
     }

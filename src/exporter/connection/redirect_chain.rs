@@ -13,12 +13,12 @@ impl RedirectChain {
         self.permanent += u32::from(is_permanent);
     }
 
-    /// The number of redirects.
+    /// Returns the number of redirects.
     pub(super) fn followed(&self) -> u32 {
         self.followed
     }
 
-    /// There was a redirect, and none that was temporary.
+    /// Returns whether there was a redirect, and none that was temporary.
     pub(super) fn has_moved(&self) -> bool {
         self.followed > 0 && self.permanent == self.followed
     }

@@ -52,7 +52,7 @@ impl Client {
         }
     }
 
-    /// A client with an established connection.
+    /// Returns a client with an established connection.
     fn connected() -> (Self, Peer) {
         let mut client = Self::new("http://127.0.0.1:4318");
         assert!(client.open().is_none());
@@ -64,7 +64,7 @@ impl Client {
         (client, peer)
     }
 
-    /// A client with a connection that has served a request.
+    /// Returns a client with a connection that has served a request.
     fn kept() -> (Self, Peer) {
         let (mut client, peer) = Self::connected();
         client.serve(&peer, OK);

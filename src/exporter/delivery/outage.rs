@@ -27,7 +27,7 @@ impl Outage {
         }
     }
 
-    /// Whether others have to keep up with the destination.
+    /// Returns whether others have to keep up with the destination.
     pub(super) fn is_over(&self, now: Instant) -> bool {
         let is_down = self.since.is_some_and(|since| now >= since + OUTAGE);
         !is_down && self.recovering_until.is_none_or(|until| now >= until)

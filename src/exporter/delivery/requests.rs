@@ -66,17 +66,17 @@ impl Requests {
         self.queue.iter().position(is_it)
     }
 
-    /// The oldest request that is not in flight.
+    /// Returns the oldest request that is not in flight.
     pub(super) fn first_waiting(&self) -> Option<usize> {
         self.queue.iter().position(|pending| !pending.in_flight)
     }
 
-    /// The distance of the oldest request that is not in flight from the beginning.
+    /// Returns the distance of the oldest request that is not in flight from the beginning.
     pub(super) fn weight_before_waiting(&self) -> Option<u64> {
         self.first_waiting().map(|index| self.queue[index].weight)
     }
 
-    /// Whether the requests in flight leave no room for another one of `share_max`.
+    /// Returns whether the requests in flight leave no room for another one of `share_max`.
     pub(super) fn is_full(&self, share_max: u64) -> bool {
         let in_flight = self.queue.iter().filter(|pending| pending.in_flight);
         let (all, largest) = in_flight.fold((0, 0), |(all, largest), pending| {
@@ -85,7 +85,7 @@ impl Requests {
         all > 0 && all + largest > share_max
     }
 
-    /// The export operations that have ended.
+    /// Returns the export operations that have ended.
     pub(super) fn exports(&self) -> &Exports {
         self.operations.ended()
     }
@@ -123,7 +123,7 @@ impl Requests {
         self.queue[index].last = Some(export);
     }
 
-    /// Whether the request has failed for as long as `budget`, from its first failure on.
+    /// Returns whether the request has failed for as long as `budget`, from its first failure on.
     pub(super) fn is_hopeless(&mut self, index: usize, budget: Duration, now: Instant) -> bool {
         let since = *self.queue[index].failing_since.get_or_insert(now);
         now.saturating_duration_since(since) >= budget

@@ -26,7 +26,7 @@ pub(super) fn of_first(batch: &Batch, unix_nanos: u64) -> Option<Duration> {
     Some(Duration::from_nanos(unix_nanos.saturating_sub(end_time)))
 }
 
-/// The end times of the spans that have one.
+/// Returns the end times of the spans that have one.
 fn end_times(batch: &Batch) -> impl Iterator<Item = u64> {
     let spans = Fields::new(batch).map_while(Result::ok);
     let end_times = spans.map(|span| span.bytes().map_or(0, span_end_time));

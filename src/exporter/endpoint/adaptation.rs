@@ -42,7 +42,7 @@ impl Adaptation {
         }
     }
 
-    /// The target of new connections.
+    /// Returns the target of new connections.
     pub(super) fn target(&self, now: Instant) -> &Arc<Target> {
         self.location.current(now)
     }

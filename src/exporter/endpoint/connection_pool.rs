@@ -41,12 +41,12 @@ impl ConnectionPool {
 
     // ---- Queries ----
 
-    /// A connection that is established and idle.
+    /// Returns a connection that is established and idle.
     pub(super) fn idle(&self) -> Option<usize> {
         self.connections.iter().position(Connection::is_ready)
     }
 
-    /// A connection that could be opened.
+    /// Returns a connection that could be opened.
     pub(super) fn closed(&self) -> Option<usize> {
         self.connections.iter().position(Connection::is_closed)
     }
@@ -55,22 +55,22 @@ impl ConnectionPool {
         self.connections.iter().any(Connection::is_opening)
     }
 
-    /// Whether a request is in flight.
+    /// Returns whether a request is in flight.
     pub(super) fn is_busy(&self) -> bool {
         self.connections.iter().any(Connection::is_busy)
     }
 
-    /// The begin of the oldest request in flight.
+    /// Returns the start of the oldest request in flight.
     pub(super) fn oldest_request(&self) -> Option<Instant> {
         self.requests_since().min()
     }
 
-    /// The time from which on all requests in flight are slow.
+    /// Returns the time from which on all requests in flight are slow.
     pub(super) fn slow_at(&self) -> Option<Instant> {
         self.requests_since().max().map(|since| since + SLOW)
     }
 
-    /// The time from which on all requests in flight have stalled.
+    /// Returns the time from which on all requests in flight have stalled.
     pub(super) fn stalled_at(&self) -> Option<Instant> {
         self.requests_since().max().map(|since| since + STALLED)
     }
@@ -79,7 +79,7 @@ impl ConnectionPool {
         self.connections.iter().filter_map(Connection::activity)
     }
 
-    /// The earliest time at which something is due even if nothing happens.
+    /// Returns the earliest time at which something is due even if nothing happens.
     pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
         // A connection for the next request is only chosen if there is one left.
         let is_full = self.connections.iter().all(Connection::is_busy);

@@ -50,7 +50,7 @@ impl ContentCoding {
         }
     }
 
-    /// The compression of the next request.
+    /// Returns the compression of the next request.
     pub(crate) fn current(&self, now: Instant) -> Compression {
         match self.state.is_plain(now) {
             true => Compression::None,
@@ -58,13 +58,13 @@ impl ContentCoding {
         }
     }
 
-    /// Whether a refusal can be due to the compression of the request.
+    /// Returns whether a refusal can be due to the compression of the request.
     pub(crate) fn is_suspect(&self, sent: Compression, now: Instant) -> bool {
         let is_blameless = matches!(self.state, CodingState::Blameless { until } if now < until);
         sent != Compression::None && !is_blameless
     }
 
-    /// Whether a compressed request was accepted before.
+    /// Returns whether a compressed request was accepted before.
     pub(crate) fn has_worked(&self) -> bool {
         self.has_worked
     }

@@ -79,7 +79,7 @@ impl Pace {
         }
     }
 
-    /// When the next request may be sent, if it has to wait.
+    /// Returns when the next request may be sent, if it has to wait.
     pub(crate) fn next_at(&self) -> Option<Instant> {
         self.next_at
     }
@@ -229,8 +229,8 @@ mod tests {
         }
     }
 
-    /// The share of the limit that is reached in a minute after the burst, and the share of requests
-    /// that is refused. A refusal is followed by a wait of `retry_after`.
+    /// Returns the share of the limit that is reached in a minute after the burst, and the share of
+    /// requests that is refused. A refusal is followed by a wait of `retry_after`.
     fn run(burst: f64, retry_after: Duration, pace: &mut Pace) -> (f64, f64) {
         let began = Instant::now();
         let mut bucket = TokenBucket {
@@ -271,7 +271,8 @@ mod tests {
         }
     }
 
-    /// A receiver that refuses one request in this many at any rate, and accepts 20 MB/s.
+    /// Returns the share of the limit that is reached if one request in this many is refused at any
+    /// rate, and the receiver accepts 20 MB/s.
     fn share_beside_random_refusals(one_in: u64, retry_after: Duration) -> f64 {
         const LINE: f64 = 20e6;
         let began = Instant::now();
@@ -325,7 +326,8 @@ mod tests {
         assert_eq!(pace.next_at(), None);
     }
 
-    /// A pace of a request a second, since the first.
+    /// Returns a pace that was measured as one request per second, and a function for times since
+    /// the first request.
     fn measured() -> (Pace, impl Fn(u64) -> Instant) {
         let began = Instant::now();
         let at = move |seconds| began + Duration::from_secs(seconds);

@@ -40,7 +40,7 @@ impl Pacing {
 
     // ---- Queries ----
 
-    /// The time of the next request, if that has to wait.
+    /// Returns the time of the next request, if that has to wait.
     pub(crate) fn until(&self) -> Option<Instant> {
         let asked = self.throttled_until.max(self.rate.next_at());
         self.retry_at.max(asked)
@@ -50,17 +50,17 @@ impl Pacing {
         self.until().is_some_and(|at| now < at)
     }
 
-    /// Whether nothing was accepted since the last failure.
+    /// Returns whether nothing was accepted since the last failure.
     pub(crate) fn has_failed(&self) -> bool {
         self.backoff.has_failed()
     }
 
-    /// Whether the last request was rejected.
+    /// Returns whether the last request was rejected.
     pub(crate) fn has_rejected(&self) -> bool {
         self.rejections > 0
     }
 
-    /// Whether one more 429 in a row makes the size of requests a possible reason.
+    /// Returns whether one more 429 in a row makes the size of requests a possible reason.
     pub(crate) fn is_throttled_often(&self) -> bool {
         self.throttles + 1 >= THROTTLES_MAX
     }

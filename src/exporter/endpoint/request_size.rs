@@ -83,12 +83,12 @@ impl RequestSize {
     }
 }
 
-/// Whether the spans of a request fit into smaller ones.
+/// Returns whether the spans of a request fit into smaller ones.
 pub(crate) fn can_split(request: &Request, envelope: &Envelope) -> bool {
     request.spans > 1 && request.body_bytes > request.overhead(envelope) + SPANS_BYTES_MIN
 }
 
-/// The size of a request with half of the spans. The overhead around them stays.
+/// Returns the size of a request with half of the spans. The overhead around them stays.
 fn half(request: &Request, envelope: &Envelope) -> usize {
     let overhead = request.overhead(envelope);
     let spans = request.body_bytes.saturating_sub(overhead);

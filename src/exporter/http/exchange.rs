@@ -34,7 +34,7 @@ pub(crate) struct Exchange<B> {
 }
 
 impl<B: Body> Exchange<B> {
-    /// An exchange whose response has a body of at most `response_bytes_max`.
+    /// Creates an exchange whose response has a body of at most `response_bytes_max`.
     pub(crate) fn new(head: Bytes, body: B, response_bytes_max: usize) -> Self {
         Self {
             head,
@@ -49,7 +49,7 @@ impl<B: Body> Exchange<B> {
         self.body
     }
 
-    /// Whether a byte of the response was received.
+    /// Returns whether a byte of the response was received.
     pub(crate) fn has_received(&self) -> bool {
         self.parser.has_received()
     }

@@ -48,7 +48,7 @@ impl ResponseParser {
         }
     }
 
-    /// Whether a byte was received.
+    /// Returns whether a byte was received.
     pub(crate) fn has_received(&self) -> bool {
         self.received > 0
     }

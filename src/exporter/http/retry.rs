@@ -38,7 +38,7 @@ impl Backoff {
         self.failures = 0;
     }
 
-    /// Whether an attempt has failed since the last reset.
+    /// Returns whether an attempt has failed since the last reset.
     pub(crate) fn has_failed(&self) -> bool {
         self.failures > 0
     }

@@ -86,12 +86,12 @@ impl SimulatedNetwork {
         Self::default()
     }
 
-    /// The connections begun since the last call.
+    /// Returns the connections begun since the last call.
     pub(crate) fn take_connections(&self) -> Vec<Peer> {
         self.connections.take()
     }
 
-    /// The only connection begun since the last call.
+    /// Returns the only connection begun since the last call.
     #[track_caller]
     pub(crate) fn take_connection(&self) -> Peer {
         let mut peers = self.take_connections();
@@ -99,7 +99,7 @@ impl SimulatedNetwork {
         peers.remove(0)
     }
 
-    /// The look-ups begun since the last call.
+    /// Returns the look-ups begun since the last call.
     pub(crate) fn take_lookups(&self) -> Vec<SimulatedLookup> {
         self.lookups.take()
     }
@@ -109,7 +109,7 @@ impl SimulatedNetwork {
         self.failure.replace(error);
     }
 
-    /// The changes of readiness since the last call, in order.
+    /// Returns the changes of readiness since the last call, in order.
     pub(crate) fn take_readiness(&self) -> Vec<(ConnectionId, Readiness)> {
         std::mem::take(&mut *self.reports.lock())
     }
@@ -197,7 +197,7 @@ impl Peer {
         std::mem::take(&mut self.pipe.lock().from_client)
     }
 
-    /// The number of bytes sent that the client has not read.
+    /// Returns the number of bytes sent that the client has not read.
     pub(crate) fn unread(&self) -> usize {
         self.pipe.lock().to_client.len()
     }

@@ -40,7 +40,7 @@ impl Callback {
         }
     }
 
-    /// Whether the user has set a function.
+    /// Returns whether the user has set a function.
     pub(crate) fn is_set(&self) -> bool {
         self.on_notice.is_some()
     }

@@ -53,8 +53,8 @@ impl Losses {
         self.next_look.is_none_or(|at| now >= at)
     }
 
-    /// The time of the next look even if nothing happens: spans may be lost while none can be sent, and
-    /// the end of losses is reported.
+    /// Returns the time of the next look even if nothing happens: spans may be lost while none can be
+    /// sent, and the end of losses is reported.
     pub(crate) fn deadline(&self, is_sending: bool) -> Option<Instant> {
         let is_watching = !is_sending || self.watches.iter().any(Watch::is_open);
         self.next_look.filter(|_| is_watching)

@@ -95,7 +95,7 @@ impl Stream {
         self.refilled_at += INTERVAL * more;
     }
 
-    /// The time of the next notice; `None` if that is now.
+    /// Returns the time of the next notice; `None` if that is now.
     fn blocked_until(&self, now: Instant, is_news: bool) -> Option<Instant> {
         let refilled = (self.left == 0).then_some(self.refilled_at + INTERVAL);
         let last = self.last.as_ref().filter(|_| !is_news);
@@ -107,7 +107,7 @@ impl Stream {
         (self.last.as_ref()).is_none_or(|last| (last.kind, last.cause) != (kind, cause))
     }
 
-    /// The time at which the held notice is due.
+    /// Returns the time at which the held notice is due.
     fn deadline(&self, now: Instant) -> Option<Instant> {
         self.held.as_ref()?;
         Some(self.blocked_until(now, false).unwrap_or(now))
@@ -310,7 +310,7 @@ impl Reporter {
         }
     }
 
-    /// The time at which the next held notice is due.
+    /// Returns the time at which the next held notice is due.
     pub(crate) fn deadline(&self, now: Instant) -> Option<Instant> {
         let streams = self.streams.iter();
         streams.filter_map(|(_, stream)| stream.deadline(now)).min()
@@ -410,7 +410,7 @@ mod tests {
             self.reporter.deliver_due(self.at(ms));
         }
 
-        /// All notices, after the end.
+        /// Returns all notices, after the end.
         fn finish(mut self, ms: u64) -> Vec<String> {
             let now = self.at(ms);
             self.reporter.lift_limits();

@@ -182,7 +182,7 @@ impl Server {
         });
     }
 
-    /// The time of the next event that is due without the client.
+    /// Returns the time of the next event that is due without the client.
     pub(super) fn next_event(&self) -> Option<Instant> {
         let connections = self.connections.iter();
         let events = connections.flat_map(|connection| {

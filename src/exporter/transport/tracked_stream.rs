@@ -33,7 +33,7 @@ impl TrackedStream {
         Ok(self.connected)
     }
 
-    /// Something may be left to read.
+    /// Returns whether something may be left to read.
     pub(super) fn is_readable(&self) -> bool {
         self.connected && self.ready.readable
     }

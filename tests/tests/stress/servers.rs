@@ -264,7 +264,7 @@ fn any_refusal(dice: &mut Dice) -> Answer {
     }
 }
 
-/// A server with random scripts.
+/// Starts a server with random scripts.
 fn hostile(dice: &mut Dice) -> ScriptedServer {
     let config = Config {
         failure_persistence: None,

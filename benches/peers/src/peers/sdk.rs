@@ -63,7 +63,7 @@ pub fn resource() -> Resource {
     Resource::builder().with_service_name(SERVICE).build()
 }
 
-/// The parent's context.
+/// Returns the parent's context.
 pub fn parent() -> Context {
     Context::new().with_remote_span_context(SpanContext::new(
         TraceId::from_bytes(TRACE_ID),

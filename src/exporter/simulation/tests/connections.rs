@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::exporter::simulation::server::{Reaction, Server};
 use crate::exporter::simulation::{Plan, Simulation};
 
-/// A simulation with four idle connections.
+/// Returns a simulation with four idle connections.
 fn with_four_connections() -> Simulation {
     let slow = || Reaction::status(200).later(Duration::from_millis(100));
     let plan = Plan::new([Server::new(move |_| slow())])

@@ -13,7 +13,7 @@ fn always(status: u16) -> Server {
     Server::new(move |_| Reaction::status(status))
 }
 
-/// A server that responds once with these headers, then accepts everything.
+/// Returns a server that responds once with these headers, then accepts everything.
 fn once(status: u16, headers: &'static str) -> Server {
     let mut first = Some(Reaction::with(status, headers, b""));
     Server::new(move |_| first.take().unwrap_or(Reaction::status(200)))
