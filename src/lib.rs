@@ -59,13 +59,13 @@
 //! # Path of a span
 //!
 //! ```text
-//!  application thread              network thread (one)
-//! ┌───────────────────────┐       ┌──────────────────────────────────────────────┐
-//! │ Recorder              │       │ Processor            Exporter                │
-//! │  span ─encode─▶ slab  │═ring═▶│  batches ──merge──▶ request ──▶ HTTP/1.1     │──▶ destination
-//! │        commit = store │       │  (no copy)          request ──▶ HTTP/1.1     │──▶ destination
-//! └──────────▲────────────┘       └─────────────────────┬────────────────────────┘
-//!            └─────────── free slabs ◀──────────────────┘ when the last holder is dropped
+//!  application thread               network thread (one)
+//! ┌───────────────────────┐        ┌───────────────────────────────────────┐
+//! │ Recorder              │        │ Processor           Exporter          │
+//! │  span ─encode─▶ slab  │══ring═▶│  batches ─merge─▶ request ─▶ HTTP/1.1 │─▶ destination
+//! │        commit = store │        │  (no copy)        request ─▶ HTTP/1.1 │─▶ destination
+//! └──────────▲────────────┘        └──────────────────┬────────────────────┘
+//!            └────────── free slabs ◀─────────────────┘ when the last holder is dropped
 //! ```
 //!
 //! 1. An open span's data is encoded into memory of its recorder as it is added. At the span's end, or
@@ -89,7 +89,7 @@
 //!   parent's.
 //! * Memory is bounded by [`Config::buffer_capacity`], [`Config::recorders_max`] and
 //!   [`Config::open_spans_max`].
-//! * A span is always sent, unless it is refused. Attributes, events and links that do not fit or exceed a
+//! * An open span is never refused for its size: attributes, events and links that do not fit or exceed a
 //!   limit are dropped and counted in it.
 //! * The [`Ledger`] counts every span, at any moment:
 //!   `accepted = delivered + rejected + dropped + in flight + buffered`.
