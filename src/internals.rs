@@ -63,6 +63,8 @@ pub fn ring(capacity: usize) -> (RingProducer, RingConsumer) {
 pub struct RingProducer(Producer<u64>);
 
 impl RingProducer {
+    /// Appends an item.
+    ///
     /// # Errors
     /// Returns the item if the ring is full.
     pub fn push(&mut self, item: u64) -> Result<(), u64> {

@@ -166,7 +166,7 @@ impl Series {
 }
 
 impl Axis {
-    /// From 0 to the next round number beyond `max`.
+    /// Creates an axis from 0 to the next round number beyond `max`.
     pub fn linear(title: &str, max: f64) -> Self {
         const MARKS: f64 = 5.0;
         let rough = (max / MARKS).max(f64::MIN_POSITIVE);
@@ -229,7 +229,7 @@ impl Axis {
         }
     }
 
-    /// Exactly these values, evenly spaced if each is the same multiple of the one before.
+    /// Creates an axis with exactly these values, evenly spaced if each is the same multiple of the one before.
     pub fn at(title: &str, values: impl IntoIterator<Item = u64>) -> Self {
         let marks = values.into_iter().map(|at| (at as f64, at.to_string()));
         Self {
@@ -239,7 +239,7 @@ impl Axis {
         }
     }
 
-    /// From 0 at the first mark to 1 at the last.
+    /// Returns the position of a value, from 0 at the first mark to 1 at the last.
     fn place(&self, at: f64) -> f64 {
         let along = |value: f64| match self.scale {
             Scale::Linear => value,

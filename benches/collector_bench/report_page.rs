@@ -149,7 +149,7 @@ fn bar(rates: &[f64], max: f64, colour: &str) -> String {
     )
 }
 
-/// Delivered spans over time: the range of the rounds, and their median.
+/// Draws delivered spans over time: the range of the rounds, and their median.
 fn over_time(report: &Report) -> String {
     let rounds: Vec<_> = (report.flat_out.iter())
         .map(|found| speed(&found["timeline"]))
@@ -215,7 +215,7 @@ fn speed(timeline: &Value) -> Vec<(f64, f64)> {
         .collect()
 }
 
-/// Between the points around it; the first one also counts for all before.
+/// Interpolates between two points; the first one also counts for all before.
 fn value_at(points: &[(f64, f64)], at: f64) -> Option<f64> {
     let after = points.iter().position(|point| point.0 >= at)?;
     let Some(before) = after.checked_sub(1) else {

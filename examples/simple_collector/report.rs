@@ -148,7 +148,7 @@ impl Percentiles {
         }
     }
 
-    /// In milliseconds.
+    /// Returns the percentiles in milliseconds.
     fn of_delivery(durations: &DurationHistogram) -> Self {
         let at = |share| durations.quantile(share).unwrap_or_default().as_secs_f64() * 1e3;
         Self {

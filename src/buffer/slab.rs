@@ -258,7 +258,7 @@ pub(crate) struct SlabReader {
 }
 
 impl SlabReader {
-    /// Number of spans committed and not yet taken.
+    /// Returns the number of spans committed and not yet taken.
     pub(crate) fn spans_waiting(&self) -> u32 {
         self.committed().spans() - self.taken.spans()
     }
@@ -316,7 +316,7 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    /// Number of spans; never 0.
+    /// Returns the number of spans; never 0.
     pub(crate) fn spans(&self) -> u64 {
         u64::from(self.spans)
     }
@@ -339,7 +339,7 @@ impl Batch {
         )
     }
 
-    /// Id of the spans' instrumentation scope; 0 is the collector's own.
+    /// Returns the id of the spans' instrumentation scope; 0 is the collector's own.
     pub(crate) fn scope(&self) -> u32 {
         self.holder.header().scope.load(Ordering::Relaxed)
     }

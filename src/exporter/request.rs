@@ -223,7 +223,7 @@ impl Request {
 
 #[cfg(all(test, not(loom)))]
 impl Request {
-    /// Each text is a batch of one span; without an envelope.
+    /// Creates a request in which each text is a batch of one span, without an envelope.
     pub(crate) fn of_texts(texts: &[&str]) -> Self {
         let pool = crate::buffer::Pool::new(1, 0, 4096, 100).expect("memory");
         let (mut writer, mut reader) = crate::buffer::Pool::open(&pool, 0, 0).expect("a slab");

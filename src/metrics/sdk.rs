@@ -216,7 +216,7 @@ impl DestinationView<'_> {
         Point { attributes, value }
     }
 
-    /// Only a destination with one endpoint has a server address.
+    /// Returns a point of the exporter. It has a server address if the destination has one endpoint.
     fn of_exporter(&self, value: u64, error: Option<&str>) -> Point<u64> {
         let mut attributes = component(EXPORTER, self.index);
         if let [endpoint] = self.endpoints {

@@ -280,7 +280,7 @@ impl<'b> Cursor<'b> {
         (self.at() + SPILL <= self.out.len()).then_some(self.at)
     }
 
-    /// The position, cut to 32 bits. Then the compiler can prove that additions do not overflow,
+    /// Returns the position, cut to 32 bits. Then the compiler can prove that additions do not overflow,
     /// and one comparison suffices as a bounds check.
     #[inline(always)]
     fn at(&self) -> usize {

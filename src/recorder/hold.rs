@@ -205,7 +205,7 @@ impl HeldTrace {
         true
     }
 
-    /// Number of held spans.
+    /// Returns the number of held spans.
     pub(super) fn spans(&self) -> u64 {
         self.spans.len() as u64
     }

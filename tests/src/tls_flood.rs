@@ -70,7 +70,7 @@ impl Sealer {
         }
     }
 
-    /// One record (RFC 8446, 5.2) with one ticket.
+    /// Appends one record (RFC 8446, 5.2) with one ticket.
     fn seal_ticket(&self, sequence: u64, records: &mut Vec<u8>) {
         const HANDSHAKE: u8 = 22;
         let mut ticket = vec![0, 0, 0x0e, 0x10, 0, 0, 0, 0, 0];

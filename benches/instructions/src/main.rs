@@ -21,7 +21,7 @@ const SELECT: Name<'static> = name!("SELECT shop.order_line");
 const TRACE: TraceId = TraceId::from_bytes([1; 16]).unwrap();
 const PARENT: SpanId = SpanId::from_bytes([3; 8]).unwrap();
 
-/// The same as texts that are opaque to the compiler.
+/// Returns the same keys and name as texts that are opaque to the compiler.
 fn texts() -> ([Key<'static>; 4], Name<'static>) {
     let keys = black_box([
         "db.system.name",

@@ -162,7 +162,7 @@ fn arrived_percent(outcome: &Outcome) -> f64 {
     100.0 * outcome.received as f64 / outcome.offered as f64
 }
 
-/// Of the paced tasks, which spin and could use all of it.
+/// Returns the share of a core that the paced tasks use, which spin and could use all of it.
 fn core_percent(results: &[Results]) -> f64 {
     let outcomes = results.iter().flat_map(|results| &results.paced);
     let percents: Vec<_> = outcomes

@@ -100,7 +100,7 @@ impl Pace {
         };
     }
 
-    /// A request was accepted.
+    /// Adapts to an accepted request.
     pub(crate) fn accepted(&mut self, bytes: usize, now: Instant) {
         self.forget_old(now);
         match &mut self.state {
@@ -113,7 +113,7 @@ impl Pace {
         }
     }
 
-    /// A request was refused with 429.
+    /// Adapts to a request that was refused with 429.
     pub(crate) fn throttled(&mut self, now: Instant) {
         self.forget_old(now);
         self.state = match self.state {
@@ -271,8 +271,8 @@ mod tests {
         }
     }
 
-    /// Returns the share of the limit that is reached if one request in this many is refused at any
-    /// rate, and the receiver accepts 20 MB/s.
+    /// Returns the share of a line of 20 MB/s that is used, if the receiver refuses one request in this
+    /// many at any rate.
     fn share_beside_random_refusals(one_in: u64, retry_after: Duration) -> f64 {
         const LINE: f64 = 20e6;
         let began = Instant::now();
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_that_do_not_depend_on_the_rate_do_not_lower_it_for_ever() {
+    fn refusals_that_do_not_depend_on_the_rate_do_not_lower_it_forever() {
         let at_once = Duration::from_millis(50);
         assert!(share_beside_random_refusals(60, at_once) > 0.9);
         assert!(share_beside_random_refusals(10, at_once) > 0.8);

@@ -66,7 +66,7 @@ impl Silence {
         })
     }
 
-    /// The time at which the present silence is to be reported; `None` if it was.
+    /// Returns the time at which the present silence is to be reported; `None` if it was.
     pub(crate) fn report_at(&self, silent: Option<Silent>) -> Option<Instant> {
         let silent = silent.filter(|_| !self.is_reported)?;
         Some(silent.since + self.reported_after)

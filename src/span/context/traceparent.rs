@@ -112,7 +112,7 @@ fn hex<const N: usize>(digits: &[u8]) -> Result<[u8; N], InvalidHeader> {
     Ok(out)
 }
 
-/// Upper-case digits are invalid.
+/// Parses a hexadecimal digit. Upper-case digits are invalid.
 fn digit(byte: u8) -> Result<u8, InvalidHeader> {
     match byte {
         b'0'..=b'9' => Ok(byte - b'0'),

@@ -242,7 +242,7 @@ impl Stage<'_> {
 
     // ---- Recording threads ----
 
-    /// A thread that keeps its recorder.
+    /// Runs a thread that keeps its recorder.
     fn reside(&self, number: u64) {
         let phase = self.watchdog.watch("a recording thread");
         let recorder = self.common.collector.recorder();
@@ -261,7 +261,7 @@ impl Stage<'_> {
         drop(recorder);
     }
 
-    /// Successive short-lived threads, each with its own recorder.
+    /// Runs successive short-lived threads, each with its own recorder.
     fn pass_by(&self) {
         let phase = self.watchdog.watch("the thread with passing threads");
         let mut dice = self.dice(10);
@@ -319,7 +319,7 @@ impl Stage<'_> {
         }
     }
 
-    /// A thread that uses `collect`.
+    /// Runs a thread that uses `collect`.
     fn collect(&self) {
         let phase = self.watchdog.watch("a collecting thread");
         // Only for ids.

@@ -34,7 +34,7 @@ pub fn tuned(endpoint: &str) -> Box<dyn Peer> {
     Box::new(Tuned(tuned_provider(endpoint)))
 }
 
-/// With a queue and batches for many spans.
+/// Creates a provider with a queue and batches for many spans.
 pub fn tuned_provider(endpoint: &str) -> SdkTracerProvider {
     let config = BatchConfigBuilder::default()
         .with_max_queue_size(128 * 1024)
