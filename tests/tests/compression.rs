@@ -21,6 +21,8 @@ fn collector(destinations: Vec<Destination>) -> Collector {
         overflow: otlp_collector::Overflow::Block { timeout_ms: 60_000 },
         // Only a flush sends incomplete batches, so that requests can be counted.
         batch_timeout_ms: 3_600_000,
+        // A shutdown delivers everything, however slow the machine is.
+        shutdown_timeout_ms: 60_000,
         ..Config::default()
     })
     .unwrap()
