@@ -1,6 +1,7 @@
 //! Sampling: decisions at the start of a span ([`Sampler`]), or for all spans of a trace on a recorder
 //! when its local root ends ([`TailSampling`]).
 
+mod ratio;
 mod tail;
 
 use std::fmt;
@@ -11,6 +12,7 @@ use crate::span::context::{SpanContext, TraceState};
 use crate::span::id::TraceId;
 use crate::span::kind::SpanKind;
 use crate::span::link::LinkRef;
+use crate::span::sampler::ratio::is_chosen;
 
 pub use tail::{KeepIf, TailSampling};
 
@@ -246,14 +248,6 @@ impl Sampler {
             Self::AlwaysOn | Self::AlwaysOff | Self::Custom(_) => None,
         }
     }
-}
-
-/// Returns whether the trace is in this share of all traces: bits 1 to 63 of its id, as a number, are
-/// below the share of 2^63. No specification defines this, but SDKs agree on it.
-#[inline]
-fn is_chosen(trace_id: TraceId, ratio: f64) -> bool {
-    const ALL: f64 = (1_u64 << 63) as f64;
-    ratio >= 1.0 || trace_id.to_u128() as u64 >> 1 < (ratio * ALL) as u64
 }
 
 impl Default for Sampler {

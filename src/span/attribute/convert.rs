@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 
-use crate::span::attribute::{
-    AnyValue, AnyValueRef, Array, ArrayRef, KeyValue, KeyValueListRef, KeyValueRef, List,
+use crate::span::attribute::key_value::{AnyValue, KeyValue};
+use crate::span::attribute::key_value_ref::{
+    AnyValueRef, Array, ArrayRef, KeyValueListRef, KeyValueRef, List,
 };
 
 impl<'a> From<&'a AnyValue> for AnyValueRef<'a> {

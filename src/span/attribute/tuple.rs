@@ -1,6 +1,7 @@
 //! Attributes in a tuple, so that the compiler sees the type of each.
 
-use crate::span::attribute::{AnyValueRef, Key, KeyValueRef};
+use crate::span::attribute::key_value_ref::{AnyValueRef, KeyValueRef};
+use crate::span::attribute::prepared::Key;
 
 /// Attributes whose number and types are known at compile time, for
 /// [`Recorder::record_with`](crate::Recorder::record_with): a tuple of up to twelve pairs of a key and

@@ -1,7 +1,7 @@
 //! Span contexts in the headers of any protocol.
 
-use crate::span::context::tracestate::MEMBERS_MAX;
-use crate::span::context::{SpanContext, TraceState};
+use crate::span::context::span_context::SpanContext;
+use crate::span::context::tracestate::{MEMBERS_MAX, TraceState};
 
 /// The name of the header with trace id, span id and flags.
 pub const TRACEPARENT: &str = "traceparent";

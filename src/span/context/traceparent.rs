@@ -3,7 +3,10 @@
 use std::fmt;
 use std::ops::Deref;
 
-use crate::span::context::{InvalidHeader, SpanContext, TraceFlags, TraceState};
+use crate::span::context::invalid_header::InvalidHeader;
+use crate::span::context::span_context::SpanContext;
+use crate::span::context::trace_flags::TraceFlags;
+use crate::span::context::tracestate::TraceState;
 use crate::span::id::{SpanId, TraceId};
 
 /// Length of version 00, and of the part of later versions that is read.
@@ -90,10 +93,7 @@ impl SpanContext<'_> {
 }
 
 fn invalid(why: &'static str) -> InvalidHeader {
-    InvalidHeader {
-        header: "traceparent",
-        why,
-    }
+    InvalidHeader::new("traceparent", why)
 }
 
 fn write_hex(bytes: &[u8], out: &mut [u8]) {

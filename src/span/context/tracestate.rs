@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::span::context::InvalidHeader;
+use crate::span::context::invalid_header::InvalidHeader;
 
 pub(super) const MEMBERS_MAX: usize = 32;
 const KEY_LEN_MAX: usize = 256;
@@ -176,8 +176,5 @@ fn is_value(value: &str) -> bool {
 }
 
 fn invalid(why: &'static str) -> InvalidHeader {
-    InvalidHeader {
-        header: "tracestate",
-        why,
-    }
+    InvalidHeader::new("tracestate", why)
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::span::id::TraceId;
-use crate::span::sampler::is_chosen;
+use crate::span::sampler::ratio::is_chosen;
 
 /// Tail sampling: the spans of a trace are held until its local root ends, and then all kept or all
 /// dropped.

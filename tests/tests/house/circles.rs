@@ -17,14 +17,6 @@ const CIRCLES: &[&[&str]] = &[
         "src/recorder/open_span.rs",
         "src/recorder/scoped.rs",
     ],
-    &["src/span/attribute.rs", "src/span/attribute/tuple.rs"],
-    &[
-        "src/span/context.rs",
-        "src/span/context/headers.rs",
-        "src/span/context/traceparent.rs",
-        "src/span/context/tracestate.rs",
-    ],
-    &["src/span/sampler.rs", "src/span/sampler/tail.rs"],
 ];
 
 type Arrows = BTreeMap<&'static str, BTreeMap<&'static str, usize>>;
