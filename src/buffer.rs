@@ -14,6 +14,7 @@
 //! A slab enters the ring when it is *opened*, not when it is full. So the network thread can take
 //! the committed prefix of each recorder's open slab at any time, without the recorder's help.
 
+mod header;
 mod pool;
 mod ring;
 mod signal;
@@ -23,7 +24,8 @@ mod waiters;
 #[cfg(all(test, loom))]
 mod models;
 
+pub(crate) use header::OVERHEAD_BYTES;
 pub(crate) use pool::{PAGE_BYTES, Pool};
 pub(crate) use ring::{Consumer, Producer, ring};
 pub(crate) use signal::{Signal, WakeOn};
-pub(crate) use slab::{Batch, OVERHEAD_BYTES, SLAB_WEIGHT, SlabReader, SlabWriter};
+pub(crate) use slab::{Batch, SLAB_WEIGHT, SlabReader, SlabWriter};

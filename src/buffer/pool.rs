@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use crossbeam_utils::CachePadded;
 
-use crate::buffer::slab::{self, HEADER_BYTES, Header, OVERHEAD_BYTES, SlabReader, SlabWriter};
+use crate::buffer::header::{HEADER_BYTES, Header, OVERHEAD_BYTES};
 use crate::buffer::waiters::Waiters;
 use crate::platform::sync::{Arc, AtomicU32, AtomicU64, Ordering, RaceProbe};
 
@@ -121,18 +121,22 @@ impl Pool {
         self.recorders.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Opens a free slab for spans of `scope`, the first of which ended at `first_time` (Unix
-    /// nanoseconds). Returns `None` if too many slabs wait for delivery.
-    pub(crate) fn open(
-        pool: &Arc<Self>,
-        scope: u32,
-        first_time: u64,
-    ) -> Option<(SlabWriter, SlabReader)> {
-        if pool.slabs_left() == 0 {
+    /// Takes a free slab; `None` if too many slabs wait for delivery.
+    pub(super) fn take(&self) -> Option<u32> {
+        if self.slabs_left() == 0 {
             return None;
         }
-        let index = pool.free.pop()?;
-        Some(slab::open(pool, index, scope, first_time))
+        self.free.pop()
+    }
+
+    /// Calls `attempt`, again whenever slabs were freed, until it returns a value or `deadline` has
+    /// passed.
+    pub(super) fn wait<T>(
+        &self,
+        deadline: Instant,
+        attempt: impl FnMut() -> Option<T>,
+    ) -> Option<T> {
+        self.waiters.wait(deadline, attempt)
     }
 
     /// Number of slabs that may still be sealed before [`open`](Self::open) returns `None`.
@@ -160,24 +164,6 @@ impl Pool {
     pub(crate) fn bytes(&self) -> usize {
         let recorders = self.recorders_peak.load(Ordering::Relaxed);
         (self.shared + recorders) as usize * self.slab_bytes
-    }
-
-    /// Like [`open`](Self::open), but waits for a free slab until `deadline` or until
-    /// `is_cancelled` returns true.
-    pub(crate) fn open_by(
-        pool: &Arc<Self>,
-        scope: u32,
-        first_time: u64,
-        deadline: Instant,
-        is_cancelled: impl Fn() -> bool,
-    ) -> Option<(SlabWriter, SlabReader)> {
-        pool.waiters
-            .wait(deadline, || match Self::open(pool, scope, first_time) {
-                None if is_cancelled() => Some(None),
-                None => None,
-                opened => Some(opened),
-            })
-            .flatten()
     }
 
     /// Counts a slab that its writer is about to seal.

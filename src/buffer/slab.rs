@@ -12,55 +12,15 @@
 use std::fmt;
 use std::ops::{Deref, Range};
 use std::ptr::NonNull;
+use std::time::Instant;
 
+use crate::buffer::header::Header;
 use crate::buffer::pool::Pool;
 use crate::otlp::SPILL;
-use crate::platform::sync::{Arc, AtomicU32, AtomicU64, Ordering};
-
-/// `"OTLPSLAB"`, to find slabs in a memory dump or a shared file.
-const MAGIC: u64 = u64::from_be_bytes(*b"OTLPSLAB");
-/// Version of the header's layout and meaning.
-const VERSION: u32 = 1;
-
-/// The start of each slab. Contains no pointers.
-#[repr(C, align(64))]
-pub(crate) struct Header {
-    magic: u64,
-    version: u32,
-    /// Id of the spans' instrumentation scope; 0 is the collector's own.
-    scope: AtomicU32,
-    /// End time of the first span, in Unix nanoseconds.
-    first_time: AtomicU64,
-    /// End time of the last span, in Unix nanoseconds; 0 until sealed.
-    last_time: AtomicU64,
-    /// The slab's progress: see [`Committed`].
-    committed: AtomicU64,
-    /// Number of [`Holder`]s: the writer, the reader and each batch. The last one frees the slab.
-    holders: AtomicU32,
-}
-
-/// Bytes of the header at the start of a slab.
-pub(crate) const HEADER_BYTES: usize = size_of::<Header>();
-
-/// Bytes of a slab that spans cannot use: the header and the spill behind the last span.
-pub(crate) const OVERHEAD_BYTES: usize = HEADER_BYTES + SPILL;
+use crate::platform::sync::{Arc, Ordering};
 
 /// Weight of a whole slab. Weights measure how much of the buffer a batch occupies.
 pub(crate) const SLAB_WEIGHT: u64 = 1 << 20;
-
-impl Header {
-    pub(super) fn new() -> Self {
-        Self {
-            magic: MAGIC,
-            version: VERSION,
-            scope: AtomicU32::new(0),
-            first_time: AtomicU64::new(0),
-            last_time: AtomicU64::new(0),
-            committed: AtomicU64::new(0),
-            holders: AtomicU32::new(0),
-        }
-    }
-}
 
 /// A slab's progress in one word, so that one store publishes it: bit 63 is set when the slab is
 /// sealed, bits 32..63 are the number of spans, bits 0..32 their bytes.
@@ -140,15 +100,40 @@ impl Drop for Holder {
     }
 }
 
+impl Pool {
+    /// Opens a free slab for spans of `scope`, the first of which ended at `first_time` (Unix
+    /// nanoseconds). Returns `None` if too many slabs wait for delivery.
+    pub(crate) fn open(
+        pool: &Arc<Self>,
+        scope: u32,
+        first_time: u64,
+    ) -> Option<(SlabWriter, SlabReader)> {
+        let index = pool.take()?;
+        Some(open(pool, index, scope, first_time))
+    }
+
+    /// Like [`open`](Self::open), but waits for a free slab until `deadline` or until
+    /// `is_cancelled` returns true.
+    pub(crate) fn open_by(
+        pool: &Arc<Self>,
+        scope: u32,
+        first_time: u64,
+        deadline: Instant,
+        is_cancelled: impl Fn() -> bool,
+    ) -> Option<(SlabWriter, SlabReader)> {
+        let opened = pool.wait(deadline, || match Self::open(pool, scope, first_time) {
+            None if is_cancelled() => Some(None),
+            None => None,
+            opened => Some(opened),
+        });
+        opened.flatten()
+    }
+}
+
 /// Creates both ends of the slab `index`, which was just taken from the free slabs of `pool`.
-pub(super) fn open(
-    pool: &Arc<Pool>,
-    index: u32,
-    scope: u32,
-    first_time: u64,
-) -> (SlabWriter, SlabReader) {
+fn open(pool: &Arc<Pool>, index: u32, scope: u32, first_time: u64) -> (SlabWriter, SlabReader) {
     let header = pool.header(index);
-    debug_assert_eq!((header.magic, header.version), (MAGIC, VERSION));
+    debug_assert!(header.is_known());
     header.scope.store(scope, Ordering::Relaxed);
     header.first_time.store(first_time, Ordering::Relaxed);
     header.last_time.store(0, Ordering::Relaxed);
