@@ -3,15 +3,13 @@
 //! As the specification demands, an unusable value causes a warning and does not keep a service from
 //! starting. [`Config::from_env`] documents the exceptions.
 
-use std::fmt::Display;
-use std::path::PathBuf;
-use std::str::FromStr;
+mod vars;
 
-use percent_encoding::percent_decode_str;
+use std::path::PathBuf;
 
 use crate::config::checks::BUFFER_CAPACITY_MAX;
 use crate::config::endpoint::Compression;
-use crate::config::headers::header_lines;
+use crate::config::env::vars::{Vars, decode};
 use crate::config::options::Config;
 use crate::config::range::DAY_MS;
 use crate::config::target::Target;
@@ -112,18 +110,9 @@ impl Config {
     }
 }
 
-/// The variables, and warnings about unusable values.
-struct Vars<'a> {
-    lookup: &'a dyn Fn(&str) -> Option<String>,
-    warnings: Vec<String>,
-}
-
 /// Reads the configuration, with its warnings.
 fn config(lookup: &dyn Fn(&str) -> Option<String>) -> Config {
-    let mut vars = Vars {
-        lookup,
-        warnings: Vec::new(),
-    };
+    let mut vars = Vars::new(lookup);
     let mut config = Config {
         config_file: vars.text("OTEL_CONFIG_FILE").map(PathBuf::from),
         ..Config::default()
@@ -140,11 +129,9 @@ fn config(lookup: &dyn Fn(&str) -> Option<String>) -> Config {
     read_limits(&mut vars, &mut config);
     read_sampler(&mut vars, &mut config);
     read_resource(&mut vars, &mut config);
-    config.warnings = vars.warnings;
+    config.warnings = vars.into_warnings();
     config
 }
-
-// ---- Parts of the configuration ----
 
 fn read_exporter(vars: &mut Vars<'_>, config: &mut Config) {
     if vars.boolean("OTEL_SDK_DISABLED") {
@@ -340,7 +327,7 @@ fn read_sampler(vars: &mut Vars<'_>, config: &mut Config) {
     let root = match root_name.unwrap_or(&name) {
         "always_on" => Sampler::AlwaysOn,
         "always_off" => Sampler::AlwaysOff,
-        "traceidratio" => Sampler::TraceIdRatio(vars.ratio()),
+        "traceidratio" => Sampler::TraceIdRatio(vars.ratio("OTEL_TRACES_SAMPLER_ARG")),
         _ => return vars.unknown(SAMPLER, &name, KNOWN),
     };
     config.sampler = match root_name {
@@ -382,128 +369,6 @@ fn attributes(list: &str) -> Option<Vec<KeyValue>> {
             (!key.is_empty()).then(|| KeyValue::new(key, value))
         })
         .collect()
-}
-
-/// Decodes percent-encoding; `None` if malformed. A `+` is not a space.
-fn decode(text: &str) -> Option<String> {
-    let mut codes = text.split('%').skip(1);
-    let is_code =
-        |code: &str| code.len() >= 2 && code.bytes().take(2).all(|b| b.is_ascii_hexdigit());
-    if !codes.all(is_code) {
-        return None;
-    }
-    let text = percent_decode_str(text).decode_utf8().ok()?;
-    Some(text.into_owned())
-}
-
-// ---- Reading variables ----
-
-impl Vars<'_> {
-    /// Returns the variable's value; `None` if it is empty.
-    fn text(&self, name: &str) -> Option<String> {
-        let value = (self.lookup)(name)?;
-        let value = value.trim();
-        (!value.is_empty()).then(|| value.to_string())
-    }
-
-    /// Returns the value of an enumeration, in lower case.
-    fn word(&self, name: &str) -> Option<String> {
-        self.text(name).map(|word| word.to_ascii_lowercase())
-    }
-
-    /// Returns the variable for traces, or else the one for all signals, with its name.
-    fn first_of<'n>(&self, traces: &'n str, general: &'n str) -> Option<(&'n str, String)> {
-        let value = |name| self.text(name).map(|value| (name, value));
-        value(traces).or_else(|| value(general))
-    }
-
-    fn boolean(&mut self, name: &str) -> bool {
-        match self.word(name).as_deref() {
-            None | Some("false") => false,
-            Some("true") => true,
-            Some(other) => {
-                self.warn(format!(
-                    "{name} is {other:?}, which counts as false; use true or false"
-                ));
-                false
-            }
-        }
-    }
-
-    /// Sets the number if the variable has one within the range.
-    fn set_number<T>(&mut self, name: &str, min: T, max: T, number: &mut T)
-    where
-        T: FromStr + PartialOrd + Display + Copy,
-    {
-        let Some(text) = self.text(name) else { return };
-        match text.parse() {
-            Ok(value) if (min..=max).contains(&value) => *number = value,
-            _ => self.warn(format!(
-                "{name} is {text:?} and is ignored; it must be a number from {min} to {max}"
-            )),
-        }
-    }
-
-    /// Sets a number of milliseconds; 0 means no limit.
-    fn set_timeout(&mut self, name: &str, text: &str, ms: &mut u64) {
-        match text.parse() {
-            Ok(0) => *ms = DAY_MS,
-            Ok(value) if value <= DAY_MS => *ms = value,
-            _ => self.warn(format!(
-                "{name} is {text:?} and is ignored; it must be milliseconds from 0 to {DAY_MS}"
-            )),
-        }
-    }
-
-    fn ratio(&mut self) -> f64 {
-        const ARG: &str = "OTEL_TRACES_SAMPLER_ARG";
-        let Some(text) = self.text(ARG) else {
-            return 1.0;
-        };
-        match text.parse() {
-            Ok(ratio) if (0.0..=1.0).contains(&ratio) => ratio,
-            _ => {
-                self.warn(format!(
-                    "{ARG} is {text:?}, which counts as 1; it must be from 0 to 1"
-                ));
-                1.0
-            }
-        }
-    }
-
-    /// Parses headers. Warnings contain no values, which may be secrets.
-    fn headers(&mut self, name: &str, list: &str) -> Vec<(String, String)> {
-        let mut headers = Vec::new();
-        for (index, pair) in list.split(',').enumerate() {
-            if pair.trim().is_empty() {
-                continue;
-            }
-            let decoded = pair.split_once('=').and_then(|(key, value)| {
-                let header = (key.trim().to_string(), decode(value.trim())?);
-                header_lines(std::slice::from_ref(&header)).ok()?;
-                Some(header)
-            });
-            match decoded {
-                Some(header) => headers.push(header),
-                None => self.warn(format!(
-                    "{name}: pair {} is ignored; it must be name=value, percent-encoded, of a header \
-                     that this library does not set itself",
-                    index + 1
-                )),
-            }
-        }
-        headers
-    }
-
-    fn unknown(&mut self, name: &str, value: &str, known: &str) {
-        self.warn(format!(
-            "{name} is {value:?} and is ignored; supported: {known}"
-        ));
-    }
-
-    fn warn(&mut self, warning: impl Into<String>) {
-        self.warnings.push(warning.into());
-    }
 }
 
 #[cfg(all(test, not(loom)))]
