@@ -19,10 +19,11 @@ pub(super) fn read_head(
         content_encoding: None,
         body: Vec::new(),
         broken: None,
-        keep_alive: head.version == Some(1),
+        keep_alive: false,
     };
     let mut framing = Framing::UntilClose;
     let mut has_transfer_encoding = false;
+    let (mut has_close, mut has_keep_alive) = (false, false);
     for header in head.headers.iter() {
         let value = String::from_utf8_lossy(header.value);
         let value = value.trim();
@@ -37,11 +38,8 @@ pub(super) fn read_head(
                     (response.content_encoding).or(coding.map(|coding| kept(&coding)));
             }
         } else if is("connection") {
-            if has_token(value, "close") {
-                response.keep_alive = false;
-            } else if has_token(value, "keep-alive") {
-                response.keep_alive = true;
-            }
+            has_close |= has_token(value, "close");
+            has_keep_alive |= has_token(value, "keep-alive");
         } else if is("retry-after") {
             response.retry_after = Some(kept(value));
         } else if is("location") {
@@ -55,7 +53,9 @@ pub(super) fn read_head(
     if status < 200 || matches!(status, 204 | 304) {
         framing = Framing::Length { left: 0 };
     }
-    response.keep_alive &= framing != Framing::UntilClose;
+    // `close` wins over `keep-alive`, in whichever order (RFC 9112, 9.3).
+    let is_persistent = !has_close && (head.version == Some(1) || has_keep_alive);
+    response.keep_alive = is_persistent && framing != Framing::UntilClose;
     Ok((response, framing))
 }
 

@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn bodies_by_length() {
+    fn a_content_length_ends_the_body() {
         assert_eq!(
             parse(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
             response(200, b"ok", true)
@@ -244,7 +244,39 @@ mod tests {
     }
 
     #[test]
-    fn chunked_bodies() {
+    fn a_connection_is_kept_unless_any_header_closes_it() {
+        for (version, headers, is_kept) in [
+            ("1.1", "", true),
+            ("1.0", "", false),
+            ("1.0", "Connection: keep-alive\r\n", true),
+            ("1.1", "Connection: keep-alive, close\r\n", false),
+            (
+                "1.1",
+                "Connection: close\r\nConnection: keep-alive\r\n",
+                false,
+            ),
+            (
+                "1.1",
+                "Connection: keep-alive\r\nConnection: close\r\n",
+                false,
+            ),
+            (
+                "1.0",
+                "Connection: close\r\nConnection: keep-alive\r\n",
+                false,
+            ),
+        ] {
+            let text = format!("HTTP/{version} 200 OK\r\nContent-Length: 0\r\n{headers}\r\n");
+            assert_eq!(
+                parse(text.as_bytes()),
+                response(200, b"", is_kept),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn chunked_bodies_are_read_without_their_framing() {
         let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
         let whole = format!("{head}2\r\nok\r\nA;x=y\r\n0123456789\r\n0\r\nTrailer: 1\r\n\r\n");
         assert_eq!(
