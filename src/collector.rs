@@ -6,7 +6,7 @@ mod pinned;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::unbounded;
 
@@ -73,7 +73,9 @@ impl Collector {
     /// ([`Error::is_core`]), or memory or a thread cannot be allocated ([`Error::is_resources`]).
     pub fn new(config: Config) -> Result<Self, Error> {
         let mut reporting = Reporter::new(config.on_notice.clone());
-        reporting.0.report_configuration(&config.warnings);
+        reporting
+            .0
+            .report_configuration(&config.warnings, SystemTime::now());
         let settings = match Settings::new(&config) {
             Ok(settings) => settings,
             Err(error) => {

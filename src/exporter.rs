@@ -16,6 +16,7 @@ mod flushes;
 mod head_fuzz;
 pub(crate) mod http;
 mod metrics_sender;
+mod moment;
 mod network;
 mod notices;
 mod operation;
@@ -51,6 +52,7 @@ use self::context::Context;
 use self::deliveries::Deliveries;
 use self::flushes::Flushes;
 use self::metrics_sender::MetricsSender;
+use self::moment::Moment;
 pub(crate) use self::network::system::SystemNetwork;
 use self::notices::incident::Cause;
 use self::notices::losses::{Losses, Lost};
@@ -101,13 +103,14 @@ impl Exporter {
             .any(|endpoint| endpoint.options.compression != Compression::None)
             .then(|| Compressor::start(settings.config.network_core, network.waker()))
             .transpose()?;
-        let now = Instant::now();
-        let deliveries = Deliveries::new(settings, &shared.counters.destinations, RandomIds::new);
+        let moment = moment();
+        let destinations = &shared.counters.destinations;
+        let deliveries = Deliveries::new(settings, destinations, moment, RandomIds::new);
         let metrics = (settings.metrics.as_ref())
-            .map(|metrics| MetricsSender::new(metrics, deliveries.next_id(), now, unix_nanos()));
+            .map(|metrics| MetricsSender::new(metrics, deliveries.next_id(), moment));
         let open_spans_max = settings.config.open_spans_max;
         Ok(Self {
-            next_take: now + settings.batch_timeout,
+            next_take: moment.now + settings.batch_timeout,
             shared,
             network,
             commands,
@@ -149,16 +152,17 @@ impl Exporter {
     }
 
     fn turn(&mut self) -> ControlFlow<()> {
-        let now = Instant::now();
+        let moment = moment();
+        let now = moment.now;
         self.handle_commands();
         self.deliveries.note_unused(self.processor.reap());
         self.take_batches(now);
-        self.advance_deliveries(now);
+        self.advance_deliveries(moment);
         self.share_last_error();
-        self.give_up_late(now);
-        self.send_metrics(now);
+        self.give_up_late(moment);
+        self.send_metrics(moment);
         self.make_room(now);
-        self.report_losses(now);
+        self.report_losses(moment);
         self.reporter.deliver_due(now);
         (self.flushes).finish(now, |end| self.deliveries.are_settled(end));
         if self.is_done(now) {
@@ -170,15 +174,15 @@ impl Exporter {
 
     /// Recovers from a panic: closes all connections and requeues the requests in flight.
     fn recover(&mut self) {
-        let now = Instant::now();
+        let moment = moment();
         self.stats.panics += 1;
         self.report_panic(
-            now,
+            moment,
             "the network thread panicked and continues; please report it",
         );
-        self.deliveries.recover(now);
+        self.deliveries.recover(moment);
         if let Some(metrics) = &mut self.metrics {
-            metrics.recover(now);
+            metrics.recover(moment);
         }
         thread::sleep(PANIC_PAUSE);
     }
@@ -261,10 +265,10 @@ impl Exporter {
         while self.shared.pool.slabs_left() < enough && self.deliveries.drop_oldest(now) {}
     }
 
-    fn report_losses(&mut self, now: Instant) {
-        if self.losses.is_due(now) {
+    fn report_losses(&mut self, moment: Moment) {
+        if self.losses.is_due(moment.now) {
             let lost = self.lost();
-            self.losses.look(now, lost, &mut self.reporter);
+            self.losses.look(moment, lost, &mut self.reporter);
         }
     }
 
@@ -280,10 +284,9 @@ impl Exporter {
 
     // ---- Sending ----
 
-    fn advance_deliveries(&mut self, now: Instant) {
+    fn advance_deliveries(&mut self, moment: Moment) {
         self.deliveries.advance(&mut Context {
-            now,
-            unix_nanos: unix_nanos(),
+            moment,
             network: &self.network,
             envelope: &self.shared.settings.envelope,
             compressor: self.compressor.as_ref(),
@@ -300,7 +303,8 @@ impl Exporter {
         }
     }
 
-    fn send_metrics(&mut self, now: Instant) {
+    fn send_metrics(&mut self, moment: Moment) {
+        let now = moment.now;
         if self.shutdown.is_some()
             && self.is_settled()
             && let Some(metrics) = &mut self.metrics
@@ -308,20 +312,19 @@ impl Exporter {
             metrics.finish(now);
         }
         // Earlier metrics are sent, if possible, before newer ones replace them.
-        self.advance_metrics(now, None);
+        self.advance_metrics(moment, None);
         if self.metrics.as_ref().is_some_and(|m| m.is_due(now)) {
             let stats = self.stats();
-            self.advance_metrics(now, Some(&stats));
+            self.advance_metrics(moment, Some(&stats));
         }
     }
 
-    fn advance_metrics(&mut self, now: Instant, stats: Option<&Stats>) {
+    fn advance_metrics(&mut self, moment: Moment, stats: Option<&Stats>) {
         let Some(metrics) = &mut self.metrics else {
             return;
         };
         let context = &mut Context {
-            now,
-            unix_nanos: unix_nanos(),
+            moment,
             network: &self.network,
             envelope: &self.shared.settings.envelope,
             compressor: self.compressor.as_ref(),
@@ -347,9 +350,9 @@ impl Exporter {
     }
 
     /// Drops spans whose time is over.
-    fn give_up_late(&mut self, now: Instant) {
-        if (self.shutdown).is_some_and(|shutdown| shutdown.is_over_for_spans(now)) {
-            self.give_up(now);
+    fn give_up_late(&mut self, moment: Moment) {
+        if (self.shutdown).is_some_and(|shutdown| shutdown.is_over_for_spans(moment.now)) {
+            self.give_up(moment);
         }
     }
 
@@ -373,42 +376,42 @@ impl Exporter {
     /// Drops the spans that are left, so that every span has an outcome, and delivers notices that were
     /// held back.
     fn finish(&mut self) {
-        let now = Instant::now();
-        self.give_up(now);
+        let moment = moment();
+        self.give_up(moment);
         self.reporter.lift_limits();
         let lost = self.lost();
-        self.losses.finish(now, lost, &mut self.reporter);
-        self.reporter.finish(now);
+        self.losses.finish(moment, lost, &mut self.reporter);
+        self.reporter.finish(moment.now);
     }
 
     fn fail(&mut self) {
         self.stats.panics += 1;
         let message = "the network thread panicked repeatedly and was stopped; please report it";
-        self.report_panic(Instant::now(), message);
+        self.report_panic(moment(), message);
         self.finish();
     }
 
-    fn report_panic(&mut self, now: Instant, message: &str) {
+    fn report_panic(&mut self, moment: Moment, message: &str) {
         let report = Report {
             kind: NoticeKind::Panicked,
             cause: Cause::Other,
             endpoint: None,
             message,
             spans: 0,
-            since: now,
+            since: moment.now,
         };
-        self.reporter.report(now, &report);
+        self.reporter.report(moment, &report);
     }
 
-    fn give_up(&mut self, now: Instant) {
+    fn give_up(&mut self, moment: Moment) {
         self.drain();
-        self.deliveries.give_up(now);
+        self.deliveries.give_up(moment);
     }
 
     fn snapshot(&self) -> NetworkStats {
-        let now = Instant::now();
-        let (refused_recently, lost_recently) = self.losses.recent(now, &self.lost());
-        let destinations = self.deliveries.stats(now, unix_nanos());
+        let moment = moment();
+        let (refused_recently, lost_recently) = self.losses.recent(moment.now, &self.lost());
+        let destinations = self.deliveries.stats(moment);
         let destinations = destinations.zip(lost_recently);
         let destinations =
             destinations.map(|(stats, recently)| DestinationStats { recently, ..stats });
@@ -422,7 +425,7 @@ impl Exporter {
     // ---- Sleeping ----
 
     /// Waits for the next event. `now` is the time of the whole turn, so that deadlines that have passed
-    /// since its begin are met at once.
+    /// since its start are met at once.
     fn sleep(&mut self, now: Instant) {
         let has_room = self.deliveries.has_room(now);
         let event = if has_room {
@@ -472,5 +475,13 @@ impl Exporter {
                 metrics.ready(id, readiness);
             }
         });
+    }
+}
+
+/// Reads both clocks.
+fn moment() -> Moment {
+    Moment {
+        now: Instant::now(),
+        unix_nanos: unix_nanos(),
     }
 }

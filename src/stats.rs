@@ -321,11 +321,11 @@ impl EndpointStats {
         self.responses.entry(status).or_default().add(us);
     }
 
-    pub(crate) fn new(endpoint: String, server_address: String, server_port: u16) -> Self {
+    pub(crate) fn new(health: EndpointHealth, server_address: String, server_port: u16) -> Self {
         Self {
             server_address,
             server_port,
-            health: EndpointHealth::new(endpoint),
+            health,
             responses: BTreeMap::new(),
             unanswered: 0,
             failed_connects: 0,

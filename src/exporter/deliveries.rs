@@ -9,6 +9,7 @@ use crate::exporter::backlog::Backlog;
 use crate::exporter::context::Context;
 use crate::exporter::delivery::Delivery;
 use crate::exporter::endpoint::EndpointClient;
+use crate::exporter::moment::Moment;
 use crate::exporter::network::{ConnectionId, Readiness};
 use crate::exporter::notices::losses::LostAt;
 use crate::exporter::request::BatchNumber;
@@ -28,6 +29,7 @@ impl Deliveries {
     pub(crate) fn new(
         settings: &Settings,
         counters: &[Arc<DestinationCounters>],
+        moment: Moment,
         mut generator: impl FnMut() -> RandomIds,
     ) -> Self {
         // The requests in flight of several destinations leave half of the buffer free.
@@ -45,7 +47,7 @@ impl Deliveries {
                 let step = settings.config.slab_bytes;
                 routes.extend(connections.map(|connection| (all.len(), index, connection)));
                 let endpoint = Arc::clone(endpoint);
-                endpoints.push(EndpointClient::new(endpoint, step, id, generator()));
+                endpoints.push(EndpointClient::new(endpoint, step, id, moment, generator()));
             }
             let counters = Arc::clone(counters);
             all.push(Delivery::new(
@@ -98,13 +100,10 @@ impl Deliveries {
             .min()
     }
 
-    pub(crate) fn stats(
-        &self,
-        now: Instant,
-        unix_nanos: u64,
-    ) -> impl Iterator<Item = DestinationStats> {
+    /// Returns the statistics of each destination, in the configured order.
+    pub(crate) fn stats(&self, moment: Moment) -> impl Iterator<Item = DestinationStats> {
         let deliveries = self.all.iter();
-        deliveries.map(move |delivery| delivery.stats(&self.backlog, now, unix_nanos))
+        deliveries.map(move |delivery| delivery.stats(&self.backlog, moment))
     }
 
     /// Spans lost so far, by destination.
@@ -147,17 +146,17 @@ impl Deliveries {
     }
 
     /// Drops everything without an outcome.
-    pub(crate) fn give_up(&mut self, now: Instant) {
+    pub(crate) fn give_up(&mut self, moment: Moment) {
         for delivery in &mut self.all {
-            delivery.give_up(&self.backlog, now);
+            delivery.give_up(&self.backlog, moment);
         }
         self.release();
     }
 
     /// Closes all connections after a panic, and takes the requests back that were in flight.
-    pub(crate) fn recover(&mut self, now: Instant) {
+    pub(crate) fn recover(&mut self, moment: Moment) {
         for delivery in &mut self.all {
-            delivery.recover(now);
+            delivery.recover(moment);
         }
     }
 

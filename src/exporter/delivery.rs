@@ -11,6 +11,7 @@ use crate::config::{Compression, Selection};
 use crate::exporter::backlog::Backlog;
 use crate::exporter::context::Context;
 use crate::exporter::endpoint::{EndpointClient, Offer, Settled};
+use crate::exporter::moment::Moment;
 use crate::exporter::notices::losses::LostAt;
 use crate::exporter::outcome::Outcome;
 use crate::exporter::request::{BatchNumber, Request};
@@ -100,25 +101,18 @@ impl Delivery {
         self.endpoints.iter().filter_map(|e| e.deadline(now)).min()
     }
 
-    pub(crate) fn stats(
-        &self,
-        backlog: &Backlog,
-        now: Instant,
-        unix_nanos: u64,
-    ) -> DestinationStats {
+    pub(crate) fn stats(&self, backlog: &Backlog, moment: Moment) -> DestinationStats {
         let endpoints = self.endpoints.iter();
         let in_request = self.requests.oldest();
         let oldest = in_request.and_then(|request| request.batches.first());
         let oldest = oldest.or_else(|| backlog.from(self.place).next());
         DestinationStats {
             destination: self.counters.destination.clone(),
-            endpoints: endpoints
-                .map(|endpoint| endpoint.stats(now, unix_nanos))
-                .collect(),
+            endpoints: endpoints.map(|endpoint| endpoint.stats(moment)).collect(),
             retries: self.retries,
             exports: self.requests.exports().clone(),
             recently: LostRecently::default(),
-            oldest_span_age: oldest.and_then(|batch| span_age::of_first(batch, unix_nanos)),
+            oldest_span_age: oldest.and_then(|batch| span_age::of_first(batch, moment.unix_nanos)),
         }
     }
 
@@ -157,20 +151,20 @@ impl Delivery {
     }
 
     /// Drops everything without an outcome.
-    pub(crate) fn give_up(&mut self, backlog: &Backlog, now: Instant) {
+    pub(crate) fn give_up(&mut self, backlog: &Backlog, moment: Moment) {
         for endpoint in &mut self.endpoints {
-            endpoint.give_up(now);
+            endpoint.give_up(moment);
         }
         let waiting = backlog.from(self.place).map(|batch| batch.spans()).sum();
         self.place = backlog.end();
-        self.requests.give_up(now);
+        self.requests.give_up(moment.now);
         self.counters.waiting_dropped_shut_down.add(waiting);
     }
 
     /// Closes all connections after a panic, and takes the requests back that were in flight.
-    pub(crate) fn recover(&mut self, now: Instant) {
+    pub(crate) fn recover(&mut self, moment: Moment) {
         for endpoint in &mut self.endpoints {
-            endpoint.recover(now);
+            endpoint.recover(moment);
         }
         self.requests.recover();
     }
@@ -188,7 +182,7 @@ impl Delivery {
             }
         }
         let is_down = self.endpoints.iter().all(EndpointClient::has_failed);
-        self.outage.note(is_down, context.now);
+        self.outage.note(is_down, context.moment.now);
     }
 
     // ---- Sending ----
@@ -208,7 +202,7 @@ impl Delivery {
         let Some(request) = self.next_request(endpoint, backlog, context) else {
             return false;
         };
-        self.endpoints[endpoint].start(connection, request, context.now);
+        self.endpoints[endpoint].start(connection, request, context.moment.now);
         self.next = (endpoint + 1) % self.endpoints.len();
         true
     }
@@ -224,7 +218,9 @@ impl Delivery {
             let much = self.has_much(index, backlog);
             match self.endpoints[index].offer(much, context) {
                 Offer::Ready(connection) => return Some((index, connection)),
-                offer if self.is_worth_waiting_for(index, offer, context.now) => return None,
+                offer if self.is_worth_waiting_for(index, offer, context.moment.now) => {
+                    return None;
+                }
                 Offer::Opening | Offer::Busy | Offer::BackingOff => {}
             }
         }
@@ -266,7 +262,7 @@ impl Delivery {
     ) -> Option<Arc<Request>> {
         let endpoint = &self.endpoints[endpoint];
         let bytes_max = endpoint.request_bytes_max();
-        let compression = endpoint.compression(context.now);
+        let compression = endpoint.compression(context.moment.now);
         let oldest = (self.requests.first_waiting())
             .unwrap_or_else(|| self.merge(bytes_max, backlog, context));
         self.requests.split(oldest, bytes_max, context.envelope);
@@ -276,7 +272,7 @@ impl Delivery {
             return None;
         }
         let request = Arc::clone(request);
-        self.requests.begin(oldest, context.now);
+        self.requests.begin(oldest, context.moment.now);
         if compression != Compression::None && self.requests.first_waiting().is_none() {
             self.compress_ahead(bytes_max, compression, backlog, context);
         }
@@ -321,14 +317,14 @@ impl Delivery {
             debug_assert!(false, "the request {} is unknown", request.number);
             return;
         };
-        let now = context.now;
+        let now = context.moment.now;
         let budget = self.endpoints[endpoint].settings().retry_budget;
         self.requests.end_attempt(index, outcome.export(endpoint));
         match outcome {
             Outcome::Accepted { partial, .. } => {
                 let rejected = partial.as_ref().map_or(0, |partial| partial.rejected);
                 let rejected = rejected.min(request.spans);
-                span_age::record_success(request, context.unix_nanos, context.stats);
+                span_age::record_success(request, context.moment.unix_nanos, context.stats);
                 self.requests.settle(index, rejected, now);
                 self.counters.rejected.add(rejected);
                 self.counters.delivered.add(request.spans - rejected);

@@ -17,12 +17,13 @@ use std::time::Instant;
 
 use crate::config::{Compression, EndpointSettings};
 use crate::exporter::connection::{ConnectionEvent, Loss, LossKind, Reply};
-use crate::exporter::context::{Context, system_time};
+use crate::exporter::context::Context;
 use crate::exporter::endpoint::adaptation::Adaptation;
 use crate::exporter::endpoint::connection_pool::ConnectionPool;
 use crate::exporter::endpoint::journal_entry::JournalEntry;
 use crate::exporter::endpoint::silence::Silent;
 use crate::exporter::http::reason;
+use crate::exporter::moment::Moment;
 use crate::exporter::network::{ConnectionId, Readiness};
 use crate::exporter::outcome::Outcome;
 use crate::exporter::request::Request;
@@ -49,11 +50,12 @@ impl EndpointClient {
         settings: Arc<EndpointSettings>,
         request_bytes_step: usize,
         first_id: ConnectionId,
+        moment: Moment,
         random: RandomIds,
     ) -> Self {
         Self {
             pool: ConnectionPool::new(&settings, first_id),
-            state: Adaptation::new(&settings, request_bytes_step, random),
+            state: Adaptation::new(&settings, request_bytes_step, moment, random),
             settings,
         }
     }
@@ -65,9 +67,9 @@ impl EndpointClient {
     }
 
     /// Returns the numbers with the present health.
-    pub(crate) fn stats(&self, now: Instant, unix_nanos: u64) -> EndpointStats {
+    pub(crate) fn stats(&self, moment: Moment) -> EndpointStats {
         self.state.journal.snapshot(
-            (now, system_time(unix_nanos)),
+            moment,
             self.silent(),
             self.pool.oldest_request(),
             self.state.pacing.until(),
@@ -131,13 +133,14 @@ impl EndpointClient {
     /// Chooses a connection for a request. Opens one if needed; a further one only if there is `much` to
     /// be sent.
     pub(crate) fn offer(&mut self, much: bool, context: &mut Context<'_>) -> Offer {
-        if self.is_backing_off(context.now) {
+        if self.is_backing_off(context.moment.now) {
             return Offer::BackingOff;
         }
-        if !self.may_send(context.now) {
+        if !self.may_send(context.moment.now) {
             return Offer::Busy;
         }
-        self.pool.close_except_to(self.state.target(context.now));
+        self.pool
+            .close_except_to(self.state.target(context.moment.now));
         if let Some(index) = self.pool.idle() {
             return Offer::Ready(index);
         }
@@ -152,7 +155,7 @@ impl EndpointClient {
     }
 
     fn open(&mut self, index: usize, context: &mut Context<'_>) -> Offer {
-        let target = self.state.target(context.now);
+        let target = self.state.target(context.moment.now);
         match self.pool.open(index, target, context) {
             // The connection carries no request that could have an outcome.
             Some(event) => {
@@ -176,18 +179,18 @@ impl EndpointClient {
     }
 
     /// Closes all connections for good. Keeps the health as it is.
-    pub(crate) fn give_up(&mut self, now: Instant) {
+    pub(crate) fn give_up(&mut self, moment: Moment) {
         let silent = self.silent();
-        self.state.journal.keep_stall(now, silent);
-        self.pool.close_all(self.state.target(now));
+        self.state.journal.keep_stall(moment, silent);
+        self.pool.close_all(self.state.target(moment.now));
     }
 
     /// Closes all connections after a panic.
-    pub(crate) fn recover(&mut self, now: Instant) {
-        self.pool.close_all(self.state.target(now));
-        self.state.pacing.failed(now);
+    pub(crate) fn recover(&mut self, moment: Moment) {
+        self.pool.close_all(self.state.target(moment.now));
+        self.state.pacing.failed(moment.now);
         let reason = "the network thread panicked and continues";
-        (self.state.journal).enter(EndpointState::BackingOff, Some(reason));
+        (self.state.journal).enter(EndpointState::BackingOff, Some(reason), moment);
     }
 
     /// Notes a change of a connection's readiness.
@@ -201,7 +204,11 @@ impl EndpointClient {
     /// be called until there is none.
     pub(crate) fn advance(&mut self, context: &mut Context<'_>) -> Option<Settled> {
         for index in self.pool.indices() {
-            while let Some(event) = self.pool.get(index).advance(context.now, context.network) {
+            while let Some(event) = self
+                .pool
+                .get(index)
+                .advance(context.moment.now, context.network)
+            {
                 let settled = self.handle(index, event, context);
                 if settled.is_some() {
                     return settled;
@@ -258,7 +265,7 @@ impl EndpointClient {
             return self.handle(index, event?, context);
         }
         // After an error another connection may meet a healthier server.
-        let target = self.state.target(context.now);
+        let target = self.state.target(context.moment.now);
         if !matches!(outcome, Outcome::Accepted { .. }) || connection.target() != target {
             connection.close(target);
         }
@@ -283,7 +290,7 @@ impl EndpointClient {
             silent: self.silent(),
         };
         self.state.adapt(&entry, context);
-        let target = self.state.target(context.now);
+        let target = self.state.target(context.moment.now);
         self.pool.get(index).close(target);
         if loss.kind == LossKind::Stale {
             // Other idle connections are as old.

@@ -9,6 +9,7 @@ use prost::Message;
 use crate::config::MetricsSettings;
 use crate::exporter::context::Context;
 use crate::exporter::endpoint::{EndpointClient, Offer};
+use crate::exporter::moment::Moment;
 use crate::exporter::network::{ConnectionId, Readiness};
 use crate::exporter::outcome::Outcome;
 use crate::exporter::request::Request;
@@ -39,23 +40,19 @@ pub(crate) struct MetricsSender {
 
 impl MetricsSender {
     /// Its connections have the ids from `first_id` on.
-    pub(crate) fn new(
-        settings: &MetricsSettings,
-        first_id: ConnectionId,
-        now: Instant,
-        unix_nanos: u64,
-    ) -> Self {
+    pub(crate) fn new(settings: &MetricsSettings, first_id: ConnectionId, moment: Moment) -> Self {
         Self {
             endpoint: EndpointClient::new(
                 Arc::clone(&settings.endpoint),
                 0,
                 first_id,
+                moment,
                 RandomIds::new(),
             ),
             first_id,
             interval: settings.interval,
-            next_at: now + settings.interval,
-            start_time: unix_nanos,
+            next_at: moment.now + settings.interval,
+            start_time: moment.unix_nanos,
             request: None,
             in_flight: false,
             last_until: None,
@@ -78,8 +75,8 @@ impl MetricsSender {
     }
 
     /// Closes all connections after a panic. The request in flight is sent again.
-    pub(crate) fn recover(&mut self, now: Instant) {
-        self.endpoint.recover(now);
+    pub(crate) fn recover(&mut self, moment: Moment) {
+        self.endpoint.recover(moment);
         self.in_flight = false;
     }
 
@@ -112,9 +109,9 @@ impl MetricsSender {
     /// Settles and sends as far as possible without waiting. `stats` are the metrics that are due.
     pub(crate) fn advance(&mut self, stats: Option<&Stats>, context: &mut Context<'_>) {
         if let Some(stats) = stats {
-            self.next_at = context.now + self.interval;
+            self.next_at = context.moment.now + self.interval;
             self.has_last = self.last_until.is_some();
-            let request = self.request(stats, context.unix_nanos, context.envelope);
+            let request = self.request(stats, context.moment.unix_nanos, context.envelope);
             self.request = Some(Arc::new(request));
         }
         self.settle(context);
@@ -155,7 +152,7 @@ impl MetricsSender {
         let Some(request) = self.request.as_ref().filter(|_| !self.in_flight) else {
             return false;
         };
-        let compression = self.endpoint.compression(context.now);
+        let compression = self.endpoint.compression(context.moment.now);
         if !request.is_ready(compression) {
             if let Some(compressor) = context.compressor {
                 compressor.compress(request, compression);
@@ -166,7 +163,8 @@ impl MetricsSender {
             return false;
         };
         self.in_flight = true;
-        self.endpoint.start(link, Arc::clone(request), context.now);
+        self.endpoint
+            .start(link, Arc::clone(request), context.moment.now);
         true
     }
 }

@@ -21,6 +21,7 @@ use crate::config::{
 use crate::exporter::context::Context;
 use crate::exporter::deliveries::Deliveries;
 use crate::exporter::metrics_sender::MetricsSender;
+use crate::exporter::moment::Moment;
 use crate::exporter::network::simulated::SimulatedNetwork;
 use crate::exporter::notices::callback::Callback;
 use crate::exporter::notices::reporter::Reporter;
@@ -136,16 +137,19 @@ impl Simulation {
         let destinations = settings.destinations.iter().map(|_| Arc::default());
         let counters = Counters::new(destinations.collect(), 1);
         let mut seeds = seed * 1000..;
-        let deliveries = Deliveries::new(&settings, &counters.destinations, || {
+        let start = Instant::now();
+        let moment = Moment {
+            now: start,
+            unix_nanos: EPOCH_NANOS,
+        };
+        let deliveries = Deliveries::new(&settings, &counters.destinations, moment, || {
             RandomIds::seeded(seeds.next().unwrap())
         });
         let (queue, notices) = unbounded();
-        let start = Instant::now();
         let next_id = deliveries.next_id();
         let metrics = settings.metrics.as_ref();
         Self {
-            metrics: metrics
-                .map(|metrics| MetricsSender::new(metrics, next_id, start, EPOCH_NANOS)),
+            metrics: metrics.map(|metrics| MetricsSender::new(metrics, next_id, moment)),
             metrics_stats: NetworkStats::default(),
             start,
             now: start,
@@ -184,8 +188,15 @@ impl Simulation {
         EPOCH_NANOS + (self.now - self.start).as_nanos() as u64
     }
 
+    fn moment(&self) -> Moment {
+        Moment {
+            now: self.now,
+            unix_nanos: self.unix_nanos(),
+        }
+    }
+
     fn destination(&self, index: usize) -> DestinationStats {
-        let mut stats = self.deliveries.stats(self.now, self.unix_nanos());
+        let mut stats = self.deliveries.stats(self.moment());
         stats.nth(index).unwrap()
     }
 
@@ -243,13 +254,13 @@ impl Simulation {
 
     /// Takes everything back as after a panic.
     fn recover(&mut self) {
-        self.deliveries.recover(self.now);
+        self.deliveries.recover(self.moment());
         self.turn();
     }
 
     /// Drops everything without an outcome.
     fn give_up(&mut self) {
-        self.deliveries.give_up(self.now);
+        self.deliveries.give_up(self.moment());
         self.check();
     }
 
@@ -307,10 +318,9 @@ impl Simulation {
     }
 
     fn advance(&mut self) {
-        let unix_nanos = self.unix_nanos();
+        let moment = self.moment();
         self.deliveries.advance(&mut Context {
-            now: self.now,
-            unix_nanos,
+            moment,
             network: &self.network,
             envelope: &self.settings.envelope,
             compressor: None,
@@ -327,13 +337,12 @@ impl Simulation {
     }
 
     fn advance_metrics(&mut self) {
-        let unix_nanos = self.unix_nanos();
+        let moment = self.moment();
         let Some(metrics) = &mut self.metrics else {
             return;
         };
         let context = &mut Context {
-            now: self.now,
-            unix_nanos,
+            moment,
             network: &self.network,
             envelope: &self.settings.envelope,
             compressor: None,

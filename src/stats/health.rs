@@ -9,7 +9,7 @@ use crate::stats::notice::{reasons, seconds, span_count};
 /// Age below which a request is not shown.
 const SHORT: Duration = Duration::from_millis(100);
 
-/// State of delivery, with its begin and reason.
+/// State of delivery, with its start and reason.
 ///
 /// ```
 /// # use otlp_collector::{Collector, Config};
@@ -82,11 +82,13 @@ pub struct EndpointHealth {
     pub endpoint: String,
     /// State.
     pub state: EndpointState,
-    /// Begin of this state.
+    /// Start of this state.
     pub since: SystemTime,
-    /// Last failure in words. Text of a server is cut to 300 characters.
+    /// Time of this snapshot, which the durations of the text refer to.
+    pub observed_at: SystemTime,
+    /// Description of the last failure. Text of a server is cut to 300 characters.
     pub reason: Option<String>,
-    /// Time since the begin of the oldest request without a response; `None` if there is no such request.
+    /// Time since the start of the oldest request without a response; `None` if there is no such request.
     pub oldest_request_age: Option<Duration>,
     /// Earliest time of the next request, while the endpoint backs off, is throttled, fails, or has its
     /// rate limited; `None` if a request can be sent now.
@@ -107,7 +109,7 @@ pub enum EndpointState {
     /// Unreachable, disconnected or too slow, or unavailable by its response (502, 503, 504, or 407 from
     /// the proxy), or the network thread panicked. Requests are retried.
     BackingOff,
-    /// The endpoint asked for a pause, by a 429 or a `Retry-After`.
+    /// The last response requires a pause, by a 429 or a `Retry-After`.
     Throttled,
     /// The last response rejected all spans of a request; they are lost. Includes redirects that are not
     /// followed.
@@ -164,11 +166,12 @@ impl DestinationHealth {
 }
 
 impl EndpointHealth {
-    pub(crate) fn new(endpoint: String) -> Self {
+    pub(crate) fn new(endpoint: String, now: SystemTime) -> Self {
         Self {
             endpoint,
             state: EndpointState::Unused,
-            since: SystemTime::now(),
+            since: now,
+            observed_at: now,
             reason: None,
             oldest_request_age: None,
             next_request_at: None,
@@ -176,9 +179,8 @@ impl EndpointHealth {
     }
 
     /// Enters [`Stalled`](EndpointState::Stalled), unless the state is worse.
-    pub(crate) fn stall(&mut self, silence: Duration, reason: String) {
+    pub(crate) fn stall(&mut self, silence: Duration, reason: String, now: SystemTime) {
         if self.state.works() {
-            let now = SystemTime::now();
             self.state = EndpointState::Stalled;
             self.since = now.checked_sub(silence).unwrap_or(now);
             self.reason = Some(reason);
@@ -186,10 +188,15 @@ impl EndpointHealth {
     }
 
     /// Enters the state. Returns whether it differs from the last one.
-    pub(crate) fn enter(&mut self, state: EndpointState, reason: Option<String>) -> bool {
+    pub(crate) fn enter(
+        &mut self,
+        state: EndpointState,
+        reason: Option<String>,
+        now: SystemTime,
+    ) -> bool {
         let is_new = self.state != state;
         if is_new {
-            self.since = SystemTime::now();
+            self.since = now;
         }
         self.state = state;
         self.reason = reason;
@@ -282,7 +289,9 @@ fn write_recent(
 
 impl fmt::Display for EndpointHealth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lasted = self.since.elapsed().unwrap_or_default();
+        let between =
+            |from: SystemTime, to: SystemTime| to.duration_since(from).unwrap_or_default();
+        let lasted = between(self.since, self.observed_at);
         write!(
             f,
             "{}: {} for {}",
@@ -294,7 +303,7 @@ impl fmt::Display for EndpointHealth {
             write!(f, " ({reason})")?;
         }
         if let Some(at) = self.next_request_at {
-            let wait = at.duration_since(SystemTime::now()).unwrap_or_default();
+            let wait = between(self.observed_at, at);
             write!(f, ", next request in {}", seconds(wait))?;
         }
         // Short ones are normal, and a stalled endpoint's reason contains it.
@@ -316,7 +325,9 @@ mod tests {
         let endpoints = endpoints.iter().map(ToString::to_string);
         DestinationHealth {
             destination: "a,b".to_string(),
-            endpoints: endpoints.map(EndpointHealth::new).collect(),
+            endpoints: endpoints
+                .map(|url| EndpointHealth::new(url, SystemTime::UNIX_EPOCH))
+                .collect(),
             oldest_span_age: Some(Duration::from_millis(1500)),
             dropped_recently: DroppedSpans {
                 overflow: 3,
@@ -338,13 +349,17 @@ mod tests {
         endpoint.enter(
             EndpointState::BackingOff,
             Some("responded with 503".to_string()),
+            SystemTime::UNIX_EPOCH,
         );
+        let after = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        endpoint.observed_at = after(7);
+        endpoint.next_request_at = Some(after(9));
         endpoint.oldest_request_age = Some(Duration::from_secs(4));
         assert_eq!(
             health.to_string(),
             "UNHEALTHY: network thread running, 2 panics\n\
-             a: backing off for 0.0 s (responded with 503), oldest request unanswered for 4.0 s, \
-             oldest span without outcome 1.5 s old, dropped 3 spans in the last 10 s \
+             a: backing off for 7.0 s (responded with 503), next request in 2.0 s, \
+             oldest request unanswered for 4.0 s, oldest span without outcome 1.5 s old, dropped 3 spans in the last 10 s \
              (overflow 3), rejected 1 span in the last 10 s"
         );
         health.destinations = vec![destination(&["a", "b"])];
@@ -369,9 +384,9 @@ mod tests {
             (EndpointState::Throttled, false),
             (EndpointState::Failing, false),
         ] {
-            let mut health = EndpointHealth::new("a".to_string());
-            health.enter(state, None);
-            health.stall(silence, reason.to_string());
+            let mut health = EndpointHealth::new("a".to_string(), SystemTime::UNIX_EPOCH);
+            health.enter(state, None, SystemTime::UNIX_EPOCH);
+            health.stall(silence, reason.to_string(), SystemTime::UNIX_EPOCH);
             assert_eq!(health.state == EndpointState::Stalled, stalled, "{state}");
         }
     }

@@ -5,13 +5,14 @@ use std::time::Instant;
 
 use crate::config::{EndpointSettings, Target};
 use crate::exporter::connection::{Connection, LossKind, Reply};
-use crate::exporter::context::{Context, system_time};
+use crate::exporter::context::Context;
 use crate::exporter::endpoint::content_coding::ContentCoding;
 use crate::exporter::endpoint::journal::Journal;
 use crate::exporter::endpoint::journal_entry::JournalEntry;
 use crate::exporter::endpoint::location::Location;
 use crate::exporter::endpoint::pacing::Pacing;
 use crate::exporter::endpoint::request_size::{RequestSize, can_split};
+use crate::exporter::moment::Moment;
 use crate::exporter::outcome::{Facts, Outcome};
 use crate::span::id_generator::RandomIds;
 use crate::stats::micros;
@@ -30,6 +31,7 @@ impl Adaptation {
     pub(super) fn new(
         settings: &Arc<EndpointSettings>,
         request_bytes_step: usize,
+        moment: Moment,
         random: RandomIds,
     ) -> Self {
         Self {
@@ -38,7 +40,7 @@ impl Adaptation {
             coding: ContentCoding::new(settings.options.compression),
             pacing: Pacing::new(settings.retry_initial, settings.retry_max, random),
             is_slow: false,
-            journal: Journal::new(Arc::clone(settings)),
+            journal: Journal::new(Arc::clone(settings), moment),
         }
     }
 
@@ -53,10 +55,10 @@ impl Adaptation {
         context.stats.requests += 1;
         context.stats.body_bytes += body_bytes;
         self.journal.stats.body_bytes += body_bytes;
-        let duration = context.now.saturating_duration_since(reply.started);
+        let duration = context.moment.now.saturating_duration_since(reply.started);
         self.is_slow = duration > self.journal.settings.request_timeout / 2;
         let us = micros(duration);
-        (self.journal).count_response(reply.response.status, us, context.now);
+        (self.journal).count_response(reply.response.status, us, context.moment.now);
     }
 
     /// Returns the meaning of a response that came over a connection.
@@ -71,10 +73,12 @@ impl Adaptation {
             target: connection.target(),
             redirects: connection.redirects(),
             can_split: can_split(&reply.request, context.envelope),
-            is_coding_suspect: self.coding.is_suspect(reply.compression, context.now),
+            is_coding_suspect: self
+                .coding
+                .is_suspect(reply.compression, context.moment.now),
             has_coding_worked: self.coding.has_worked(),
             is_throttled_often: self.pacing.is_throttled_often(),
-            now: system_time(context.unix_nanos),
+            now: context.moment.system_time(),
         };
         Outcome::of(&reply.response, &facts)
     }
@@ -82,7 +86,7 @@ impl Adaptation {
     /// Adapts to an outcome, and enters it in the journal.
     pub(super) fn adapt(&mut self, entry: &JournalEntry<'_>, context: &mut Context<'_>) {
         let JournalEntry { outcome, sent, .. } = *entry;
-        let now = context.now;
+        let now = context.moment.now;
         let has_moved = self.location.adapt(outcome, entry.moved, now);
         let works = match outcome {
             Outcome::Accepted { .. } => true,

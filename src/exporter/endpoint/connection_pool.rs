@@ -107,7 +107,7 @@ impl ConnectionPool {
     ) -> Option<ConnectionEvent> {
         let connection = &mut self.connections[index];
         connection.close(target);
-        connection.open(&self.resolver, context.now, context.network)
+        connection.open(&self.resolver, context.moment.now, context.network)
     }
 
     /// Sends a request on to the target of a redirect.
@@ -123,7 +123,7 @@ impl ConnectionPool {
             is_permanent,
             request,
             &self.resolver,
-            context.now,
+            context.moment.now,
             context.network,
         )
     }

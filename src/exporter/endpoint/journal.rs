@@ -1,13 +1,14 @@
 //! The journal of one endpoint: its state, its statistics, and the events that are reported.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use crate::config::EndpointSettings;
 use crate::exporter::connection::Activity;
 use crate::exporter::context::Context;
 use crate::exporter::endpoint::silence::{STALLED, Silence, Silent};
 use crate::exporter::http::reason;
+use crate::exporter::moment::Moment;
 use crate::exporter::notices::incident::Cause;
 use crate::exporter::notices::reporter::Report;
 use crate::stats::EndpointStats;
@@ -23,9 +24,10 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    pub(super) fn new(settings: Arc<EndpointSettings>) -> Self {
+    pub(super) fn new(settings: Arc<EndpointSettings>, moment: Moment) -> Self {
         let target = &settings.target;
-        let stats = EndpointStats::new(target.url.clone(), target.host.clone(), target.port);
+        let health = EndpointHealth::new(target.url.clone(), moment.system_time());
+        let stats = EndpointStats::new(health, target.host.clone(), target.port);
         Self {
             silence: Silence::new(settings.request_timeout),
             stats,
@@ -43,30 +45,37 @@ impl Journal {
     /// Returns the numbers with the present health.
     pub(super) fn snapshot(
         &self,
-        (now, wall): (Instant, SystemTime),
+        moment: Moment,
         silent: Option<Silent>,
         oldest_request: Option<Instant>,
         next_request: Option<Instant>,
     ) -> EndpointStats {
         let mut stats = self.stats.clone();
+        let (now, wall) = (moment.now, moment.system_time());
+        stats.health.observed_at = wall;
         let age = |since| now.saturating_duration_since(since);
         stats.health.oldest_request_age = oldest_request.map(age);
         let wait = next_request.map(|at| at.saturating_duration_since(now));
         let wait = wait.filter(|wait| *wait > Duration::ZERO);
         stats.health.next_request_at = wait.map(|wait| wall + wait);
-        add_stall(&mut stats.health, now, silent);
+        add_stall(&mut stats.health, moment, silent);
         stats
     }
 
     /// Keeps a stall for the time after the connections.
-    pub(super) fn keep_stall(&mut self, now: Instant, silent: Option<Silent>) {
-        add_stall(&mut self.stats.health, now, silent);
+    pub(super) fn keep_stall(&mut self, moment: Moment, silent: Option<Silent>) {
+        add_stall(&mut self.stats.health, moment, silent);
     }
 
     /// Enters the state. Returns whether it is another one.
-    pub(super) fn enter(&mut self, state: EndpointState, reason: Option<&str>) -> bool {
+    pub(super) fn enter(
+        &mut self,
+        state: EndpointState,
+        reason: Option<&str>,
+        moment: Moment,
+    ) -> bool {
         let reason = reason.map(|reason| reason::whole(reason, &self.settings));
-        self.stats.health.enter(state, reason)
+        (self.stats.health).enter(state, reason, moment.system_time())
     }
 
     /// Counts a response, which took this many microseconds.
@@ -93,7 +102,7 @@ impl Journal {
 
     /// Reports the silence of an endpoint that otherwise works.
     pub(super) fn report_silence(&mut self, silent: Option<Silent>, context: &mut Context<'_>) {
-        let now = context.now;
+        let now = context.moment.now;
         let is_due = (self.silence.report_at(silent)).is_some_and(|at| at <= now);
         let Some(present) = silent.filter(|_| is_due) else {
             return;
@@ -136,7 +145,7 @@ impl Journal {
         silent: Option<Silent>,
         context: &mut Context<'_>,
     ) {
-        let now = context.now;
+        let now = context.moment.now;
         let report = Report {
             kind,
             cause,
@@ -145,13 +154,18 @@ impl Journal {
             spans,
             since: silent.map_or(now, |silent| silent.since),
         };
-        context.reporter.report(now, &report);
+        context.reporter.report(context.moment, &report);
     }
 }
 
 /// An endpoint that otherwise works and that nothing comes from is stalled.
-fn add_stall(health: &mut EndpointHealth, now: Instant, silent: Option<Silent>) {
+fn add_stall(health: &mut EndpointHealth, moment: Moment, silent: Option<Silent>) {
+    let now = moment.now;
     if let Some(silent) = silent.filter(|silent| silent.lasts(now) >= STALLED) {
-        health.stall(silent.lasts(now), silent.in_words(now));
+        health.stall(
+            silent.lasts(now),
+            silent.in_words(now),
+            moment.system_time(),
+        );
     }
 }

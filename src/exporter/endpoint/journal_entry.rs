@@ -41,7 +41,7 @@ impl Journal {
         }
         match entry.outcome {
             Outcome::Accepted { status, partial } => {
-                self.stats.last_success_time = context.unix_nanos;
+                self.stats.last_success_time = context.moment.unix_nanos;
                 if has_moved {
                     self.warn_move(*status, entry, context);
                 }
@@ -92,7 +92,8 @@ impl Journal {
 
     fn record_working(&mut self, entry: &JournalEntry<'_>, context: &mut Context<'_>) {
         let before = self.stats.health.state;
-        let is_new = self.enter(EndpointState::Connected, None) && before != EndpointState::Unused;
+        let is_new = self.enter(EndpointState::Connected, None, context.moment)
+            && before != EndpointState::Unused;
         let was_silent = self.end_silence();
         if is_new || was_silent {
             let kind = NoticeKind::Recovered;
@@ -152,7 +153,7 @@ impl Journal {
         entry: &JournalEntry<'_>,
         context: &mut Context<'_>,
     ) {
-        self.enter(EndpointState::Failing, Some(reason));
+        self.enter(EndpointState::Failing, Some(reason), context.moment);
         match entry.sent.map_or(0, |(request, _)| request.spans) {
             0 => {
                 let text = format!("{reason}: metrics rejected");
@@ -177,7 +178,7 @@ impl Journal {
         if wait.is_none() && status != 429 {
             return self.back_off(cause, &text, entry, context);
         }
-        self.enter(EndpointState::Throttled, Some(&text));
+        self.enter(EndpointState::Throttled, Some(&text), context.moment);
         self.note(NoticeKind::Throttled, cause, &text, entry.silent, context);
     }
 
@@ -206,7 +207,7 @@ impl Journal {
         entry: &JournalEntry<'_>,
         context: &mut Context<'_>,
     ) {
-        self.enter(EndpointState::BackingOff, Some(text));
+        self.enter(EndpointState::BackingOff, Some(text), context.moment);
         self.note(NoticeKind::BackingOff, cause, text, entry.silent, context);
     }
 

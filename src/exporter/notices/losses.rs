@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use crate::exporter::moment::Moment;
 use crate::exporter::notices::reporter::Reporter;
 use crate::stats::LostRecently;
 use crate::stats::ledger::{DroppedSpans, RefusedSpans};
@@ -61,7 +62,8 @@ impl Losses {
     }
 
     /// Reports losses since the last look, as far as the limit of notices allows.
-    pub(crate) fn look(&mut self, now: Instant, lost: Lost, reporter: &mut Reporter) {
+    pub(crate) fn look(&mut self, moment: Moment, lost: Lost, reporter: &mut Reporter) {
+        let now = moment.now;
         self.next_look = Some(now + INTERVAL);
         for (index, tally) in tallies(&lost, self.open_spans_max).into_iter().enumerate() {
             if index == self.watches.len() {
@@ -69,21 +71,21 @@ impl Losses {
             }
             let watch = &mut self.watches[index];
             watch.count(now, &tally.counts);
-            watch.report(now, &tally, reporter);
+            watch.report(moment, &tally, reporter);
         }
         self.remember(now, lost);
     }
 
     /// Reports all losses that were not reported yet.
-    pub(crate) fn finish(&mut self, now: Instant, lost: Lost, reporter: &mut Reporter) {
-        self.look(now, lost, reporter);
+    pub(crate) fn finish(&mut self, moment: Moment, lost: Lost, reporter: &mut Reporter) {
+        self.look(moment, lost, reporter);
         let lost = self.latest();
         for (watch, tally) in self
             .watches
             .iter_mut()
             .zip(tallies(&lost, self.open_spans_max))
         {
-            watch.close(now, &tally, "until the end of the collector: ", reporter);
+            watch.close(moment, &tally, "until the end of the collector: ", reporter);
         }
     }
 
@@ -220,17 +222,18 @@ impl Watch {
         self.seen = counts;
     }
 
-    fn report(&mut self, now: Instant, tally: &Tally, reporter: &mut Reporter) {
-        let is_over = |ongoing: &Ongoing| now.saturating_duration_since(ongoing.last) >= QUIET;
+    fn report(&mut self, moment: Moment, tally: &Tally, reporter: &mut Reporter) {
+        let is_over =
+            |ongoing: &Ongoing| moment.now.saturating_duration_since(ongoing.last) >= QUIET;
         if self.ongoing.as_ref().is_some_and(is_over) {
             let before = tally.end.map_or("", |(before, _)| before);
-            self.close(now, tally, before, reporter);
+            self.close(moment, tally, before, reporter);
         } else {
-            self.report_more(now, tally, reporter);
+            self.report_more(moment, tally, reporter);
         }
     }
 
-    fn report_more(&mut self, now: Instant, tally: &Tally, reporter: &mut Reporter) {
+    fn report_more(&mut self, moment: Moment, tally: &Tally, reporter: &mut Reporter) {
         let more = self.since(&self.reported, tally);
         let spans = total(&more);
         let Some(ongoing) = self.ongoing.as_mut().filter(|_| spans > 0) else {
@@ -245,7 +248,7 @@ impl Watch {
             in_brackets(&more)
         );
         let about = tally.destination.as_deref();
-        if reporter.offer(now, tally.kind, about, is_news, (spans, message)) {
+        if reporter.offer(moment, tally.kind, about, is_news, (spans, message)) {
             ongoing.notices += 1;
             for (is_reported, (_, count)) in ongoing.reasons.iter_mut().zip(&more) {
                 *is_reported |= *count > 0;
@@ -255,13 +258,13 @@ impl Watch {
     }
 
     /// Reports the end of the losses, unless a single notice has reported them all.
-    fn close(&mut self, now: Instant, tally: &Tally, before: &str, reporter: &mut Reporter) {
+    fn close(&mut self, moment: Moment, tally: &Tally, before: &str, reporter: &mut Reporter) {
         let Some(ongoing) = &self.ongoing else {
             return;
         };
         let is_reported = self.reported == self.seen;
         let (true, Some((_, behind))) = (ongoing.notices != 1 || !is_reported, tally.end) else {
-            self.report_more(now, tally, reporter);
+            self.report_more(moment, tally, reporter);
             if self.reported == self.seen {
                 self.ongoing = None;
             }
@@ -277,7 +280,13 @@ impl Watch {
             in_brackets(&all)
         );
         let about = tally.destination.as_deref();
-        if reporter.offer(now, NoticeKind::LossesEnded, about, true, (spans, message)) {
+        if reporter.offer(
+            moment,
+            NoticeKind::LossesEnded,
+            about,
+            true,
+            (spans, message),
+        ) {
             self.reported.clone_from(&self.seen);
             self.ongoing = None;
         }
@@ -339,16 +348,24 @@ mod tests {
             }
         }
 
+        fn moment(&self, second: u64) -> Moment {
+            Moment {
+                now: self.start + Duration::from_secs(second),
+                unix_nanos: second * 1_000_000_000,
+            }
+        }
+
         fn look(&mut self, second: u64) {
-            let now = self.start + Duration::from_secs(second);
-            self.losses.look(now, self.lost.clone(), &mut self.reporter);
+            let moment = self.moment(second);
+            self.losses
+                .look(moment, self.lost.clone(), &mut self.reporter);
         }
 
         fn finish(mut self, second: u64) -> Vec<String> {
-            let now = self.start + Duration::from_secs(second);
+            let moment = self.moment(second);
             self.reporter.lift_limits();
-            self.losses.finish(now, self.lost, &mut self.reporter);
-            self.reporter.finish(now);
+            self.losses.finish(moment, self.lost, &mut self.reporter);
+            self.reporter.finish(moment.now);
             drop(self.reporter);
             assert!(self.end.recv().is_err());
             self.notices

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::Receiver;
 
+use crate::exporter::moment::Moment;
 use crate::exporter::notices::callback::Callback;
 use crate::exporter::notices::incident::{Cause, Incident};
 use crate::stats::notice::{Notice, NoticeKind, OnNotice, span_count};
@@ -132,7 +133,8 @@ impl Reporter {
 
     /// Delivers a notice of the event, or holds it back if the same was delivered a moment ago or the
     /// limit is reached.
-    pub(crate) fn report(&mut self, now: Instant, report: &Report<'_>) {
+    pub(crate) fn report(&mut self, moment: Moment, report: &Report<'_>) {
+        let now = moment.now;
         let Report {
             kind,
             cause,
@@ -163,7 +165,7 @@ impl Reporter {
             message: message.to_string(),
             spans: earlier + spans,
             count: count + 1,
-            at: SystemTime::now(),
+            at: moment.system_time(),
         });
         if !is_blocked || self.is_ending {
             self.deliver_held(&key, now);
@@ -174,12 +176,13 @@ impl Reporter {
     /// now. Nothing is held back: the caller tries again with the counts of that time.
     pub(crate) fn offer(
         &mut self,
-        now: Instant,
+        moment: Moment,
         kind: NoticeKind,
         destination: Option<&str>,
         is_news: bool,
         (spans, message): (u64, String),
     ) -> bool {
+        let now = moment.now;
         let key = (destination.map(str::to_string), stream_of(kind));
         let is_ending = self.is_ending;
         let stream = self.stream(&key, now);
@@ -196,7 +199,7 @@ impl Reporter {
             message,
             spans,
             count: 1,
-            at: SystemTime::now(),
+            at: moment.system_time(),
         });
         let is_delivered = self.deliver_held(&key, now);
         self.stream(&key, now).held = None;
@@ -293,7 +296,7 @@ impl Reporter {
     }
 
     /// Reports problems of the configuration. Without a logger and a callback they go to standard error.
-    pub(crate) fn report_configuration(&mut self, warnings: &[String]) {
+    pub(crate) fn report_configuration(&mut self, warnings: &[String], at: SystemTime) {
         for warning in warnings {
             if !self.callback.is_set() && log::max_level() == log::LevelFilter::Off {
                 // Not `eprintln!`, which panics if that is closed.
@@ -305,7 +308,7 @@ impl Reporter {
                 message: warning.clone(),
                 spans: 0,
                 suppressed: 0,
-                at: SystemTime::now(),
+                at,
             });
         }
     }
@@ -403,7 +406,11 @@ mod tests {
                 spans,
                 since: now,
             };
-            self.reporter.report(now, &report);
+            let moment = Moment {
+                now,
+                unix_nanos: ms * 1_000_000,
+            };
+            self.reporter.report(moment, &report);
         }
 
         fn tick(&mut self, ms: u64) {

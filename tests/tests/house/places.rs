@@ -37,7 +37,6 @@ const CLOCKS: &[&str] = &[
     "src/collector.rs",
     "src/collector/network_thread.rs",
     "src/exporter.rs",
-    "src/exporter/notices/reporter.rs",
     "src/lib.rs",
     "src/platform/clock.rs",
     "src/recorder.rs",
@@ -47,7 +46,6 @@ const CLOCKS: &[&str] = &[
     "src/recorder/writer.rs",
     "src/span.rs",
     "src/span/event.rs",
-    "src/stats/health.rs",
     "src/testing/receiver.rs",
 ];
 
@@ -66,7 +64,10 @@ const PROTOCOL: &[&str] = &[
     "src/exporter/http.rs",
     "src/exporter/http/",
     "src/exporter/metrics_sender.rs",
+    "src/exporter/moment.rs",
     "src/exporter/network.rs",
+    "src/exporter/notices.rs",
+    "src/exporter/notices/",
     "src/exporter/operation.rs",
     "src/exporter/outcome.rs",
     "src/exporter/request.rs",

@@ -44,7 +44,7 @@ fn the_state_follows_the_last_outcome() {
 }
 
 #[test]
-fn an_incident_is_reported_once_at_its_begin_and_once_at_its_end() {
+fn an_incident_is_reported_once_at_its_start_and_once_at_its_end() {
     let mut left = 5;
     let server = Server::new(move |_| {
         left -= 1;
@@ -76,6 +76,32 @@ fn a_wait_is_shown_until_it_has_ended() {
 }
 
 #[test]
+fn states_and_notices_have_the_time_of_their_event() {
+    let mut first = Some(Reaction::with(503, "Retry-After: 5\r\n", b""));
+    let server = Server::new(move |_| first.take().unwrap_or(Reaction::status(200)));
+    let mut simulation = Simulation::new(1, [Plan::new([server])]);
+    let start = simulation.moment().system_time();
+    let at = |ms| start + Duration::from_millis(ms);
+    assert_eq!(health(&simulation).since, start);
+    simulation.run_ms(1000);
+    simulation.record(1, 100);
+    simulation.run_ms(2500);
+    let throttled = health(&simulation);
+    assert_eq!(
+        (throttled.since, throttled.observed_at),
+        (at(1002), at(3500))
+    );
+    assert_eq!(throttled.next_request_at, Some(at(6002)));
+    let text = throttled.to_string();
+    assert!(text.contains("throttled for 2.5 s"), "{text}");
+    assert!(text.contains("next request in 2.5 s"), "{text}");
+    simulation.run_ms(5000);
+    assert_eq!(health(&simulation).since, at(6004));
+    let times: Vec<_> = simulation.notices.try_iter().map(|n| n.at).collect();
+    assert_eq!(times, [at(1002), at(6004)]);
+}
+
+#[test]
 fn an_endpoint_without_a_response_is_stalled_after_a_second_and_reported_after_half_of_the_timeout()
 {
     let slow = || Reaction::status(200).later(Duration::from_secs(8));
@@ -87,6 +113,8 @@ fn an_endpoint_without_a_response_is_stalled_after_a_second_and_reported_after_h
     let stalled = health(&simulation);
     assert_eq!(stalled.state, EndpointState::Stalled);
     assert!(stalled.oldest_request_age.unwrap() > Duration::from_secs(1));
+    let sent = simulation.moment().system_time() - Duration::from_millis(1009);
+    assert_eq!(stalled.since, sent);
     simulation.run_ms(3900);
     assert!(simulation.notices.is_empty());
     simulation.run_ms(200);
