@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_become_lines() {
+    fn headers_are_formatted_as_lines_of_a_request() {
         let made = made(&[
             ("X-Tenant", " shop "),
             ("user-agent", "shop/1"),

@@ -104,8 +104,8 @@ const OTLP_HTTP: &[Clause] = &[
             (
                 "tests/tests/faults.rs",
                 &[
-                    "every_status_in_every_form",
-                    "every_status_on_a_kept_connection",
+                    "every_status_is_handled_in_every_form",
+                    "every_status_is_handled_on_a_kept_connection",
                 ],
             ),
         ],
@@ -129,7 +129,7 @@ const OTLP_HTTP: &[Clause] = &[
         &[(
             "tests/tests/faults.rs",
             &[
-                "a_connection_that_ends_at_any_byte_of_the_request",
+                "a_request_is_retried_after_a_connection_that_ended_at_any_of_its_bytes",
                 "a_connection_that_ends_at_any_byte_of_the_response",
                 "a_malformed_response_breaks_the_connection",
             ],
@@ -453,7 +453,7 @@ const FAULTS: &[Clause] = &[
         &[(
             "tests/tests/faults.rs",
             &[
-                "a_connection_that_ends_at_any_byte_of_the_request",
+                "a_request_is_retried_after_a_connection_that_ended_at_any_of_its_bytes",
                 "a_response_before_the_request_was_read_counts",
             ],
         )],

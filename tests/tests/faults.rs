@@ -233,7 +233,7 @@ fn broken_bodies(status: u16, body: &str) -> Vec<(&'static str, Vec<Step>)> {
 }
 
 #[test]
-fn every_status_in_every_form() {
+fn every_status_is_handled_in_every_form() {
     for status in STATUSES {
         for (form, steps) in forms(status) {
             let script = [vec![Step::ReadRequest], steps].concat();
@@ -243,7 +243,7 @@ fn every_status_in_every_form() {
 }
 
 #[test]
-fn every_status_on_a_kept_connection() {
+fn every_status_is_handled_on_a_kept_connection() {
     for status in STATUSES {
         for (form, steps) in forms(status) {
             let good = vec![
@@ -386,7 +386,7 @@ fn a_malformed_response_breaks_the_connection() {
 }
 
 #[test]
-fn a_connection_that_ends_at_any_byte_of_the_request() {
+fn a_request_is_retried_after_a_connection_that_ended_at_any_of_its_bytes() {
     for bytes in (1..=400).step_by(7) {
         for end in [None, Some(Step::Reset)] {
             let what = format!("{end:?} after {bytes} bytes");

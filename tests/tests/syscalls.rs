@@ -16,7 +16,7 @@ const ROUNDS: u64 = 100;
 
 #[test]
 #[ignore = "needs strace: run .ci/syscalls"]
-fn recording_with_a_healthy_endpoint() {
+fn recording_with_a_healthy_endpoint_only_wakes_the_network_thread() {
     let receiver = Receiver::start_counting().unwrap();
     let collector = collector(&receiver, 2 * SPANS);
     on_recording_thread(&collector, |collector, recorder| {
@@ -33,7 +33,7 @@ fn recording_with_a_healthy_endpoint() {
 
 #[test]
 #[ignore = "needs strace: run .ci/syscalls"]
-fn recording_with_a_refusing_endpoint() {
+fn recording_with_a_refusing_endpoint_only_wakes_the_network_thread() {
     let receiver = Receiver::start_counting().unwrap();
     receiver.close();
     let collector = collector(&receiver, 2 * SPANS);
@@ -47,7 +47,7 @@ fn recording_with_a_refusing_endpoint() {
 
 #[test]
 #[ignore = "needs strace: run .ci/syscalls"]
-fn recording_into_a_full_buffer() {
+fn recording_into_a_full_buffer_makes_no_system_call() {
     let receiver = Receiver::start_counting().unwrap();
     receiver.close();
     let collector = collector(&receiver, 1_000);
@@ -61,7 +61,7 @@ fn recording_into_a_full_buffer() {
 
 #[test]
 #[ignore = "needs strace: run .ci/syscalls"]
-fn recording_while_the_oldest_spans_are_dropped() {
+fn recording_while_the_oldest_spans_are_dropped_only_wakes_the_network_thread() {
     let receiver = Receiver::start_counting().unwrap();
     receiver.close();
     let collector = Collector::new(Config {

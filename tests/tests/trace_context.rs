@@ -37,7 +37,7 @@ fn traceparent_is_read_and_written() {
 }
 
 #[test]
-fn traceparent_header_name() {
+fn the_name_of_traceparent_is_matched_in_any_case() {
     for name in ["TraceParent", "TrAcEpArEnT", "TRACEPARENT"] {
         assert!(extract(&[(name, VALID)]).is_some(), "{name}");
     }
@@ -47,7 +47,7 @@ fn traceparent_header_name() {
 }
 
 #[test]
-fn traceparent_duplicated() {
+fn a_repeated_traceparent_is_invalid() {
     let other = VALID.replace("9012-", "9011-");
     assert!(extract(&[("traceparent", VALID), ("traceparent", &other)]).is_none());
     assert!(extract(&[("traceparent", VALID), ("TraceParent", VALID)]).is_none());
@@ -71,7 +71,7 @@ fn traceparent_version_cc_may_have_further_fields() {
 }
 
 #[test]
-fn traceparent_malformed() {
+fn a_malformed_traceparent_is_invalid() {
     for value in [
         "",
         "00",
@@ -107,7 +107,7 @@ fn traceparent_malformed() {
 }
 
 #[test]
-fn traceparent_with_surrounding_white_space() {
+fn white_space_around_traceparent_is_ignored() {
     for (before, after) in [(" ", ""), ("\t", ""), ("", " "), ("", "\t"), ("\t ", " \t")] {
         assert!(parent(&format!("{before}{VALID}{after}")).is_some());
     }
@@ -138,7 +138,7 @@ fn tracestate_without_traceparent_is_ignored() {
 }
 
 #[test]
-fn tracestate_header_name() {
+fn the_name_of_tracestate_is_matched_in_any_case() {
     for (name, expected) in [
         ("TraceState", "foo=1"),
         ("TrAcEsTaTe", "foo=1"),
@@ -156,7 +156,7 @@ fn tracestate_header_name() {
 }
 
 #[test]
-fn tracestate_empty_headers_and_members() {
+fn empty_tracestate_headers_and_members_are_ignored() {
     assert_eq!(state(&[""]), "");
     assert_eq!(state(&["foo=1", ""]), "foo=1");
     assert_eq!(state(&["", "foo=1"]), "foo=1");
@@ -164,7 +164,7 @@ fn tracestate_empty_headers_and_members() {
 }
 
 #[test]
-fn tracestate_several_headers_are_one() {
+fn several_tracestate_headers_are_joined() {
     assert_eq!(
         state(&["foo=1,bar=2", "rojo=1,congo=2", "baz=3"]),
         "foo=1,bar=2,rojo=1,congo=2,baz=3"
@@ -172,7 +172,7 @@ fn tracestate_several_headers_are_one() {
 }
 
 #[test]
-fn tracestate_repeated_keys() {
+fn a_tracestate_with_a_repeated_key_is_dropped() {
     assert_eq!(state(&["foo=1,foo=1"]), "");
     assert_eq!(state(&["foo=1,foo=2"]), "");
     assert_eq!(state(&["foo=1", "foo=1"]), "");
@@ -180,7 +180,7 @@ fn tracestate_repeated_keys() {
 }
 
 #[test]
-fn tracestate_all_allowed_characters() {
+fn a_tracestate_may_contain_all_allowed_characters() {
     let key = "abcdefghijklmnopqrstuvwxyz0123456789_-*/";
     let value: String = (' '..='~').filter(|c| *c != ',' && *c != '=').collect();
     for key in [
@@ -195,7 +195,7 @@ fn tracestate_all_allowed_characters() {
 }
 
 #[test]
-fn tracestate_white_space_around_members() {
+fn white_space_around_tracestate_members_is_removed() {
     assert_eq!(
         state(&["foo=1 \t , \t bar=2, \t baz=3"]),
         "foo=1,bar=2,baz=3"
@@ -212,7 +212,7 @@ fn tracestate_white_space_around_members() {
 }
 
 #[test]
-fn tracestate_malformed_keys() {
+fn a_tracestate_with_a_malformed_key_is_dropped() {
     for header in [
         "foo =1",
         "FOO=1",
@@ -232,7 +232,7 @@ fn tracestate_malformed_keys() {
 }
 
 #[test]
-fn tracestate_malformed_values() {
+fn a_tracestate_with_a_malformed_value_is_dropped() {
     for header in [
         "foo=bar=baz",
         "foo=,bar=3",
@@ -245,7 +245,7 @@ fn tracestate_malformed_values() {
 }
 
 #[test]
-fn tracestate_lengths() {
+fn keys_and_values_of_a_tracestate_have_at_most_256_bytes() {
     let of = |key: usize, value: usize| format!("{}={}", "z".repeat(key), "v".repeat(value));
     assert_eq!(
         state(&["foo=1", &of(256, 256)]),
@@ -256,7 +256,7 @@ fn tracestate_lengths() {
 }
 
 #[test]
-fn tracestate_member_count() {
+fn a_tracestate_has_at_most_32_members() {
     let members = |count| {
         (1..=count)
             .map(|n| format!("bar{n:02}={n:02}"))
@@ -272,7 +272,7 @@ fn tracestate_member_count() {
 }
 
 #[test]
-fn tracestate_changes_come_first() {
+fn changed_tracestate_members_come_first() {
     let state = TraceState::parse("a=1,b=2,c=3").unwrap();
     assert_eq!(state.with("b", "9").unwrap().as_str(), "b=9,a=1,c=3");
     assert_eq!(state.with("d", "4").unwrap().as_str(), "d=4,a=1,b=2,c=3");
@@ -286,7 +286,7 @@ fn tracestate_changes_come_first() {
 }
 
 #[test]
-fn headers_of_any_map() {
+fn headers_are_read_from_and_written_to_any_map() {
     let mut map = http::HeaderMap::new();
     map.insert("traceparent", VALID.parse().unwrap());
     map.append("tracestate", "a=1".parse().unwrap());

@@ -253,7 +253,7 @@ fn protocol_files_exist() {
 }
 
 #[test]
-fn unsafe_code_elsewhere_is_found() {
+fn unsafe_code_in_an_unlisted_file_is_found() {
     let text = "// unsafe\nconst A: &str = \"unsafe\";\n#[cfg(test)] mod t { unsafe fn a() {} }";
     let sources = from_texts([("src/a.rs", text)]);
     assert_found(
@@ -264,7 +264,7 @@ fn unsafe_code_elsewhere_is_found() {
 }
 
 #[test]
-fn a_lint_lifted_elsewhere_is_found() {
+fn a_lint_lifted_in_an_unlisted_file_is_found() {
     let sources = from_texts([
         ("src/a.rs", "fn a() {}\n#[allow(unsafe_code)] fn b() {}"),
         ("src/b.rs", "//! Not `unsafe_code`.\n"),
@@ -274,7 +274,7 @@ fn a_lint_lifted_elsewhere_is_found() {
 }
 
 #[test]
-fn a_socket_elsewhere_is_found() {
+fn a_socket_in_an_unlisted_file_is_found() {
     for text in ["use mio::Waker;", "fn a(b: &std::net::TcpStream) {}"] {
         let sources = from_texts([("src/a.rs", text)]);
         assert_found(
@@ -285,7 +285,7 @@ fn a_socket_elsewhere_is_found() {
 }
 
 #[test]
-fn a_clock_elsewhere_is_found() {
+fn a_clock_read_in_an_unlisted_file_is_found() {
     for text in [
         "fn a() { std::time::Instant::now() }",
         "fn a() { b.unwrap_or_else(SystemTime::now) }",
