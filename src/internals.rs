@@ -1,4 +1,4 @@
-//! Parts of the pipeline for benches and tests to use in isolation. Not part of the API; changes
+//! Access of benches and tests to single parts of the pipeline. Not part of the API; it changes
 //! without notice.
 
 use crate::buffer::{self, Batch, Consumer, Pool, Producer};
@@ -18,7 +18,7 @@ pub fn panic_network_thread(collector: &Collector) {
     collector.command(Command::Panic);
 }
 
-/// Encodes spans into one buffer, each over the previous one.
+/// Encoder of spans into one buffer, each over the previous one.
 #[derive(Debug)]
 pub struct Encoder {
     room: Vec<u8>,
@@ -59,7 +59,7 @@ pub fn ring(capacity: usize) -> (RingProducer, RingConsumer) {
     (RingProducer(producer), RingConsumer(consumer))
 }
 
-#[allow(missing_debug_implementations)]
+/// Writing end of a ring of integers.
 pub struct RingProducer(Producer<u64>);
 
 impl RingProducer {
@@ -72,7 +72,7 @@ impl RingProducer {
     }
 }
 
-#[allow(missing_debug_implementations)]
+/// Reading end of a ring of integers.
 pub struct RingConsumer(Consumer<u64>);
 
 impl RingConsumer {
@@ -81,8 +81,7 @@ impl RingConsumer {
     }
 }
 
-/// Builds the same request repeatedly.
-#[allow(missing_debug_implementations)]
+/// Builder of the same request, any number of times.
 pub struct Merger {
     settings: Settings,
     batches: Vec<Batch>,
