@@ -56,6 +56,7 @@ pub struct Collector {
     pipeline: Arc<Pipeline>,
 }
 
+/// Parts of a started collector, shared by its handles.
 struct Pipeline {
     shared: Arc<Shared>,
     recorders: Arc<Recorders>,
@@ -72,14 +73,11 @@ impl Collector {
     /// A value of `config` is unusable ([`Error::is_config`]), a core is not available
     /// ([`Error::is_core`]), or memory or a thread cannot be allocated ([`Error::is_resources`]).
     pub fn new(config: Config) -> Result<Self, Error> {
-        let mut reporting = Reporter::new(config.on_notice.clone());
-        reporting
-            .0
-            .report_configuration(&config.warnings, SystemTime::now());
+        let (mut reporter, reported) = Reporter::new(config.on_notice.clone());
+        reporter.report_configuration(&config.warnings, SystemTime::now());
         let settings = match Settings::new(&config) {
             Ok(settings) => settings,
             Err(error) => {
-                let (reporter, reported) = reporting;
                 // The warnings may explain the error, so their callbacks get time to run.
                 drop(reporter);
                 let _ = reported.recv_timeout(REPORT_TIMEOUT);
@@ -90,7 +88,7 @@ impl Collector {
         seed_hash();
         let (arrivals, recorders) = unbounded();
         let leases = settings.leases;
-        let (shared, network) = NetworkHandle::start(settings, recorders, reporting)?;
+        let (shared, network) = NetworkHandle::start(settings, recorders, reporter, reported)?;
         Ok(Self {
             pipeline: Arc::new(Pipeline {
                 recorders: Recorders::new(Arc::clone(&shared), arrivals, leases),
@@ -257,7 +255,7 @@ impl Collector {
         self.pipeline.shared.counters.ledger()
     }
 
-    /// Returns the state of delivery, with its begin and reason. Waits for the network thread for up to a
+    /// Returns the state of delivery, with its start and reason. Waits for the network thread for up to a
     /// second.
     #[must_use]
     pub fn health(&self) -> Health {

@@ -9,6 +9,7 @@ use crate::stats::ledger::Ledger;
 /// An error of a call of the [`Collector`](crate::Collector). The text names the value and what to do.
 pub struct Error(Box<Kind>);
 
+/// Cause of an [`Error`], with the data of its text.
 enum Kind {
     Config(String),
     Core(String),

@@ -24,7 +24,7 @@ pub(crate) mod proto;
 mod tag;
 mod value;
 
-pub(crate) use envelope::{Envelope, Run, SCOPES_MAX, Scopes};
+pub(crate) use envelope::{EncodedScopes, Envelope, Run, SCOPES_MAX};
 #[cfg(feature = "testing")]
 pub(crate) use fields::FieldValue;
 pub(crate) use fields::{Fields, span_end_time};

@@ -10,34 +10,34 @@ use crate::buffer::{Batch, Consumer, SLAB_WEIGHT, SlabReader};
 use crate::stats::counters::RecorderCounters;
 
 /// A new lane of a recorder, as sent to the network thread.
-pub(crate) struct Arrival {
+pub(crate) struct NewLane {
     pub(crate) ring: Consumer<SlabReader>,
     pub(crate) counters: Arc<CachePadded<RecorderCounters>>,
 }
 
 /// The consumers of all recorders' rings.
 pub(crate) struct Processor {
-    arrivals: Receiver<Arrival>,
+    new_lanes: Receiver<NewLane>,
     lanes: Vec<LaneReader>,
 }
 
 impl Processor {
-    pub(crate) fn new(arrivals: Receiver<Arrival>) -> Self {
+    pub(crate) fn new(new_lanes: Receiver<NewLane>) -> Self {
         Self {
-            arrivals,
+            new_lanes,
             lanes: Vec::new(),
         }
     }
 
-    /// Returns whether any recorder exists or has left spans behind.
+    /// Returns whether any recorder exists, or spans of a dropped one are not taken yet.
     pub(crate) fn has_recorders(&mut self) -> bool {
-        self.accept_arrivals();
+        self.accept_new_lanes();
         !self.lanes.is_empty()
     }
 
     /// Returns the number of spans committed and not yet taken.
     pub(crate) fn spans_waiting(&mut self) -> u64 {
-        self.accept_arrivals();
+        self.accept_new_lanes();
         self.lanes.iter_mut().map(LaneReader::spans_waiting).sum()
     }
 
@@ -49,7 +49,7 @@ impl Processor {
     /// Drops exhausted slabs, and lanes whose recorder is gone and left no slab, so that neither
     /// accumulate while nothing is drained. Returns the same as [`drain`](Self::drain).
     pub(crate) fn reap(&mut self) -> u64 {
-        self.accept_arrivals();
+        self.accept_new_lanes();
         let mut unused = 0;
         self.lanes.retain_mut(|lane| {
             // Loaded before the last pops: if it is true, nothing is pushed after them.
@@ -65,14 +65,14 @@ impl Processor {
     /// weight to `deliver`. Returns the unused weight of slabs that were sealed after their last
     /// batch had been taken. The batches taken before occupy that weight too.
     pub(crate) fn drain(&mut self, mut deliver: impl FnMut(Batch, u64)) -> u64 {
-        self.accept_arrivals();
+        self.accept_new_lanes();
         let lanes = self.lanes.iter_mut();
         lanes.map(|lane| lane.drain(&mut deliver)).sum()
     }
 
-    fn accept_arrivals(&mut self) {
+    fn accept_new_lanes(&mut self) {
         self.lanes
-            .extend(self.arrivals.try_iter().map(LaneReader::new));
+            .extend(self.new_lanes.try_iter().map(LaneReader::new));
     }
 }
 
@@ -85,10 +85,10 @@ struct LaneReader {
 }
 
 impl LaneReader {
-    fn new(arrival: Arrival) -> Self {
+    fn new(lane: NewLane) -> Self {
         Self {
-            ring: arrival.ring,
-            counters: arrival.counters,
+            ring: lane.ring,
+            counters: lane.counters,
             slabs: VecDeque::new(),
         }
     }
@@ -165,15 +165,15 @@ mod tests {
     #[test]
     fn spans_of_sealed_and_open_slabs_are_taken_and_gone_recorders_are_removed() {
         let pool = Pool::new(3, 0, 4096, 2).unwrap();
-        let (recorders, arrivals) = unbounded();
-        let mut processor = Processor::new(arrivals);
+        let (sender, new_lanes) = unbounded();
+        let mut processor = Processor::new(new_lanes);
         let (mut producer, consumer) = ring(4);
         let counters = Arc::default();
-        let arrival = Arrival {
+        let lane = NewLane {
             ring: consumer,
             counters: Arc::clone(&counters),
         };
-        recorders.send(arrival).unwrap();
+        sender.send(lane).unwrap();
 
         let (mut first, reader) = Pool::open(&pool, 0, 0).unwrap();
         producer.push(reader).ok().unwrap();
@@ -207,14 +207,14 @@ mod tests {
     #[test]
     fn a_slab_that_is_sealed_after_its_spans_were_taken_is_freed_without_a_drain() {
         let pool = Pool::new(1, 0, 4096, 4).unwrap();
-        let (recorders, arrivals) = unbounded();
-        let mut processor = Processor::new(arrivals);
+        let (sender, new_lanes) = unbounded();
+        let mut processor = Processor::new(new_lanes);
         let (mut producer, consumer) = ring(4);
-        let arrival = Arrival {
+        let lane = NewLane {
             ring: consumer,
             counters: Arc::default(),
         };
-        recorders.send(arrival).unwrap();
+        sender.send(lane).unwrap();
         let (mut writer, reader) = Pool::open(&pool, 0, 0).unwrap();
         producer.push(reader).ok().unwrap();
         writer.write(b"one");

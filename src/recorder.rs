@@ -58,7 +58,7 @@ pub use self::scoped::ScopedRecorder;
 #[cfg(doctest)]
 struct OneThreadAtATime;
 
-/// Records the spans of one thread.
+/// A thread's way to record spans.
 ///
 /// [`start`](Self::start) opens a span that ends later. [`record`](Self::record) takes a finished span.
 /// Neither allocates, takes a lock, or waits for another thread, except that with

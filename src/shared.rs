@@ -1,67 +1,38 @@
 //! State shared by recorders and the network thread.
 
+mod quota;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
 use crate::buffer::{Pool, Signal};
 use crate::config::Settings;
 use crate::error::Error;
-use crate::otlp::{SCOPES_MAX, Scopes};
+use crate::otlp::{EncodedScopes, SCOPES_MAX};
 use crate::platform::fork;
 use crate::platform::sync;
+use crate::shared::quota::Quota;
 use crate::span::id_generator::{IdGenerator, Ids};
 use crate::stats::BufferUse;
 use crate::stats::counters::{Counters, DestinationCounters};
 use crate::stats::refused::Refused;
 
+/// Settings, memory and counters of a pipeline.
 pub(crate) struct Shared {
     /// By value: recording reads them without one more indirection.
     pub(crate) settings: Settings,
     pub(crate) pool: sync::Arc<Pool>,
     pub(crate) signal: Signal,
     pub(crate) counters: Counters,
-    pub(crate) scopes: Arc<Scopes>,
+    pub(crate) scopes: Arc<EncodedScopes>,
     /// Permits for lanes (one slab each) of recorders that `collect` does not share.
     pub(crate) own_lanes: Quota,
     /// Number of recorders so far that got an id generator of their own.
     numbered: AtomicU64,
     /// Last error of a connection or a response.
     pub(crate) last_error: Mutex<Option<String>>,
-}
-
-/// A limited number of permits.
-pub(crate) struct Quota {
-    taken: AtomicUsize,
-    max: usize,
-}
-
-impl Quota {
-    fn new(max: usize) -> Self {
-        Self {
-            taken: AtomicUsize::new(0),
-            max,
-        }
-    }
-
-    /// Takes a permit. Returns false if all are taken.
-    pub(crate) fn take(&self) -> bool {
-        let one_more = |taken| (taken < self.max).then_some(taken + 1);
-        let taken = self
-            .taken
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
-        taken.is_ok()
-    }
-
-    /// Returns whether more than half of the permits are taken.
-    pub(crate) fn is_scarce(&self) -> bool {
-        self.taken.load(Ordering::Relaxed) * 2 > self.max
-    }
-
-    pub(crate) fn give_back(&self) {
-        self.taken.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 impl Shared {
@@ -86,8 +57,8 @@ impl Shared {
         })
     }
 
-    /// Returns the ids of a new recorder. A recorder for finished spans alone gets a dummy, so
-    /// that it does not change the ids of other recorders.
+    /// Returns the id generator of a new recorder. One that only records finished spans gets a
+    /// placeholder, so that it does not change the ids that seeded recorders generate.
     pub(crate) fn ids(&self, starts_spans: bool) -> Ids {
         if !starts_spans {
             return Ids::new(&IdGenerator::Seeded(0), 0);

@@ -41,7 +41,7 @@ pub struct Stats {
     pub buffer_slabs_used: u64,
     pub(crate) open_spans: OpenSpanCounts,
     /// One entry for each destination.
-    pub(crate) exports: Vec<ExportCounts>,
+    pub(crate) exports: Vec<ExportedSpans>,
 }
 
 /// Use of the buffer.
@@ -84,7 +84,7 @@ impl Stats {
 pub(crate) struct Account {
     pub(crate) ledger: Ledger,
     /// One entry for each destination.
-    pub(crate) exports: Vec<ExportCounts>,
+    pub(crate) exports: Vec<ExportedSpans>,
     pub(crate) open_spans: OpenSpanCounts,
     /// Spans opened without memory for their data.
     pub(crate) spans_without_memory: u64,
@@ -92,13 +92,13 @@ pub(crate) struct Account {
 
 /// Spans of one destination that were part of a request at least once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct ExportCounts {
+pub(crate) struct ExportedSpans {
     pub(crate) begun: u64,
     /// Dropped ones of these.
     pub(crate) dropped: DroppedSpans,
 }
 
-impl ExportCounts {
+impl ExportedSpans {
     /// Counts spans without outcome as dropped, once the network thread has ended.
     pub(crate) fn close(&mut self, ledger: &DestinationLedger) {
         let settled = ledger.delivered + ledger.rejected + self.dropped.total();
@@ -153,7 +153,7 @@ pub struct NetworkStats {
     /// Panics that the network thread survived without losing a span. Each is a bug of this library;
     /// please report it.
     pub panics: u64,
-    /// Last error of a connection or response in words.
+    /// Text of the last error of a connection or response.
     pub last_error: Option<String>,
     /// Number of such errors.
     pub(crate) errors: u64,
@@ -242,6 +242,7 @@ impl Export {
 /// Export operations by result.
 pub(crate) type Exports = BTreeMap<Export, ExportTotals>;
 
+/// Totals over the export operations with one result.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ExportTotals {
     /// Times from the first attempt to the outcome.

@@ -44,4 +44,4 @@ pub use self::received::{
     ReceivedEvent, ReceivedLink, ReceivedRequest, ReceivedResource, ReceivedSpan,
 };
 pub use self::receiver::Receiver;
-pub use self::state::Counts;
+pub use self::state::ReceiverCounts;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use otlp_collector::Ledger;
 use otlp_collector::stats::{DroppedSpans, DurationHistogram, NetworkStats};
-use otlp_collector::testing::Counts;
+use otlp_collector::testing::ReceiverCounts;
 use serde_json::{Value, json};
 
 use crate::workload::Records;
@@ -17,8 +17,8 @@ pub struct Outcome {
     pub ledger: Ledger,
     pub network: NetworkStats,
     pub records: Records,
-    /// Counts of the embedded receiver, if it was used.
-    pub received: Option<Counts>,
+    /// ReceiverCounts of the embedded receiver, if it was used.
+    pub received: Option<ReceiverCounts>,
     /// CPU time of the whole process, an embedded receiver included.
     pub cpu_time: Duration,
     pub buffer_bytes: usize,

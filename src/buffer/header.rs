@@ -28,7 +28,7 @@ pub(super) struct Header {
 /// Bytes of the header at the start of a slab.
 pub(super) const HEADER_BYTES: usize = size_of::<Header>();
 
-/// Bytes of a slab that spans cannot use: the header and the spill behind the last span.
+/// Bytes of a slab that spans cannot use: the header and the spill after the last span.
 pub(crate) const OVERHEAD_BYTES: usize = HEADER_BYTES + SPILL;
 
 impl Header {

@@ -139,7 +139,7 @@ impl Pool {
         self.waiters.wait(deadline, attempt)
     }
 
-    /// Number of slabs that may still be sealed before [`open`](Self::open) returns `None`.
+    /// Returns the number of slabs that may still be sealed before [`open`](Self::open) returns `None`.
     pub(crate) fn slabs_left(&self) -> usize {
         self.shared
             .saturating_sub(self.sealed.load(Ordering::Relaxed)) as usize
@@ -150,17 +150,17 @@ impl Pool {
         self.slabs == 0
     }
 
-    /// Maximum bytes of spans in a slab.
+    /// Returns the maximum bytes of spans in a slab.
     pub(crate) fn room_per_slab(&self) -> usize {
         self.slab_bytes - OVERHEAD_BYTES
     }
 
-    /// Maximum number of spans in a slab.
+    /// Returns the maximum number of spans in a slab.
     pub(crate) fn spans_per_slab(&self) -> u32 {
         self.spans_per_slab
     }
 
-    /// Bytes of the slabs in circulation.
+    /// Returns the bytes of the slabs in circulation.
     pub(crate) fn bytes(&self) -> usize {
         let recorders = self.recorders_peak.load(Ordering::Relaxed);
         (self.shared + recorders) as usize * self.slab_bytes

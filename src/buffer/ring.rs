@@ -32,6 +32,7 @@ pub(crate) fn ring<T>(capacity: usize) -> (Producer<T>, Consumer<T>) {
     (producer, Consumer { buffer, head: 0 })
 }
 
+/// Memory of a ring, shared by its producer and its consumer.
 struct RingBuffer<T> {
     slots: Box<[UnsafeCell<MaybeUninit<T>>]>,
     /// Number of items popped so far; written by the consumer only.

@@ -20,6 +20,7 @@ pub(crate) enum WakeOn {
     Batch = 2,
 }
 
+/// Wake-up of the network thread by recorders, and the end of recording.
 pub(crate) struct Signal {
     awaited: AtomicU32,
     /// Generation of the process in which recorders may record: the one that created the signal,

@@ -1,6 +1,6 @@
 //! A slab: a block of memory of fixed size with a self-describing header, then encoded spans.
 //!
-//! The header's `committed` word is the whole protocol. The writer writes only behind the committed
+//! The header's `committed` word is the whole protocol. The writer writes only after the committed
 //! bytes and publishes with one release store. Readers read only the committed bytes, after an
 //! acquire load.
 
@@ -112,7 +112,7 @@ impl Pool {
         Some(open(pool, index, scope, first_time))
     }
 
-    /// Like [`open`](Self::open), but waits for a free slab until `deadline` or until
+    /// Opens a slab as [`open`](Self::open) does, but waits for a free one until `deadline` or until
     /// `is_cancelled` returns true.
     pub(crate) fn open_by(
         pool: &Arc<Self>,
@@ -306,7 +306,7 @@ impl Batch {
         u64::from(self.spans)
     }
 
-    /// Splits the batch behind its first `spans` spans, which take `bytes` bytes.
+    /// Splits the batch after its first `spans` spans, which take `bytes` bytes.
     ///
     /// # Panics
     /// If the batch has fewer spans or bytes.

@@ -13,12 +13,13 @@ use crate::error::Error;
 #[cfg(feature = "internals")]
 use crate::exporter::Command;
 use crate::exporter::{Exporter, Reporter, SystemNetwork};
-use crate::processor::{Arrival, Processor};
+use crate::processor::{NewLane, Processor};
 use crate::shared::Shared;
 use crate::stats::NetworkStats;
 use crate::stats::health::ThreadState;
 use crate::stats::ledger::Ledger;
 
+/// Delivery of a collector: its network thread, or the replacement of it.
 pub(super) enum NetworkHandle {
     Thread(NetworkThread),
     Disabled(Disabled),
@@ -28,8 +29,9 @@ impl NetworkHandle {
     /// Allocates the buffer and starts the network thread, unless the collector is disabled.
     pub(super) fn start(
         settings: Settings,
-        recorders: Receiver<Arrival>,
-        (reporter, notices_reported): (Reporter, Receiver<()>),
+        recorders: Receiver<NewLane>,
+        reporter: Reporter,
+        notices_reported: Receiver<()>,
     ) -> Result<(Arc<Shared>, Self), Error> {
         if settings.config.disabled {
             let shared = Arc::new(Shared::new(settings, Signal::new(|| ()))?);
@@ -40,7 +42,7 @@ impl NetworkHandle {
             return Ok((shared, Self::Disabled(network)));
         }
         let sockets = SystemNetwork::new()
-            .map_err(|error| Error::resources("no poll for sockets", Some(error)))?;
+            .map_err(|error| Error::resources("cannot create the event loop", Some(error)))?;
         let waker = sockets.waker();
         // Fails only if the network thread is gone and needs no wake-up.
         let signal = Signal::new(move || drop(waker.wake()));
@@ -53,7 +55,7 @@ impl NetworkHandle {
             Processor::new(recorders),
             reporter,
         )
-        .map_err(|error| Error::resources("cannot start the compressing thread", Some(error)))?;
+        .map_err(|error| Error::resources("cannot start the thread otlp-compress", Some(error)))?;
         let network = NetworkThread::start(
             exporter,
             commands,
@@ -106,7 +108,7 @@ impl NetworkHandle {
     }
 }
 
-/// Replaces the network thread in a disabled collector: every span has its outcome at once.
+/// Replacement of the network thread in a disabled collector: every span has its outcome at once.
 pub(super) struct Disabled {
     shared: Arc<Shared>,
     /// Disconnected when all notices about the configuration were reported.
@@ -126,7 +128,7 @@ impl Disabled {
     fn shut_down(&self) -> Result<Ledger, Error> {
         self.shared.check_process()?;
         self.shared.signal.close();
-        self.shared.counters.end();
+        self.shared.counters.close();
         let _ = self.notices_reported.recv_timeout(GRACE);
         Ok(self.shared.counters.ledger())
     }

@@ -22,15 +22,21 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(1);
 /// Time that the thread may take to end after its deadline.
 pub(super) const GRACE: Duration = Duration::from_millis(500);
 
-type LastStats = Result<NetworkStats, Box<NetworkStats>>;
+/// End of the network thread.
+struct ThreadEnd {
+    has_failed: bool,
+    /// The last counters.
+    stats: NetworkStats,
+}
 
+/// Handle of the network thread.
 pub(super) struct NetworkThread {
     pub(super) shared: Arc<Shared>,
     commands: Sender<Command>,
     /// Disconnected when the thread has ended.
     ended: Receiver<()>,
-    /// Last counters, as an error if the thread failed; `None` before its end.
-    last_stats: Arc<Mutex<Option<LastStats>>>,
+    /// `None` before the thread's end.
+    end: Arc<Mutex<Option<ThreadEnd>>>,
     /// Disconnected when the thread has ended and all notices were reported.
     notices_reported: Receiver<()>,
     handle: Mutex<Option<JoinHandle<()>>>,
@@ -54,13 +60,13 @@ impl NetworkThread {
         shared: Arc<Shared>,
         core: Option<usize>,
     ) -> Result<Self, Error> {
-        let (end, ended) = bounded(0);
+        let (running, ended) = bounded::<()>(0);
         let (pinned, outcome) = bounded(1);
-        let last_stats = Arc::new(Mutex::new(None));
+        let end = Arc::new(Mutex::new(None));
         let handle = thread::Builder::new()
             .name("otlp-network".to_string())
             .spawn({
-                let last_stats = Arc::clone(&last_stats);
+                let end = Arc::clone(&end);
                 let shared = Arc::clone(&shared);
                 move || {
                     let result = core.map_or(Ok(()), affinity::pin);
@@ -68,9 +74,9 @@ impl NetworkThread {
                     // The starting thread waits for it.
                     let _ = pinned.send(result);
                     if is_pinned {
-                        *last_stats.lock() = Some(run(exporter, &shared));
+                        *end.lock() = Some(run(exporter, &shared));
                     }
-                    drop(end);
+                    drop(running);
                 }
             })
             .map_err(|error| Error::resources("cannot start the network thread", Some(error)))?;
@@ -79,7 +85,7 @@ impl NetworkThread {
             shared,
             commands,
             ended,
-            last_stats,
+            end,
             notices_reported,
             handle: Mutex::new(Some(handle)),
         })
@@ -129,9 +135,9 @@ impl NetworkThread {
             CommandReply::TimedOut => (ThreadState::NotResponding, NetworkStats::default()),
             CommandReply::Ended => {
                 self.join();
-                match self.last_stats.lock().clone() {
-                    Some(Ok(stats)) => (ThreadState::ShutDown, stats),
-                    Some(Err(stats)) => (ThreadState::Failed, *stats),
+                match &*self.end.lock() {
+                    Some(end) if end.has_failed => (ThreadState::Failed, end.stats.clone()),
+                    Some(end) => (ThreadState::ShutDown, end.stats.clone()),
                     None => (ThreadState::Failed, NetworkStats::default()),
                 }
             }
@@ -168,9 +174,9 @@ impl NetworkThread {
     fn final_ledger(&self) -> Result<Ledger, Error> {
         self.join();
         let ledger = self.ledger();
-        match &*self.last_stats.lock() {
-            Some(Ok(_)) => Ok(ledger),
-            Some(Err(_)) | None => Err(Error::network_thread_failed(ledger)),
+        match &*self.end.lock() {
+            Some(end) if !end.has_failed => Ok(ledger),
+            _ => Err(Error::network_thread_failed(ledger)),
         }
     }
 
@@ -204,9 +210,13 @@ impl Drop for NetworkThread {
 
 /// Runs the exporter. After its end, for any reason, recorders refuse spans and the ledger counts the rest
 /// as dropped.
-fn run(exporter: Exporter, shared: &Shared) -> LastStats {
+fn run(exporter: Exporter, shared: &Shared) -> ThreadEnd {
     let result = catch_unwind(AssertUnwindSafe(|| exporter.run()));
     shared.signal.close();
-    shared.counters.end();
-    result.unwrap_or_else(|_| Err(Box::default()))
+    shared.counters.close();
+    let result = result.unwrap_or_else(|_| Err(Box::default()));
+    ThreadEnd {
+        has_failed: result.is_err(),
+        stats: result.unwrap_or_else(|stats| *stats),
+    }
 }

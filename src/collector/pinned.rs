@@ -151,7 +151,7 @@ impl PinnedThreads {
     }
 }
 
-/// Keeps a thread in the list of running threads until it is dropped.
+/// Entry of a thread in the list of running threads, removed when this is dropped.
 struct Registration {
     all: PinnedThreads,
     thread: PinnedThread,

@@ -10,7 +10,7 @@ use crate::error::Error;
 /// A destination of every span: one receiver, or a group of receivers that replace each other.
 ///
 /// Destinations do not affect each other: each has its own position in the buffer, its own entry in the
-/// [`Ledger`](crate::Ledger) and its own retries. A destination that is behind the foremost by more than
+/// [`Ledger`](crate::Ledger) and its own retries. A destination that lags the foremost by more than
 /// half the buffer loses its oldest spans, counted as
 /// [`DroppedSpans::overflow`](crate::stats::DroppedSpans::overflow). After an outage of all destinations each
 /// has at least a second to catch up.

@@ -140,11 +140,11 @@ options! {
         /// Redirects that are followed. Default [`Redirects::SameOrigin`].
         pub redirects: Redirects = Redirects::SameOrigin,
         /// Compression of request bodies. Default none. Bodies are compressed once for all endpoints
-        /// with the same compression that are not behind each other, on a thread of its own, which runs
+        /// with the same compression of which none lags, on a thread of its own, which runs
         /// on [`network_core`](crate::Config::network_core) if that is set.
         ///
         /// Memory: compressed bodies until they are delivered, besides the buffer; at most 4 MiB are kept
-        /// for endpoints that are behind.
+        /// for endpoints that lag.
         ///
         /// A request that is refused because of its compression is sent once more without it: after a
         /// 415; after a 400 whose message names the encoding; and, as long as no compressed request was

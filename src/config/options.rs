@@ -89,9 +89,10 @@ options! {
         /// Spans opened beyond the limit keep only the data listed at [`OpenSpan`](crate::OpenSpan), and
         /// are counted in [`Stats::spans_without_memory`](crate::stats::Stats::spans_without_memory).
         pub open_spans_max: usize = 32,
-        /// Encoded bytes of an open span's name, trace state, attributes, events, links and status
-        /// description. Default 4,096, at least 64, at most 16 MiB; lowered to `slab_bytes` less 256. Data
-        /// beyond the limit is dropped and counted in the span.
+        /// Maximum encoded bytes of an open span's name, trace state, attributes, events, links and status
+        /// description together. Default 4,096, at least 64, at most 16 MiB. A larger value than
+        /// [`slab_bytes`](Self::slab_bytes) less 256 is lowered to that. Data that does not fit is dropped
+        /// or truncated ([`OpenSpan`](crate::OpenSpan)). Times `open_spans_max` at most 1 GiB.
         pub open_span_bytes: usize = 4096,
         /// Spans of one recorder that are sent without waiting for
         /// [`batch_timeout_ms`](Self::batch_timeout_ms). Default 4,096, at most `buffer_capacity`. A
@@ -128,7 +129,7 @@ options! {
         /// Cores that [`spawn_pinned`](crate::Collector::spawn_pinned) may use. Default empty: any core of
         /// the process.
         pub pinned_cores: Vec<usize> = Vec::new(),
-        /// Recorders that can exist at a time, except the shared ones behind `collect`. Default 1,024. Each
+        /// Recorders that can exist at a time, except the shared ones that `collect` uses. Default 1,024. Each
         /// further instrumentation scope of a recorder counts as one more. While at least half of the
         /// number is free, a new recorder keeps the scopes of a dropped one.
         ///

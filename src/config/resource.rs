@@ -51,7 +51,7 @@ fn host_name() -> Option<String> {
     (!name.is_empty()).then(|| name.to_string())
 }
 
-/// Returns the value of the semantic conventions.
+/// Returns the operating system as a value of `os.type` (resource semantic conventions).
 fn os_type() -> &'static str {
     match consts::OS {
         "macos" | "ios" => "darwin",
@@ -60,7 +60,8 @@ fn os_type() -> &'static str {
     }
 }
 
-/// Returns the value of the semantic conventions, if they define one.
+/// Returns the architecture as a value of `host.arch` (resource semantic conventions); `None` if they
+/// do not define one.
 fn host_arch() -> Option<&'static str> {
     Some(match consts::ARCH {
         "x86_64" => "amd64",

@@ -43,7 +43,7 @@ pub(crate) struct Settings {
     /// With fewer slabs left than this the network thread is called.
     pub(crate) few_slabs: usize,
     pub(crate) spans_per_slab: u32,
-    /// Recorders behind `collect`.
+    /// Number of shared recorders, which `collect` uses.
     pub(crate) leases: usize,
     /// The smallest limit of a request over all endpoints.
     pub(crate) request_bytes_max: usize,
@@ -102,7 +102,8 @@ impl Settings {
         if bytes > self.request_bytes_max {
             return Err(Error::config(format!(
                 "a request with scope {:?} and one slab takes {bytes} bytes, of {} at most \
-                 (request_bytes_max, or its share of the buffer); raise that or shorten the scope",
+                 (request_bytes_max, or its share of the buffer): raise request_bytes_max or \
+                 buffer_capacity, or shorten the scope",
                 scope.name, self.request_bytes_max
             )));
         }
@@ -131,7 +132,7 @@ fn destinations(config: &Config) -> Vec<Destination> {
     config.destinations.clone()
 }
 
-/// Returns the number of recorders behind `collect`: many more than cores, since a thread that is
+/// Returns the number of recorders that `collect` shares: many more than cores, since a thread that is
 /// preempted during a call keeps its recorder until it runs again.
 pub(super) fn leases() -> usize {
     let cores = available_parallelism().map_or(1, usize::from);

@@ -141,7 +141,10 @@ impl Target {
             format!("{scheme}://{}{kept}{location}", self.authority)
         };
         if has_user(&url) {
-            return Err("has a user name or password (not shown)".to_string());
+            return Err(
+                "has a user name or password (not shown), which is not sent: redirect without it"
+                    .to_string(),
+            );
         }
         let target = Self::of_url(&url)
             .map_err(|why| format!("{why}: \"{}\"", without_secrets(location)))?;

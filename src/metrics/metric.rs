@@ -12,6 +12,7 @@ pub(super) struct Metric {
     pub(super) data: MetricData,
 }
 
+/// Points of a metric, by its kind.
 pub(super) enum MetricData {
     /// Monotonic sums.
     Counter(Vec<Point<u64>>),
@@ -23,14 +24,17 @@ pub(super) enum MetricData {
     Histogram(Vec<Point<Buckets>>),
 }
 
+/// A value with its attributes: one time series at one moment.
 #[derive(Clone)]
 pub(super) struct Point<T> {
     pub(super) attributes: Vec<Attribute>,
     pub(super) value: T,
 }
 
+/// Key and value of an attribute.
 pub(super) type Attribute = (&'static str, AttributeValue);
 
+/// Value of an attribute: a string or an integer.
 #[derive(Clone, PartialEq)]
 pub(super) enum AttributeValue {
     Text(String),

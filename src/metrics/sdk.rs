@@ -3,7 +3,7 @@
 use crate::metrics::metric::{Attribute, AttributeValue, Metric, MetricData, Point};
 use crate::stats::ledger::{DestinationLedger, DroppedSpans};
 use crate::stats::{
-    Buckets, DestinationStats, EndpointStats, Export, ExportCounts, Exports, Stats,
+    Buckets, DestinationStats, EndpointStats, Export, ExportedSpans, Exports, Stats,
 };
 
 /// Component types. Each destination counts as one processor and one exporter.
@@ -184,7 +184,7 @@ fn error_type(export: &Export) -> Option<String> {
 struct DestinationView<'a> {
     index: usize,
     ledger: &'a DestinationLedger,
-    exports: ExportCounts,
+    exports: ExportedSpans,
     /// Spans dropped before they were passed to an endpoint.
     lost: DroppedSpans,
     endpoints: &'a [EndpointStats],
@@ -216,7 +216,8 @@ impl DestinationView<'_> {
         Point { attributes, value }
     }
 
-    /// Returns a point of the exporter. It has a server address if the destination has one endpoint.
+    /// Returns a point of the exporter. The point has a server address if the destination has exactly
+    /// one endpoint.
     fn of_exporter(&self, value: u64, error: Option<&str>) -> Point<u64> {
         let mut attributes = component(EXPORTER, self.index);
         if let [endpoint] = self.endpoints {

@@ -1,7 +1,7 @@
 //! Encodes the attributes of a span, event or link, up to the attribute limit.
 
 use crate::otlp::output::Output;
-use crate::otlp::repeats::{Items, may_repeat, survivors};
+use crate::otlp::repeats::{Items, last_per_key, may_repeat};
 use crate::otlp::value::encode_attribute;
 use crate::span::attribute::{AsKeyValue, Attributes, KeyValueRef, VisitAttributes};
 use crate::span::limits::SpanLimits;
@@ -29,7 +29,13 @@ pub(super) fn encode_attributes<T: Attributes, K: AsKeyValue, O: Output>(
     if is_many || may_repeat(tuple, items) {
         // A copy, so that the original is not borrowed by the call and stays in registers.
         let tuple = *tuple;
-        return encode_survivors(&Both { tuple, items }, dropped, fields, limits, out);
+        return encode_last_per_key(
+            &TupleThenSlice { tuple, items },
+            dropped,
+            fields,
+            limits,
+            out,
+        );
     }
     let tag = fields.tag;
     let TupleEncoder { mut out, .. } = tuple.visit(TupleEncoder { tag, limits, out })?;
@@ -59,35 +65,32 @@ impl<O: Output> VisitAttributes for TupleEncoder<'_, O> {
 
 #[cold]
 #[inline(never)]
-fn encode_survivors<O: Output>(
+fn encode_last_per_key<O: Output>(
     items: &impl Items,
     dropped: u32,
     fields: AttributeFields,
     limits: &SpanLimits,
     out: O,
 ) -> Option<O> {
-    let survivors = survivors(items, fields.count_max as usize);
+    let last = last_per_key(items, fields.count_max as usize);
     let (mut out, mut from) = (out, 0);
-    while let Some(at) = survivors.next(from) {
+    while let Some(at) = last.next(from) {
         out = items.with(at, |attribute| {
             encode_attribute(fields.tag, attribute, limits, out)
         })?;
         from = at + 1;
     }
-    let all = items.len() - survivors.repeats();
-    out.count(
-        fields.dropped_tag,
-        dropped_count(dropped, all, survivors.kept()),
-    )
+    let all = items.len() - last.repeats();
+    out.count(fields.dropped_tag, dropped_count(dropped, all, last.kept()))
 }
 
 /// The attributes of a tuple followed by those of a slice.
-struct Both<'a, T, K> {
+struct TupleThenSlice<'a, T, K> {
     tuple: T,
     items: &'a [K],
 }
 
-impl<T: Attributes, K: AsKeyValue> Items for Both<'_, T, K> {
+impl<T: Attributes, K: AsKeyValue> Items for TupleThenSlice<'_, T, K> {
     fn len(&self) -> usize {
         T::COUNT + self.items.len()
     }
@@ -96,25 +99,25 @@ impl<T: Attributes, K: AsKeyValue> Items for Both<'_, T, K> {
         if let Some(at) = at.checked_sub(T::COUNT) {
             return self.items[at].with(look);
         }
-        let nth = Nth {
+        let visitor = AttributeAt {
             before: at,
             look: Some(look),
             seen: None,
         };
-        let seen = self.tuple.visit(nth).and_then(|nth| nth.seen);
+        let seen = self.tuple.visit(visitor).and_then(|visitor| visitor.seen);
         seen.expect("`at` is below the number of attributes")
     }
 }
 
 /// Visitor that passes one attribute of a tuple to `look`.
-struct Nth<F, R> {
+struct AttributeAt<F, R> {
     /// Number of attributes to skip.
     before: usize,
     look: Option<F>,
     seen: Option<R>,
 }
 
-impl<R, F: FnOnce(&KeyValueRef<'_>) -> R> VisitAttributes for Nth<F, R> {
+impl<R, F: FnOnce(&KeyValueRef<'_>) -> R> VisitAttributes for AttributeAt<F, R> {
     fn attribute(mut self, attribute: &KeyValueRef<'_>) -> Option<Self> {
         match self.before.checked_sub(1) {
             Some(before) => self.before = before,

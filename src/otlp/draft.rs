@@ -162,7 +162,8 @@ impl Content {
         count_dropped(!added, &mut self.dropped.attributes);
     }
 
-    /// Like [`attribute`](Self::attribute), with a value that is formatted in place.
+    /// Adds an attribute as [`attribute`](Self::attribute) does, with a value that is formatted in
+    /// place.
     #[cold]
     pub(crate) fn attribute_display(
         &mut self,

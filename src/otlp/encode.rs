@@ -14,7 +14,7 @@ use crate::span::{EventFields, LinkFields, SpanKind, StatusRef};
 
 /// A span that can be encoded, any number of times.
 pub(crate) trait EncodeSpan: Copy {
-    /// The end time in Unix nanoseconds.
+    /// Returns the end time in Unix nanoseconds.
     fn end_time(&self) -> u64;
 
     /// Writes the span as an element of `ScopeSpans.spans`.

@@ -28,7 +28,7 @@ const HEADER_MAX: usize = 1 + 10;
 pub(crate) const SCOPES_MAX: usize = 256;
 
 /// A collector's scopes with the encoded fields that precede their spans.
-pub(crate) type Scopes = scope::Scopes<Vec<u8>>;
+pub(crate) type EncodedScopes = scope::Scopes<Vec<u8>>;
 
 /// All of a request body except the spans.
 ///
@@ -42,7 +42,7 @@ pub(crate) struct Envelope {
     /// `ResourceSpans.resource` and `schema_url`, encoded.
     resource: Vec<u8>,
     own_scope: Vec<u8>,
-    scopes: Arc<Scopes>,
+    scopes: Arc<EncodedScopes>,
 }
 
 /// Consecutive spans of one scope.
@@ -70,11 +70,11 @@ impl Envelope {
         Self {
             resource: fields,
             own_scope: scope_fields(own_scope),
-            scopes: Arc::new(Scopes::new(SCOPES_MAX)),
+            scopes: Arc::new(EncodedScopes::new(SCOPES_MAX)),
         }
     }
 
-    pub(crate) fn scopes(&self) -> &Arc<Scopes> {
+    pub(crate) fn scopes(&self) -> &Arc<EncodedScopes> {
         &self.scopes
     }
 

@@ -45,8 +45,8 @@ macro_rules! finished {
                 self.span.end_time
             }
 
-            /// Compiled twice: for plain spans, where the compiler removes the fields that are
-            /// empty, and for all others.
+            /// Encodes the span. Compiled twice: for plain spans, where the compiler removes the
+            /// fields that are empty, and for all others.
             #[inline(always)]
             fn encode(&self, room: &mut [u8]) -> Option<usize> {
                 if self.is_plain() {

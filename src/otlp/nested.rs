@@ -4,7 +4,7 @@
 //! of the thread's stack than a flat one.
 
 use crate::otlp::output::Output;
-use crate::otlp::repeats::{Survivors, may_repeat, survivors};
+use crate::otlp::repeats::{LastPerKey, last_per_key, may_repeat};
 use crate::otlp::scalar::{encode_entry, encode_scalar};
 use crate::otlp::tag;
 use crate::span::attribute::{
@@ -60,7 +60,7 @@ impl<'a> Container<'a> {
     /// Returns the entries to send, if not all: in a list each key occurs once. Lists longer than
     /// [`LOOKED_AT_MAX`] are not deduplicated.
     #[inline(never)]
-    fn survivors(&self) -> Option<Survivors> {
+    fn entries_to_send(&self) -> Option<LastPerKey> {
         match self {
             Self::Array(_) => None,
             Self::List(KeyValueListRef(List::Borrowed(items))) => last_of_each_key(items),
@@ -69,9 +69,9 @@ impl<'a> Container<'a> {
     }
 }
 
-fn last_of_each_key<K: AsKeyValue>(items: &[K]) -> Option<Survivors> {
+fn last_of_each_key<K: AsKeyValue>(items: &[K]) -> Option<LastPerKey> {
     let is_looked_at = items.len() <= LOOKED_AT_MAX && may_repeat(&(), items);
-    is_looked_at.then(|| survivors(items, usize::MAX))
+    is_looked_at.then(|| last_per_key(items, usize::MAX))
 }
 
 /// A container that is being encoded.
@@ -79,7 +79,7 @@ struct Level<'a> {
     container: Container<'a>,
     /// The index of the next value.
     next: usize,
-    survivors: Option<Survivors>,
+    to_send: Option<LastPerKey>,
     /// Number of messages that wrap a value in this container, outer containers included.
     depth: u32,
     /// Positions where the messages start that end with this container, outermost first.
@@ -110,8 +110,8 @@ impl Starts {
 impl<'a> Level<'a> {
     /// Returns the index of the next value to send.
     fn advance(&mut self) -> Option<usize> {
-        let at = match &self.survivors {
-            Some(survivors) => survivors.next(self.next)?,
+        let at = match &self.to_send {
+            Some(entries) => entries.next(self.next)?,
             None => self.next,
         };
         self.next = at + 1;
@@ -170,7 +170,7 @@ impl<'a> Levels<'a> {
         self.stack[self.len] = Some(Level {
             container,
             next: 0,
-            survivors: container.survivors(),
+            to_send: container.entries_to_send(),
             depth: depth + container.messages(),
             starts: starts.with(start),
         });

@@ -22,7 +22,7 @@ pub(super) const SHORT_MAX: usize = 32;
 
 /// A destination that fields are written to or counted in.
 ///
-/// Each method returns the output positioned behind the field it wrote, or `None` if there was no
+/// Each method returns the output positioned after the field it wrote, or `None` if there was no
 /// room. Outputs are passed by value, so that they stay in registers.
 pub(crate) trait Output: Sized {
     /// Returns the next [`SPILL`] bytes to write to; `None` without room.
@@ -169,7 +169,8 @@ pub(crate) trait Output: Sized {
         Some(self.advance(6 + text.len()))
     }
 
-    /// Like [`short_key_value`](Self::short_key_value), for keys and values of any length.
+    /// Writes what [`short_key_value`](Self::short_key_value) writes, for keys and values of any
+    /// length.
     #[inline(never)]
     fn long_key_value(self, tag: u8, key: Key<'_>, value_len: usize) -> Option<Self> {
         self.array([tag])?
@@ -254,7 +255,7 @@ fn copy_short(from: &[u8], to: &mut [u8]) {
     }
 }
 
-/// Writes into a slice whose last [`SPILL`] bytes never become part of the output.
+/// Output into a slice. Its last [`SPILL`] bytes never become part of the encoded data.
 pub(super) struct Cursor<'b> {
     out: &'b mut [u8],
     /// Position of the next byte. Always fits into 32 bits.
@@ -267,7 +268,7 @@ impl<'b> Cursor<'b> {
         Self::append_to(out, 0)
     }
 
-    /// Creates a cursor behind the first `len` bytes, which are kept.
+    /// Creates a cursor after the first `len` bytes, which are kept.
     #[inline(always)]
     pub(super) fn append_to(out: &'b mut [u8], len: usize) -> Self {
         debug_assert!(out.len() < u32::MAX as usize);
@@ -350,8 +351,8 @@ impl Output for Cursor<'_> {
     }
 }
 
-/// Counts the bytes that would be written, and stops above the size of any slab: values whose
-/// parts are shared can have exponential length.
+/// Output that only counts bytes. It ends above the size of any slab: values whose parts are shared
+/// can have exponential length.
 pub(super) struct Count {
     len: usize,
     block: Block,

@@ -94,7 +94,7 @@ impl Page {
         &self.bytes[..self.len]
     }
 
-    /// Maximum bytes of fields.
+    /// Returns the maximum bytes of fields.
     fn capacity(&self) -> usize {
         self.bytes.len() - SPILL
     }
@@ -103,7 +103,7 @@ impl Page {
         self.capacity() - self.len
     }
 
-    /// Returns a cursor behind the last field.
+    /// Returns a cursor after the last field.
     #[inline(always)]
     fn out(&mut self) -> Cursor<'_> {
         Cursor::append_to(&mut self.bytes, self.len)
@@ -247,7 +247,8 @@ impl Page {
         replaced
     }
 
-    /// Like [`attribute`](Self::attribute), with a value that is formatted in place.
+    /// Adds an attribute as [`attribute`](Self::attribute) does, with a value that is formatted in
+    /// place.
     #[cold]
     pub(super) fn add_display(
         &mut self,
@@ -395,7 +396,7 @@ fn leading_members(trace_state: &str, bytes_max: usize) -> &str {
     &trace_state[..end.unwrap_or(0)]
 }
 
-/// Reads a varint. Returns its value and the position behind it. The bytes are this crate's own,
+/// Reads a varint. Returns its value and the position after it. The bytes are this crate's own,
 /// so they are not validated.
 fn varint(bytes: &[u8], mut at: usize) -> (usize, usize) {
     let (mut value, mut shift) = (0, 0);
@@ -441,7 +442,7 @@ impl FieldsBeforeText<'_> {
     }
 }
 
-/// Adds a field behind the first `len` bytes. Returns false if there is no room.
+/// Adds a field after the first `len` bytes. Returns false if there is no room.
 fn append(
     bytes: &mut [u8],
     len: &mut usize,
@@ -473,7 +474,7 @@ fn remove(bytes: &mut [u8], len: &mut usize, field: Range<usize>) {
     *len -= field.len();
 }
 
-/// Writes as many whole characters as fit into a buffer, and nothing after the first cut.
+/// Writer of text that stops before the first character that does not fit into its buffer.
 struct TextWriter<'b> {
     buffer: &'b mut [u8],
     len: usize,

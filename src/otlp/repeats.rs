@@ -10,7 +10,7 @@ use crate::span::limits::LOOKED_AT_MAX;
 /// are not.
 #[inline(always)]
 pub(super) fn may_repeat<T: Attributes, K: AsKeyValue>(tuple: &T, items: &[K]) -> bool {
-    let Some(Marks(mut seen)) = tuple.visit(Marks(0)) else {
+    let Some(KeyMarks(mut seen)) = tuple.visit(KeyMarks(0)) else {
         return true;
     };
     if items.len() > 8 {
@@ -27,9 +27,9 @@ pub(super) fn may_repeat<T: Attributes, K: AsKeyValue>(tuple: &T, items: &[K]) -
 }
 
 /// Visitor that collects the marks of a tuple's keys and stops at a possible repeat.
-struct Marks(u64);
+struct KeyMarks(u64);
 
-impl VisitAttributes for Marks {
+impl VisitAttributes for KeyMarks {
     #[inline(always)]
     fn attribute(self, attribute: &KeyValueRef<'_>) -> Option<Self> {
         let mark = attribute.key.mark();
@@ -73,7 +73,7 @@ impl<K: AsKeyValue> Items for [K] {
 /// Set of the attributes to send, among the first [`LOOKED_AT_MAX`].
 ///
 /// A bit set, to be small: each level of nested lists has one on the stack.
-pub(super) struct Survivors {
+pub(super) struct LastPerKey {
     /// One bit per index.
     places: [u64; LOOKED_AT_MAX / 64],
     /// Number of attributes in the set.
@@ -82,7 +82,7 @@ pub(super) struct Survivors {
     repeats: u16,
 }
 
-impl Survivors {
+impl LastPerKey {
     const NONE: Self = Self {
         places: [0; LOOKED_AT_MAX / 64],
         kept: 0,
@@ -130,7 +130,7 @@ impl Survivors {
 ///
 /// Not inlined, so that its table is off the stack before the attributes are encoded.
 #[inline(never)]
-pub(super) fn survivors<I: Items + ?Sized>(items: &I, count_max: usize) -> Survivors {
+pub(super) fn last_per_key<I: Items + ?Sized>(items: &I, count_max: usize) -> LastPerKey {
     if items.len() <= FEW {
         of_few(items, count_max)
     } else {
@@ -141,8 +141,8 @@ pub(super) fn survivors<I: Items + ?Sized>(items: &I, count_max: usize) -> Survi
 /// Number of attributes up to which comparing all pairs is faster than filling a table.
 const FEW: usize = 16;
 
-fn of_few<I: Items + ?Sized>(items: &I, count_max: usize) -> Survivors {
-    let mut found = Survivors::NONE;
+fn of_few<I: Items + ?Sized>(items: &I, count_max: usize) -> LastPerKey {
+    let mut found = LastPerKey::NONE;
     for_each_key(items, |at, key| {
         let is_it = |earlier: &usize| items.has_key(*earlier, key) && found.contains(*earlier);
         match (0..at).find(is_it) {
@@ -155,9 +155,9 @@ fn of_few<I: Items + ?Sized>(items: &I, count_max: usize) -> Survivors {
 }
 
 #[inline(never)]
-fn of_many<I: Items + ?Sized>(items: &I, count_max: usize) -> Survivors {
-    let mut found = Survivors::NONE;
-    let mut table = Table([0; SLOTS]);
+fn of_many<I: Items + ?Sized>(items: &I, count_max: usize) -> LastPerKey {
+    let mut found = LastPerKey::NONE;
+    let mut table = KeyTable([0; SLOTS]);
     for_each_key(items, |at, key| {
         let slot = table.slot(key, |earlier| items.has_key(earlier, key));
         match slot.checked_sub(1) {
@@ -182,9 +182,9 @@ fn for_each_key<I: Items + ?Sized>(items: &I, mut take: impl FnMut(usize, &str))
 const SLOTS: usize = 2 * LOOKED_AT_MAX;
 
 /// Hash table with open addressing. A slot holds the last index of a key plus 1; 0 is a free slot.
-struct Table([u16; SLOTS]);
+struct KeyTable([u16; SLOTS]);
 
-impl Table {
+impl KeyTable {
     /// Returns the slot of a key, or a free slot. `is_at` compares the key with the one at an
     /// index.
     fn slot(&mut self, key: &str, is_at: impl Fn(usize) -> bool) -> &mut u16 {
@@ -273,14 +273,14 @@ mod tests {
     fn keys_made_to_collide_are_compared_about_once_each() {
         let keys = colliding_keys();
         let items = Counting::new(&keys);
-        assert_eq!(survivors(&items, usize::MAX).kept(), LOOKED_AT_MAX);
+        assert_eq!(last_per_key(&items, usize::MAX).kept(), LOOKED_AT_MAX);
         let comparisons = items.comparisons.get();
         assert!(comparisons < 4 * LOOKED_AT_MAX, "{comparisons}");
     }
 
-    fn places(survivors: &Survivors) -> Vec<usize> {
-        let first = survivors.next(0);
-        std::iter::successors(first, |place| survivors.next(place + 1)).collect()
+    fn places(last: &LastPerKey) -> Vec<usize> {
+        let first = last.next(0);
+        std::iter::successors(first, |place| last.next(place + 1)).collect()
     }
 
     #[test]
@@ -291,10 +291,10 @@ mod tests {
                 .map(|number| format!("more.{number}"))
                 .collect();
             let items = Counting::new(keys.iter().chain(&more));
-            let found = survivors(&items, 2);
+            let found = last_per_key(&items, 2);
             assert_eq!(places(&found), [2, 5]);
             assert_eq!((found.kept(), found.repeats()), (2, 2));
-            let all = survivors(&items, usize::MAX);
+            let all = last_per_key(&items, usize::MAX);
             assert_eq!(places(&all)[..4], [2, 5, 6, 7]);
             assert_eq!(places(&all).len(), all.kept());
             assert_eq!((all.kept(), all.repeats()), (4 + padding, 3));

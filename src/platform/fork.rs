@@ -66,7 +66,8 @@ pub(crate) fn watch() {
     }
 }
 
-/// Called in the child before `fork` returns, where only async-signal-safe operations are allowed.
+/// Counts a fork. Runs in the child before `fork` returns, where only async-signal-safe operations are
+/// allowed.
 #[cfg(all(unix, not(miri)))]
 extern "C" fn count_fork() {
     PROCESS_ID.store(process::id(), Ordering::Relaxed);

@@ -41,7 +41,7 @@ mod modelled {
     pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 }
 
-/// Reports accesses to a slab's bytes to loom, which fails a model with a data race. Does nothing
+/// Stand-in for a slab's bytes whose accesses loom sees, so that a model with a data race fails. Empty
 /// without loom.
 #[derive(Debug)]
 pub(crate) struct RaceProbe {

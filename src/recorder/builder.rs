@@ -149,7 +149,7 @@ impl<'r, 'b> SpanBuilder<'r, 'b> {
             recorder.counters.start(origin);
             self.start_sampled(ids, trace_state(parent, &decision), decision.attributes)
         } else {
-            recorder.counters.leave_out(origin);
+            recorder.counters.count_unsampled(origin);
             self.start_unsampled(ids, trace_state(parent, &decision))
         }
     }
@@ -169,7 +169,7 @@ impl<'r, 'b> SpanBuilder<'r, 'b> {
             _ => held.begin(self.keep_if),
         });
         if scratch.is_none() {
-            recorder.counters.miss_memory();
+            recorder.counters.count_without_memory();
         }
         let mut content = Content::begin(scratch, trace_state, self.name);
         let limits = recorder.limits();

@@ -17,7 +17,7 @@ use crossbeam_utils::CachePadded;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::config::Overflow;
-use crate::processor::Arrival;
+use crate::processor::NewLane;
 use crate::recorder::Recorder;
 use crate::recorder::writer::{Lanes, Writer};
 use crate::shared::Shared;
@@ -31,7 +31,7 @@ const WAIT: Duration = Duration::from_millis(100);
 /// Creates a collector's recorders and owns the shared ones.
 pub(crate) struct Recorders {
     shared: Arc<Shared>,
-    arrivals: Sender<Arrival>,
+    arrivals: Sender<NewLane>,
     /// Shared recorders, created on first use.
     slots: Box<[Slot]>,
     /// Number of shared recorders created so far.
@@ -55,7 +55,7 @@ thread_local! {
 
 impl Recorders {
     /// Allows for `leases` shared recorders.
-    pub(crate) fn new(shared: Arc<Shared>, arrivals: Sender<Arrival>, leases: usize) -> Arc<Self> {
+    pub(crate) fn new(shared: Arc<Shared>, arrivals: Sender<NewLane>, leases: usize) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
             shared,
             arrivals,

@@ -56,7 +56,7 @@ impl RecorderState {
             }
             Decision::Pending if self.writer.check_open().is_err() => {}
             Decision::Pending if trace.push(lane, &span) => {
-                self.writer.counters().hold(self.held.count(1, 0));
+                self.writer.counters().set_held(self.held.count(1, 0));
                 return Ok(());
             }
             // The trace has outgrown its memory.
@@ -75,7 +75,7 @@ impl RecorderState {
             // The writer counts spans that it refuses.
             let _ = self.writer.write(lane, span);
         });
-        self.writer.counters().hold(self.held.count(0, spans));
+        self.writer.counters().set_held(self.held.count(0, spans));
     }
 
     fn drop_trace(&mut self, hold: Hold) {
@@ -83,6 +83,6 @@ impl RecorderState {
         let spans = trace.spans();
         trace.decide(Decision::Dropped);
         self.writer.counters().sample_out(spans);
-        self.writer.counters().hold(self.held.count(0, spans));
+        self.writer.counters().set_held(self.held.count(0, spans));
     }
 }

@@ -10,7 +10,7 @@ use crossbeam_utils::CachePadded;
 use crate::buffer::{Pool, Producer, SlabReader, SlabWriter, WakeOn, ring};
 use crate::config::Overflow;
 use crate::otlp::encode::EncodeSpan;
-use crate::processor::Arrival;
+use crate::processor::NewLane;
 use crate::shared::Shared;
 use crate::span::scope::Scope;
 use crate::stats::counters::RecorderCounters;
@@ -21,7 +21,7 @@ pub(super) struct Writer {
     lanes: Lanes,
     shared: Arc<Shared>,
     /// Announces new lanes to the network thread.
-    arrivals: Sender<Arrival>,
+    arrivals: Sender<NewLane>,
     /// Number of spans to write before the next check whether a batch is complete.
     batch_left: u32,
     /// Whether the last attempt to get a slab failed, after a wait if the policy is to wait. Until
@@ -58,7 +58,7 @@ impl Writer {
     pub(super) fn new(
         shared: Arc<Shared>,
         counters: Arc<CachePadded<RecorderCounters>>,
-        arrivals: Sender<Arrival>,
+        arrivals: Sender<NewLane>,
         is_lent: bool,
     ) -> Result<Self, Refused> {
         let lanes = Lanes {
@@ -78,7 +78,7 @@ impl Writer {
     }
 
     /// Creates a writer that continues with the lanes of a dropped recorder.
-    pub(super) fn with_lanes(mut lanes: Lanes, arrivals: Sender<Arrival>) -> Self {
+    pub(super) fn with_lanes(mut lanes: Lanes, arrivals: Sender<NewLane>) -> Self {
         let shared = Arc::clone(&lanes.shared);
         if shared.own_lanes.is_scarce() {
             // Other recorders may need the slabs of the scopes' lanes.
@@ -150,7 +150,7 @@ impl Writer {
             return Err(Refused::NoSlab);
         }
         let (producer, consumer) = ring(self.shared.settings.slabs + 1);
-        let arrival = Arrival {
+        let arrival = NewLane {
             ring: consumer,
             counters: Arc::clone(&self.lanes.counters),
         };

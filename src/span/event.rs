@@ -68,6 +68,7 @@ pub(crate) trait AsEvent {
     fn as_event(&self) -> EventFields<'_, Self::Attribute>;
 }
 
+/// Fields of an event, whether it is owned or borrowed.
 pub(crate) struct EventFields<'a, K> {
     pub(crate) name: &'a str,
     pub(crate) time: u64,

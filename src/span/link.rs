@@ -60,6 +60,7 @@ pub(crate) trait AsLink {
     fn as_link(&self) -> LinkFields<'_, Self::Attribute>;
 }
 
+/// Fields of a link, whether it is owned or borrowed.
 pub(crate) struct LinkFields<'a, K> {
     pub(crate) context: &'a SpanContext<'a>,
     pub(crate) attributes: &'a [K],

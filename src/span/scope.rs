@@ -52,6 +52,7 @@ impl InstrumentationScope {
 #[derive(Clone)]
 pub struct Scope(Arc<Registered>);
 
+/// Definition of a registered scope.
 struct Registered {
     /// At least 1.
     id: u32,

@@ -9,7 +9,7 @@ use crate::stats::ledger::{
     DestinationLedger, DroppedSpans, Ledger, RefusedSpans, SampledOutSpans,
 };
 use crate::stats::refused::Refused;
-use crate::stats::{Account, ExportCounts, OpenSpanCounts, ParentOrigin};
+use crate::stats::{Account, ExportedSpans, OpenSpanCounts, ParentOrigin};
 
 /// A counter with one writer.
 ///
@@ -83,7 +83,7 @@ impl RecorderCounters {
 
     /// Counts the start of an unsampled span.
     #[inline]
-    pub(crate) fn leave_out(&self, origin: ParentOrigin) {
+    pub(crate) fn count_unsampled(&self, origin: ParentOrigin) {
         self.sampled_out_at_start[origin as usize].add(1);
     }
 
@@ -93,13 +93,13 @@ impl RecorderCounters {
     }
 
     /// Sets the number of held spans.
-    pub(crate) fn hold(&self, spans: u64) {
+    pub(crate) fn set_held(&self, spans: u64) {
         self.held.set(spans);
     }
 
     /// Counts a span without memory for its data.
     #[cold]
-    pub(crate) fn miss_memory(&self) {
+    pub(crate) fn count_without_memory(&self) {
         self.without_memory.add(1);
     }
 
@@ -160,7 +160,7 @@ impl DestinationCounters {
     ///
     /// Each counter is read once. Outcomes are read before spans in flight and begun ones, and the writer
     /// moves spans in the opposite order, so that no span is counted twice.
-    fn snapshot(&self) -> (DestinationLedger, ExportCounts) {
+    fn snapshot(&self) -> (DestinationLedger, ExportedSpans) {
         let dropped_begun = DroppedSpans {
             overflow: self.begun_dropped_overflow.get(),
             retries: self.dropped_retries.get(),
@@ -178,7 +178,7 @@ impl DestinationCounters {
             in_flight: self.in_flight.get(),
             buffered: 0,
         };
-        let exports = ExportCounts {
+        let exports = ExportedSpans {
             begun: self.begun.get(),
             dropped: dropped_begun,
         };
@@ -200,7 +200,7 @@ pub(crate) struct Counters {
     refused_without_recorder: [AtomicU64; Refused::REASONS],
     ended_detached: AtomicU64,
     /// Whether the network thread has ended, so that waiting spans are lost.
-    ended: AtomicBool,
+    closed: AtomicBool,
 }
 
 /// The counters of one recorder at a time.
@@ -226,7 +226,7 @@ impl Counters {
             destinations,
             refused_without_recorder: Default::default(),
             ended_detached: AtomicU64::new(0),
-            ended: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
         }
     }
 
@@ -274,8 +274,8 @@ impl Counters {
     }
 
     /// Counts spans without outcome as dropped from now on.
-    pub(crate) fn end(&self) {
-        self.ended.store(true, Ordering::Release);
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
     }
 
     pub(crate) fn ledger(&self) -> Ledger {
@@ -284,11 +284,11 @@ impl Counters {
 
     /// Returns the sums of all counters.
     pub(crate) fn account(&self) -> Account {
-        let ended = self.ended.load(Ordering::Acquire);
+        let closed = self.closed.load(Ordering::Acquire);
         let ended_detached = self.ended_detached.load(Ordering::Relaxed);
         let (destinations, mut exports): (Vec<_>, Vec<_>) =
             self.destinations.iter().map(|c| c.snapshot()).unzip();
-        if ended {
+        if closed {
             let pairs = exports.iter_mut().zip(&destinations);
             pairs.for_each(|(exports, destination)| exports.close(destination));
         }
@@ -302,7 +302,7 @@ impl Counters {
             held: intake.held,
             destinations: destinations
                 .into_iter()
-                .map(|destination| destination.close(intake.accepted, ended))
+                .map(|destination| destination.close(intake.accepted, closed))
                 .collect(),
         };
         Account {
@@ -356,7 +356,7 @@ mod tests {
 
         counters.retire(&recorder);
         endpoint.in_flight.set(0);
-        counters.end();
+        counters.close();
         let ledger = counters.ledger();
         assert_eq!((ledger.accepted, ledger.refused.unknown_scope), (10, 1));
         assert_eq!((ledger.dropped(), ledger.pending()), (7, 0));

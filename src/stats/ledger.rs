@@ -133,7 +133,7 @@ impl RefusedSpans {
         total(&self.by_reason())
     }
 
-    /// Returns all counts with the reasons in words.
+    /// Formats all counts with the names of their reasons.
     pub(crate) fn by_reason(&self) -> [(&'static str, u64); Refused::REASONS] {
         let Self {
             buffer_full,
@@ -268,7 +268,7 @@ impl fmt::Display for DestinationLedger {
 #[non_exhaustive]
 pub struct DroppedSpans {
     /// Oldest spans, dropped to make room: with [`Overflow::DropOldest`](crate::Overflow), or at a
-    /// destination that is behind the others ([`Destination`](crate::Destination)).
+    /// destination that lags the others ([`Destination`](crate::Destination)).
     pub overflow: u64,
     /// Spans whose request failed for longer than
     /// [`retry_budget_ms`](crate::EndpointOptions::retry_budget_ms).
@@ -284,7 +284,7 @@ impl DroppedSpans {
         total(&self.by_reason())
     }
 
-    /// Returns all counts with the reasons in words.
+    /// Formats all counts with the names of their reasons.
     pub(crate) fn by_reason(&self) -> [(&'static str, u64); 3] {
         let Self {
             overflow,

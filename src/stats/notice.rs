@@ -18,7 +18,7 @@ pub struct Notice {
     pub kind: NoticeKind,
     /// Endpoint or destination of the event, if it has one.
     pub endpoint: Option<String>,
-    /// Description in words. Text of a server is cut to 300 characters.
+    /// Description. Text of a server is cut to 300 characters.
     pub message: String,
     /// Spans refused, dropped, rejected or without memory since the last notice; in
     /// [`LossesEnded`](NoticeKind::LossesEnded) all of them. 0 for other kinds.
@@ -41,14 +41,14 @@ pub enum NoticeKind {
     Stalled,
     /// An endpoint is unreachable or unavailable. Requests are retried.
     BackingOff,
-    /// An endpoint asked for a pause.
+    /// An endpoint requested a delay.
     Throttled,
     /// An endpoint rejected spans.
     Rejected,
     /// An endpoint accepted spans but returned a warning or an unreadable body, or refused the
     /// compression of requests.
     Warned,
-    /// Spans were dropped: a destination is too far behind or has failed for too long, the shutdown's
+    /// Spans were dropped: a destination lags too far or has failed for too long, the shutdown's
     /// deadline passed, or the network thread failed.
     Dropped,
     /// Recording refused spans.

@@ -14,7 +14,7 @@ use rustix::net::{AddressFamily, SocketType, bind, listen, socket};
 use crate::testing::answer::Answer;
 use crate::testing::received::{self, ReceivedRequest, ReceivedSpan};
 use crate::testing::served_connection::accept;
-use crate::testing::state::{Counts, SharedState, shut_down};
+use crate::testing::state::{ReceiverCounts, SharedState, shut_down};
 
 /// A running receiver. Dropping it stops it.
 #[derive(Debug)]
@@ -153,12 +153,16 @@ impl Receiver {
 
     /// Returns the counters.
     #[must_use]
-    pub fn counts(&self) -> Counts {
+    pub fn counts(&self) -> ReceiverCounts {
         self.shared.state.lock().counts
     }
 
     /// Waits until `condition` holds for the counters; false if `timeout` passes before.
-    pub fn wait_until(&self, timeout: Duration, condition: impl Fn(&Counts) -> bool) -> bool {
+    pub fn wait_until(
+        &self,
+        timeout: Duration,
+        condition: impl Fn(&ReceiverCounts) -> bool,
+    ) -> bool {
         let deadline = Instant::now() + timeout;
         let mut state = self.shared.state.lock();
         while !condition(&state.counts) {

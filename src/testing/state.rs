@@ -12,7 +12,7 @@ use crate::testing::received::ReceivedRequest;
 /// Counters of a receiver.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Counts {
+pub struct ReceiverCounts {
     /// Connections accepted.
     pub connections: u64,
     /// Requests read.
@@ -38,13 +38,14 @@ pub(super) struct SharedState {
     pub(super) changed: Condvar,
 }
 
+/// State that a receiver changes and reads under its lock.
 #[derive(Debug)]
 pub(super) struct ReceiverState {
     pub(super) open: bool,
     pub(super) paused: bool,
     pub(super) answer: Answer,
     pub(super) answers_next: VecDeque<Answer>,
-    pub(super) counts: Counts,
+    pub(super) counts: ReceiverCounts,
     pub(super) kept: Vec<ReceivedRequest>,
     /// Bodies of requests to `/v1/metrics`.
     pub(super) metrics: Vec<Vec<u8>>,
@@ -61,7 +62,7 @@ impl SharedState {
                 paused: false,
                 answer: Answer::ok(),
                 answers_next: VecDeque::new(),
-                counts: Counts::default(),
+                counts: ReceiverCounts::default(),
                 kept: Vec::new(),
                 metrics: Vec::new(),
                 connections: HashMap::new(),

@@ -9,7 +9,7 @@ use crate::buffer::{Pool, Producer, SlabReader, SlabWriter, ring};
 use crate::config::Settings;
 use crate::exporter::deliveries::Deliveries;
 use crate::otlp::{SPILL, proto};
-use crate::processor::{Arrival, Processor};
+use crate::processor::{NewLane, Processor};
 
 /// A recorder and the processor that takes its batches.
 pub(super) struct SpanSource {
@@ -27,7 +27,7 @@ impl SpanSource {
         let pool = Pool::new(slabs, 1, bytes, settings.spans_per_slab).unwrap();
         let (recorders, arrivals) = unbounded();
         let (producer, consumer) = ring(slabs + 2);
-        let arrival = Arrival {
+        let arrival = NewLane {
             ring: consumer,
             counters: Arc::default(),
         };

@@ -118,6 +118,7 @@ impl Calibration {
 /// that meet another writer do not wait for it.
 pub(super) struct Anchor(CachePadded<AtomicCalibration>);
 
+/// Memory of an [`Anchor`].
 struct AtomicCalibration {
     /// Odd while an update is in progress.
     version: AtomicU64,

@@ -81,6 +81,7 @@ pub enum AnyValueRef<'a> {
 #[derive(Clone, Copy)]
 pub struct ArrayRef<'a>(pub(super) Array<'a>);
 
+/// Items of an array, by the type of their slice.
 #[derive(Clone, Copy)]
 pub(super) enum Array<'a> {
     Values(&'a [AnyValueRef<'a>]),
@@ -149,6 +150,7 @@ impl fmt::Debug for ArrayRef<'_> {
 #[derive(Clone, Copy)]
 pub struct KeyValueListRef<'a>(pub(crate) List<'a>);
 
+/// Entries of a list, borrowed or owned ones.
 #[derive(Clone, Copy)]
 pub(crate) enum List<'a> {
     Borrowed(&'a [KeyValueRef<'a>]),

@@ -13,6 +13,7 @@ pub struct Key<'a>(Form<'a>);
 #[derive(Clone, Copy)]
 pub struct Name<'a>(Form<'a>);
 
+/// Form of a key or name: a text, or a text with its encoding.
 #[derive(Clone, Copy)]
 enum Form<'a> {
     Text(&'a str),
@@ -226,6 +227,7 @@ const fn mark(key: &str) -> u64 {
 pub mod prepare {
     use super::{Wire, WireBlock, fingerprint, mark};
 
+    /// A text that was encoded at compile time.
     #[derive(Debug)]
     pub struct Prepared {
         pub(super) text: &'static str,

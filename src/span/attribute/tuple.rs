@@ -5,7 +5,7 @@ use crate::span::attribute::prepared::Key;
 
 /// Attributes whose number and types are known at compile time, for
 /// [`Recorder::record_with`](crate::Recorder::record_with): a tuple of up to twelve pairs of a key and
-/// a value. A single pair needs a comma behind it: `((key, value),)`. No attributes are `()`.
+/// a value. A single pair needs a trailing comma: `((key, value),)`. No attributes are `()`.
 ///
 /// Keys and values are `Copy`: pass `&str` or `&String`, not `String`. Further attributes can go into
 /// [`SpanRef::attributes`](crate::SpanRef::attributes).
@@ -22,7 +22,7 @@ use crate::span::attribute::prepared::Key;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a tuple of attributes",
     note = "write up to twelve pairs of a key and a value, each of a `Copy` type such as `&str`",
-    note = "a single pair needs a comma behind it: `((key, value),)`",
+    note = "a single pair needs a trailing comma: `((key, value),)`",
     note = "further attributes can go into `SpanRef::attributes`"
 )]
 pub trait Attributes: Copy {
