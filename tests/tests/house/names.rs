@@ -3,23 +3,31 @@
 use std::collections::BTreeMap;
 
 use crate::scanner::Kind;
-use crate::source::{Source, from_texts, library};
+use crate::source::{Source, from_texts, is_associated, library};
 use crate::{assert_found, check};
 
 /// A generated file, whose types have the names of OTLP's messages.
 const GENERATED: &str = "src/otlp/proto.rs";
 
 /// Names that several types have, and the files that declare them, one entry per declaration.
-const SHARED: &[(&str, &[&str])] = &[];
+const SHARED: &[(&str, &[&str])] = &[(
+    "Key",
+    &[
+        "src/exporter/notices/reporter.rs",
+        "src/span/attribute/prepared.rs",
+    ],
+)];
 
-/// Returns the files and lines that declare a struct, enum or trait, by name.
+/// Returns the files and lines that declare a struct, enum, trait or alias, by name. Excludes associated
+/// types.
 fn types(sources: &[Source]) -> BTreeMap<&'static str, Vec<(&'static str, usize)>> {
     let mut found: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for source in sources.iter().filter(|source| source.path != GENERATED) {
-        for pair in source.code.windows(2) {
+        for (at, pair) in source.code.windows(2).enumerate() {
             if let [keyword, name] = pair
-                && matches!(keyword.text, "struct" | "enum" | "trait")
+                && matches!(keyword.text, "struct" | "enum" | "trait" | "type")
                 && name.kind == Kind::Word
+                && !is_associated(&source.code, at)
             {
                 let places = found.entry(name.text).or_default();
                 places.push((source.path, name.line));
@@ -71,7 +79,10 @@ fn a_name_that_occurs_twice_is_found() {
             "src/a.rs",
             "struct State; // enum Other\n#[cfg(test)] enum Other {}",
         ),
-        ("src/b.rs", "\npub(crate) enum State {}\ntrait Other {}"),
+        (
+            "src/b.rs",
+            "\ntype State = u8;\ntrait Other { type State; fn r#type(); }",
+        ),
     ]);
     let words = ["src/a.rs:1, src/b.rs:2", "`State`"];
     assert_found(&findings(&sources, &[]), &words);

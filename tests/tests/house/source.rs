@@ -160,6 +160,21 @@ pub fn closing(tokens: &[Token], open: usize) -> usize {
     tokens.len() - 1
 }
 
+/// Returns whether the keyword at `keyword` declares an associated type.
+pub fn is_associated(tokens: &[Token], keyword: usize) -> bool {
+    if tokens[keyword].text != "type" {
+        return false;
+    }
+    let depth = tokens[..keyword]
+        .iter()
+        .fold(0_i32, |depth, token| match token.text {
+            "{" => depth + 1,
+            "}" => depth - 1,
+            _ => depth,
+        });
+    depth > 0
+}
+
 /// Returns the ranges of items, statements and fields that are compiled for tests alone, with their
 /// attributes.
 fn test_items(tokens: &[Token]) -> Vec<RangeInclusive<usize>> {
