@@ -52,14 +52,14 @@ fn parse(line: &str) -> Sample<'_> {
     let mut labels = Vec::new();
     if let Some(mut inner) = rest.strip_prefix('{') {
         loop {
-            let (label, behind) = inner.split_once("=\"").expect("a label");
+            let (label, after) = inner.split_once("=\"").expect("a label");
             assert!(is_name(label) && !label.contains(':'), "{line}");
-            let (value, behind) = unquote(behind);
+            let (value, after) = unquote(after);
             labels.push((label, value));
-            match behind.strip_prefix(',') {
+            match after.strip_prefix(',') {
                 Some(next) => inner = next,
                 None => {
-                    rest = behind.strip_prefix('}').expect("the end of the labels");
+                    rest = after.strip_prefix('}').expect("the end of the labels");
                     break;
                 }
             }

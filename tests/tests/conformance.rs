@@ -130,7 +130,7 @@ const OTLP_HTTP: &[Clause] = &[
             "tests/tests/faults.rs",
             &[
                 "a_request_is_retried_after_a_connection_that_ended_at_any_of_its_bytes",
-                "a_connection_that_ends_at_any_byte_of_the_response",
+                "a_request_is_retried_after_a_response_that_ended_at_any_of_its_bytes",
                 "a_malformed_response_breaks_the_connection",
             ],
         )],

@@ -140,7 +140,7 @@ fn forms(status: u16) -> Vec<(&'static str, Vec<Step>)> {
             ]
         }),
         (
-            "garbage behind",
+            "garbage after",
             vec![Step::Write(
                 [response(status, "", b""), b"garbage".to_vec()].concat(),
             )],
@@ -397,7 +397,7 @@ fn a_request_is_retried_after_a_connection_that_ended_at_any_of_its_bytes() {
 }
 
 #[test]
-fn a_connection_that_ends_at_any_byte_of_the_response() {
+fn a_request_is_retried_after_a_response_that_ended_at_any_of_its_bytes() {
     let answer = response(503, "", b"text");
     for bytes in 0..answer.len() {
         for end in [None, Some(Step::Reset)] {
