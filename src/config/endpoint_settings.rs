@@ -170,7 +170,7 @@ fn request_bytes_max(
     if max < bytes.min {
         return Err(Error::config(format!(
             "request_bytes_max is {max}, but one slab with the resource's attributes takes {}; \
-             raise it or lower slab_bytes ({})",
+             raise request_bytes_max or lower slab_bytes ({})",
             bytes.min, bytes.slab
         )));
     }
@@ -191,7 +191,8 @@ fn check_times(options: &EndpointOptions) -> Result<(), Error> {
     in_range("retry_budget_ms", options.retry_budget_ms, 0, DAY_MS)?;
     if options.retry_initial_ms > options.retry_max_ms {
         return Err(Error::config(format!(
-            "retry_initial_ms is {}, more than retry_max_ms ({}); lower it or raise retry_max_ms",
+            "retry_initial_ms is {}, more than retry_max_ms ({}); lower retry_initial_ms \
+             or raise retry_max_ms",
             options.retry_initial_ms, options.retry_max_ms
         )));
     }

@@ -463,7 +463,7 @@ const FAULTS: &[Clause] = &[
         &[(
             "src/exporter/http/response_parser.rs",
             &[
-                "chunked_bodies",
+                "chunked_bodies_are_read_without_their_framing",
                 "interim_responses_are_skipped",
                 "malformed_heads_are_errors",
                 "other_protocols_are_recognised_by_their_first_bytes",
