@@ -74,7 +74,7 @@ impl Collector {
     /// ([`Error::is_core`]), or memory or a thread cannot be allocated ([`Error::is_resources`]).
     pub fn new(config: Config) -> Result<Self, Error> {
         let (mut reporter, reported) = Reporter::new(config.on_notice.clone());
-        reporter.report_configuration(&config.warnings, SystemTime::now());
+        reporter.report_configuration(&config.all_warnings(), SystemTime::now());
         let settings = match Settings::new(&config) {
             Ok(settings) => settings,
             Err(error) => {

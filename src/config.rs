@@ -16,8 +16,11 @@ mod range;
 mod redaction;
 mod resource;
 mod settings;
+mod sources;
 mod target;
 mod tls;
+mod variables;
+mod warnings;
 
 pub use self::destination::{Destination, Selection};
 pub(crate) use self::endpoint::RESPONSE_BYTES_DEFAULT;
@@ -30,3 +33,4 @@ pub(crate) use self::proxy::Proxy;
 pub(crate) use self::settings::Settings;
 pub(crate) use self::target::Target;
 pub use self::tls::TlsOptions;
+pub use self::variables::Variables;

@@ -63,6 +63,11 @@ pub enum Redirects {
 }
 
 impl Redirects {
+    /// Returns whether a request to the target can use TLS, perhaps after a redirect.
+    pub(super) fn can_secure(self, target: &Target) -> bool {
+        target.is_https || self == Self::Follow
+    }
+
     /// Returns the reason why the redirect of `own` to `target` is not followed; `None` if it is.
     pub(crate) fn objection(self, own: &Target, target: &Target) -> Option<String> {
         match self {
@@ -152,7 +157,9 @@ options! {
         /// compression stays off for ten minutes.
         pub compression: Compression = Compression::None,
         /// TLS settings: trusted CAs and this client's certificate. Default: the system's CAs, no client
-        /// certificate.
+        /// certificate. Others are an error for an `http` endpoint, unless `redirects` is
+        /// [`Follow`](Redirects::Follow); if they are from the environment, they are ignored with a
+        /// warning.
         pub tls: TlsOptions = TlsOptions::default(),
         /// HTTP proxy of all connections, such as `http://user:password@proxy.internal:3128`. Default
         /// none; variables such as `HTTP_PROXY` are ignored. The proxy resolves the endpoint's name.

@@ -7,9 +7,11 @@ use crate::config::endpoint::{Endpoint, EndpointOptions};
 use crate::config::headers::header_lines;
 use crate::config::proxy::Proxy;
 use crate::config::range::{DAY_MS, in_range};
+use crate::config::redaction::without_secrets;
 use crate::config::target::Target;
+use crate::config::tls::TlsOptions;
 #[cfg(feature = "tls")]
-use crate::config::tls::{TlsOptions, TlsSettings};
+use crate::config::tls::TlsSettings;
 use crate::error::Error;
 
 const REQUEST_BYTES_LIMIT: usize = 64 << 20;
@@ -109,8 +111,14 @@ pub(super) fn check(
     if is_https && cfg!(not(feature = "tls")) {
         return Err(Error::config(format!(
             "endpoint {:?} needs TLS; enable the feature `tls` of {}",
-            target.url,
+            without_secrets(&endpoint.url),
             env!("CARGO_PKG_NAME")
+        )));
+    }
+    if options.tls != TlsOptions::default() && !options.redirects.can_secure(&target) {
+        return Err(Error::config(format!(
+            "tls options are set, but endpoint {:?} is not https: write https://… or remove them",
+            without_secrets(&endpoint.url)
         )));
     }
     if !options.compression.is_compiled_in() {

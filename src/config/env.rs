@@ -19,7 +19,7 @@ use crate::span::sampler::{ParentBased, Sampler};
 
 impl Config {
     /// Creates a configuration from the process's environment: the default, changed by these variables of
-    /// the [OpenTelemetry specification]. Values in code take precedence:
+    /// the [OpenTelemetry specification]. Values in code take precedence, each field for itself:
     ///
     /// ```
     /// use otlp_collector::Config;
@@ -31,13 +31,27 @@ impl Config {
     /// println!("{config}"); // all options, without secrets
     /// ```
     ///
+    /// So an `endpoint` in code still gets the environment's headers, path and TLS settings. To send
+    /// elsewhere, set `endpoint_options` too:
+    ///
+    /// ```
+    /// use otlp_collector::{Config, EndpointOptions};
+    ///
+    /// let config = Config {
+    ///     endpoint: "http://localhost:4318".to_string(),
+    ///     endpoint_options: EndpointOptions::default(), // no headers of the environment
+    ///     ..Config::from_env()
+    /// };
+    /// # drop(config);
+    /// ```
+    ///
     /// | variable | changes |
     /// | --- | --- |
     /// | `OTEL_EXPORTER_OTLP_ENDPOINT` | `endpoint`: a base URL, to which `/v1/traces` is always appended |
-    /// | `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` | `endpoint`, used as it is: `path` becomes empty unless the URL ends with it (so set `endpoint_options` too if you set `endpoint` in code) |
+    /// | `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` | `endpoint`, used as it is: `path` becomes empty unless the URL ends with it |
     /// | `OTEL_EXPORTER_OTLP_[TRACES_]HEADERS` | `headers`: `name=value,…`, values percent-encoded |
     /// | `OTEL_EXPORTER_OTLP_[TRACES_]TIMEOUT` | `request_timeout_ms`; 0 is a day |
-    /// | `OTEL_EXPORTER_OTLP_[TRACES_]COMPRESSION` | `compression`: `none`, `gzip`, `zstd` |
+    /// | `OTEL_EXPORTER_OTLP_[TRACES_]COMPRESSION` | `compression`: `none`, `gzip`, `zstd`; `none` without the feature |
     /// | `OTEL_EXPORTER_OTLP_[TRACES_]CERTIFICATE` | `tls.ca_file` |
     /// | `OTEL_EXPORTER_OTLP_[TRACES_]CLIENT_CERTIFICATE`, `…_CLIENT_KEY` | `tls.client_certificate_file`, `tls.client_key_file` |
     /// | `OTEL_EXPORTER_OTLP_[TRACES_]PROTOCOL` | nothing: only `http/protobuf` is supported |
@@ -58,7 +72,7 @@ impl Config {
     /// [`Collector::new`](crate::Collector::new):
     ///
     /// * an endpoint that is not a URL;
-    /// * for an `https` endpoint, a file that cannot be read, or a feature that is not enabled;
+    /// * for an `https` endpoint, a file that cannot be read, or without the feature `tls`;
     /// * `OTEL_CONFIG_FILE`, even if destinations are set in code, since the file replaces all other
     ///   settings. To start without it, unset the variable, or set [`config_file`](Self::config_file) to
     ///   `None` and configure the rest in code.
@@ -88,7 +102,7 @@ impl Config {
     pub fn from_env() -> Self {
         // A value that is not Unicode counts as set, so that it causes a warning.
         let lookup = |name: &str| Some(std::env::var_os(name)?.to_string_lossy().into_owned());
-        Self::from_vars(lookup)
+        Self::from_lookup(lookup)
     }
 
     /// Creates a configuration as [`from_env`](Self::from_env) does, from the variables that `lookup` returns.
@@ -96,7 +110,7 @@ impl Config {
     /// ```
     /// use otlp_collector::Config;
     ///
-    /// let config = Config::from_vars(|name| match name {
+    /// let config = Config::from_lookup(|name| match name {
     ///     "OTEL_SERVICE_NAME" => Some("checkout".to_string()),
     ///     "OTEL_BSP_SCHEDULE_DELAY" => Some("soon".to_string()),
     ///     _ => None,
@@ -105,7 +119,7 @@ impl Config {
     /// assert_eq!(config.warnings.len(), 1);
     /// ```
     #[must_use]
-    pub fn from_vars(lookup: impl Fn(&str) -> Option<String>) -> Self {
+    pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Self {
         config(&lookup)
     }
 }
@@ -187,14 +201,11 @@ fn read_endpoint(vars: &mut Vars<'_>, config: &mut Config) {
     };
     let Ok(target) = Target::parse(&url, "") else {
         // `Collector::new` reports the error: not to start is better than to send elsewhere.
-        config.endpoint = given;
+        config.endpoint = given.clone();
+        config.variables.endpoint = Some((name, given));
         return;
     };
-    if target.port == 4317 {
-        vars.warn(format!(
-            "{name} has port 4317, which is usually for gRPC; the port of OTLP/HTTP is 4318"
-        ));
-    }
+    config.variables.endpoint = Some((name, url.clone()));
     let path = target.path.split('?').next().unwrap_or_default();
     if !path.ends_with(USUAL_PATH) {
         config.endpoint_options.path = String::new();
@@ -210,6 +221,7 @@ fn read_endpoint_options(vars: &mut Vars<'_>, config: &mut Config) {
     );
     if let Some((name, headers)) = headers {
         options.headers = vars.headers(name, &headers);
+        config.variables.headers = Some((name, options.headers.clone()));
     }
     let compression = vars.first_of(
         "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION",
@@ -218,8 +230,8 @@ fn read_endpoint_options(vars: &mut Vars<'_>, config: &mut Config) {
     if let Some((name, compression)) = compression {
         match &*compression.to_ascii_lowercase() {
             "none" => options.compression = Compression::None,
-            "gzip" => options.compression = Compression::Gzip,
-            "zstd" => options.compression = Compression::Zstd,
+            "gzip" => options.compression = vars.compiled_in(name, Compression::Gzip),
+            "zstd" => options.compression = vars.compiled_in(name, Compression::Zstd),
             other => vars.unknown(name, other, "none, gzip or zstd"),
         }
     }
@@ -230,19 +242,37 @@ fn read_endpoint_options(vars: &mut Vars<'_>, config: &mut Config) {
     if let Some((name, timeout)) = timeout {
         vars.set_timeout(name, &timeout, &mut options.request_timeout_ms);
     }
-    let file = |traces, general| vars.first_of(traces, general).map(|(_, file)| file.into());
-    options.tls.ca_file = file(
-        "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE",
-        "OTEL_EXPORTER_OTLP_CERTIFICATE",
-    );
-    options.tls.client_certificate_file = file(
-        "OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE",
-        "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
-    );
-    options.tls.client_key_file = file(
-        "OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY",
-        "OTEL_EXPORTER_OTLP_CLIENT_KEY",
-    );
+    read_tls(vars, config);
+}
+
+fn read_tls(vars: &Vars<'_>, config: &mut Config) {
+    let tls = &mut config.endpoint_options.tls;
+    let mut names = Vec::new();
+    for (traces, general, file) in [
+        (
+            "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE",
+            "OTEL_EXPORTER_OTLP_CERTIFICATE",
+            &mut tls.ca_file,
+        ),
+        (
+            "OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE",
+            "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
+            &mut tls.client_certificate_file,
+        ),
+        (
+            "OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY",
+            "OTEL_EXPORTER_OTLP_CLIENT_KEY",
+            &mut tls.client_key_file,
+        ),
+    ] {
+        if let Some((name, value)) = vars.first_of(traces, general) {
+            *file = Some(value.into());
+            names.push(name);
+        }
+    }
+    if !names.is_empty() {
+        config.variables.tls = Some((names, tls.clone()));
+    }
 }
 
 fn read_batching(vars: &mut Vars<'_>, config: &mut Config) {
@@ -424,7 +454,6 @@ mod tests {
             0,
         );
         assert_eq!(both.endpoint, "http://traces/v1/traces");
-        read(&[(BASE, "http://h:4317")], 1);
         for wrong in [
             "localhost:4318",
             "ftp://h",
@@ -471,6 +500,30 @@ mod tests {
             0,
         );
         assert_eq!(both.endpoint_options.headers, pairs(&[("b", "2")]));
+    }
+
+    #[test]
+    fn compression_without_its_feature_is_a_warning() {
+        for (value, compression) in [("GZIP", Compression::Gzip), ("zstd", Compression::Zstd)] {
+            let name = "OTEL_EXPORTER_OTLP_COMPRESSION";
+            let lookup = |other: &str| (other == name).then(|| value.to_string());
+            let config = config(&lookup);
+            let expected = if compression.is_compiled_in() {
+                assert_eq!(config.warnings, [""; 0]);
+                compression
+            } else {
+                let feature = compression.name();
+                assert_eq!(
+                    config.warnings,
+                    [format!(
+                        "{name} is \"{feature}\" and is ignored; enable the feature `{feature}` of \
+                         otlp-collector; until then requests are not compressed"
+                    )]
+                );
+                Compression::None
+            };
+            assert_eq!(config.endpoint_options.compression, expected);
+        }
     }
 
     #[test]
@@ -619,8 +672,6 @@ mod tests {
         }
         let usual = [("OTEL_PROPAGATORS", "tracecontext, baggage")];
         assert_eq!(read(&usual, 0), Config::default());
-        let gzip = read(&[("OTEL_EXPORTER_OTLP_COMPRESSION", "GZIP")], 0);
-        assert_eq!(gzip.endpoint_options.compression, Compression::Gzip);
         let file = [
             ("OTEL_CONFIG_FILE", "otel.yaml"),
             ("OTEL_SERVICE_NAME", "x"),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::config::endpoint::{Endpoint, EndpointOptions};
 use crate::config::endpoint_settings::{self, EndpointSettings, RequestBytes};
 use crate::config::range::{DAY_MS, in_range};
+use crate::config::redaction::without_secrets;
 use crate::error::Error;
 
 /// Options of the pipeline's own metrics: those of OpenTelemetry's semantic conventions (`otel.sdk.…`, in
@@ -69,7 +70,7 @@ pub(super) fn check(
     if endpoint.target.path.contains("/v1/traces") {
         return Err(Error::config(format!(
             "the endpoint of metrics is {:?}, which is for traces; write the base URL",
-            endpoint.target.url
+            without_secrets(&options.endpoint.url)
         )));
     }
     Ok(MetricsSettings {

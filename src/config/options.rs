@@ -7,6 +7,7 @@ use crate::config::destination::Destination;
 use crate::config::endpoint::EndpointOptions;
 use crate::config::metrics::MetricsOptions;
 use crate::config::resource::default_service_name;
+use crate::config::variables::Variables;
 use crate::span::attribute::KeyValue;
 use crate::span::id_generator::IdGenerator;
 use crate::span::limits::SpanLimits;
@@ -148,6 +149,9 @@ options! {
         /// [`NoticeKind::Misconfigured`](crate::stats::NoticeKind::Misconfigured), and to the `log` facade;
         /// without both, to standard error. Clear the list to suppress these reports.
         pub warnings: Vec<String> = Vec::new(),
+        /// Variables that [`from_env`](Self::from_env) used for `endpoint` and its options. Default none.
+        /// Errors and warnings of [`Collector::new`](crate::Collector::new) name them.
+        pub variables: Variables = Variables::default(),
     }
 }
 

@@ -11,6 +11,7 @@ use crate::config::endpoint_settings::RequestBytes;
 use crate::config::metrics::{self, MetricsSettings};
 use crate::config::options::Config;
 use crate::config::resource;
+use crate::config::tls::TlsOptions;
 use crate::error::Error;
 use crate::otlp::Envelope;
 use crate::span::attribute::KeyValue;
@@ -57,6 +58,11 @@ impl Settings {
         }
         let mut config = copy(config);
         check_plain_values(&mut config)?;
+        config.check_source_of_endpoint()?;
+        if config.needless_tls().is_some() {
+            // A warning, since a variable must not keep a service from starting.
+            config.endpoint_options.tls = TlsOptions::default();
+        }
         config.slab_bytes = config.slab_bytes.next_multiple_of(PAGE_BYTES);
         let room_per_slab = config.slab_bytes - OVERHEAD_BYTES;
         config.open_span_bytes = (config.open_span_bytes).min(room_per_slab - SPAN_FIXED_BYTES_MAX);
@@ -121,7 +127,7 @@ pub(super) fn copy(config: &Config) -> Config {
 }
 
 /// Returns the configured destinations, or the one endpoint as a destination.
-fn destinations(config: &Config) -> Vec<Destination> {
+pub(super) fn destinations(config: &Config) -> Vec<Destination> {
     if config.destinations.is_empty() {
         let endpoint = Endpoint {
             url: config.endpoint.clone(),

@@ -425,7 +425,7 @@ fn a_disabled_collector_accepts_all_spans_and_sends_none() {
 #[test]
 fn destinations_in_code_conflict_with_an_endpoint_from_the_environment() {
     let receiver = Receiver::start().unwrap();
-    let from_environment = Config::from_vars(|name| match name {
+    let from_environment = Config::from_lookup(|name| match name {
         "OTEL_EXPORTER_OTLP_ENDPOINT" => Some("no URL at all".to_string()),
         "OTEL_EXPORTER_OTLP_TIMEOUT" => Some("1".to_string()),
         _ => None,

@@ -34,7 +34,7 @@ fn run_alone(test: &str) -> String {
 }
 
 fn with_faults() -> Config {
-    Config::from_vars(|name| match name {
+    Config::from_lookup(|name| match name {
         "OTEL_BSP_SCHEDULE_DELAY" => Some("soon".to_string()),
         "OTEL_TRACES_EXPORTER" => Some("console".to_string()),
         _ => None,
@@ -158,7 +158,7 @@ fn warnings_are_logged_if_there_is_a_log_backend() {
 #[test]
 fn a_configuration_file_is_an_error_unless_code_overrides_it() {
     let receiver = Receiver::start().unwrap();
-    let from_environment = Config::from_vars(|name| match name {
+    let from_environment = Config::from_lookup(|name| match name {
         "OTEL_CONFIG_FILE" => Some("/etc/otel.yaml".to_string()),
         "OTEL_SDK_DISABLED" => Some("true".to_string()),
         _ => None,

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use percent_encoding::percent_decode_str;
 
+use crate::config::endpoint::Compression;
 use crate::config::headers::header_lines;
 use crate::config::range::DAY_MS;
 
@@ -124,6 +125,20 @@ impl<'a> Vars<'a> {
             }
         }
         headers
+    }
+
+    /// Returns the compression, or none if its feature is not enabled.
+    pub(super) fn compiled_in(&mut self, name: &str, compression: Compression) -> Compression {
+        if compression.is_compiled_in() {
+            return compression;
+        }
+        let feature = compression.name();
+        self.warn(format!(
+            "{name} is {feature:?} and is ignored; enable the feature `{feature}` of {}; until then \
+             requests are not compressed",
+            env!("CARGO_PKG_NAME")
+        ));
+        Compression::None
     }
 
     pub(super) fn unknown(&mut self, name: &str, value: &str, known: &str) {
