@@ -168,6 +168,9 @@ impl Collector {
 
     /// Starts a thread that is pinned to `core` and has a recorder.
     ///
+    /// With more than one core, choose another one than [`Config::network_core`]: on the same core the
+    /// thread and the network thread interrupt each other.
+    ///
     /// # Errors
     /// * [`Error::is_core`]: the core is not one of [`Config::pinned_cores`], if that is set, or the process
     ///   may not use it.
@@ -318,7 +321,7 @@ impl Pipeline {
     fn check_pinned_core(&self, core: usize) -> Result<(), Error> {
         let configured = &self.shared.settings.config.pinned_cores;
         if configured.is_empty() {
-            return Ok(affinity::check(std::iter::once(&core))?);
+            return Ok(affinity::check("core", core)?);
         }
         if configured.contains(&core) {
             return Ok(());

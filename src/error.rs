@@ -52,8 +52,8 @@ impl Error {
         matches!(*self.0, Kind::ShutDown(_))
     }
 
-    /// Returns whether this process is a fork of the collector's, which has its memory and not its network
-    /// thread. Spans recorded in the fork are refused ([`Refused::Forked`](crate::Refused::Forked));
+    /// Returns whether this process is a fork of the collector's process, which has its memory and not its
+    /// network thread. Spans recorded in the fork are refused ([`Refused::Forked`](crate::Refused::Forked));
     /// create a collector after the fork.
     #[must_use]
     pub fn is_forked(&self) -> bool {
@@ -119,16 +119,16 @@ impl fmt::Display for Error {
                 if let Some(error) = last_error {
                     write!(f, " (last error: {error})")?;
                 }
-                write!(f, ": {ledger}")
+                write!(f, "; the ledger: {ledger}")
             }
-            Kind::ShutDown(ledger) => write!(f, "the collector was shut down before: {ledger}"),
+            Kind::ShutDown(ledger) => write!(f, "the collector is shut down; its ledger: {ledger}"),
             Kind::NetworkThreadFailed(ledger) => {
-                write!(f, "the network thread panicked: {ledger}")
+                write!(f, "the network thread panicked; the ledger: {ledger}")
             }
             Kind::Forked(ledger) => write!(
                 f,
-                "this process is a fork of the collector's and has no network thread; create a \
-                 collector after the fork ({ledger})"
+                "this process is a fork of the collector's process and has no network thread; create a \
+                 collector after the fork; the ledger: {ledger}"
             ),
         }
     }

@@ -160,7 +160,7 @@ impl Recorder {
     /// # Errors
     /// * There is no slab for one more scope ([`Error::is_resources`]).
     /// * The scope is registered with another collector ([`Error::is_config`]).
-    /// * This process is a fork of the collector's, and the scope is new to this recorder
+    /// * This process is a fork of the collector's process, and the scope is new to this recorder
     ///   ([`Error::is_forked`]).
     ///
     /// ```

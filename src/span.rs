@@ -35,7 +35,7 @@ pub use self::sampler::{
     KeepIf, ParentBased, Sample, Sampler, SamplingInput, SamplingResult, TailSampling,
 };
 pub use self::scope::{InstrumentationScope, Scope};
-pub use self::status::{Status, StatusRef};
+pub use self::status::{AsStatus, Status, StatusRef};
 
 /// A span that owns its data, for [`Collector::collect`](crate::Collector::collect).
 ///

@@ -91,7 +91,7 @@ impl<T> PinnedJoinHandle<T> {
 /// # }
 /// ```
 pub fn pin_current_thread(core: usize) -> Result<(), Error> {
-    affinity::check(std::iter::once(&core))?;
+    affinity::check("core", core)?;
     Ok(affinity::pin(core)?)
 }
 

@@ -1,8 +1,10 @@
 //! Checks of a [`Config`]'s values.
 
+use std::fmt::Debug;
 use std::ops::RangeInclusive;
 
 use crate::buffer::PAGE_BYTES;
+use crate::config::endpoint::EndpointOptions;
 use crate::config::options::{Config, Overflow};
 use crate::config::range::{DAY_MS, in_range};
 use crate::config::redaction::without_secrets;
@@ -27,7 +29,26 @@ pub(super) fn check_plain_values(config: &mut Config) -> Result<(), Error> {
     check_limits(&config.span_limits)?;
     check_sampling(config)?;
     check_attributes("resource_attributes", &config.resource_attributes)?;
-    affinity::check(config.network_core.iter().chain(&config.pinned_cores))?;
+    check_service_name(&config.service_name)?;
+    check_cores(config)
+}
+
+fn check_cores(config: &Config) -> Result<(), Error> {
+    if let Some(core) = config.network_core {
+        affinity::check("network_core", core)?;
+    }
+    for (index, core) in config.pinned_cores.iter().enumerate() {
+        affinity::check(&format!("pinned_cores[{index}]"), *core)?;
+    }
+    Ok(())
+}
+
+fn check_service_name(name: &str) -> Result<(), Error> {
+    if !name.is_empty() && name.trim().is_empty() {
+        return Err(Error::config(format!(
+            "service_name is {name:?}; write a name, or leave it empty for the default"
+        )));
+    }
     Ok(())
 }
 
@@ -126,13 +147,25 @@ fn check_one_way_to_name_receivers(config: &Config) -> Result<(), Error> {
         )));
     }
     if config.endpoint_options != default.endpoint_options {
-        return Err(Error::config(
-            "endpoint_options are changed, but destinations are set too and have options of their \
-             own: remove endpoint_options, or move them to the endpoints in destinations; if they \
-             are from the environment, set endpoint_options to their default in code",
-        ));
+        let changed = changed_fields(&config.endpoint_options.fields());
+        return Err(Error::config(format!(
+            "endpoint_options are changed ({}), but destinations are set too and have options of \
+             their own: remove endpoint_options, or move them to the endpoints in destinations; if \
+             they are from the environment, set endpoint_options to their default in code",
+            changed.join(", ")
+        )));
     }
     Ok(())
+}
+
+/// Returns the names of the fields that differ from their defaults.
+fn changed_fields(fields: &[(&'static str, &dyn Debug)]) -> Vec<&'static str> {
+    let default = EndpointOptions::default();
+    let pairs = fields.iter().zip(default.fields());
+    pairs
+        .filter(|((_, value), (_, default))| format!("{value:?}") != format!("{default:?}"))
+        .map(|((name, _), _)| *name)
+        .collect()
 }
 
 fn check_times(config: &Config) -> Result<(), Error> {
@@ -202,13 +235,7 @@ fn check_sampling(config: &Config) -> Result<(), Error> {
         bytes,
         0,
         RECORDER_BYTES_MAX,
-    )?;
-    if tail.keep_if.one_in == Some(0) {
-        return Err(Error::config(
-            "one_in of tail_sampling is 0; use at least 1, or None",
-        ));
-    }
-    Ok(())
+    )
 }
 
 #[cfg(all(test, not(loom)))]
@@ -256,6 +283,18 @@ mod tests {
                 error(|c| c.endpoint_options.response_bytes_max = (64 << 20) + 1),
             ),
             ("recorders_max is 0", error(|c| c.recorders_max = 0)),
+            (
+                "service_name is \"  \"; write a name",
+                error(|c| c.service_name = "  ".to_string()),
+            ),
+            (
+                "network_core is 99999: this process may use",
+                error(|c| c.network_core = Some(99_999)),
+            ),
+            (
+                "pinned_cores[0] is 99999: this process may use",
+                error(|c| c.pinned_cores = vec![99_999]),
+            ),
             ("batch_timeout_ms is 0", error(|c| c.batch_timeout_ms = 0)),
             (
                 "request_timeout_ms is 1844",
@@ -284,9 +323,10 @@ mod tests {
         let message = error(|c| {
             c.destinations = destinations();
             c.endpoint_options.connections_max = 3;
+            c.endpoint_options.headers = vec![("key".to_string(), "hidden".to_string())];
         });
         assert!(
-            message.starts_with("endpoint_options are changed, but"),
+            message.starts_with("endpoint_options are changed (headers, connections_max), but"),
             "{message}"
         );
         let alone = Config {

@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::config::destination::Destination;
 use crate::config::endpoint::Endpoint;
+use crate::config::metrics::MetricsOptions;
 use crate::config::options::Config;
 use crate::config::redaction::{debug_struct, without_secrets};
 
@@ -15,14 +16,16 @@ impl fmt::Display for Config {
                 url: self.endpoint.clone(),
                 options: self.endpoint_options.clone(),
             };
-            write_endpoint(f, "endpoint", &one)?;
+            write_endpoint(f, ["endpoint", "endpoint_options"], &one)?;
         }
         for (index, destination) in self.destinations.iter().enumerate() {
             write_destination(f, index, destination)?;
         }
         for (name, value) in self.fields() {
-            if !matches!(name, "endpoint" | "endpoint_options" | "destinations") {
-                writeln!(f, "{name} = {value:?}")?;
+            match (name, &self.metrics) {
+                ("endpoint" | "endpoint_options" | "destinations", _) => {}
+                ("metrics", Some(metrics)) => write_metrics(f, metrics)?,
+                _ => writeln!(f, "{name} = {value:?}")?,
             }
         }
         Ok(())
@@ -51,16 +54,33 @@ fn write_destination(
     writeln!(f, "destinations[{index}].selection = {selection:?}")?;
     for (number, endpoint) in endpoints.iter().enumerate() {
         let name = format!("destinations[{index}].endpoints[{number}]");
-        write_endpoint(f, &name, endpoint)?;
+        let fields = [format!("{name}.url"), format!("{name}.options")];
+        write_endpoint(f, fields.each_ref().map(String::as_str), endpoint)?;
     }
     Ok(())
 }
 
-fn write_endpoint(f: &mut fmt::Formatter<'_>, name: &str, endpoint: &Endpoint) -> fmt::Result {
+fn write_metrics(f: &mut fmt::Formatter<'_>, metrics: &MetricsOptions) -> fmt::Result {
+    let MetricsOptions {
+        endpoint,
+        interval_ms,
+    } = metrics;
+    let names = ["metrics.endpoint.url", "metrics.endpoint.options"];
+    write_endpoint(f, names, endpoint)?;
+    writeln!(f, "metrics.interval_ms = {interval_ms}")
+}
+
+fn write_endpoint(
+    f: &mut fmt::Formatter<'_>,
+    [url_name, options_name]: [&str; 2],
+    endpoint: &Endpoint,
+) -> fmt::Result {
     let Endpoint { url, options } = endpoint;
-    writeln!(f, "{name} = {:?}", without_secrets(url))?;
-    // `Debug` of the options hides secrets.
-    writeln!(f, "{name}.options = {options:?}")
+    writeln!(f, "{url_name} = {:?}", without_secrets(url))?;
+    for (name, value) in options.redacted().fields() {
+        writeln!(f, "{options_name}.{name} = {value:?}")?;
+    }
+    Ok(())
 }
 
 #[cfg(all(test, not(loom)))]
@@ -77,6 +97,7 @@ mod tests {
         let config = Config {
             endpoint: "http://user:hidden-2@h:1/a?token=hidden-3".to_string(),
             endpoint_options: options.clone(),
+            metrics: Some(MetricsOptions::new("http://h")),
             ..Config::default()
         };
         assert!(!format!("{config:?}").contains("hidden"));
@@ -84,8 +105,10 @@ mod tests {
         assert!(!shown.contains("hidden"), "{shown}");
         for line in [
             "endpoint = \"http://(not shown)@h:1/a?(not shown)\"\n",
-            "headers: [(\"api-key\", \"(not shown)\")]",
+            "\nendpoint_options.headers = [(\"api-key\", \"(not shown)\")]\n",
+            "\nendpoint_options.retry_max_ms = 2000\n",
             "\nbatch_size = 4096\n",
+            "\nmetrics.endpoint.options.path = \"/v1/metrics\"\n",
         ] {
             assert!(shown.contains(line), "{line}: {shown}");
         }
@@ -107,8 +130,9 @@ mod tests {
             "{shown}"
         );
         for line in [
-            "destinations[0].endpoints[1] = \"http://b\"",
-            "destinations[1].endpoints[0] = \"http://c\"",
+            "destinations[0].endpoints[0].options.headers = [(\"api-key\"",
+            "destinations[0].endpoints[1].url = \"http://b\"",
+            "destinations[1].endpoints[0].url = \"http://c\"",
         ] {
             assert!(shown.contains(line), "{line}: {shown}");
         }

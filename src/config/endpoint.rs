@@ -168,7 +168,7 @@ options! {
         /// proxy. `http` requests are sent to the proxy; its own responses are treated as the endpoint's,
         /// except 407, which is retried.
         pub proxy: Option<String> = None,
-        /// Connections at a time. Default 4, at most 64. Another one is opened when enough spans for a
+        /// Connections at a time. Default 4, at least 1, at most 64. Another one is opened when enough spans for a
         /// request wait while all connections have been busy for at least 10 ms. Requests on different
         /// connections may overtake each other.
         pub connections_max: usize = 4,
@@ -181,7 +181,7 @@ options! {
         /// after a 413, after a 400 whose message is about size, if it takes too long, and after several
         /// 429 in a row. A limit learned from a 413 or 400 expires after ten minutes.
         pub request_bytes_max: usize = 1024 * 1024,
-        /// Bytes of the largest response body. Default 4 MiB (OTLP's limit), at most 64 MiB. The rest of a
+        /// Bytes of the largest response body. Default 4 MiB (OTLP's limit), at least 1, at most 64 MiB. The rest of a
         /// larger body is not read, and the connection is closed. The status counts as usual; message and
         /// number of rejected spans stay unknown, so all spans of a success count as delivered.
         pub response_bytes_max: usize = RESPONSE_BYTES_DEFAULT,
@@ -209,15 +209,21 @@ options! {
     }
 }
 
-impl fmt::Debug for EndpointOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl EndpointOptions {
+    /// Returns the options without secrets.
+    pub(super) fn redacted(&self) -> Self {
         let hidden = |(name, _): &(String, String)| (name.clone(), "(not shown)".to_string());
-        let redacted = Self {
+        Self {
             path: without_secrets(&self.path),
             headers: self.headers.iter().map(hidden).collect(),
             proxy: self.proxy.as_deref().map(without_secrets),
             ..self.clone()
-        };
-        debug_struct(f, "EndpointOptions", redacted.fields())
+        }
+    }
+}
+
+impl fmt::Debug for EndpointOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        debug_struct(f, "EndpointOptions", self.redacted().fields())
     }
 }

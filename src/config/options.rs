@@ -62,7 +62,9 @@ options! {
         /// Path of an OpenTelemetry configuration file. Default none. Any path is an error: such files
         /// are not supported yet.
         pub config_file: Option<PathBuf> = None,
-        /// The resource's `service.name`. Default `unknown_service:` and the executable's name.
+        /// The resource's `service.name`. Default, also if empty: `unknown_service:` and the executable's
+        /// name. An attribute `service.name` in [`resource_attributes`](Self::resource_attributes) takes
+        /// precedence. A name of blanks is an error.
         pub service_name: String = default_service_name(),
         /// More attributes of the resource. Default none. `telemetry.sdk.*`, `process.pid`,
         /// `process.executable.name`, `host.name`, `host.arch` and `os.type` are added unless set here. If
@@ -82,7 +84,7 @@ options! {
         /// [`Span::new`](crate::Span::new) are always random.
         pub id_generator: IdGenerator = IdGenerator::Random,
         /// Open spans per recorder that have memory for their data, including detached ones. Default 32,
-        /// at most 65,536.
+        /// at least 0, at most 65,536.
         ///
         /// Memory: [`open_span_bytes`](Self::open_span_bytes) and 64 bytes for each, 130 KiB by default,
         /// allocated and touched when a recorder is created.
@@ -96,14 +98,14 @@ options! {
         /// or truncated ([`OpenSpan`](crate::OpenSpan)). Times `open_spans_max` at most 1 GiB.
         pub open_span_bytes: usize = 4096,
         /// Spans of one recorder that are sent without waiting for
-        /// [`batch_timeout_ms`](Self::batch_timeout_ms). Default 4,096, at most `buffer_capacity`. A
-        /// request contains the ready spans of all recorders: more than this under load, fewer when the
-        /// timeout comes first.
+        /// [`batch_timeout_ms`](Self::batch_timeout_ms). Default 4,096, at least 1, at most
+        /// `buffer_capacity`. A request contains the ready spans of all recorders: more than this under
+        /// load, fewer when the timeout comes first.
         pub batch_size: usize = 4096,
         /// Milliseconds until a finished span is sent, unless requests to the endpoint have to wait.
         /// Default 200, at least 1, at most a day.
         pub batch_timeout_ms: u64 = 200,
-        /// Spans that can wait for delivery. Default 100,000.
+        /// Spans that can wait for delivery. Default 100,000, at least 1, at most 67,108,864.
         ///
         /// Memory: 256 bytes for each, rounded up to whole slabs, and one more slab for every 32: 26.5 MB
         /// by default, allocated and touched at start. Larger spans fill it before this number is
@@ -130,8 +132,8 @@ options! {
         /// Cores that [`spawn_pinned`](crate::Collector::spawn_pinned) may use. Default empty: any core of
         /// the process.
         pub pinned_cores: Vec<usize> = Vec::new(),
-        /// Recorders that can exist at a time, except the shared ones that `collect` uses. Default 1,024. Each
-        /// further instrumentation scope of a recorder counts as one more. While at least half of the
+        /// Recorders that can exist at a time, except the shared ones that `collect` uses. Default 1,024,
+        /// at least 1, at most 1,048,576. Each further instrumentation scope of a recorder counts as one more. While at least half of the
         /// number is free, a new recorder keeps the scopes of a dropped one.
         ///
         /// Memory for each: a slab, 1 KiB, and 24 bytes for each slab of the buffer (rounded up to a power
@@ -141,7 +143,7 @@ options! {
         /// Beyond the limit [`Collector::recorder`](crate::Collector::recorder) fails.
         pub recorders_max: usize = 1024,
         /// Milliseconds in which [`shutdown`](crate::Collector::shutdown) delivers the remaining spans.
-        /// Default 5,000; 0 drops them. At most a day.
+        /// Default 5,000, at least 0, which drops them, at most a day.
         pub shutdown_timeout_ms: u64 = 5000,
         /// Descriptions of variables that [`from_env`](Self::from_env) could not use. Default none.
         ///

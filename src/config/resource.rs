@@ -4,7 +4,7 @@ use std::env::consts;
 
 use crate::span::attribute::{AnyValue, KeyValue, last_of_each_key};
 
-/// Returns the resource's attributes; configured ones replace detected ones.
+/// Returns the resource's attributes; configured ones replace detected ones and the service name.
 pub(super) fn attributes(service_name: &str, own: &[KeyValue]) -> Vec<KeyValue> {
     let service_name = match service_name {
         "" => default_service_name(),
@@ -73,4 +73,24 @@ fn host_arch() -> Option<&'static str> {
         "s390x" => "s390x",
         _ => return None,
     })
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attribute_takes_precedence_over_the_service_name() {
+        let name_with = |own: &[KeyValue]| {
+            let attributes = attributes("checkout", own);
+            let names: Vec<_> = (attributes.iter())
+                .filter(|attribute| attribute.key == "service.name")
+                .map(|attribute| attribute.value.clone())
+                .collect();
+            names
+        };
+        assert_eq!(name_with(&[]), [AnyValue::from("checkout")]);
+        let own = [KeyValue::new("service.name", "shop")];
+        assert_eq!(name_with(&own), [AnyValue::from("shop")]);
+    }
 }

@@ -30,9 +30,12 @@ impl Target {
     pub(crate) fn parse(endpoint: &str, path: &str) -> Result<Self, Error> {
         let shown = without_secrets(endpoint);
         let wrong = |why: &str| {
-            Error::config(format!(
-                "endpoint {shown:?} {why}; write a URL such as http://localhost:4318"
-            ))
+            // Some reasons contain their remedy.
+            let remedy = match why.contains(';') {
+                true => "",
+                false => "; write a URL such as http://localhost:4318",
+            };
+            Error::config(format!("endpoint {shown:?} {why}{remedy}"))
         };
         // At any place: in a malformed URL, too, the text before an @ may be a password.
         if endpoint.contains('@') {
@@ -63,7 +66,13 @@ impl Target {
     /// Parses an absolute URL; the error is a predicate.
     pub(super) fn of_url(url: &str) -> Result<Self, String> {
         if url.contains('#') {
-            return Err("has a fragment".to_string());
+            return Err("has a fragment; remove the # and all after it".to_string());
+        }
+        if url.contains(char::is_whitespace) {
+            return Err("contains blanks; remove them, or write %20 in a path".to_string());
+        }
+        if let Some((_, rest)) = url.split_once("://") {
+            check_port(rest.split(['/', '?']).next().unwrap_or_default())?;
         }
         let uri: Uri = url
             .parse()
@@ -180,11 +189,14 @@ fn checked_path(path: &str) -> Result<String, String> {
         Err(format!("cannot have the path {path:?}, which {why}"))
     };
     if !path.starts_with('/') {
-        return wrong("does not begin with a slash");
+        return Err(format!(
+            "needs a path that starts with a slash; write \"/{}\"",
+            without_secrets(path)
+        ));
     }
     // The parser stops at a fragment and accepts anything after it.
     if path.contains('#') {
-        return wrong("has a fragment");
+        return wrong("has a fragment; remove the # and all after it");
     }
     match PathAndQuery::try_from(path) {
         Ok(parsed) => Ok(visible(parsed.as_str())),
@@ -210,6 +222,14 @@ fn has_user(url: &str) -> bool {
     let authority = url.split_once("://").map_or(url, |(_, rest)| rest);
     let authority = authority.split(['/', '?', '#']).next();
     authority.is_some_and(|authority| authority.contains('@'))
+}
+
+/// Checks the port after a host; the error is a predicate.
+fn check_port(authority: &str) -> Result<(), String> {
+    match port(authority, 1) {
+        Some(_) => Ok(()),
+        None => Err("has an invalid port; it must be a number from 1 to 65535".to_string()),
+    }
 }
 
 /// Returns the port after the last colon that is not inside an IPv6 address.
@@ -257,12 +277,17 @@ mod tests {
             ("", "is not a URL"),
             ("localhost:4318", "has no"),
             ("http://", "has no host"),
-            ("http://h/#here", "has a fragment"),
+            ("http://h/#here", "has a fragment; remove the #"),
             ("http://:4318", "has no host"),
             ("http://h:0", "invalid port"),
-            ("http://h:99999", "port"),
-            ("http://h:x", "port"),
-            ("http://h h", "is not a URL"),
+            (
+                "http://h:99999",
+                "port; it must be a number from 1 to 65535",
+            ),
+            ("http://h:x", "invalid port"),
+            ("http://h:x/path", "invalid port"),
+            ("http://h h", "contains blanks; remove them"),
+            ("http://h:1/a b", "%20"),
             ("ftp://h", "unknown scheme \"ftp\""),
             ("/v1/traces", "has no scheme"),
         ] {
@@ -290,7 +315,7 @@ mod tests {
             assert_eq!(Target::parse(endpoint, "").unwrap().path, path);
         }
         let error = Target::parse("http://h", "v1").unwrap_err().to_string();
-        assert!(error.contains("path \"v1\""), "{error}");
+        assert!(error.ends_with("; write \"/v1\""), "{error}");
     }
 
     #[test]

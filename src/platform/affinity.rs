@@ -13,19 +13,15 @@ pub(crate) fn cores() -> Vec<usize> {
     cores_of_process().unwrap_or_else(cores_of_thread)
 }
 
-/// Fails if this process may not use one of the `required` cores.
-pub(crate) fn check<'a>(required: impl Iterator<Item = &'a usize>) -> Result<(), CoreError> {
-    let mut required = required.peekable();
-    if required.peek().is_none() {
+/// Fails if this process may not use the core. The error names it as `option`.
+pub(crate) fn check(option: &str, core: usize) -> Result<(), CoreError> {
+    let cores = cores();
+    if cores.contains(&core) {
         return Ok(());
     }
-    let cores = cores();
-    match required.find(|core| !cores.contains(core)) {
-        None => Ok(()),
-        Some(core) => Err(CoreError(format!(
-            "cannot pin a thread to core {core}: this process may use the cores {cores:?}"
-        ))),
-    }
+    Err(CoreError(format!(
+        "{option} is {core}: this process may use the cores {cores:?}"
+    )))
 }
 
 /// Pins the calling thread to a core and, on Linux, verifies that this took effect.

@@ -298,9 +298,9 @@ macro_rules! setters {
             }
 
             /// Sets the status. Ok is final, Unset has no effect, and an error replaces an earlier one.
-            pub fn set_status(&mut self, status: crate::span::StatusRef<'_>) -> &mut Self {
+            pub fn set_status(&mut self, status: impl crate::span::AsStatus) -> &mut Self {
                 if self.is_recording {
-                    self.draft.content.set_status(status);
+                    self.draft.content.set_status(status.as_status());
                 }
                 self
             }

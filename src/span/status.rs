@@ -42,6 +42,54 @@ pub enum StatusRef<'a> {
     Error(&'a str),
 }
 
+/// A status, as [`set_status`](crate::OpenSpan::set_status) takes it: a [`Status`], a [`StatusRef`], or a
+/// type of the program that has one.
+///
+/// ```
+/// use otlp_collector::Status;
+/// # use otlp_collector::OpenSpan;
+/// use otlp_collector::span::{AsStatus, StatusRef};
+///
+/// struct Response(u16);
+///
+/// impl AsStatus for Response {
+///     fn as_status(&self) -> StatusRef<'_> {
+///         match self.0 {
+///             500.. => StatusRef::Error("server error"),
+///             _ => StatusRef::Unset,
+///         }
+///     }
+/// }
+///
+/// # fn example(span: &mut OpenSpan<'_>) {
+/// span.set_status(Response(503)).set_status(Status::Ok);
+/// # }
+/// ```
+pub trait AsStatus {
+    /// Returns the status.
+    fn as_status(&self) -> StatusRef<'_>;
+}
+
+impl AsStatus for Status {
+    fn as_status(&self) -> StatusRef<'_> {
+        self.as_ref()
+    }
+}
+
+impl AsStatus for StatusRef<'_> {
+    #[inline(always)]
+    fn as_status(&self) -> StatusRef<'_> {
+        *self
+    }
+}
+
+impl<S: AsStatus + ?Sized> AsStatus for &S {
+    #[inline(always)]
+    fn as_status(&self) -> StatusRef<'_> {
+        (**self).as_status()
+    }
+}
+
 impl StatusRef<'_> {
     #[inline(always)]
     pub(crate) fn is_unset(&self) -> bool {

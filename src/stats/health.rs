@@ -46,7 +46,7 @@ pub enum ThreadState {
     Running,
     /// It has not responded for a second. The state of the destinations is unknown.
     NotResponding,
-    /// It does not exist: this process is a fork of the collector's.
+    /// It does not exist: this process is a fork of the collector's process.
     Forked,
     /// It does not exist: the collector is disabled.
     Disabled,

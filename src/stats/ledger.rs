@@ -64,19 +64,16 @@ impl Ledger {
     }
 }
 
+/// One line. Each count follows its name; reasons that did not occur are omitted.
 impl fmt::Display for Ledger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let SampledOutSpans { at_start, at_end } = self.sampled_out;
-        write!(
-            f,
-            "accepted {}, refused {} ({}), sampled out {} (at start {at_start}, at end {at_end}), \
-             held {}",
-            self.accepted,
-            self.refused.total(),
-            self.refused,
-            self.sampled_out.total(),
-            self.held,
-        )?;
+        write!(f, "accepted {}, ", self.accepted)?;
+        write_count(f, "refused", &self.refused.by_reason())?;
+        f.write_str(", ")?;
+        let sampled_out = [("at start", at_start), ("at end", at_end)];
+        write_count(f, "sampled out", &sampled_out)?;
+        write!(f, ", held {}", self.held)?;
         for destination in &self.destinations {
             write!(f, "; {destination}")?;
         }
@@ -158,6 +155,19 @@ impl RefusedSpans {
 
 fn total(by_reason: &[(&str, u64)]) -> u64 {
     by_reason.iter().map(|(_, count)| count).sum()
+}
+
+/// Writes the sum, and in parentheses the reasons that occurred.
+fn write_count(f: &mut fmt::Formatter<'_>, name: &str, by_reason: &[(&str, u64)]) -> fmt::Result {
+    write!(f, "{name} {}", total(by_reason))?;
+    let occurred = by_reason.iter().filter(|(_, count)| *count > 0);
+    let occurred: Vec<_> = occurred.copied().collect();
+    if occurred.is_empty() {
+        return Ok(());
+    }
+    f.write_str(" (")?;
+    write_reasons(f, &occurred)?;
+    f.write_str(")")
 }
 
 /// Writes all reasons, including those that did not occur.
@@ -251,15 +261,12 @@ impl fmt::Display for DestinationLedger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{}: delivered {}, rejected {}, dropped {} ({}), in flight {}, buffered {}",
-            self.destination,
-            self.delivered,
-            self.rejected,
-            self.dropped.total(),
-            self.dropped,
-            self.in_flight,
-            self.buffered,
-        )
+            "{}: delivered {}, rejected {}, ",
+            self.destination, self.delivered, self.rejected
+        )?;
+        write_count(f, "dropped", &self.dropped.by_reason())?;
+        let (in_flight, buffered) = (self.in_flight, self.buffered);
+        write!(f, ", in flight {in_flight}, buffered {buffered}")
     }
 }
 
@@ -315,5 +322,38 @@ impl Sub for DroppedSpans {
             retries: self.retries - before.retries,
             shut_down: self.shut_down - before.shut_down,
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_has_every_count_and_the_reasons_that_occurred() {
+        let mut ledger = Ledger {
+            accepted: 5,
+            destinations: vec![DestinationLedger {
+                destination: "http://h".to_string(),
+                delivered: 3,
+                buffered: 2,
+                ..DestinationLedger::default()
+            }],
+            ..Ledger::default()
+        };
+        assert_eq!(
+            ledger.to_string(),
+            "accepted 5, refused 0, sampled out 0, held 0; http://h: delivered 3, rejected 0, \
+             dropped 0, in flight 0, buffered 2"
+        );
+        ledger.refused.buffer_full = 7;
+        ledger.refused.no_slab = 1;
+        ledger.sampled_out.at_end = 4;
+        ledger.destinations[0].dropped.retries = 1;
+        assert_eq!(
+            ledger.to_string(),
+            "accepted 5, refused 8 (buffer full 7, no slab 1), sampled out 4 (at end 4), held 0; \
+             http://h: delivered 3, rejected 0, dropped 1 (retries 1), in flight 0, buffered 2"
+        );
     }
 }

@@ -28,7 +28,7 @@ pub enum Refused {
     /// The span's scope needs one more slab on its recorder than
     /// [`Config::recorders_max`](crate::Config::recorders_max) allows.
     NoSlab,
-    /// This process is a fork of the collector's and has no network thread. A fork that bypasses the C
+    /// This process is a fork of the collector's process and has no network thread. A fork that bypasses the C
     /// library (a bare `clone` system call) is detected at the next call of the
     /// [`Collector`](crate::Collector) other than `collect`.
     Forked,
@@ -76,7 +76,7 @@ impl fmt::Display for Refused {
                 "span refused: no slab is left for spans of one more scope; raise recorders_max",
             ),
             Self::Forked => f.write_str(
-                "span refused: this process is a fork of the collector's; create a collector after \
+                "span refused: this process is a fork of the collector's process; create a collector after \
                  the fork",
             ),
         }

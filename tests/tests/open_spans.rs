@@ -250,7 +250,7 @@ fn errors_are_events_and_panics_are_errors() {
     let panicked = catch_unwind(AssertUnwindSafe(|| {
         let _outer = recorder.start("2 panicked");
         let mut ok = recorder.start("3 ok");
-        ok.set_status(StatusRef::Ok);
+        ok.set_status(Status::Ok);
         panic!("expected");
     }));
     assert!(panicked.is_err());

@@ -54,26 +54,32 @@ fn a_core_that_does_not_exist_is_an_error_that_names_the_usable_cores() {
     let cores = Collector::cores();
     let missing = cores.iter().max().unwrap() + 1;
     let expected =
-        format!("cannot pin a thread to core {missing}: this process may use the cores {cores:?}");
-    for config in [
-        Config {
-            network_core: Some(missing),
-            ..config(&receiver)
-        },
-        Config {
-            pinned_cores: vec![cores[0], missing],
-            ..config(&receiver)
-        },
+        |option: &str| format!("{option} is {missing}: this process may use the cores {cores:?}");
+    for (option, config) in [
+        (
+            "network_core",
+            Config {
+                network_core: Some(missing),
+                ..config(&receiver)
+            },
+        ),
+        (
+            "pinned_cores[1]",
+            Config {
+                pinned_cores: vec![cores[0], missing],
+                ..config(&receiver)
+            },
+        ),
     ] {
         let error = Collector::new(config).unwrap_err();
         assert!(error.is_core());
-        assert_eq!(error.to_string(), expected);
+        assert_eq!(error.to_string(), expected(option));
     }
     let collector = Collector::new(config(&receiver)).unwrap();
     let error = collector
         .spawn_pinned(missing, "worker", |_| ())
         .unwrap_err();
-    assert_eq!(error.to_string(), expected);
+    assert_eq!(error.to_string(), expected("core"));
 }
 
 #[test]
@@ -152,6 +158,6 @@ fn a_thread_can_be_pinned_without_a_collector() {
     let missing = last + 1;
     let error = pin_current_thread(missing).unwrap_err();
     assert!(error.is_core());
-    let expected = format!("cannot pin a thread to core {missing}: this process may use the cores");
+    let expected = format!("core is {missing}: this process may use the cores");
     assert!(error.to_string().starts_with(&expected), "{error}");
 }

@@ -159,15 +159,6 @@ fn invalid_sampling_settings_are_errors() {
         ),
         (
             error(|config| {
-                config.tail_sampling = Some(TailSampling::new(KeepIf {
-                    one_in: Some(0),
-                    ..KeepIf::default()
-                }));
-            }),
-            "one_in of tail_sampling is 0; use at least 1, or None",
-        ),
-        (
-            error(|config| {
                 config.tail_sampling = Some(TailSampling {
                     held_traces_max: 0,
                     ..TailSampling::new(KeepIf::default())

@@ -42,10 +42,11 @@ pub struct TailSampling {
     ///
     /// [`SpanBuilder::keep_if`]: crate::recorder::SpanBuilder::keep_if
     pub keep_if: KeepIf,
-    /// Number of traces that a recorder holds at a time. Default: 16. Spans of further traces are sent
-    /// when they end.
+    /// Number of traces that a recorder holds at a time. Default: 16, at least 1, at most 65,536. Spans of
+    /// further traces are sent when they end.
     pub held_traces_max: usize,
-    /// Bytes for the ended spans of a held trace. Default: 16 KiB. A trace that outgrows them is kept.
+    /// Bytes for the ended spans of a held trace. Default: 16 KiB, at least 256, at most 16 MiB; all held
+    /// traces of a recorder at most 1 GiB. A trace that outgrows them is kept.
     ///
     /// Memory of a recorder: [`held_traces_max`](Self::held_traces_max) times this, 256 KiB by default,
     /// a quarter of it more for an index, and 64 bytes for each trace. It is touched when the recorder is
@@ -75,7 +76,7 @@ pub struct KeepIf {
     /// The local root, or a span of the trace that ended before it, has the status error.
     pub failed: bool,
     /// One of this many traces, chosen by trace id, so that services with the same number keep the
-    /// same traces. 0 keeps none.
+    /// same traces. Default none; 0 is the same as none.
     pub one_in: Option<u32>,
 }
 
