@@ -23,6 +23,19 @@ pub(crate) struct Target {
 }
 
 const NO_SCHEME: &str = "has no scheme";
+const FRAGMENT: &str = "has a fragment";
+const BLANKS: &str = "contains blanks";
+const PORT: &str = "has an invalid port";
+
+/// Returns the advice for a URL that is unusable for this reason.
+fn remedy(why: &str) -> &'static str {
+    match why {
+        FRAGMENT => "remove the # and all after it",
+        BLANKS => "remove them, or write %20 in a path",
+        PORT => "it must be a number from 1 to 65535",
+        _ => "write a URL such as http://localhost:4318",
+    }
+}
 
 impl Target {
     /// Parses a base URL by the OTLP exporter specification: `path` is appended unless the URL ends with
@@ -30,12 +43,8 @@ impl Target {
     pub(crate) fn parse(endpoint: &str, path: &str) -> Result<Self, Error> {
         let shown = without_secrets(endpoint);
         let wrong = |why: &str| {
-            // Some reasons contain their remedy.
-            let remedy = match why.contains(';') {
-                true => "",
-                false => "; write a URL such as http://localhost:4318",
-            };
-            Error::config(format!("endpoint {shown:?} {why}{remedy}"))
+            let remedy = remedy(why);
+            Error::config(format!("endpoint {shown:?} {why}; {remedy}"))
         };
         // At any place: in a malformed URL, too, the text before an @ may be a password.
         if endpoint.contains('@') {
@@ -59,17 +68,18 @@ impl Target {
             }
             wrong(&why)
         })?;
-        target.append(path).map_err(|why| wrong(&why))?;
+        let wrong_path = |why| Error::config(format!("endpoint {shown:?} {why}"));
+        target.append(path).map_err(wrong_path)?;
         Ok(target)
     }
 
     /// Parses an absolute URL; the error is a predicate.
     pub(super) fn of_url(url: &str) -> Result<Self, String> {
         if url.contains('#') {
-            return Err("has a fragment; remove the # and all after it".to_string());
+            return Err(FRAGMENT.to_string());
         }
         if url.contains(char::is_whitespace) {
-            return Err("contains blanks; remove them, or write %20 in a path".to_string());
+            return Err(BLANKS.to_string());
         }
         if let Some((_, rest)) = url.split_once("://") {
             check_port(rest.split(['/', '?']).next().unwrap_or_default())?;
@@ -90,7 +100,7 @@ impl Target {
             return Err("has no host".to_string());
         }
         let default_port = if is_https { 443 } else { 80 };
-        let port = port(authority.as_str(), default_port).ok_or("has an invalid port")?;
+        let port = port(authority.as_str(), default_port).ok_or(PORT)?;
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
         let mut target = Self {
             url: String::new(),
@@ -200,7 +210,7 @@ fn checked_path(path: &str) -> Result<String, String> {
     }
     match PathAndQuery::try_from(path) {
         Ok(parsed) => Ok(visible(parsed.as_str())),
-        Err(_) => wrong("has characters that a URL cannot contain: percent-encode them"),
+        Err(_) => wrong("has characters that a URL cannot contain; percent-encode them"),
     }
 }
 
@@ -228,7 +238,7 @@ fn has_user(url: &str) -> bool {
 fn check_port(authority: &str) -> Result<(), String> {
     match port(authority, 1) {
         Some(_) => Ok(()),
-        None => Err("has an invalid port; it must be a number from 1 to 65535".to_string()),
+        None => Err(PORT.to_string()),
     }
 }
 
