@@ -98,6 +98,20 @@
 //! * No behaviour of an endpoint affects recording threads until the buffer is full; then spans are
 //!   refused.
 //!
+//! # Where names are
+//!
+//! | module | names |
+//! | --- | --- |
+//! | the root | those that most programs need |
+//! | [`collector`] | pinned threads, [`pin_current_thread`](collector::pin_current_thread) |
+//! | [`config`] | [`Endpoint`](config::Endpoint) and groups of them, redirects, TLS, metrics |
+//! | [`recorder`] | [`SpanBuilder`](recorder::SpanBuilder), detached spans, recorders of a scope |
+//! | [`span`] | owned and borrowed forms of a span's parts, trace context, samplers, limits, scopes, ids |
+//! | [`stats`] | [`Health`](stats::Health), [`Notice`](stats::Notice) and [`OnNotice`](stats::OnNotice), [`Stats`](stats::Stats), parts of the ledger |
+//! | `testing` | a receiver for tests (feature `testing`) |
+//!
+//! A name that ends with `Ref` is the borrowed form of the one without, such as [`SpanRef`] of [`Span`].
+//!
 //! # Manual
 //!
 //! [Recording](manual::recording), [configuration](manual::configuration), [delivery](manual::delivery),
@@ -157,7 +171,8 @@ pub use self::recorder::{OpenSpan, Recorder};
 pub use self::span::attribute::{UseAttributes, VisitAttributes, prepare};
 #[doc(inline)]
 pub use self::span::{
-    AnyValue, Key, KeyValue, Name, Span, SpanContext, SpanId, SpanKind, SpanRef, Status, TraceId,
+    AnyValue, EventRef, Key, KeyValue, KeyValueRef, LinkRef, Name, Span, SpanContext, SpanId,
+    SpanKind, SpanRef, Status, TraceId,
 };
 #[doc(inline)]
 pub use self::stats::{Ledger, Refused};
