@@ -6,7 +6,7 @@
 pub(crate) mod backlog;
 mod command;
 mod compress;
-mod connection;
+pub(crate) mod connection;
 mod context;
 mod deliveries;
 mod delivery;
@@ -55,7 +55,7 @@ use self::metrics_sender::MetricsSender;
 use self::moment::Moment;
 pub(crate) use self::network::system::SystemNetwork;
 use self::notices::incident::Cause;
-use self::notices::losses::{Losses, Lost};
+use self::notices::losses::{LossMonitor, LostSpans};
 use self::notices::reporter::Report;
 pub(crate) use self::notices::reporter::Reporter;
 use self::shutdown::Shutdown;
@@ -65,6 +65,7 @@ const PANICS_MAX: u32 = 100;
 /// The pause after a panic: its cause may make the next turn panic too.
 const PANIC_PAUSE: Duration = Duration::from_millis(5);
 
+/// The network thread's state: destinations, metrics, notices, flushes and the shutdown.
 pub(crate) struct Exporter {
     shared: Arc<Shared>,
     network: SystemNetwork,
@@ -73,9 +74,9 @@ pub(crate) struct Exporter {
     deliveries: Deliveries,
     compressor: Option<Compressor>,
     reporter: Reporter,
-    losses: Losses,
+    losses: LossMonitor,
     metrics: Option<MetricsSender>,
-    /// The numbers of the metrics' own requests, which metrics do not contain.
+    /// The statistics of the metrics' own requests, which metrics do not contain.
     metrics_stats: NetworkStats,
     stats: NetworkStats,
     /// Errors of which the last one is shared with recorders.
@@ -118,7 +119,7 @@ impl Exporter {
             deliveries,
             compressor,
             reporter,
-            losses: Losses::new(open_spans_max),
+            losses: LossMonitor::new(open_spans_max),
             metrics,
             metrics_stats: NetworkStats::default(),
             stats: NetworkStats::default(),
@@ -128,7 +129,7 @@ impl Exporter {
         })
     }
 
-    /// Runs until shut down. Returns the last numbers, as an error if it had to give up.
+    /// Runs until shut down. Returns the last statistics, as an error if it had to give up.
     pub(crate) fn run(mut self) -> Result<NetworkStats, Box<NetworkStats>> {
         let mut panics_in_a_row = 0;
         loop {
@@ -272,10 +273,10 @@ impl Exporter {
         }
     }
 
-    /// Spans lost so far.
-    fn lost(&self) -> Lost {
+    /// Returns the spans lost so far.
+    fn lost(&self) -> LostSpans {
         let (refused, without_memory) = self.shared.counters.lost();
-        Lost {
+        LostSpans {
             refused,
             without_memory,
             destinations: self.deliveries.lost(),
@@ -334,7 +335,7 @@ impl Exporter {
         metrics.advance(stats, context);
     }
 
-    /// Returns all numbers.
+    /// Returns the statistics of the whole pipeline.
     fn stats(&self) -> Stats {
         let account = self.shared.counters.account();
         let buffer = self.shared.buffer_use();
@@ -346,10 +347,11 @@ impl Exporter {
     fn begin_flush(&mut self, deadline: Instant, done: Sender<()>) {
         self.drain();
         self.deliveries.expedite();
-        self.flushes.begin(self.deliveries.end(), deadline, done);
+        self.flushes
+            .begin(self.deliveries.next_number(), deadline, done);
     }
 
-    /// Drops spans whose time is over.
+    /// Drops the spans without an outcome when their part of a shutdown's time is over.
     fn give_up_late(&mut self, moment: Moment) {
         if (self.shutdown).is_some_and(|shutdown| shutdown.is_over_for_spans(moment.now)) {
             self.give_up(moment);
@@ -365,7 +367,8 @@ impl Exporter {
 
     /// Returns whether all spans have an outcome.
     fn is_settled(&mut self) -> bool {
-        self.processor.spans_waiting() == 0 && self.deliveries.are_settled(self.deliveries.end())
+        self.processor.spans_waiting() == 0
+            && self.deliveries.are_settled(self.deliveries.next_number())
     }
 
     /// Returns whether the last metrics were sent, or there are none.

@@ -1,10 +1,13 @@
 //! Access of benches and tests to single parts of the pipeline. Not part of the API; it changes
 //! without notice.
 
+use std::sync::Arc;
+
 use crate::buffer::{self, Batch, Consumer, Pool, Producer};
 use crate::collector::Collector;
 use crate::config::{Config, Settings};
 use crate::exporter::Command;
+use crate::exporter::connection::outgoing::Outgoing;
 use crate::exporter::http::response_parser::ResponseParser;
 use crate::exporter::request::Request;
 use crate::otlp::SPILL;
@@ -114,10 +117,9 @@ impl Merger {
         } = &self.settings;
         let endpoint = &destinations[0].endpoints[0];
         let request = Request::merge(0, self.batches.iter(), *request_bytes_max, envelope);
-        request
-            .head(&endpoint.target, endpoint.options.compression, endpoint)
-            .len()
-            + request.body_bytes
+        let body_bytes = request.body_bytes;
+        let outgoing = Outgoing::new(Arc::new(request), endpoint.options.compression);
+        outgoing.head(&endpoint.target, endpoint).len() + body_bytes
     }
 }
 

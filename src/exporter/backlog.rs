@@ -1,12 +1,12 @@
 //! The batches that were taken from the recorders and that not all destinations have sent.
 //!
-//! Each batch is stored once for all destinations, which only have a place in the row. So a lagging
+//! Each batch is stored once for all destinations, which only have a position in it. So a lagging
 //! destination only costs the slabs that it has not sent.
 //!
 //! ```text
-//!     first                    place of B          place of A   end
+//!     first                    position of B       position of A  end
 //!       │ released when all      │                   │           │
-//!       ▼ places are behind it   ▼                   ▼           ▼
+//!       ▼ positions are past it  ▼                   ▼           ▼
 //!       [ batch │ batch │ batch │ batch │ … │ batch │ batch │ … ]
 //! ```
 
@@ -19,6 +19,7 @@ use crate::exporter::request::{BatchNumber, Request};
 /// Bytes of compressed bodies that are kept for lagging destinations.
 const COMPRESSED_BYTES_MAX: usize = 4 << 20;
 
+/// The batches that not all destinations have sent, oldest first.
 pub(crate) struct Backlog {
     batches: VecDeque<Queued>,
     first: BatchNumber,
@@ -30,6 +31,7 @@ pub(crate) struct Backlog {
     shared: Vec<Arc<Request>>,
 }
 
+/// A batch in the backlog, with its position.
 struct Queued {
     batch: Batch,
     /// The weight and the bytes of all batches before it.
@@ -59,13 +61,13 @@ impl Backlog {
         self.batches.push_back(queued);
     }
 
-    /// Adds the weight of slabs that stays unused behind the batches that were pushed.
+    /// Adds the weight of slabs that stays unused after the batches that were pushed.
     pub(crate) fn note_unused(&mut self, weight: u64) {
         self.weight += weight;
     }
 
     /// Returns the number that the next batch will have.
-    pub(crate) fn end(&self) -> BatchNumber {
+    pub(crate) fn next_number(&self) -> BatchNumber {
         self.first + self.batches.len() as u64
     }
 
@@ -98,9 +100,9 @@ impl Backlog {
     /// one.
     pub(crate) fn fitting(&self, number: BatchNumber, share: u64) -> usize {
         let end = self.weight_before(number) + share;
-        let behind = self.batches.range(self.index(number)..);
+        let batches = self.batches.range(self.index(number)..);
         // The weight before a batch's successor includes the batch.
-        let fitting = behind.skip(1).take_while(|queued| queued.weight < end);
+        let fitting = batches.skip(1).take_while(|queued| queued.weight < end);
         fitting.count() + 1
     }
 
@@ -148,7 +150,7 @@ impl Backlog {
 
     fn index(&self, number: BatchNumber) -> usize {
         debug_assert!(
-            (self.first..=self.end()).contains(&number),
+            (self.first..=self.next_number()).contains(&number),
             "{number} is not here"
         );
         let index = number.saturating_sub(self.first) as usize;
@@ -177,7 +179,7 @@ mod tests {
         let batch = long_reader.take().unwrap();
         backlog.push(batch, long_reader.weight_taken());
 
-        assert_eq!((backlog.end(), backlog.from(1).count()), (3, 2));
+        assert_eq!((backlog.next_number(), backlog.from(1).count()), (3, 2));
         assert_eq!(&**backlog.from(1).next().unwrap(), b"four");
         let weights = [0, 1, 2, 3].map(|number| backlog.weight_before(number));
         let slab = Backlog::weight_of(1);
@@ -190,10 +192,10 @@ mod tests {
         assert_eq!(pool.slabs_left(), 0);
         backlog.note_unused(slab / 2);
         backlog.release(2);
-        assert_eq!((backlog.end(), backlog.from(2).count()), (3, 1));
+        assert_eq!((backlog.next_number(), backlog.from(2).count()), (3, 1));
         assert_eq!((backlog.weight_before(2), pool.slabs_left()), (slab / 2, 1));
         backlog.release(3);
-        assert_eq!((backlog.end(), pool.slabs_left()), (3, 2));
+        assert_eq!((backlog.next_number(), pool.slabs_left()), (3, 2));
         assert_eq!(
             (backlog.weight_before(3), backlog.bytes_from(3)),
             (2 * slab, 0)

@@ -17,6 +17,7 @@ use crate::platform::affinity;
 /// The queue of the thread, which ends when this is dropped.
 pub(crate) struct Compressor(Sender<Job>);
 
+/// A body to be compressed.
 struct Job {
     request: Arc<Request>,
     compression: Compression,

@@ -14,13 +14,11 @@
 
 mod busy;
 mod connecting;
+mod event;
 mod idle;
-mod loss;
-mod outgoing;
-mod progress;
+pub(crate) mod outgoing;
 #[cfg(all(test, not(loom)))]
 mod random_tests;
-mod redirect_chain;
 mod resolving;
 #[cfg(all(test, not(loom)))]
 mod tests;
@@ -28,6 +26,7 @@ mod tests;
 use std::io;
 use std::mem;
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -39,28 +38,27 @@ use crate::exporter::transport::Transport;
 
 use self::busy::Busy;
 use self::connecting::Connecting;
+pub(crate) use self::event::{Activity, ConnectionEvent, ConnectionLoss, Reply};
 use self::idle::Idle;
-pub(crate) use self::loss::{Loss, LossKind};
-pub(crate) use self::outgoing::Reply;
-use self::progress::Progress;
-use self::redirect_chain::RedirectChain;
+use self::outgoing::Outgoing;
 use self::resolving::Resolving;
 
 /// One connection of an endpoint, which is opened again after it was closed.
 pub(crate) struct Connection {
     id: ConnectionId,
     settings: Arc<EndpointSettings>,
-    /// The place that requests are sent to.
+    resolver: Arc<Resolver>,
+    /// The target that requests are sent to.
     target: Arc<Target>,
     /// The request to be sent as soon as the connection is idle.
     waiting: Option<Arc<Request>>,
     /// The compression of the waiting request, or of the last one.
     compression: Compression,
-    /// The redirects of the last request.
     redirects: RedirectChain,
     state: ConnectionState,
 }
 
+/// The state of a connection, with all that is only needed in it.
 #[derive(Default)]
 enum ConnectionState {
     #[default]
@@ -71,31 +69,25 @@ enum ConnectionState {
     Busy(Box<Busy>),
 }
 
-/// An event on a connection.
-pub(crate) enum ConnectionEvent {
-    Connected,
-    Replied(Reply),
-    /// The connection is closed, or none could be made.
-    Lost(Loss),
-}
-
-/// The activity of an open connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Activity {
-    /// Resolving or connecting since then.
-    Connecting(Instant),
-    /// A request is in flight. Its bytes could last be written then: a slow line is not a silent server.
-    Busy(Instant),
-    /// Established, without a request.
-    Idle,
+/// The redirects that the last request has followed in a row, from the endpoint's own target on.
+#[derive(Clone, Copy, Debug, Default)]
+struct RedirectChain {
+    followed: u32,
+    permanent: u32,
 }
 
 impl Connection {
-    pub(crate) fn new(id: ConnectionId, settings: &Arc<EndpointSettings>) -> Self {
+    /// Creates a connection that is closed.
+    pub(crate) fn new(
+        id: ConnectionId,
+        settings: &Arc<EndpointSettings>,
+        resolver: &Arc<Resolver>,
+    ) -> Self {
         Self {
             id,
             target: Arc::clone(&settings.target),
             settings: Arc::clone(settings),
+            resolver: Arc::clone(resolver),
             waiting: None,
             compression: Compression::None,
             redirects: RedirectChain::default(),
@@ -171,37 +163,36 @@ impl Connection {
         since.map(Activity::Connecting)
     }
 
-    /// Returns the place that requests are sent to.
+    /// Returns the target that requests are sent to.
     pub(crate) fn target(&self) -> &Arc<Target> {
         &self.target
     }
 
     /// Returns the number of redirects in a row that the last request followed.
     pub(crate) fn redirects(&self) -> u32 {
-        self.redirects.followed()
+        self.redirects.followed
     }
 
     /// Returns whether permanent redirects alone have led to the target.
     pub(crate) fn has_moved(&self) -> bool {
-        self.redirects.has_moved()
+        let RedirectChain {
+            followed,
+            permanent,
+        } = self.redirects;
+        followed > 0 && permanent == followed
     }
 
     // ---- Commands ----
 
     /// Closes the connection and begins to make a new one.
-    pub(crate) fn open(
-        &mut self,
-        resolver: &Resolver,
-        now: Instant,
-        network: &dyn Network,
-    ) -> Option<ConnectionEvent> {
+    pub(crate) fn open(&mut self, now: Instant, network: &dyn Network) -> Option<ConnectionEvent> {
         self.state = ConnectionState::Closed;
         let deadline = now + self.settings.connect_timeout;
         let (host, port) = self.server();
         if let Some(address) = resolver::literal(host, port) {
             return self.connect(vec![address], deadline, now, network);
         }
-        match resolver.look_up(host, port, network) {
+        match self.resolver.look_up(host, port, network) {
             Ok(lookup) => {
                 self.state = ConnectionState::Resolving(Resolving::new(lookup, deadline));
                 None
@@ -232,14 +223,14 @@ impl Connection {
         target: Arc<Target>,
         is_permanent: bool,
         request: Arc<Request>,
-        resolver: &Resolver,
         now: Instant,
         network: &dyn Network,
     ) -> Option<ConnectionEvent> {
         self.target = target;
-        self.redirects.push(is_permanent);
+        self.redirects.followed += 1;
+        self.redirects.permanent += u32::from(is_permanent);
         self.waiting = Some(request);
-        self.open(resolver, now, network)
+        self.open(now, network)
     }
 
     /// Closes the connection, gives up its request and sets the target of the next one.
@@ -290,11 +281,11 @@ impl Connection {
     ) -> Option<ConnectionEvent> {
         let deadline = resolving.deadline();
         match resolving.advance(now) {
-            Ok(Progress::Pending(resolving)) => {
+            Ok(ControlFlow::Continue(resolving)) => {
                 self.state = ConnectionState::Resolving(resolving);
                 None
             }
-            Ok(Progress::Done(addresses)) => self.connect(addresses, deadline, now, network),
+            Ok(ControlFlow::Break(addresses)) => self.connect(addresses, deadline, now, network),
             Err(error) => Some(self.unresolved(&error)),
         }
     }
@@ -307,20 +298,20 @@ impl Connection {
         network: &dyn Network,
     ) -> Option<ConnectionEvent> {
         let connecting = Connecting::new(addresses, deadline, now, &self.dial(network));
-        self.connecting(connecting.map(Progress::Pending), now)
+        self.connecting(connecting.map(ControlFlow::Continue), now)
     }
 
     fn connecting(
         &mut self,
-        progress: io::Result<Progress<Connecting, Transport>>,
+        progress: io::Result<ControlFlow<Transport, Connecting>>,
         now: Instant,
     ) -> Option<ConnectionEvent> {
         match progress {
-            Ok(Progress::Pending(connecting)) => {
+            Ok(ControlFlow::Continue(connecting)) => {
                 self.state = ConnectionState::Connecting(connecting);
                 None
             }
-            Ok(Progress::Done(transport)) => {
+            Ok(ControlFlow::Break(transport)) => {
                 self.state = ConnectionState::Idle(Idle::new(transport, now));
                 self.send_waiting(now);
                 Some(ConnectionEvent::Connected)
@@ -338,11 +329,11 @@ impl Connection {
 
     fn rest(&mut self, idle: Idle, now: Instant) -> Option<ConnectionEvent> {
         match idle.advance(now, self.settings.idle_timeout) {
-            Ok(idle) => {
-                self.state = idle.map_or(ConnectionState::Closed, ConnectionState::Idle);
+            ControlFlow::Continue(idle) => {
+                self.state = ConnectionState::Idle(idle);
                 None
             }
-            Err(loss) => Some(ConnectionEvent::Lost(loss)),
+            ControlFlow::Break(event) => event,
         }
     }
 
@@ -350,10 +341,10 @@ impl Connection {
     fn send_waiting(&mut self, now: Instant) {
         self.state = match (mem::take(&mut self.state), self.waiting.take()) {
             (ConnectionState::Idle(idle), Some(request)) => {
-                let head = request.head(&self.target, self.compression, &self.settings);
+                let outgoing = Outgoing::new(request, self.compression);
+                let head = outgoing.head(&self.target, &self.settings);
                 let response_bytes_max = self.settings.options.response_bytes_max;
-                let outgoing = outgoing::Outgoing::new(request, self.compression, now);
-                let busy = Busy::new(idle, head, outgoing, response_bytes_max);
+                let busy = Busy::new(idle, head, outgoing, response_bytes_max, now);
                 ConnectionState::Busy(Box::new(busy))
             }
             (state, waiting) => {
@@ -365,15 +356,14 @@ impl Connection {
 
     fn exchange(&mut self, busy: Box<Busy>, now: Instant) -> Option<ConnectionEvent> {
         match busy.advance(now, self.settings.request_timeout) {
-            Ok(Progress::Pending(busy)) => {
+            ControlFlow::Continue(busy) => {
                 self.state = ConnectionState::Busy(busy);
                 None
             }
-            Ok(Progress::Done((reply, idle))) => {
+            ControlFlow::Break((event, idle)) => {
                 self.state = idle.map_or(ConnectionState::Closed, ConnectionState::Idle);
-                Some(ConnectionEvent::Replied(reply))
+                Some(event)
             }
-            Err(loss) => Some(ConnectionEvent::Lost(loss)),
         }
     }
 
@@ -394,10 +384,10 @@ impl Connection {
     }
 
     fn unreachable(&mut self, reason: String) -> ConnectionEvent {
-        ConnectionEvent::Lost(Loss {
+        ConnectionEvent::Lost {
             request: self.waiting.take(),
-            kind: LossKind::Unreachable,
+            kind: ConnectionLoss::Unreachable,
             reason,
-        })
+        }
     }
 }

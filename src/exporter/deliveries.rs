@@ -11,21 +11,30 @@ use crate::exporter::delivery::Delivery;
 use crate::exporter::endpoint::EndpointClient;
 use crate::exporter::moment::Moment;
 use crate::exporter::network::{ConnectionId, Readiness};
-use crate::exporter::notices::losses::LostAt;
+use crate::exporter::notices::losses::DestinationLosses;
 use crate::exporter::request::BatchNumber;
 use crate::span::id_generator::RandomIds;
 use crate::stats::DestinationStats;
 use crate::stats::counters::DestinationCounters;
 
+/// The deliveries to all destinations.
 pub(crate) struct Deliveries {
     all: Vec<Delivery>,
     backlog: Backlog,
-    /// The destination, endpoint and connection of each [`ConnectionId`].
-    routes: Vec<(usize, usize, usize)>,
+    /// The routes of the connections, by [`ConnectionId`].
+    routes: Vec<Route>,
+}
+
+/// The destination, endpoint and connection of a [`ConnectionId`], as indices.
+#[derive(Clone, Copy)]
+struct Route {
+    destination: usize,
+    endpoint: usize,
+    connection: usize,
 }
 
 impl Deliveries {
-    /// Each endpoint draws its waits from one of the generators.
+    /// Creates a delivery for each destination. Each endpoint draws its waits from one of the generators.
     pub(crate) fn new(
         settings: &Settings,
         counters: &[Arc<DestinationCounters>],
@@ -45,7 +54,11 @@ impl Deliveries {
                 let id = ConnectionId(routes.len());
                 let connections = 0..endpoint.options.connections_max;
                 let step = settings.config.slab_bytes;
-                routes.extend(connections.map(|connection| (all.len(), index, connection)));
+                routes.extend(connections.map(|connection| Route {
+                    destination: all.len(),
+                    endpoint: index,
+                    connection,
+                }));
                 let endpoint = Arc::clone(endpoint);
                 endpoints.push(EndpointClient::new(endpoint, step, id, moment, generator()));
             }
@@ -76,8 +89,8 @@ impl Deliveries {
     }
 
     /// Returns the number that the next batch will have.
-    pub(crate) fn end(&self) -> BatchNumber {
-        self.backlog.end()
+    pub(crate) fn next_number(&self) -> BatchNumber {
+        self.backlog.next_number()
     }
 
     /// Returns whether all batches before this number have an outcome.
@@ -106,8 +119,8 @@ impl Deliveries {
         deliveries.map(move |delivery| delivery.stats(&self.backlog, moment))
     }
 
-    /// Spans lost so far, by destination.
-    pub(crate) fn lost(&self) -> Vec<LostAt> {
+    /// Returns the spans lost so far, by destination.
+    pub(crate) fn lost(&self) -> Vec<DestinationLosses> {
         self.all.iter().map(Delivery::lost).collect()
     }
 
@@ -117,18 +130,18 @@ impl Deliveries {
         self.backlog.push(batch, weight);
     }
 
-    /// Adds the weight of slabs that stay unused behind the batches that were pushed.
+    /// Adds the weight of slabs that stay unused after the batches that were pushed.
     pub(crate) fn note_unused(&mut self, weight: u64) {
         self.backlog.note_unused(weight);
     }
 
     /// Notes a change of a connection's readiness. Returns false if the connection is another's.
     pub(crate) fn ready(&mut self, id: ConnectionId, readiness: Readiness) -> bool {
-        let Some(&(destination, endpoint, connection)) = self.routes.get(id.0) else {
+        let Some(route) = self.routes.get(id.0) else {
             return false;
         };
-        let endpoint = self.all[destination].endpoint(endpoint);
-        endpoint.ready(connection, readiness);
+        let endpoint = self.all[route.destination].endpoint(route.endpoint);
+        endpoint.ready(route.connection, readiness);
         true
     }
 
@@ -162,7 +175,7 @@ impl Deliveries {
 
     // ---- Making room ----
 
-    /// Drops the oldest batches of destinations that are behind the foremost by more than `slabs`.
+    /// Drops the oldest batches of destinations that lag the foremost by more than `slabs`.
     pub(crate) fn limit_lag(&mut self, slabs: usize, now: Instant) {
         let backlog = &self.backlog;
         let foremost = (self.all.iter()).max_by_key(|delivery| delivery.weight_before(backlog));
@@ -177,7 +190,7 @@ impl Deliveries {
         }
     }
 
-    /// Drops the oldest batch or request of the destination that is most behind. Returns whether there is
+    /// Drops the oldest batch or request of the destination that lags most. Returns whether there is
     /// one that is not in flight.
     pub(crate) fn drop_oldest(&mut self, now: Instant) -> bool {
         let backlog = &self.backlog;
@@ -189,8 +202,9 @@ impl Deliveries {
 
     /// Releases batches that all destinations have sent or dropped.
     pub(crate) fn release(&mut self) {
-        let last = self.all.iter().map(Delivery::place).min();
-        self.backlog.release(last.unwrap_or(self.backlog.end()));
+        let last = self.all.iter().map(Delivery::position).min();
+        self.backlog
+            .release(last.unwrap_or(self.backlog.next_number()));
     }
 }
 

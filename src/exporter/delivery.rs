@@ -12,7 +12,7 @@ use crate::exporter::backlog::Backlog;
 use crate::exporter::context::Context;
 use crate::exporter::endpoint::{EndpointClient, Offer, Settled};
 use crate::exporter::moment::Moment;
-use crate::exporter::notices::losses::LostAt;
+use crate::exporter::notices::losses::DestinationLosses;
 use crate::exporter::outcome::Outcome;
 use crate::exporter::request::{BatchNumber, Request};
 use crate::stats::counters::DestinationCounters;
@@ -21,6 +21,7 @@ use crate::stats::{DestinationStats, LostRecently};
 use self::outage::Outage;
 use self::requests::Requests;
 
+/// One destination's position in the backlog, its requests and its endpoints.
 pub(crate) struct Delivery {
     endpoints: Vec<EndpointClient>,
     selection: Selection,
@@ -34,7 +35,7 @@ pub(crate) struct Delivery {
     /// Share of the buffer that one request can take, so that some that hang leave room for others.
     request_share_max: u64,
     /// The first batch that is in no request.
-    place: BatchNumber,
+    position: BatchNumber,
     requests: Requests,
     /// A flush or the shutdown waits for all that is to be sent.
     is_urgent: bool,
@@ -48,6 +49,7 @@ impl Delivery {
         counters: Arc<DestinationCounters>,
         share_max: u64,
     ) -> Self {
+        // Where other endpoints can stand in for one that hangs, more requests hang at a time.
         let requests = if endpoints.len() > 1 { 8 } else { 4 };
         Self {
             endpoints,
@@ -58,7 +60,7 @@ impl Delivery {
             retries: 0,
             share_max,
             request_share_max: share_max / requests,
-            place: 0,
+            position: 0,
             is_urgent: false,
             outage: Outage::default(),
         }
@@ -75,25 +77,25 @@ impl Delivery {
     }
 
     /// Returns the first batch that is in no request.
-    pub(crate) fn place(&self) -> BatchNumber {
-        self.place
+    pub(crate) fn position(&self) -> BatchNumber {
+        self.position
     }
 
     /// Returns the oldest batch without an outcome.
     pub(crate) fn oldest(&self) -> BatchNumber {
         let oldest = self.requests.oldest();
-        oldest.map_or(self.place, |request| request.number)
+        oldest.map_or(self.position, |request| request.number)
     }
 
     /// Returns the distance of the oldest batch that is not in flight from the beginning.
     pub(crate) fn weight_before(&self, backlog: &Backlog) -> u64 {
         let waiting = self.requests.weight_before_waiting();
-        waiting.unwrap_or_else(|| backlog.weight_before(self.place))
+        waiting.unwrap_or_else(|| backlog.weight_before(self.position))
     }
 
     /// Returns whether others have to keep up with it: it works, and not only since a moment ago.
     pub(crate) fn sets_the_pace(&self, now: Instant) -> bool {
-        self.outage.is_over(now)
+        self.outage.counts_as_up(now)
     }
 
     /// Returns the time at which [`Self::advance`] has something to do even if nothing happens.
@@ -105,7 +107,7 @@ impl Delivery {
         let endpoints = self.endpoints.iter();
         let in_request = self.requests.oldest();
         let oldest = in_request.and_then(|request| request.batches.first());
-        let oldest = oldest.or_else(|| backlog.from(self.place).next());
+        let oldest = oldest.or_else(|| backlog.from(self.position).next());
         DestinationStats {
             destination: self.counters.destination.clone(),
             endpoints: endpoints.map(|endpoint| endpoint.stats(moment)).collect(),
@@ -116,9 +118,9 @@ impl Delivery {
         }
     }
 
-    /// Spans lost so far.
-    pub(crate) fn lost(&self) -> LostAt {
-        LostAt {
+    /// Returns the spans lost so far.
+    pub(crate) fn lost(&self) -> DestinationLosses {
+        DestinationLosses {
             destination: self.counters.destination.clone(),
             dropped: self.counters.dropped(),
             rejected: self.counters.rejected.get(),
@@ -142,10 +144,10 @@ impl Delivery {
         if self.requests.drop_waiting(now) {
             return true;
         }
-        let Some(batch) = backlog.from(self.place).next() else {
+        let Some(batch) = backlog.from(self.position).next() else {
             return false;
         };
-        self.place += 1;
+        self.position += 1;
         (self.counters.waiting_dropped_overflow).add(batch.spans());
         true
     }
@@ -155,8 +157,8 @@ impl Delivery {
         for endpoint in &mut self.endpoints {
             endpoint.give_up(moment);
         }
-        let waiting = backlog.from(self.place).map(|batch| batch.spans()).sum();
-        self.place = backlog.end();
+        let waiting = backlog.from(self.position).map(|batch| batch.spans()).sum();
+        self.position = backlog.next_number();
         self.requests.give_up(moment.now);
         self.counters.waiting_dropped_shut_down.add(waiting);
     }
@@ -189,7 +191,7 @@ impl Delivery {
 
     /// Sends the next request. Returns false if there is none, or no endpoint for it now.
     fn send(&mut self, backlog: &mut Backlog, context: &mut Context<'_>) -> bool {
-        if self.place == backlog.end() && self.requests.first_waiting().is_none() {
+        if self.position == backlog.next_number() && self.requests.first_waiting().is_none() {
             self.is_urgent = false;
             return false;
         }
@@ -227,7 +229,8 @@ impl Delivery {
         None
     }
 
-    /// Fail-over passes an endpoint over only if something is wrong with it.
+    /// Returns whether the request is to wait for this endpoint: fail-over passes one over only if
+    /// something is wrong with it.
     fn is_worth_waiting_for(&self, index: usize, offer: Offer, now: Instant) -> bool {
         let endpoint = &self.endpoints[index];
         let is_delayed = match offer {
@@ -248,8 +251,8 @@ impl Delivery {
     /// Returns whether the batches in no request fill one, by their bytes or by their share of the
     /// buffer.
     fn fills_request(&self, endpoint: &EndpointClient, backlog: &Backlog) -> bool {
-        backlog.bytes_from(self.place) >= endpoint.request_bytes_max() as u64
-            || backlog.weight_from(self.place) >= self.request_share_max
+        backlog.bytes_from(self.position) >= endpoint.request_bytes_max() as u64
+            || backlog.weight_from(self.position) >= self.request_share_max
     }
 
     /// Returns the oldest request that waits, within the endpoint's limit, and begins an attempt; `None`
@@ -287,26 +290,26 @@ impl Delivery {
         backlog: &mut Backlog,
         context: &mut Context<'_>,
     ) {
-        if backlog.bytes_from(self.place) >= bytes_max as u64 {
+        if backlog.bytes_from(self.position) >= bytes_max as u64 {
             let next = self.merge(bytes_max, backlog, context);
             compress(self.requests.get(next), compression, backlog, context);
         }
     }
 
-    /// Makes a request of the batches from its place on, or takes the one that another destination
+    /// Makes a request of the batches from its position on, or takes the one that another destination
     /// has made of them. Returns its index.
     fn merge(&mut self, bytes_max: usize, backlog: &Backlog, context: &Context<'_>) -> usize {
-        let request = backlog.shared(self.place, bytes_max).unwrap_or_else(|| {
-            let count = (backlog.until_shared(self.place))
-                .min(backlog.fitting(self.place, self.request_share_max));
-            let batches = backlog.from(self.place).take(count);
-            let request = Request::merge(self.place, batches, bytes_max, context.envelope);
+        let request = backlog.shared(self.position, bytes_max).unwrap_or_else(|| {
+            let count = (backlog.until_shared(self.position))
+                .min(backlog.fitting(self.position, self.request_share_max));
+            let batches = backlog.from(self.position).take(count);
+            let request = Request::merge(self.position, batches, bytes_max, context.envelope);
             Arc::new(request)
         });
         debug_assert!(!request.is_part);
-        let weight = backlog.weight_before(self.place);
-        self.place = request.end();
-        let share = backlog.weight_before(self.place) - weight;
+        let weight = backlog.weight_before(self.position);
+        self.position = request.next_number();
+        let share = backlog.weight_before(self.position) - weight;
         self.requests.push(request, weight, share)
     }
 
@@ -319,7 +322,11 @@ impl Delivery {
         };
         let now = context.moment.now;
         let budget = self.endpoints[endpoint].settings().retry_budget;
-        self.requests.end_attempt(index, outcome.export(endpoint));
+        self.requests
+            .record_attempt(index, outcome.export(endpoint));
+        if outcome.has_failed() {
+            self.requests.note_failure(index, now);
+        }
         match outcome {
             Outcome::Accepted { partial, .. } => {
                 let rejected = partial.as_ref().map_or(0, |partial| partial.rejected);
@@ -333,7 +340,7 @@ impl Delivery {
                 self.requests.settle(index, request.spans, now);
                 self.counters.rejected.add(request.spans);
             }
-            _ if outcome.has_failed() && self.requests.is_hopeless(index, budget, now) => {
+            _ if outcome.has_failed() && self.requests.is_budget_over(index, budget, now) => {
                 self.requests.settle(index, request.spans, now);
                 self.counters.dropped_retries.add(request.spans);
             }
@@ -379,7 +386,7 @@ fn compress(
 #[cfg(all(test, not(loom)))]
 impl Delivery {
     pub(crate) fn waiting_spans(&self, backlog: &Backlog) -> u64 {
-        let batches = backlog.from(self.place).map(|batch| batch.spans());
+        let batches = backlog.from(self.position).map(|batch| batch.spans());
         self.requests.waiting_spans() + batches.sum::<u64>()
     }
 

@@ -4,23 +4,21 @@ mod adaptation;
 mod connection_pool;
 mod content_coding;
 mod journal;
-mod journal_entry;
 mod location;
-mod offer;
-mod pace;
-mod pacing;
+mod rate_limit;
 mod request_size;
+mod send_schedule;
 pub(crate) mod silence;
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::config::{Compression, EndpointSettings};
-use crate::exporter::connection::{ConnectionEvent, Loss, LossKind, Reply};
+use crate::exporter::connection::{ConnectionEvent, Reply};
 use crate::exporter::context::Context;
 use crate::exporter::endpoint::adaptation::Adaptation;
 use crate::exporter::endpoint::connection_pool::ConnectionPool;
-use crate::exporter::endpoint::journal_entry::JournalEntry;
+use crate::exporter::endpoint::journal::JournalEntry;
 use crate::exporter::endpoint::silence::Silent;
 use crate::exporter::http::reason;
 use crate::exporter::moment::Moment;
@@ -31,20 +29,31 @@ use crate::span::id_generator::RandomIds;
 use crate::stats::EndpointStats;
 use crate::stats::health::EndpointState;
 
-pub(crate) use self::offer::Offer;
-
 /// A request and the outcome of the attempt to send it.
 pub(crate) type Settled = (Arc<Request>, Outcome);
+
+/// Whether a request can be sent to an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Offer {
+    /// Yes, over the connection at this index.
+    Ready(usize),
+    /// Soon: a connection is being made.
+    Opening,
+    /// All connections carry requests.
+    Busy,
+    /// Not before a wait has ended.
+    BackingOff,
+}
 
 /// The exporter's side of one endpoint.
 pub(crate) struct EndpointClient {
     settings: Arc<EndpointSettings>,
     pool: ConnectionPool,
-    state: Adaptation,
+    adaptation: Adaptation,
 }
 
 impl EndpointClient {
-    /// Its connections have the ids from `first_id` on. Its requests grow by `request_bytes_step` after
+    /// Creates a client. Its connections have the ids from `first_id` on. Its requests grow by `request_bytes_step` after
     /// each success. Its waits are drawn from `random`.
     pub(crate) fn new(
         settings: Arc<EndpointSettings>,
@@ -55,7 +64,7 @@ impl EndpointClient {
     ) -> Self {
         Self {
             pool: ConnectionPool::new(&settings, first_id),
-            state: Adaptation::new(&settings, request_bytes_step, moment, random),
+            adaptation: Adaptation::new(&settings, request_bytes_step, moment, random),
             settings,
         }
     }
@@ -66,29 +75,29 @@ impl EndpointClient {
         &self.settings
     }
 
-    /// Returns the numbers with the present health.
+    /// Returns the statistics with the present health.
     pub(crate) fn stats(&self, moment: Moment) -> EndpointStats {
-        self.state.journal.snapshot(
+        self.adaptation.journal.snapshot(
             moment,
             self.silent(),
             self.pool.oldest_request(),
-            self.state.pacing.until(),
+            self.adaptation.schedule.until(),
         )
     }
 
     /// Returns the compression of the next request.
     pub(crate) fn compression(&self, now: Instant) -> Compression {
-        self.state.coding.current(now)
+        self.adaptation.coding.current(now)
     }
 
     /// Returns the largest body of the next request, in bytes.
     pub(crate) fn request_bytes_max(&self) -> usize {
-        self.state.size.max()
+        self.adaptation.size.max()
     }
 
     /// Returns whether nothing was accepted since the last failure.
     pub(crate) fn has_failed(&self) -> bool {
-        self.state.pacing.has_failed()
+        self.adaptation.schedule.has_failed()
     }
 
     /// Returns whether the requests in flight are slow enough that another endpoint should be tried.
@@ -103,29 +112,29 @@ impl EndpointClient {
     }
 
     pub(crate) fn is_backing_off(&self, now: Instant) -> bool {
-        self.state.pacing.is_waiting(now)
+        self.adaptation.schedule.is_waiting(now)
     }
 
     /// Returns the time at which [`Self::advance`] has something to do even if nothing happens.
     pub(crate) fn deadline(&self, now: Instant) -> Option<Instant> {
         // Also without a request to send: from then on batches can be taken.
-        let wait = self.state.pacing.until();
-        let silence = self.state.journal.silence_report_at(self.silent());
+        let wait = self.adaptation.schedule.until();
+        let silence = self.adaptation.journal.silence_report_at(self.silent());
         let later = wait.into_iter().chain(silence).filter(|at| now < *at);
         later.chain(self.pool.deadline(now)).min()
     }
 
-    /// Nothing is in flight, or only slow requests. After a failure one request has to be accepted before
+    /// Returns whether nothing is in flight, or only slow requests. After a failure one request has to be accepted before
     /// there are several at a time, and on a slow line they would only share it.
     fn may_send(&self, now: Instant) -> bool {
         match self.pool.slow_at() {
             None => true,
-            Some(at) => at <= now && !self.has_failed() && !self.state.is_slow,
+            Some(at) => at <= now && !self.has_failed() && !self.adaptation.is_slow,
         }
     }
 
     fn silent(&self) -> Option<Silent> {
-        self.state.journal.silence(self.pool.activities())
+        self.adaptation.journal.silence(self.pool.activities())
     }
 
     // ---- Commands ----
@@ -140,7 +149,7 @@ impl EndpointClient {
             return Offer::Busy;
         }
         self.pool
-            .close_except_to(self.state.target(context.moment.now));
+            .close_except_to(self.adaptation.target(context.moment.now));
         if let Some(index) = self.pool.idle() {
             return Offer::Ready(index);
         }
@@ -155,7 +164,7 @@ impl EndpointClient {
     }
 
     fn open(&mut self, index: usize, context: &mut Context<'_>) -> Offer {
-        let target = self.state.target(context.moment.now);
+        let target = self.adaptation.target(context.moment.now);
         match self.pool.open(index, target, context) {
             // The connection carries no request that could have an outcome.
             Some(event) => {
@@ -169,28 +178,28 @@ impl EndpointClient {
     /// Begins to send a request over the connection that was offered.
     pub(crate) fn start(&mut self, index: usize, request: Arc<Request>, now: Instant) {
         let compression = self.compression(now);
-        self.state.pacing.sent(request.body_bytes, now);
+        self.adaptation.schedule.sent(request.body_bytes, now);
         self.pool.get(index).start(request, compression, now);
     }
 
     /// Ends the backoff, but not waits that the endpoint has requested.
     pub(crate) fn skip_backoff(&mut self) {
-        self.state.pacing.skip_wait();
+        self.adaptation.schedule.skip_wait();
     }
 
     /// Closes all connections for good. Keeps the health as it is.
     pub(crate) fn give_up(&mut self, moment: Moment) {
         let silent = self.silent();
-        self.state.journal.keep_stall(moment, silent);
-        self.pool.close_all(self.state.target(moment.now));
+        self.adaptation.journal.keep_stall(moment, silent);
+        self.pool.close_all(self.adaptation.target(moment.now));
     }
 
     /// Closes all connections after a panic.
     pub(crate) fn recover(&mut self, moment: Moment) {
-        self.pool.close_all(self.state.target(moment.now));
-        self.state.pacing.failed(moment.now);
+        self.pool.close_all(self.adaptation.target(moment.now));
+        self.adaptation.schedule.failed(moment.now);
         let reason = "the network thread panicked and continues";
-        (self.state.journal).enter(EndpointState::BackingOff, Some(reason), moment);
+        (self.adaptation.journal).enter(EndpointState::BackingOff, Some(reason), moment);
     }
 
     /// Notes a change of a connection's readiness.
@@ -216,7 +225,7 @@ impl EndpointClient {
             }
         }
         let silent = self.silent();
-        self.state.journal.report_silence(silent, context);
+        self.adaptation.journal.report_silence(silent, context);
         None
     }
 
@@ -228,12 +237,19 @@ impl EndpointClient {
     ) -> Option<Settled> {
         match event {
             ConnectionEvent::Connected => {
-                context.stats.connections += 1;
-                self.state.journal.stats.connections += 1;
+                self.adaptation.journal.count_connection(context);
                 None
             }
             ConnectionEvent::Replied(reply) => self.handle_reply(index, reply, context),
-            ConnectionEvent::Lost(loss) => self.handle_loss(index, loss, context),
+            ConnectionEvent::Lost {
+                request,
+                kind,
+                reason,
+            } => {
+                let reason = reason::readable(&reason, &self.settings);
+                let outcome = Outcome::Lost { kind, reason };
+                self.handle_loss(index, request, outcome, context)
+            }
         }
     }
 
@@ -243,17 +259,17 @@ impl EndpointClient {
         reply: Reply,
         context: &mut Context<'_>,
     ) -> Option<Settled> {
-        self.state.count(&reply, context);
+        self.adaptation.count(&reply, context);
         let silent = self.silent();
         let connection = self.pool.get(index);
-        let outcome = self.state.outcome(&reply, connection, context);
+        let outcome = self.adaptation.outcome(&reply, connection, context);
         let entry = JournalEntry {
             outcome: &outcome,
             sent: Some((&reply.request, reply.compression)),
             moved: connection.has_moved().then(|| connection.target()),
             silent,
         };
-        self.state.adapt(&entry, context);
+        self.adaptation.adapt(&entry, context);
         let request = reply.request;
         if let Outcome::Redirected {
             target,
@@ -261,11 +277,12 @@ impl EndpointClient {
             ..
         } = outcome
         {
-            let event = (self.pool).follow(index, (target, is_permanent), request, context);
+            let now = context.moment.now;
+            let event = connection.follow(target, is_permanent, request, now, context.network);
             return self.handle(index, event?, context);
         }
         // After an error another connection may meet a healthier server.
-        let target = self.state.target(context.moment.now);
+        let target = self.adaptation.target(context.moment.now);
         if !matches!(outcome, Outcome::Accepted { .. }) || connection.target() != target {
             connection.close(target);
         }
@@ -275,28 +292,25 @@ impl EndpointClient {
     fn handle_loss(
         &mut self,
         index: usize,
-        loss: Loss,
+        request: Option<Arc<Request>>,
+        outcome: Outcome,
         context: &mut Context<'_>,
     ) -> Option<Settled> {
-        let outcome = Outcome::Lost {
-            kind: loss.kind,
-            reason: reason::readable(&loss.reason, &self.settings),
-        };
-        let request = loss.request.as_deref();
+        let sent = request.as_deref();
         let entry = JournalEntry {
             outcome: &outcome,
-            sent: request.map(|request| (request, Compression::None)),
+            sent: sent.map(|request| (request, Compression::None)),
             moved: None,
             silent: self.silent(),
         };
-        self.state.adapt(&entry, context);
-        let target = self.state.target(context.moment.now);
+        self.adaptation.adapt(&entry, context);
+        let target = self.adaptation.target(context.moment.now);
         self.pool.get(index).close(target);
-        if loss.kind == LossKind::Stale {
+        if outcome.is_stale() {
             // Other idle connections are as old.
             self.pool.close_idle(target);
         }
-        Some((loss.request?, outcome))
+        Some((request?, outcome))
     }
 }
 

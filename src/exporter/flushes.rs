@@ -6,6 +6,7 @@ use crossbeam_channel::Sender;
 
 use crate::exporter::request::BatchNumber;
 
+/// The flushes that have not ended.
 #[derive(Default)]
 pub(crate) struct Flushes(Vec<Flush>);
 

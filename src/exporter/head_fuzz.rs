@@ -3,11 +3,14 @@
 //!
 //! `PROPTEST_CASES` sets the number of configurations.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 
 use crate::config::{
     Compression, Config, EndpointOptions, EndpointSettings, MetricsOptions, Settings, Target,
 };
+use crate::exporter::connection::outgoing::Outgoing;
 use crate::exporter::request::Request;
 #[cfg(feature = "tls")]
 use crate::exporter::transport::connect_head;
@@ -137,11 +140,8 @@ fn is_visible(text: &str) -> bool {
 }
 
 fn check_request(target: &Target, settings: &EndpointSettings, options: &EndpointOptions) {
-    let head = Request::of_body(bytes::Bytes::from_static(b"body")).head(
-        target,
-        Compression::None,
-        settings,
-    );
+    let request = Arc::new(Request::of_body(bytes::Bytes::from_static(b"body")));
+    let head = Outgoing::new(request, Compression::None).head(target, settings);
     let (path, headers) = parse(&head, "POST");
     assert!(is_visible(path) && !path.contains('#'), "{path:?}");
     assert!(path.ends_with(&target.path), "{path:?}");

@@ -1,6 +1,5 @@
 //! HTTP/1.1 without a socket or a clock: one exchange, its response, and their texts.
 
-pub(crate) mod complaint;
 pub(crate) mod exchange;
 mod framing;
 pub(crate) mod reason;
@@ -9,5 +8,5 @@ pub(crate) mod response;
 mod response_fuzz;
 mod response_head;
 pub(crate) mod response_parser;
-pub(crate) mod retry;
+pub(crate) mod retry_after;
 mod work;

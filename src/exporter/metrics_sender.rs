@@ -23,6 +23,7 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(10);
 /// The time for the last metrics.
 const LAST_WAIT: Duration = Duration::from_secs(1);
 
+/// The metrics' endpoint, and the metrics that are to be sent to it.
 pub(crate) struct MetricsSender {
     endpoint: EndpointClient,
     /// The id of its first connection.
@@ -39,7 +40,7 @@ pub(crate) struct MetricsSender {
 }
 
 impl MetricsSender {
-    /// Its connections have the ids from `first_id` on.
+    /// Creates a sender whose connections have the ids from `first_id` on.
     pub(crate) fn new(settings: &MetricsSettings, first_id: ConnectionId, moment: Moment) -> Self {
         Self {
             endpoint: EndpointClient::new(

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::Sender;
 
-/// Identifies one of the exporter's connections, so that its readiness finds it.
+/// The identifier of one of the exporter's connections, by which its readiness is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ConnectionId(pub(crate) usize);
 
@@ -26,7 +26,7 @@ pub(crate) struct Readiness {
     pub(crate) writable: bool,
 }
 
-/// Connections and addresses, without blocking.
+/// The operating system's network, without blocking.
 pub(crate) trait Network {
     /// Begins to connect. Readiness of the stream is reported with `id`.
     fn connect(&self, address: SocketAddr, id: ConnectionId) -> io::Result<Box<dyn ByteStream>>;
@@ -53,25 +53,25 @@ pub(crate) trait ByteStream: Send {
 /// The addresses of a name.
 pub(crate) type Addresses = io::Result<Vec<SocketAddr>>;
 
-/// The receiving end of one look-up. It occupies a place among its endpoint's look-ups until it is used
-/// or dropped.
+/// The receiving end of one look-up. It holds one of its endpoint's permits for look-ups until it is used or
+/// dropped.
 pub(crate) struct LookupReply {
     addresses: Sender<Addresses>,
-    place: Arc<()>,
+    permit: Arc<()>,
 }
 
 impl LookupReply {
-    /// Creates a reply that holds a clone of `place`.
-    pub(crate) fn new(addresses: Sender<Addresses>, place: &Arc<()>) -> Self {
+    /// Creates a reply that holds a clone of `permit`.
+    pub(crate) fn new(addresses: Sender<Addresses>, permit: &Arc<()>) -> Self {
         Self {
             addresses,
-            place: Arc::clone(place),
+            permit: Arc::clone(permit),
         }
     }
 
-    /// Vacates the place, then sends the addresses.
+    /// Returns the permit, then sends the addresses.
     pub(crate) fn send(self, addresses: Addresses) {
-        drop(self.place);
+        drop(self.permit);
         // Fails if the look-up was given up because it took too long.
         let _ = self.addresses.send(addresses);
     }

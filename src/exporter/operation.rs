@@ -8,6 +8,7 @@ use crate::stats::{Export, Exports, bounded_status, micros};
 
 pub(crate) type OperationId = u64;
 
+/// The export operations of one destination: those in progress, and counts of those that have ended.
 #[derive(Default)]
 pub(crate) struct Operations {
     next: OperationId,
@@ -15,6 +16,7 @@ pub(crate) struct Operations {
     ended: Exports,
 }
 
+/// An export operation in progress.
 struct Operation {
     begun: Instant,
     /// The number of its requests without an outcome.

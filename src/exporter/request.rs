@@ -1,4 +1,4 @@
-//! One POST: batches behind an OTLP envelope, merged without a copy, and its HTTP head.
+//! One POST: batches after an OTLP envelope, merged without a copy.
 
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 
 use crate::buffer::Batch;
-use crate::config::{Compression, EndpointSettings, Target};
+use crate::config::Compression;
 use crate::otlp::{Envelope, Fields, Run};
 
 /// The number of a batch among all that were ever taken.
@@ -139,8 +139,8 @@ impl Request {
         envelope.resource_bytes_max() + scopes.sum::<usize>()
     }
 
-    /// Returns the number of the batch behind its last.
-    pub(crate) fn end(&self) -> BatchNumber {
+    /// Returns the number of the batch after its last.
+    pub(crate) fn next_number(&self) -> BatchNumber {
         self.number + self.batches.len() as u64
     }
 
@@ -173,51 +173,6 @@ impl Request {
     /// Returns the compressed body; `None` without compression, or if it could not be compressed.
     pub(crate) fn body(&self, compression: Compression) -> Option<&Bytes> {
         self.compressed(compression).body.get()?.as_ref()
-    }
-
-    /// Returns the HTTP head for `target`: the endpoint's own, or the target of a redirect.
-    pub(crate) fn head(
-        &self,
-        target: &Target,
-        compression: Compression,
-        settings: &EndpointSettings,
-    ) -> Bytes {
-        let (body_bytes, encoding) = match self.body(compression) {
-            None => (self.body_bytes, String::new()),
-            Some(body) => (
-                body.len(),
-                format!("Content-Encoding: {}\r\n", compression.name()),
-            ),
-        };
-        let version = env!("CARGO_PKG_VERSION");
-        // Configured headers may be credentials, which stay with their origin.
-        let own_headers = if target.has_origin_of(&settings.target) {
-            &*settings.header_lines
-        } else {
-            ""
-        };
-        // A request to a proxy contains the whole URL (RFC 9112, 3.2.2), one through a tunnel does not.
-        let (origin, proxy_line) = match &settings.proxy {
-            Some(proxy) if !target.is_https => (
-                format!("http://{}", target.authority),
-                proxy.authorization_line(),
-            ),
-            _ => Default::default(),
-        };
-        let head = format!(
-            "POST {origin}{path} HTTP/1.1\r\n\
-             Host: {authority}\r\n\
-             User-Agent: {user_agent}{name}/{version} OTel-OTLP-Exporter-Rust/{version}\r\n\
-             Content-Type: application/x-protobuf\r\n\
-             Content-Length: {body_bytes}\r\n\
-             {encoding}{own_headers}{proxy_line}\
-             \r\n",
-            path = target.path,
-            authority = target.authority,
-            user_agent = settings.user_agent,
-            name = env!("CARGO_PKG_NAME"),
-        );
-        Bytes::from(head)
     }
 }
 

@@ -17,17 +17,17 @@ pub(crate) fn literal(host: &str, port: u16) -> Option<SocketAddr> {
 /// A look-up in progress.
 pub(crate) type Lookup = Receiver<Addresses>;
 
-/// Limits the look-ups in progress, including those that the endpoint gave up because they took too long.
+/// The look-ups in progress of one endpoint, limited in number, including those that the endpoint gave up because they took too long.
 pub(crate) struct Resolver {
-    /// Each look-up holds a clone.
-    places: Arc<()>,
+    /// Each look-up holds a clone, as a permit.
+    permits: Arc<()>,
     lookups_max: usize,
 }
 
 impl Resolver {
     pub(crate) fn new(lookups_max: usize) -> Self {
         Self {
-            places: Arc::new(()),
+            permits: Arc::new(()),
             lookups_max,
         }
     }
@@ -39,13 +39,13 @@ impl Resolver {
         port: u16,
         network: &dyn Network,
     ) -> io::Result<Lookup> {
-        if Arc::strong_count(&self.places) > self.lookups_max {
+        if Arc::strong_count(&self.permits) > self.lookups_max {
             return Err(io::Error::other(
                 "earlier look-ups of the system have not ended",
             ));
         }
         let (sender, addresses) = bounded(1);
-        network.look_up(host, port, LookupReply::new(sender, &self.places))?;
+        network.look_up(host, port, LookupReply::new(sender, &self.permits))?;
         Ok(addresses)
     }
 }

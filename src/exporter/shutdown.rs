@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 /// The time of a shutdown that is kept for the last metrics, or a quarter of it if that is less.
 const METRICS_SHARE: Duration = Duration::from_millis(200);
 
+/// The deadlines of a shutdown, for spans and for the last metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Shutdown {
     deadline: Instant,

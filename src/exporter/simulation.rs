@@ -200,7 +200,7 @@ impl Simulation {
         stats.nth(index).unwrap()
     }
 
-    /// Returns the numbers of delivered, rejected and dropped spans.
+    /// Returns the counts of delivered, rejected and dropped spans.
     fn outcomes(&self, destination: usize) -> (u64, u64, u64) {
         let counters = &self.counters.destinations[destination];
         let (delivered, rejected) = (counters.delivered.get(), counters.rejected.get());
@@ -208,7 +208,7 @@ impl Simulation {
     }
 
     fn is_settled(&self) -> bool {
-        self.deliveries.are_settled(self.deliveries.end())
+        self.deliveries.are_settled(self.deliveries.next_number())
     }
 
     // ---- Commands ----
@@ -226,7 +226,7 @@ impl Simulation {
         self.turn();
     }
 
-    /// Ends all waits that no server has asked for.
+    /// Ends all waits that no server has requested.
     fn expedite(&mut self) {
         self.deliveries.expedite();
         self.turn();

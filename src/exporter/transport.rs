@@ -65,7 +65,7 @@ impl Transport {
         match &mut self.layer {
             Layer::Plain => Ok(true),
             #[cfg(feature = "tls")]
-            Layer::Tls(secure) => secure.is_agreed(&mut self.stream),
+            Layer::Tls(secure) => secure.advance_handshake(&mut self.stream),
         }
     }
 
@@ -141,8 +141,9 @@ impl Layer {
 
 #[cfg(feature = "tls")]
 impl Secure {
-    /// Returns whether the tunnel, if there is to be one, is open and the TLS handshake is complete.
-    fn is_agreed(&mut self, stream: &mut TrackedStream) -> io::Result<bool> {
+    /// Advances the tunnel, if there is one, and then the TLS handshake. Returns whether both are
+    /// complete.
+    fn advance_handshake(&mut self, stream: &mut TrackedStream) -> io::Result<bool> {
         if let Some(tunnel) = &mut self.tunnel {
             if !tunnel.is_open(stream)? {
                 return Ok(false);

@@ -98,7 +98,7 @@ const OTLP_HTTP: &[Clause] = &[
         "P: 429, 502, 503 and 504 are retried, all other 4xx and 5xx MUST NOT be",
         &[
             (
-                "src/exporter/http/retry.rs",
+                "src/exporter/outcome/tests.rs",
                 &["only_four_statuses_are_retried"],
             ),
             (
@@ -120,7 +120,7 @@ const OTLP_HTTP: &[Clause] = &[
     (
         "P: the body of an error is a Status, whose message is reported and whose code is ignored",
         &[(
-            "src/exporter/http/reason.rs",
+            "src/exporter/http/response.rs",
             &["errors_contain_the_message_of_their_body"],
         )],
     ),
@@ -138,7 +138,7 @@ const OTLP_HTTP: &[Clause] = &[
     (
         "P, X: retries MUST have exponential backoff with jitter",
         &[(
-            "src/exporter/http/retry.rs",
+            "src/exporter/endpoint/send_schedule.rs",
             &["backoff_doubles_up_to_its_maximum_with_full_jitter"],
         )],
     ),
@@ -146,7 +146,7 @@ const OTLP_HTTP: &[Clause] = &[
         "P: Retry-After SHOULD be honoured, as seconds and as a date",
         &[
             (
-                "src/exporter/http/retry.rs",
+                "src/exporter/http/retry_after.rs",
                 &[
                     "retry_after_in_seconds_is_bounded",
                     "retry_after_as_a_date_is_the_time_until_that_date",

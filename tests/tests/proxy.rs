@@ -143,7 +143,7 @@ fn a_failed_tunnel_is_reported_and_retried() {
         ),
         (
             vec![Step::ReadHead, answer("HTTP/1.1 200 OK\r\n\r\nmore")],
-            "sent bytes behind its response",
+            "sent bytes after its response",
         ),
         (
             vec![Step::ReadHead, answer(&long), Step::Drain],
@@ -164,7 +164,7 @@ fn a_failed_tunnel_is_reported_and_retried() {
         // The end of the stream or a reset, whichever is seen first.
         (vec![Step::ReadHead, Step::Reset], ""),
         // Covered by the connect timeout.
-        (vec![Step::ReadHead, Step::Stall], "no connection in time"),
+        (vec![Step::ReadHead, Step::Stall], "not connected in time"),
         // A tunnel, sent byte by byte, without a server behind it.
         (
             vec![
@@ -179,7 +179,7 @@ fn a_failed_tunnel_is_reported_and_retried() {
         let proxy = ScriptedServer::start(vec![script; 100]);
         let address = proxy.endpoint();
         let mut config = config("https://receiver.invalid", address.clone());
-        if reason == "no connection in time" {
+        if reason == "not connected in time" {
             config.endpoint_options.connect_timeout_ms = 100;
         }
         config.shutdown_timeout_ms = 1;

@@ -2,14 +2,14 @@
 
 use std::fmt::Display;
 use std::io::{self, IoSlice};
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use crate::exporter::connection::event::{ConnectionEvent, ConnectionLoss, Reply};
 use crate::exporter::connection::idle::Idle;
-use crate::exporter::connection::loss::{Loss, LossKind};
-use crate::exporter::connection::outgoing::{Outgoing, Reply};
-use crate::exporter::connection::progress::Progress;
+use crate::exporter::connection::outgoing::Outgoing;
 use crate::exporter::http::exchange::{Exchange, PARTS_MAX};
 use crate::exporter::http::response::{Response, ResponseError};
 use crate::exporter::transport::Transport;
@@ -19,18 +19,19 @@ use crate::exporter::transport::Transport;
 const READS_MAX: u32 = 64;
 const READ_BYTES: usize = 8192;
 
+/// A connection with a request in flight.
 pub(super) struct Busy {
     transport: Transport,
     exchange: Exchange<Outgoing>,
     /// Requests were served over the connection before.
     has_served: bool,
     since: Instant,
-    /// The time at which bytes of the request could last be written.
+    /// The last time at which bytes of the request could be written.
     sent_at: Instant,
 }
 
-/// The reply, and the connection if it can serve another request.
-type Served = (Reply, Option<Idle>);
+/// The end of an exchange: its event, and the connection if it can serve another request.
+type ExchangeEnd = (ConnectionEvent, Option<Idle>);
 
 impl Busy {
     pub(super) fn new(
@@ -38,15 +39,15 @@ impl Busy {
         head: Bytes,
         outgoing: Outgoing,
         response_bytes_max: usize,
+        now: Instant,
     ) -> Self {
         let (transport, has_served) = idle.into_parts();
-        let since = outgoing.started();
         Self {
             transport,
             exchange: Exchange::new(head, outgoing, response_bytes_max),
             has_served,
-            since,
-            sent_at: since,
+            since: now,
+            sent_at: now,
         }
     }
 
@@ -72,18 +73,20 @@ impl Busy {
         mut self: Box<Self>,
         now: Instant,
         timeout: Duration,
-    ) -> Result<Progress<Box<Self>, Served>, Loss> {
+    ) -> ControlFlow<ExchangeEnd, Box<Self>> {
         let sent = self.send(now);
         if sent.is_err() {
             // The server may have responded before it closed the connection.
             self.transport.assume_readable();
         }
         match (self.receive(sent.is_err()), sent) {
-            (Ok(Some(response)), sent) => Ok(self.served(response, sent.is_ok(), now)),
-            (_, Err(error)) => self.broken(&error, now),
-            (Err(error), Ok(())) => self.broken(&error, now),
-            (Ok(None), Ok(())) if now < self.since + timeout => Ok(Progress::Pending(self)),
-            (Ok(None), Ok(())) => self.timed_out(timeout, now),
+            (Ok(Some(response)), sent) => {
+                ControlFlow::Break(self.served(response, sent.is_ok(), now))
+            }
+            (_, Err(error)) => ControlFlow::Break(self.broken(&error, now)),
+            (Err(error), Ok(())) => ControlFlow::Break(self.broken(&error, now)),
+            (Ok(None), Ok(())) if now < self.since + timeout => ControlFlow::Continue(self),
+            (Ok(None), Ok(())) => ControlFlow::Break(self.timed_out(timeout, now)),
         }
     }
 
@@ -111,7 +114,7 @@ impl Busy {
                 None => return Ok(None),
                 // After a failed write the end of the stream is not that of a body.
                 Some(0) if has_failed => return Ok(None),
-                Some(0) => self.exchange.end().map(Some),
+                Some(0) => self.exchange.end_of_stream().map(Some),
                 Some(bytes) => self.exchange.receive(&buffer[..bytes]),
             };
             match received {
@@ -122,59 +125,50 @@ impl Busy {
         Ok(None)
     }
 
-    fn served(
-        self: Box<Self>,
-        response: Response,
-        can_be_kept: bool,
-        now: Instant,
-    ) -> Progress<Box<Self>, Served> {
-        let Self {
-            transport,
-            exchange,
-            ..
-        } = *self;
+    fn served(self, response: Response, can_be_kept: bool, now: Instant) -> ExchangeEnd {
         let is_kept = response.keep_alive && can_be_kept;
-        let reply = exchange.into_body().into_reply(response);
-        Progress::Done((reply, is_kept.then(|| Idle::kept(transport, now))))
+        let outgoing = self.exchange.into_body();
+        let reply = Reply {
+            started: self.since,
+            compression: outgoing.compression(),
+            request: outgoing.into_request(),
+            response,
+        };
+        let idle = is_kept.then(|| Idle::kept(self.transport, now));
+        (ConnectionEvent::Replied(reply), idle)
     }
 
     // ---- Failures ----
 
-    fn broken(
-        mut self: Box<Self>,
-        error: &dyn Display,
-        now: Instant,
-    ) -> Result<Progress<Box<Self>, Served>, Loss> {
+    fn broken(mut self, error: &dyn Display, now: Instant) -> ExchangeEnd {
         if let Some(response) = self.exchange.salvage(ResponseError::Truncated) {
-            return Ok(self.served(response, false, now));
+            return self.served(response, false, now);
         }
-        Err(if self.has_served && !self.exchange.has_received() {
+        if self.has_served && !self.exchange.has_received() {
             let reason = format!("a kept connection was broken: {error}");
-            self.lost(LossKind::Stale, reason)
+            self.lost(ConnectionLoss::Stale, reason)
         } else {
             let reason = format!("the connection was broken: {error}");
-            self.lost(LossKind::Broken, reason)
-        })
+            self.lost(ConnectionLoss::Broken, reason)
+        }
     }
 
-    fn timed_out(
-        mut self: Box<Self>,
-        timeout: Duration,
-        now: Instant,
-    ) -> Result<Progress<Box<Self>, Served>, Loss> {
+    fn timed_out(mut self, timeout: Duration, now: Instant) -> ExchangeEnd {
         if let Some(response) = self.exchange.salvage(ResponseError::Late) {
-            return Ok(self.served(response, false, now));
+            return self.served(response, false, now);
         }
         let reason = format!("no response within {timeout:?}");
-        Err(self.lost(LossKind::TimedOut, reason))
+        self.lost(ConnectionLoss::TimedOut, reason)
     }
 
-    fn lost(self, kind: LossKind, reason: String) -> Loss {
+    fn lost(self, kind: ConnectionLoss, reason: String) -> ExchangeEnd {
         self.transport.abort();
-        Loss {
-            request: Some(self.exchange.into_body().into_request()),
+        let request = Some(self.exchange.into_body().into_request());
+        let event = ConnectionEvent::Lost {
+            request,
             kind,
             reason,
-        }
+        };
+        (event, None)
     }
 }

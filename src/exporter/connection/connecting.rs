@@ -2,10 +2,10 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 use std::vec;
 
-use crate::exporter::connection::progress::Progress;
 use crate::exporter::transport::Transport;
 
 /// Each address gets at least this long to answer before the next is tried.
@@ -14,6 +14,7 @@ const ADDRESS_TIMEOUT_MIN: Duration = Duration::from_millis(100);
 /// Begins to connect to an address.
 type Dial<'a> = &'a dyn Fn(SocketAddr) -> io::Result<Transport>;
 
+/// A connection to the first address that answers.
 pub(super) struct Connecting {
     transport: Transport,
     next_address_at: Instant,
@@ -88,11 +89,11 @@ impl Connecting {
         mut self,
         now: Instant,
         dial: Dial<'_>,
-    ) -> io::Result<Progress<Self, Transport>> {
+    ) -> io::Result<ControlFlow<Transport, Self>> {
         loop {
             let error = match self.transport.is_connected() {
-                Ok(true) => return Ok(Progress::Done(self.transport)),
-                Ok(false) if now < self.next_address_at => return Ok(Progress::Pending(self)),
+                Ok(true) => return Ok(ControlFlow::Break(self.transport)),
+                Ok(false) if now < self.next_address_at => return Ok(ControlFlow::Continue(self)),
                 Ok(false) => timed_out(),
                 Err(error) => error,
             };
@@ -104,5 +105,8 @@ impl Connecting {
 }
 
 fn timed_out() -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, "no connection in time")
+    io::Error::new(
+        io::ErrorKind::TimedOut,
+        "not connected in time: check the address, or raise connect_timeout_ms",
+    )
 }

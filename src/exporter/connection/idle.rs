@@ -1,11 +1,13 @@
 //! The state of an established connection without a request.
 
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use crate::exporter::connection::loss::{Loss, LossKind};
+use crate::exporter::connection::event::{ConnectionEvent, ConnectionLoss};
 use crate::exporter::http::response::ResponseError;
 use crate::exporter::transport::Transport;
 
+/// An established connection without a request.
 pub(super) struct Idle {
     transport: Transport,
     has_served: bool,
@@ -48,32 +50,38 @@ impl Idle {
         (self.transport, self.has_served)
     }
 
-    /// Returns `None` if the server has closed the connection, or after the timeout.
-    pub(super) fn advance(mut self, now: Instant, timeout: Duration) -> Result<Option<Self>, Loss> {
+    /// Ends without an event if the server has closed the connection after a request, or after the
+    /// timeout.
+    pub(super) fn advance(
+        mut self,
+        now: Instant,
+        timeout: Duration,
+    ) -> ControlFlow<Option<ConnectionEvent>, Self> {
         let mut byte = [0];
         let flushed = self.transport.flush();
         let error = match flushed.and_then(|()| self.transport.read(&mut byte)) {
-            Ok(None) if now < self.since + timeout => return Ok(Some(self)),
-            Ok(None) => return Ok(None),
-            Ok(Some(0)) if self.has_served => return Ok(None),
+            Ok(None) if now < self.since + timeout => return ControlFlow::Continue(self),
+            Ok(None) => return ControlFlow::Break(None),
+            Ok(Some(0)) if self.has_served => return ControlFlow::Break(None),
             Ok(Some(0)) => {
-                return Err(self.lost(LossKind::Broken, "closed before it was used".to_string()));
+                let reason = "the connection was closed before it was used".to_string();
+                return ControlFlow::Break(Some(self.lost(ConnectionLoss::Broken, reason)));
             }
             Ok(Some(_)) => ResponseError::Unexpected.to_string(),
             Err(error) => error.to_string(),
         };
-        Err(if self.has_served {
+        ControlFlow::Break(Some(if self.has_served {
             let reason = format!("an unused connection was broken: {error}");
-            self.lost(LossKind::Stale, reason)
+            self.lost(ConnectionLoss::Stale, reason)
         } else {
             let reason = format!("the connection was broken: {error}");
-            self.lost(LossKind::Broken, reason)
-        })
+            self.lost(ConnectionLoss::Broken, reason)
+        }))
     }
 
-    fn lost(self, kind: LossKind, reason: String) -> Loss {
+    fn lost(self, kind: ConnectionLoss, reason: String) -> ConnectionEvent {
         self.transport.abort();
-        Loss {
+        ConnectionEvent::Lost {
             request: None,
             kind,
             reason,

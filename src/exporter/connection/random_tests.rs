@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use crate::config::{Compression, Config, Settings};
-use crate::exporter::connection::{Connection, ConnectionEvent, LossKind};
+use crate::exporter::connection::{Connection, ConnectionEvent, ConnectionLoss};
 use crate::exporter::network::ConnectionId;
 use crate::exporter::network::simulated::{ClientSide, Peer, SimulatedLookup, SimulatedNetwork};
 use crate::exporter::request::Request;
@@ -73,7 +73,6 @@ fn settings() -> &'static Settings {
 /// A connection that is always opened again and always has a request to send.
 struct World {
     network: SimulatedNetwork,
-    resolver: Resolver,
     connection: Connection,
     now: Instant,
     lookups: Vec<SimulatedLookup>,
@@ -88,8 +87,11 @@ impl World {
     fn new(settings: &Settings) -> Self {
         Self {
             network: SimulatedNetwork::new(),
-            resolver: Resolver::new(2),
-            connection: Connection::new(ConnectionId(0), &settings.destinations[0].endpoints[0]),
+            connection: Connection::new(
+                ConnectionId(0),
+                &settings.destinations[0].endpoints[0],
+                &Arc::new(Resolver::new(2)),
+            ),
             now: Instant::now(),
             lookups: Vec::new(),
             peers: Vec::new(),
@@ -132,7 +134,7 @@ impl World {
         self.advance();
         if self.connection.is_closed() {
             self.served.0 = 0;
-            let event = (self.connection).open(&self.resolver, self.now, &self.network);
+            let event = (self.connection).open(self.now, &self.network);
             event.into_iter().for_each(|event| self.settle(event));
         }
         if self.connection.is_ready() {
@@ -167,11 +169,11 @@ impl World {
                 self.served.1 += 1;
                 Some(reply.request)
             }
-            ConnectionEvent::Lost(loss) => {
-                let is_stale = loss.kind == LossKind::Stale;
+            ConnectionEvent::Lost { request, kind, .. } => {
+                let is_stale = kind == ConnectionLoss::Stale;
                 assert!(!is_stale || self.served.0 > 0);
                 assert!(self.connection.is_closed());
-                loss.request
+                request
             }
         };
         let address = |request: Option<Arc<Request>>| request.map(|r| Arc::as_ptr(&r));

@@ -2,20 +2,21 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::time::Instant;
 
 use crossbeam_channel::TryRecvError;
 
-use crate::exporter::connection::progress::Progress;
 use crate::exporter::resolver::Lookup;
 
+/// A look-up of the server's name.
 pub(super) struct Resolving {
     lookup: Lookup,
     deadline: Instant,
 }
 
 impl Resolving {
-    /// The deadline is that of connecting as a whole.
+    /// Creates the state. `deadline` is that of connecting as a whole.
     pub(super) fn new(lookup: Lookup, deadline: Instant) -> Self {
         Self { lookup, deadline }
     }
@@ -24,10 +25,10 @@ impl Resolving {
         self.deadline
     }
 
-    pub(super) fn advance(self, now: Instant) -> io::Result<Progress<Self, Vec<SocketAddr>>> {
+    pub(super) fn advance(self, now: Instant) -> io::Result<ControlFlow<Vec<SocketAddr>, Self>> {
         match self.lookup.try_recv() {
-            Ok(addresses) => addresses.map(Progress::Done),
-            Err(TryRecvError::Empty) if now < self.deadline => Ok(Progress::Pending(self)),
+            Ok(addresses) => addresses.map(ControlFlow::Break),
+            Err(TryRecvError::Empty) if now < self.deadline => Ok(ControlFlow::Continue(self)),
             Err(TryRecvError::Empty) => Err(io::ErrorKind::TimedOut.into()),
             Err(lost @ TryRecvError::Disconnected) => Err(io::Error::other(lost)),
         }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::config::{
     Compression, Config, EndpointOptions, EndpointSettings, RESPONSE_BYTES_DEFAULT, Settings,
 };
-use crate::exporter::connection::{Activity, Connection, ConnectionEvent, Loss, LossKind, Reply};
+use crate::exporter::connection::{Activity, Connection, ConnectionEvent, ConnectionLoss, Reply};
 use crate::exporter::network::simulated::{ClientSide, Peer, SimulatedNetwork};
 use crate::exporter::network::{ConnectionId, Readiness};
 use crate::exporter::request::Request;
@@ -22,7 +22,6 @@ const TOO_LARGE: &[u8] = b"HTTP/1.1 413 No\r\nContent-Length: 4\r\n\r\nlong";
 /// A connection with its surroundings.
 struct Client {
     network: SimulatedNetwork,
-    resolver: Resolver,
     settings: Arc<EndpointSettings>,
     connection: Connection,
     now: Instant,
@@ -45,8 +44,7 @@ impl Client {
         let settings = Arc::clone(&settings.destinations[0].endpoints[0]);
         Self {
             network: SimulatedNetwork::new(),
-            resolver: Resolver::new(1),
-            connection: Connection::new(ID, &settings),
+            connection: Connection::new(ID, &settings, &Arc::new(Resolver::new(1))),
             settings,
             now: Instant::now(),
         }
@@ -72,7 +70,7 @@ impl Client {
     }
 
     fn open(&mut self) -> Option<ConnectionEvent> {
-        (self.connection).open(&self.resolver, self.now, &self.network)
+        (self.connection).open(self.now, &self.network)
     }
 
     fn start(&mut self) {
@@ -102,12 +100,12 @@ impl Client {
         }
     }
 
-    /// Passes readiness on and advances the connection. Returns the events in words.
+    /// Passes readiness on and advances the connection. Returns descriptions of the events.
     fn turn(&mut self) -> String {
         self.pass_readiness();
         let mut events = Vec::new();
         while let Some(event) = self.connection.advance(self.now, &self.network) {
-            events.push(in_words(&event));
+            events.push(description(&event));
         }
         events.join(", ")
     }
@@ -124,14 +122,14 @@ impl Client {
     }
 }
 
-fn in_words(event: &ConnectionEvent) -> String {
+fn description(event: &ConnectionEvent) -> String {
     match event {
         ConnectionEvent::Connected => "connected".to_string(),
         ConnectionEvent::Replied(Reply { response, .. }) => match response.broken {
             None => response.status.to_string(),
             Some(error) => format!("{} broken {error:?}", response.status),
         },
-        ConnectionEvent::Lost(Loss { request, kind, .. }) => {
+        ConnectionEvent::Lost { request, kind, .. } => {
             let request = if request.is_some() {
                 "request"
             } else {
@@ -194,7 +192,7 @@ fn addresses_that_fail_at_once_are_passed_over_in_one_turn() {
     assert!(client.connection.is_closed());
     let event = client.open();
     assert_eq!(
-        event.as_ref().map(in_words).unwrap(),
+        event.as_ref().map(description).unwrap(),
         "Unreachable with nothing"
     );
 }
@@ -229,7 +227,7 @@ fn the_last_address_gets_all_the_time_left() {
 }
 
 #[test]
-fn names_without_an_answer_or_an_address_are_unreachable() {
+fn a_server_whose_name_has_no_address_is_unreachable() {
     let mut client = Client::new("http://collector.test");
     for answer in [Ok(Vec::new()), Err(io::Error::other("no such name"))] {
         assert!(client.open().is_none());
@@ -245,7 +243,7 @@ fn names_without_an_answer_or_an_address_are_unreachable() {
 
     // The unanswered look-up occupies the only place.
     let event = client.open().unwrap();
-    assert_eq!(in_words(&event), "Unreachable with nothing");
+    assert_eq!(description(&event), "Unreachable with nothing");
     unanswered.answer(Ok(Vec::new()));
     assert!(client.open().is_none());
     drop(client.network.take_lookups());
@@ -521,7 +519,7 @@ fn idle_connections_that_break_are_reported() {
 }
 
 #[test]
-fn bytes_behind_a_response_end_the_connection() {
+fn bytes_after_a_response_end_the_connection() {
     let (mut client, peer) = Client::connected();
     client.start();
     assert_eq!(client.turn(), "");
@@ -592,7 +590,6 @@ fn a_redirected_request_is_sent_to_its_new_target() {
             Arc::clone(&target),
             is_permanent,
             Arc::clone(&request),
-            &client.resolver,
             client.now,
             &client.network,
         );
@@ -634,25 +631,44 @@ fn a_redirected_request_is_lost_with_a_connection_that_cannot_be_made() {
     client
         .network
         .fail_at_once(Some(io::ErrorKind::NetworkUnreachable));
-    let event = client.connection.follow(
-        Arc::new(target),
-        true,
+    let event =
+        client
+            .connection
+            .follow(Arc::new(target), true, request, client.now, &client.network);
+    let Some(ConnectionEvent::Lost {
         request,
-        &client.resolver,
-        client.now,
-        &client.network,
-    );
-    let Some(ConnectionEvent::Lost(loss)) = event else {
+        kind,
+        reason,
+    }) = event
+    else {
         panic!("no loss");
     };
     assert_eq!(
-        (loss.kind, loss.request.is_some()),
-        (LossKind::Unreachable, true)
+        (kind, request.is_some()),
+        (ConnectionLoss::Unreachable, true)
     );
-    assert!(
-        loss.reason.starts_with("cannot connect: "),
-        "{}",
-        loss.reason
-    );
+    assert!(reason.starts_with("cannot connect: "), "{reason}");
     assert!(client.connection.is_closed());
+}
+
+#[test]
+fn only_permanent_redirects_move_a_target() {
+    for (redirects, has_moved) in [
+        (&[][..], false),
+        (&[true], true),
+        (&[true, true], true),
+        (&[false, true], false),
+        (&[true, false], false),
+    ] {
+        let (mut client, _) = Client::kept();
+        let target = client.settings.target.redirect("/moved").map(Arc::new);
+        for is_permanent in redirects {
+            let (target, request) = (target.clone().unwrap(), Request::of_texts(&["span"]));
+            let request = Arc::new(request);
+            let connection = &mut client.connection;
+            connection.follow(target, *is_permanent, request, client.now, &client.network);
+        }
+        assert_eq!(client.connection.has_moved(), has_moved, "{redirects:?}");
+        assert_eq!(client.connection.redirects() as usize, redirects.len());
+    }
 }

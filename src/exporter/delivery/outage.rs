@@ -1,4 +1,4 @@
-//! Whether a destination is down, so that others need not keep up with it.
+//! The outages of a destination, during which others need not keep up with it.
 
 use std::time::{Duration, Instant};
 
@@ -27,8 +27,9 @@ impl Outage {
         }
     }
 
-    /// Returns whether others have to keep up with the destination.
-    pub(super) fn is_over(&self, now: Instant) -> bool {
+    /// Returns whether the destination counts as up, so that others have to keep up with it. A short
+    /// outage is ignored, a longer one lasts until others can have caught up.
+    pub(super) fn counts_as_up(&self, now: Instant) -> bool {
         let is_down = self.since.is_some_and(|since| now >= since + OUTAGE);
         !is_down && self.recovering_until.is_none_or(|until| now >= until)
     }
@@ -39,20 +40,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_outage_of_a_second_is_over_a_second_after_its_end() {
+    fn an_outage_of_a_second_counts_as_up_a_second_after_its_end() {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
         let mut outage = Outage::default();
         outage.note(true, at(0));
-        assert!(outage.is_over(at(999)));
+        assert!(outage.counts_as_up(at(999)));
         outage.note(false, at(999));
-        assert!(outage.is_over(at(999)));
+        assert!(outage.counts_as_up(at(999)));
 
         outage.note(true, at(1000));
         outage.note(true, at(1500));
-        assert!(!outage.is_over(at(2000)));
+        assert!(!outage.counts_as_up(at(2000)));
         outage.note(false, at(2000));
-        assert!(!outage.is_over(at(2999)));
-        assert!(outage.is_over(at(3000)));
+        assert!(!outage.counts_as_up(at(2999)));
+        assert!(outage.counts_as_up(at(3000)));
     }
 }

@@ -17,7 +17,7 @@ const ABORTED: Export = Export {
     error: Some("aborted"),
 };
 
-/// Requests without an outcome, oldest first, and the export operations that they belong to.
+/// The requests without an outcome, oldest first, and the export operations that they belong to.
 ///
 /// A request also stays here while it is in flight, so that the ledger closes and no span is lost if
 /// the connection breaks.
@@ -85,6 +85,12 @@ impl Requests {
         all > 0 && all + largest > share_max
     }
 
+    /// Returns whether the request has failed for as long as `budget`, from its first failure on.
+    pub(super) fn is_budget_over(&self, index: usize, budget: Duration, now: Instant) -> bool {
+        let since = self.queue[index].failing_since;
+        since.is_some_and(|since| now.saturating_duration_since(since) >= budget)
+    }
+
     /// Returns the export operations that have ended.
     pub(super) fn exports(&self) -> &Exports {
         self.operations.ended()
@@ -118,15 +124,14 @@ impl Requests {
         self.count_in_flight();
     }
 
-    /// Ends an attempt.
-    pub(super) fn end_attempt(&mut self, index: usize, export: Export) {
+    /// Records the end of an attempt.
+    pub(super) fn record_attempt(&mut self, index: usize, export: Export) {
         self.queue[index].last = Some(export);
     }
 
-    /// Returns whether the request has failed for as long as `budget`, from its first failure on.
-    pub(super) fn is_hopeless(&mut self, index: usize, budget: Duration, now: Instant) -> bool {
-        let since = *self.queue[index].failing_since.get_or_insert(now);
-        now.saturating_duration_since(since) >= budget
+    /// Notes that an attempt has failed.
+    pub(super) fn note_failure(&mut self, index: usize, now: Instant) {
+        self.queue[index].failing_since.get_or_insert(now);
     }
 
     /// Makes the request wait for the next attempt.

@@ -4,24 +4,24 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::config::{EndpointSettings, Target};
-use crate::exporter::connection::{Connection, LossKind, Reply};
+use crate::exporter::connection::{Connection, ConnectionLoss, Reply};
 use crate::exporter::context::Context;
 use crate::exporter::endpoint::content_coding::ContentCoding;
-use crate::exporter::endpoint::journal::Journal;
-use crate::exporter::endpoint::journal_entry::JournalEntry;
+use crate::exporter::endpoint::journal::{Journal, JournalEntry};
 use crate::exporter::endpoint::location::Location;
-use crate::exporter::endpoint::pacing::Pacing;
 use crate::exporter::endpoint::request_size::{RequestSize, can_split};
+use crate::exporter::endpoint::send_schedule::SendSchedule;
 use crate::exporter::moment::Moment;
-use crate::exporter::outcome::{Facts, Outcome};
+use crate::exporter::outcome::{Outcome, ResponseContext};
 use crate::span::id_generator::RandomIds;
 use crate::stats::micros;
 
+/// The state of one endpoint that its outcomes change.
 pub(super) struct Adaptation {
     pub(super) location: Location,
     pub(super) size: RequestSize,
     pub(super) coding: ContentCoding,
-    pub(super) pacing: Pacing,
+    pub(super) schedule: SendSchedule,
     /// The last request took more than half of the time it had.
     pub(super) is_slow: bool,
     pub(super) journal: Journal,
@@ -38,7 +38,7 @@ impl Adaptation {
             location: Location::new(Arc::clone(&settings.target)),
             size: RequestSize::new(settings.options.request_bytes_max, request_bytes_step),
             coding: ContentCoding::new(settings.options.compression),
-            pacing: Pacing::new(settings.retry_initial, settings.retry_max, random),
+            schedule: SendSchedule::new(settings.retry_initial, settings.retry_max, random),
             is_slow: false,
             journal: Journal::new(Arc::clone(settings), moment),
         }
@@ -68,7 +68,7 @@ impl Adaptation {
         connection: &Connection,
         context: &Context<'_>,
     ) -> Outcome {
-        let facts = Facts {
+        let facts = ResponseContext {
             settings: &self.journal.settings,
             target: connection.target(),
             redirects: connection.redirects(),
@@ -77,7 +77,7 @@ impl Adaptation {
                 .coding
                 .is_suspect(reply.compression, context.moment.now),
             has_coding_worked: self.coding.has_worked(),
-            is_throttled_often: self.pacing.is_throttled_often(),
+            is_throttled_often: self.schedule.is_throttled_often(),
             now: context.moment.system_time(),
         };
         Outcome::of(&reply.response, &facts)
@@ -91,16 +91,16 @@ impl Adaptation {
         let works = match outcome {
             Outcome::Accepted { .. } => true,
             // An endpoint that rejects everything does not work with any size.
-            Outcome::TooLarge { .. } => !self.pacing.has_rejected(),
+            Outcome::TooLarge { .. } => !self.schedule.has_rejected(),
             _ => false,
         };
         self.journal.record(entry, works, has_moved, context);
         let bytes = sent.map_or(0, |(request, _)| request.body_bytes);
-        self.pacing.adapt(outcome, bytes, now);
+        self.schedule.adapt(outcome, bytes, now);
         self.is_slow |= matches!(
             outcome,
             Outcome::Lost {
-                kind: LossKind::TimedOut,
+                kind: ConnectionLoss::TimedOut,
                 ..
             }
         );

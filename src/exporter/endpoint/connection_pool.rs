@@ -8,26 +8,26 @@ use crate::exporter::connection::{Activity, Connection, ConnectionEvent};
 use crate::exporter::context::Context;
 use crate::exporter::endpoint::silence::STALLED;
 use crate::exporter::network::ConnectionId;
-use crate::exporter::request::Request;
 use crate::exporter::resolver::Resolver;
 
 /// A request that takes longer than this does not delay the next one. One connection at a time uses
 /// all caches best, as long as it is fast enough.
 const SLOW: Duration = Duration::from_millis(10);
 
+/// The connections of one endpoint, open or closed.
 pub(super) struct ConnectionPool {
     connections: Vec<Connection>,
-    resolver: Resolver,
 }
 
 impl ConnectionPool {
-    /// The connections have the ids from `first_id` on.
+    /// Creates closed connections, which have the ids from `first_id` on.
     pub(super) fn new(settings: &Arc<EndpointSettings>, first_id: ConnectionId) -> Self {
         let ids = (first_id.0..).map(ConnectionId);
         let ids = ids.take(settings.options.connections_max);
+        let resolver = Arc::new(Resolver::new(settings.options.connections_max));
+        let connections = ids.map(|id| Connection::new(id, settings, &resolver));
         Self {
-            connections: ids.map(|id| Connection::new(id, settings)).collect(),
-            resolver: Resolver::new(settings.options.connections_max),
+            connections: connections.collect(),
         }
     }
 
@@ -107,25 +107,7 @@ impl ConnectionPool {
     ) -> Option<ConnectionEvent> {
         let connection = &mut self.connections[index];
         connection.close(target);
-        connection.open(&self.resolver, context.moment.now, context.network)
-    }
-
-    /// Sends a request on to the target of a redirect.
-    pub(super) fn follow(
-        &mut self,
-        index: usize,
-        (target, is_permanent): (Arc<Target>, bool),
-        request: Arc<Request>,
-        context: &Context<'_>,
-    ) -> Option<ConnectionEvent> {
-        self.connections[index].follow(
-            target,
-            is_permanent,
-            request,
-            &self.resolver,
-            context.moment.now,
-            context.network,
-        )
+        connection.open(context.moment.now, context.network)
     }
 
     /// Closes idle connections that lead elsewhere.

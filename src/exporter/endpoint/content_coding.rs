@@ -9,14 +9,12 @@
 //!       └───────────────────────────────────────────────────┘
 //! ```
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::config::Compression;
-use crate::exporter::outcome::Outcome;
+use crate::exporter::outcome::{Outcome, REMEMBERED_FOR};
 
-/// Compression is tried again after this: the receiver may have been replaced.
-const FORGET: Duration = Duration::from_secs(600);
-
+/// The compression of one endpoint's requests.
 pub(crate) struct ContentCoding {
     configured: Compression,
     /// A compressed request was accepted before.
@@ -24,6 +22,7 @@ pub(crate) struct ContentCoding {
     state: CodingState,
 }
 
+/// The present stage of finding out whether compression is accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum CodingState {
     Compressed,
@@ -72,7 +71,7 @@ impl ContentCoding {
     /// Adapts to the outcome of a request that was sent with this compression.
     pub(crate) fn adapt(&mut self, outcome: &Outcome, sent: Compression, now: Instant) {
         let is_plain = sent == Compression::None;
-        let until = now + FORGET;
+        let until = now + REMEMBERED_FOR;
         self.state = match (outcome, self.state) {
             (Outcome::Accepted { .. }, CodingState::Trial { until }) if is_plain => {
                 CodingState::Plain { until }
@@ -98,7 +97,7 @@ impl CodingState {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::exporter::http::complaint::Complaint;
+    use crate::exporter::outcome::RefusalCause;
     use crate::otlp::PartialSuccess;
 
     const GZIP: Compression = Compression::Gzip;
@@ -114,7 +113,7 @@ mod tests {
     fn rejected() -> Outcome {
         Outcome::Rejected {
             status: 400,
-            complaint: Complaint::Malformed,
+            cause: RefusalCause::Malformed,
             reason: String::new(),
         }
     }
@@ -136,15 +135,15 @@ mod tests {
         assert_eq!(coding.current(now), PLAIN);
         // A compressed request that was in flight on another connection.
         assert!(coding.is_suspect(GZIP, now));
-        coding.adapt(&not_decoded(), GZIP, now + FORGET / 2);
+        coding.adapt(&not_decoded(), GZIP, now + REMEMBERED_FOR / 2);
         coding.adapt(&accepted(), PLAIN, now);
         // A request that is malformed in any coding.
         coding.adapt(&rejected(), PLAIN, now);
         assert_eq!(coding.current(now), PLAIN);
-        assert_eq!(coding.current(now + FORGET), GZIP);
-        assert!(coding.is_suspect(GZIP, now + FORGET));
-        coding.adapt(&not_decoded(), GZIP, now + FORGET);
-        assert_eq!(coding.current(now + FORGET), PLAIN);
+        assert_eq!(coding.current(now + REMEMBERED_FOR), GZIP);
+        assert!(coding.is_suspect(GZIP, now + REMEMBERED_FOR));
+        coding.adapt(&not_decoded(), GZIP, now + REMEMBERED_FOR);
+        assert_eq!(coding.current(now + REMEMBERED_FOR), PLAIN);
     }
 
     #[test]
@@ -156,7 +155,7 @@ mod tests {
         assert_eq!(coding.current(now), GZIP);
         assert!(!coding.is_suspect(GZIP, now));
         coding.adapt(&rejected(), GZIP, now);
-        assert!(coding.is_suspect(GZIP, now + FORGET));
+        assert!(coding.is_suspect(GZIP, now + REMEMBERED_FOR));
     }
 
     #[test]

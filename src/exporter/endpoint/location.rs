@@ -1,15 +1,13 @@
-//! The target of an endpoint's requests: its own URL, or the place that it has moved to permanently.
+//! The target of an endpoint's requests: its own URL, or the one that it has moved to permanently.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::config::Target;
-use crate::exporter::connection::LossKind;
-use crate::exporter::outcome::Outcome;
+use crate::exporter::connection::ConnectionLoss;
+use crate::exporter::outcome::{Outcome, REMEMBERED_FOR};
 
-/// Time for which a permanent redirect is remembered.
-const FORGET: Duration = Duration::from_secs(600);
-
+/// The target of one endpoint's requests.
 pub(crate) struct Location {
     own: Arc<Target>,
     /// A target that has accepted requests, and the time until which it is remembered.
@@ -38,14 +36,14 @@ impl Location {
     ) -> bool {
         match outcome {
             Outcome::Accepted { .. } => moved.is_some_and(|target| self.remember(target, now)),
-            // The target is asked for again at the endpoint's own place.
+            // The endpoint's own URL may redirect to another target now.
             Outcome::Rejected { .. }
             | Outcome::RetryAfter { .. }
             | Outcome::TooLarge { .. }
             | Outcome::NotDecoded { .. }
             | Outcome::ProxyDenied
             | Outcome::Lost {
-                kind: LossKind::Unreachable,
+                kind: ConnectionLoss::Unreachable,
                 ..
             } => {
                 self.moved = None;
@@ -57,7 +55,7 @@ impl Location {
 
     fn remember(&mut self, target: &Arc<Target>, now: Instant) -> bool {
         let is_new = self.current(now) != target;
-        self.moved = Some((Arc::clone(target), now + FORGET));
+        self.moved = Some((Arc::clone(target), now + REMEMBERED_FOR));
         is_new
     }
 }

@@ -1,16 +1,12 @@
 //! The size of an endpoint's requests, adapted to their outcomes.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crate::exporter::http::complaint::Complaint;
-use crate::exporter::outcome::Outcome;
+use crate::exporter::outcome::{Outcome, REMEMBERED_FOR, RefusalCause};
 use crate::exporter::request::{Request, SPANS_BYTES_MIN};
 use crate::otlp::Envelope;
 
-/// A size that was refused is tried again after this: the endpoint may have been reconfigured.
-const FORGET: Duration = Duration::from_secs(600);
-
-/// Sizes of request bodies in bytes.
+/// The limit of one endpoint's request bodies, in bytes.
 pub(crate) struct RequestSize {
     /// The configured maximum.
     most: usize,
@@ -51,9 +47,11 @@ impl RequestSize {
         match outcome {
             Outcome::Accepted { .. } if !is_slow => self.raise(now),
             // The smallest request is refused with the same words: size is not the reason.
-            Outcome::Rejected {
-                status, complaint, ..
-            } if *complaint == Complaint::TooLarge && *status != 413 => self.forget_limit(),
+            Outcome::Rejected { status, cause, .. }
+                if *cause == RefusalCause::TooLarge && *status != 413 =>
+            {
+                self.forget_limit()
+            }
             Outcome::TooLarge { .. } => self.lower_limit(half(request, envelope), now),
             // Several that share a line are late together, and count once.
             _ if outcome.needs_split() => self.max = self.max.min(half(request, envelope)),
@@ -78,7 +76,7 @@ impl RequestSize {
 
     fn lower_limit(&mut self, bytes: usize, now: Instant) {
         self.limit = self.limit.min(bytes);
-        self.limited_until = Some(now + FORGET);
+        self.limited_until = Some(now + REMEMBERED_FOR);
         self.max = self.max.min(self.limit);
     }
 }

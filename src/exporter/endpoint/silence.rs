@@ -38,7 +38,7 @@ impl Silence {
     }
 
     /// Ends the silence. Returns whether it was reported.
-    pub(crate) fn end(&mut self) -> bool {
+    pub(crate) fn finish(&mut self) -> bool {
         std::mem::take(&mut self.is_reported)
     }
 
@@ -82,7 +82,8 @@ impl Silent {
         now.saturating_duration_since(self.since)
     }
 
-    pub(crate) fn in_words(&self, now: Instant) -> String {
+    /// Returns the silence as text, with its duration.
+    pub(crate) fn description(&self, now: Instant) -> String {
         format!("no {} for {}", self.expected, seconds(self.lasts(now)))
     }
 }
@@ -121,7 +122,7 @@ mod tests {
         let silence = Silence::new(Duration::from_secs(10));
         let opening = Activity::Connecting(start);
         let silent = silence.present([opening].into_iter()).unwrap();
-        assert_eq!(silent.in_words(at(start, 2)), "no connection for 2.0 s");
+        assert_eq!(silent.description(at(start, 2)), "no connection for 2.0 s");
         let links = [opening, Activity::Idle];
         assert_eq!(silence.present(links.into_iter()), None);
     }
@@ -135,7 +136,7 @@ mod tests {
         assert_eq!(silence.report_at(silent), Some(at(start, 5)));
         silence.reported();
         assert_eq!(silence.report_at(silent), None);
-        assert!(silence.end() && !silence.end());
+        assert!(silence.finish() && !silence.finish());
         assert_eq!(silence.report_at(silent), Some(at(start, 5)));
     }
 }

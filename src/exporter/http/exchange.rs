@@ -19,7 +19,7 @@ pub(crate) const PARTS_MAX: usize = 64;
 
 /// The body of a request, in parts that are sent one after the other without being copied.
 pub(crate) trait Body {
-    /// Returns the part at `index`, or `None` behind the last one.
+    /// Returns the part at `index`, or `None` after the last one.
     fn part(&self, index: usize) -> Option<&[u8]>;
 }
 
@@ -98,8 +98,8 @@ impl<B: Body> Exchange<B> {
     }
 
     /// Returns the response if the end of the stream completes it or its status is final.
-    pub(crate) fn end(&mut self) -> Result<Response, ResponseError> {
-        match self.parser.end() {
+    pub(crate) fn end_of_stream(&mut self) -> Result<Response, ResponseError> {
+        match self.parser.end_of_stream() {
             Ok(response) => Ok(self.checked(response)),
             Err(error) => self.salvage(error).ok_or(error),
         }
@@ -110,7 +110,7 @@ impl<B: Body> Exchange<B> {
         self.parser.salvage(error)
     }
 
-    /// After a response that comes before its request was sent, the connection cannot be used again.
+    /// Notes in a response that its connection cannot be kept if it came before its request was sent.
     fn checked(&self, mut response: Response) -> Response {
         response.keep_alive &= self.part(self.next_part).is_none();
         response
@@ -193,7 +193,7 @@ mod tests {
         let mut exchange = exchange();
         assert_eq!(exchange.receive(&OK[..1]), Ok(None));
         assert!(exchange.has_received());
-        assert_eq!(exchange.end(), Err(ResponseError::Truncated));
+        assert_eq!(exchange.end_of_stream(), Err(ResponseError::Truncated));
     }
 
     #[test]
@@ -202,7 +202,7 @@ mod tests {
         exchange.sent(12);
         let head = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n";
         assert_eq!(exchange.receive(head), Ok(None));
-        let response = exchange.end().unwrap();
+        let response = exchange.end_of_stream().unwrap();
         assert_eq!(response.broken, Some(ResponseError::Truncated));
         assert_eq!(exchange.salvage(ResponseError::Late), None);
     }

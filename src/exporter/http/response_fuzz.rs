@@ -12,7 +12,6 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use crate::config::{Config, EndpointSettings, Settings};
-use crate::exporter::http::reason;
 use crate::exporter::http::response::{Response, ResponseError};
 use crate::exporter::http::response_parser::ResponseParser;
 
@@ -98,19 +97,19 @@ fn parse(bytes: &[u8], pieces: &[usize]) -> Result<Response, ResponseError> {
     let mut pieces = pieces.iter().cycle();
     while !rest.is_empty() {
         let piece = pieces.next().map_or(rest.len(), |piece| *piece);
-        let (piece, behind) = rest.split_at(piece.clamp(1, rest.len()));
-        rest = behind;
+        let (piece, after) = rest.split_at(piece.clamp(1, rest.len()));
+        rest = after;
         match parser.receive(piece) {
             Ok(None) => {}
             Ok(Some(mut response)) => {
-                // Bytes behind it may not have been received yet.
+                // Bytes after it may not have been received yet.
                 response.keep_alive &= rest.is_empty();
                 return Ok(response);
             }
             Err(error) => return parser.salvage(error).ok_or(error),
         }
     }
-    match parser.end() {
+    match parser.end_of_stream() {
         Err(error) => parser.salvage(error).ok_or(error),
         response => response,
     }
@@ -140,8 +139,8 @@ proptest! {
         if let Ok(response) = whole {
             prop_assert!((200..1000).contains(&response.status));
             prop_assert!(response.body.len() <= bytes.len());
-            prop_assert!(reason::of_error(&response, settings()).len() < 1500);
-            prop_assert!(reason::unreadable(&response, settings()).is_none_or(|why| why.len() < 1500));
+            prop_assert!(response.description(settings()).len() < 1500);
+            prop_assert!(response.unreadable(settings()).is_none_or(|why| why.len() < 1500));
         }
     }
 }

@@ -14,7 +14,7 @@ const INTERIM_MAX: u32 = 100;
 /// Bytes of one response besides its body: interim responses, chunk sizes, trailers.
 const AROUND_BYTES_MAX: usize = 12 << 20;
 
-/// Parses one response, with the interim responses before it, from bytes as they are received.
+/// The parser of one response and of the interim responses before it, from bytes as they are received.
 pub(crate) struct ResponseParser {
     body_bytes_max: usize,
     /// Received and not yet parsed.
@@ -80,7 +80,7 @@ impl ResponseParser {
     }
 
     /// Returns the response if the end of the connection completes its body.
-    pub(crate) fn end(&mut self) -> Result<Response, ResponseError> {
+    pub(crate) fn end_of_stream(&mut self) -> Result<Response, ResponseError> {
         match self.current {
             Some((_, Framing::UntilClose)) => self.finish().ok_or(ResponseError::Truncated),
             _ => Err(ResponseError::Truncated),
@@ -98,7 +98,7 @@ impl ResponseParser {
 
     fn finish(&mut self) -> Option<Response> {
         let (mut response, _) = self.current.take()?;
-        // Bytes behind the response belong to no request.
+        // Bytes after the response belong to no request.
         response.keep_alive &= self.input.is_empty();
         Some(response)
     }
@@ -307,11 +307,11 @@ mod tests {
             Ok(None)
         );
         assert_eq!(parser.receive(b"it"), Ok(None));
-        let response = parser.end().unwrap();
+        let response = parser.end_of_stream().unwrap();
         assert_eq!((response.status, &*response.body), (503, &b"wait"[..]));
         assert_eq!(response.retry_after.as_deref(), Some("7"));
         assert!(!response.keep_alive);
-        assert_eq!(parser.end(), Err(ResponseError::Truncated));
+        assert_eq!(parser.end_of_stream(), Err(ResponseError::Truncated));
     }
 
     #[test]
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_behind_a_response_end_the_connection() {
+    fn bytes_after_a_response_end_the_connection() {
         assert_eq!(
             parse(b"HTTP/1.1 204 No Content\r\n\r\nHTTP"),
             response(204, b"", false)
@@ -369,7 +369,7 @@ mod tests {
         let mut parser = ResponseParser::default();
         let endless = format!("{head}gzip\r\nContent-Length: 1\r\n\r\nxyz");
         assert_eq!(parser.receive(endless.as_bytes()), Ok(None));
-        let response = parser.end().unwrap();
+        let response = parser.end_of_stream().unwrap();
         assert_eq!((response.status, &*response.body), (400, &b"xyz"[..]));
         assert_eq!(response.content_encoding.as_deref(), Some("gzip"));
     }

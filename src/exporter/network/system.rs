@@ -69,7 +69,7 @@ impl Network for SystemNetwork {
         Ok(Box::new(Socket(stream)))
     }
 
-    /// The system's resolver may block for seconds, so each look-up has a thread of its own.
+    /// Starts a thread for the look-up, because the system's resolver may block for seconds.
     fn look_up(&self, host: &str, port: u16, reply: LookupReply) -> io::Result<()> {
         let host = host.to_string();
         let waker = self.waker();
@@ -85,6 +85,7 @@ impl Network for SystemNetwork {
     }
 }
 
+/// A TCP socket as a byte stream.
 struct Socket(TcpStream);
 
 impl ByteStream for Socket {

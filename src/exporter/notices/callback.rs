@@ -10,6 +10,7 @@ use crate::stats::notice::{Notice, OnNotice};
 /// Notices in the queue of the thread.
 const QUEUED_MAX: usize = 1024;
 
+/// The queue of the thread that logs notices and calls the user's function.
 pub(crate) struct Callback {
     on_notice: Option<OnNotice>,
     /// Disconnected when the network thread and then the callback's thread have ended.
@@ -19,7 +20,7 @@ pub(crate) struct Callback {
 }
 
 impl Callback {
-    /// The receiver is disconnected after the last notice was passed on.
+    /// Creates the queue. The receiver is disconnected after the last notice was passed on.
     pub(crate) fn new(on_notice: Option<OnNotice>) -> (Self, Receiver<()>) {
         let (ended, end) = bounded(0);
         let callback = Self {

@@ -8,7 +8,7 @@ use crate::stats::notice::{seconds, span_count};
 /// Causes that are counted separately.
 const CAUSES_MAX: usize = 16;
 
-/// Why an endpoint did not work.
+/// The reason for which an endpoint did not work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {
     /// A response with this status.
@@ -25,11 +25,12 @@ pub(crate) enum Cause {
     Other,
 }
 
+/// The failures of one endpoint until the recovery that is reported.
 pub(crate) struct Incident {
     began: Instant,
-    /// The time of the last end, and the number of ends.
-    ended: Instant,
-    ends: u64,
+    /// The time of the last recovery, and the number of them.
+    recovered: Instant,
+    recoveries: u64,
     causes: Vec<(Cause, u64)>,
     rejected: u64,
     retries: u64,
@@ -40,8 +41,8 @@ impl Incident {
     pub(crate) fn new(began: Instant) -> Self {
         Self {
             began,
-            ended: began,
-            ends: 0,
+            recovered: began,
+            recoveries: 0,
             causes: Vec::new(),
             rejected: 0,
             retries: 0,
@@ -66,19 +67,20 @@ impl Incident {
         self.retried_spans += spans;
     }
 
-    pub(crate) fn end(&mut self, now: Instant) {
-        self.ended = now;
-        self.ends += 1;
+    /// Notes that the endpoint works again.
+    pub(crate) fn recover(&mut self, now: Instant) {
+        self.recovered = now;
+        self.recoveries += 1;
     }
 }
 
 /// The message of the notice at its end.
 impl fmt::Display for Incident {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lasted = seconds(self.ended.saturating_duration_since(self.began));
-        match self.ends {
+        let lasted = seconds(self.recovered.saturating_duration_since(self.began));
+        match self.recoveries {
             0 | 1 => write!(f, "works again after {lasted}")?,
-            ends => write!(f, "works again after {ends} interruptions in {lasted}")?,
+            count => write!(f, "works again after {count} interruptions in {lasted}")?,
         }
         let causes = self.causes.iter().filter_map(|(cause, count)| {
             let what = match cause {
@@ -119,7 +121,7 @@ mod tests {
         let start = Instant::now();
         let mut incident = Incident::new(start);
         incident.add(Cause::Silence, 0);
-        incident.end(start + Duration::from_millis(1500));
+        incident.recover(start + Duration::from_millis(1500));
         assert_eq!(incident.to_string(), "works again after 1.5 s");
         incident.add(Cause::Status(503), 0);
         incident.add(Cause::Status(503), 0);
@@ -127,7 +129,7 @@ mod tests {
         incident.add(Cause::NoConnection, 0);
         incident.add_retry(1);
         incident.add_retry(99);
-        incident.end(start + Duration::from_secs(60));
+        incident.recover(start + Duration::from_secs(60));
         assert_eq!(
             incident.to_string(),
             "works again after 2 interruptions in 60.0 s; responses 503: 2, responses 400: 1, \

@@ -18,31 +18,32 @@ const RECENT: Duration = Duration::from_secs(10);
 
 /// Lost spans so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Lost {
+pub(crate) struct LostSpans {
     pub(crate) refused: RefusedSpans,
     pub(crate) without_memory: u64,
-    pub(crate) destinations: Vec<LostAt>,
+    pub(crate) destinations: Vec<DestinationLosses>,
 }
 
 /// Lost spans of one destination so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct LostAt {
+pub(crate) struct DestinationLosses {
     pub(crate) destination: String,
     pub(crate) dropped: DroppedSpans,
     /// Reported by endpoints, not here.
     pub(crate) rejected: u64,
 }
 
+/// The losses of the last seconds, and those that were reported.
 #[derive(Default)]
-pub(crate) struct Losses {
+pub(crate) struct LossMonitor {
     next_look: Option<Instant>,
     /// One look that is at least `RECENT` old, if there is one, and all later ones.
-    looks: VecDeque<(Instant, Lost)>,
-    watches: Vec<Watch>,
+    looks: VecDeque<(Instant, LostSpans)>,
+    trackers: Vec<LossTracker>,
     open_spans_max: usize,
 }
 
-impl Losses {
+impl LossMonitor {
     pub(crate) fn new(open_spans_max: usize) -> Self {
         Self {
             open_spans_max,
@@ -57,39 +58,47 @@ impl Losses {
     /// Returns the time of the next look even if nothing happens: spans may be lost while none can be
     /// sent, and the end of losses is reported.
     pub(crate) fn deadline(&self, is_sending: bool) -> Option<Instant> {
-        let is_watching = !is_sending || self.watches.iter().any(Watch::is_open);
+        let is_watching = !is_sending || self.trackers.iter().any(LossTracker::is_open);
         self.next_look.filter(|_| is_watching)
     }
 
     /// Reports losses since the last look, as far as the limit of notices allows.
-    pub(crate) fn look(&mut self, moment: Moment, lost: Lost, reporter: &mut Reporter) {
+    pub(crate) fn look(&mut self, moment: Moment, lost: LostSpans, reporter: &mut Reporter) {
         let now = moment.now;
         self.next_look = Some(now + INTERVAL);
-        for (index, tally) in tallies(&lost, self.open_spans_max).into_iter().enumerate() {
-            if index == self.watches.len() {
-                self.watches.push(Watch::new(&tally));
+        for (index, report) in loss_reports(&lost, self.open_spans_max)
+            .into_iter()
+            .enumerate()
+        {
+            if index == self.trackers.len() {
+                self.trackers.push(LossTracker::new(&report));
             }
-            let watch = &mut self.watches[index];
-            watch.count(now, &tally.counts);
-            watch.report(moment, &tally, reporter);
+            let tracker = &mut self.trackers[index];
+            tracker.count(now, &report.counts);
+            tracker.report(moment, &report, reporter);
         }
         self.remember(now, lost);
     }
 
     /// Reports all losses that were not reported yet.
-    pub(crate) fn finish(&mut self, moment: Moment, lost: Lost, reporter: &mut Reporter) {
+    pub(crate) fn finish(&mut self, moment: Moment, lost: LostSpans, reporter: &mut Reporter) {
         self.look(moment, lost, reporter);
         let lost = self.latest();
-        for (watch, tally) in self
-            .watches
+        for (tracker, report) in self
+            .trackers
             .iter_mut()
-            .zip(tallies(&lost, self.open_spans_max))
+            .zip(loss_reports(&lost, self.open_spans_max))
         {
-            watch.close(moment, &tally, "until the end of the collector: ", reporter);
+            tracker.close(
+                moment,
+                &report,
+                "until the end of the collector: ",
+                reporter,
+            );
         }
     }
 
-    fn remember(&mut self, now: Instant, lost: Lost) {
+    fn remember(&mut self, now: Instant, lost: LostSpans) {
         self.looks.push_back((now, lost));
         while self.looks.get(1).is_some_and(|(at, _)| is_old(*at, now)) {
             self.looks.pop_front();
@@ -97,7 +106,7 @@ impl Losses {
     }
 
     /// Returns the counts of the last look.
-    pub(crate) fn latest(&self) -> Lost {
+    pub(crate) fn latest(&self) -> LostSpans {
         self.looks
             .back()
             .map(|(_, lost)| lost.clone())
@@ -105,9 +114,13 @@ impl Losses {
     }
 
     /// Returns the spans lost in the last ten seconds. `lost` are those lost so far.
-    pub(crate) fn recent(&self, now: Instant, lost: &Lost) -> (RefusedSpans, Vec<LostRecently>) {
+    pub(crate) fn recent(
+        &self,
+        now: Instant,
+        lost: &LostSpans,
+    ) -> (RefusedSpans, Vec<LostRecently>) {
         let old = self.looks.iter().take_while(|(at, _)| is_old(*at, now));
-        let nothing = Lost::default();
+        let nothing = LostSpans::default();
         // The counters began at zero.
         let before = old.last().map_or(&nothing, |(_, lost)| lost);
         let destinations = lost.destinations.iter().enumerate().map(|(index, lost)| {
@@ -125,8 +138,8 @@ fn is_old(at: Instant, now: Instant) -> bool {
     now.saturating_duration_since(at) >= RECENT
 }
 
-/// Counts that are reported together, and the texts of their notices.
-struct Tally {
+/// The counts that are reported together, and the texts of their notices.
+struct LossReport {
     kind: NoticeKind,
     destination: Option<String>,
     counts: Vec<(&'static str, u64)>,
@@ -136,16 +149,16 @@ struct Tally {
     end: Option<(&'static str, &'static str)>,
 }
 
-/// Returns the tallies of refused spans, of spans without memory, and of each destination's dropped spans.
-fn tallies(lost: &Lost, open_spans_max: usize) -> Vec<Tally> {
-    let refused = Tally {
+/// Returns the loss_reports of refused spans, of spans without memory, and of each destination's dropped spans.
+fn loss_reports(lost: &LostSpans, open_spans_max: usize) -> Vec<LossReport> {
+    let refused = LossReport {
         kind: NoticeKind::Refused,
         destination: None,
         counts: lost.refused.by_reason().to_vec(),
         text: ("recording refused ", String::new()),
-        end: Some(("recording refuses no more spans: ", "refused")),
+        end: Some(("spans are accepted again: ", "refused")),
     };
-    let without_memory = Tally {
+    let without_memory = LossReport {
         kind: NoticeKind::WithoutMemory,
         destination: None,
         counts: vec![("", lost.without_memory)],
@@ -158,7 +171,7 @@ fn tallies(lost: &Lost, open_spans_max: usize) -> Vec<Tally> {
         ),
         end: None,
     };
-    let dropped = lost.destinations.iter().map(|lost| Tally {
+    let dropped = lost.destinations.iter().map(|lost| LossReport {
         kind: NoticeKind::Dropped,
         destination: Some(lost.destination.clone()),
         counts: lost.dropped.by_reason().to_vec(),
@@ -171,86 +184,82 @@ fn tallies(lost: &Lost, open_spans_max: usize) -> Vec<Tally> {
         .collect()
 }
 
-type Counts = Vec<u64>;
+type ReasonCounts = Vec<u64>;
 
-/// The losses of one tally, and those that were reported.
-struct Watch {
+/// The losses that are reported together, and those that were reported.
+struct LossTracker {
     /// The counts of the last look.
-    seen: Counts,
-    reported: Counts,
-    ongoing: Option<Ongoing>,
+    seen: ReasonCounts,
+    reported: ReasonCounts,
+    episode: Option<LossEpisode>,
 }
 
-/// Losses that have not ended.
-struct Ongoing {
+/// LossMonitor that have not ended.
+struct LossEpisode {
     began: Instant,
     last: Instant,
     /// The counts before the first loss.
-    base: Counts,
+    base: ReasonCounts,
     notices: u32,
     /// Whether each reason was reported.
     reasons: Vec<bool>,
 }
 
-impl Watch {
-    fn new(tally: &Tally) -> Self {
-        let nothing = vec![0; tally.counts.len()];
+impl LossTracker {
+    fn new(report: &LossReport) -> Self {
+        let nothing = vec![0; report.counts.len()];
         Self {
             seen: nothing.clone(),
             reported: nothing,
-            ongoing: None,
+            episode: None,
         }
     }
 
     fn is_open(&self) -> bool {
-        self.ongoing.is_some() || self.seen != self.reported
+        self.episode.is_some() || self.seen != self.reported
     }
 
     fn count(&mut self, now: Instant, counts: &[(&str, u64)]) {
-        let counts: Counts = counts.iter().map(|(_, count)| *count).collect();
+        let counts: ReasonCounts = counts.iter().map(|(_, count)| *count).collect();
         if counts == self.seen {
             return;
         }
-        let ongoing = self.ongoing.get_or_insert_with(|| Ongoing {
+        let episode = self.episode.get_or_insert_with(|| LossEpisode {
             began: now,
             last: now,
             base: self.seen.clone(),
             notices: 0,
             reasons: vec![false; counts.len()],
         });
-        ongoing.last = now;
+        episode.last = now;
         self.seen = counts;
     }
 
-    fn report(&mut self, moment: Moment, tally: &Tally, reporter: &mut Reporter) {
+    fn report(&mut self, moment: Moment, report: &LossReport, reporter: &mut Reporter) {
         let is_over =
-            |ongoing: &Ongoing| moment.now.saturating_duration_since(ongoing.last) >= QUIET;
-        if self.ongoing.as_ref().is_some_and(is_over) {
-            let before = tally.end.map_or("", |(before, _)| before);
-            self.close(moment, tally, before, reporter);
+            |episode: &LossEpisode| moment.now.saturating_duration_since(episode.last) >= QUIET;
+        if self.episode.as_ref().is_some_and(is_over) {
+            let before = report.end.map_or("", |(before, _)| before);
+            self.close(moment, report, before, reporter);
         } else {
-            self.report_more(moment, tally, reporter);
+            self.report_more(moment, report, reporter);
         }
     }
 
-    fn report_more(&mut self, moment: Moment, tally: &Tally, reporter: &mut Reporter) {
-        let more = self.since(&self.reported, tally);
+    fn report_more(&mut self, moment: Moment, report: &LossReport, reporter: &mut Reporter) {
+        let more = self.since(&self.reported, report);
         let spans = total(&more);
-        let Some(ongoing) = self.ongoing.as_mut().filter(|_| spans > 0) else {
+        let Some(episode) = self.episode.as_mut().filter(|_| spans > 0) else {
             return;
         };
-        let mut reported = ongoing.reasons.iter().zip(&more);
+        let mut reported = episode.reasons.iter().zip(&more);
         let is_news = reported.any(|(is_reported, (_, count))| !is_reported && *count > 0);
-        let (before, behind) = &tally.text;
-        let message = format!(
-            "{before}{}{behind}{}",
-            span_count(spans),
-            in_brackets(&more)
-        );
-        let about = tally.destination.as_deref();
-        if reporter.offer(moment, tally.kind, about, is_news, (spans, message)) {
-            ongoing.notices += 1;
-            for (is_reported, (_, count)) in ongoing.reasons.iter_mut().zip(&more) {
+        let (before, after) = &report.text;
+        let message = format!("{before}{}{after}{}", span_count(spans), in_brackets(&more));
+        let about = report.destination.as_deref();
+        if reporter.offer(moment, report.kind, about, spans, message, is_news) {
+            episode.notices += 1;
+            for (is_reported, (_, count)) in episode.reasons.iter_mut().zip(&more) {
                 *is_reported |= *count > 0;
             }
             self.reported.clone_from(&self.seen);
@@ -258,42 +267,42 @@ impl Watch {
     }
 
     /// Reports the end of the losses, unless a single notice has reported them all.
-    fn close(&mut self, moment: Moment, tally: &Tally, before: &str, reporter: &mut Reporter) {
-        let Some(ongoing) = &self.ongoing else {
+    fn close(
+        &mut self,
+        moment: Moment,
+        report: &LossReport,
+        before: &str,
+        reporter: &mut Reporter,
+    ) {
+        let Some(episode) = &self.episode else {
             return;
         };
         let is_reported = self.reported == self.seen;
-        let (true, Some((_, behind))) = (ongoing.notices != 1 || !is_reported, tally.end) else {
-            self.report_more(moment, tally, reporter);
+        let (true, Some((_, after))) = (episode.notices != 1 || !is_reported, report.end) else {
+            self.report_more(moment, report, reporter);
             if self.reported == self.seen {
-                self.ongoing = None;
+                self.episode = None;
             }
             return;
         };
-        let all = self.since(&ongoing.base, tally);
-        let lasted = ongoing.last.saturating_duration_since(ongoing.began);
+        let all = self.since(&episode.base, report);
+        let lasted = episode.last.saturating_duration_since(episode.began);
         let spans = total(&all);
         let message = format!(
-            "{before}{} {behind} within {}{}",
+            "{before}{} {after} within {}{}",
             span_count(spans),
             seconds(lasted.max(INTERVAL)),
             in_brackets(&all)
         );
-        let about = tally.destination.as_deref();
-        if reporter.offer(
-            moment,
-            NoticeKind::LossesEnded,
-            about,
-            true,
-            (spans, message),
-        ) {
+        let about = report.destination.as_deref();
+        if reporter.offer(moment, NoticeKind::LossesEnded, about, spans, message, true) {
             self.reported.clone_from(&self.seen);
-            self.ongoing = None;
+            self.episode = None;
         }
     }
 
-    fn since(&self, before: &Counts, tally: &Tally) -> Vec<(&'static str, u64)> {
-        let counts = tally.counts.iter().zip(&self.seen).zip(before);
+    fn since(&self, before: &ReasonCounts, report: &LossReport) -> Vec<(&'static str, u64)> {
+        let counts = report.counts.iter().zip(&self.seen).zip(before);
         counts
             .map(|(((reason, _), seen), before)| (*reason, seen - before))
             .collect()
@@ -319,12 +328,12 @@ mod tests {
     use crate::stats::notice::{Notice, OnNotice};
 
     struct Simulation {
-        losses: Losses,
+        losses: LossMonitor,
         reporter: Reporter,
         notices: mpsc::Receiver<Notice>,
         end: crossbeam_channel::Receiver<()>,
         start: Instant,
-        lost: Lost,
+        lost: LostSpans,
     }
 
     impl Simulation {
@@ -333,17 +342,17 @@ mod tests {
             let on_notice = OnNotice::new(move |notice| deliver.send(notice.clone()).unwrap());
             let (reporter, end) = Reporter::new(Some(on_notice));
             Self {
-                losses: Losses::new(32),
+                losses: LossMonitor::new(32),
                 reporter,
                 notices,
                 end,
                 start: Instant::now(),
-                lost: Lost {
-                    destinations: vec![LostAt {
+                lost: LostSpans {
+                    destinations: vec![DestinationLosses {
                         destination: "a".to_string(),
-                        ..LostAt::default()
+                        ..DestinationLosses::default()
                     }],
-                    ..Lost::default()
+                    ..LostSpans::default()
                 },
             }
         }
@@ -390,7 +399,7 @@ mod tests {
                 "recording refused 1000 spans (buffer full 1000)",
                 "recording refused 10000 spans (buffer full 10000)",
                 "recording refused 10000 spans (buffer full 10000)",
-                "recording refuses no more spans: 21000 spans refused within 20.0 s \
+                "spans are accepted again: 21000 spans refused within 20.0 s \
                  (buffer full 21000)",
             ]
         );
@@ -448,7 +457,7 @@ mod tests {
             simulation.look(second);
         }
         let all = simulation.lost.refused.total();
-        let reported = simulation.losses.watches[0].reported.clone();
+        let reported = simulation.losses.trackers[0].reported.clone();
         assert!(reported[0] + 2 >= all, "{reported:?} of {all}");
         let notices = simulation.finish(1000).len();
         // Six and then one every ten seconds, of refusals and of their ends; and the last ones.

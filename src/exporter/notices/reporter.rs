@@ -16,10 +16,11 @@ const INTERVAL: Duration = Duration::from_secs(10);
 /// Notices of one stream that can follow each other at once. One more is allowed after each interval.
 const BURST: u32 = 6;
 
+/// Notices of rare events, at a limited rate.
 pub(crate) struct Reporter {
     callback: Callback,
     /// In the order of their first events. They are few, so a search is cheap.
-    streams: Vec<(Key, Stream)>,
+    streams: Vec<(StreamKey, Stream)>,
     incidents: HashMap<String, Incident>,
     /// The collector ends: every notice is delivered at once.
     is_ending: bool,
@@ -34,28 +35,39 @@ pub(crate) struct Report<'a> {
     pub(crate) message: &'a str,
     /// Spans that were rejected.
     pub(crate) spans: u64,
-    /// The begin of the incident that this event opens.
+    /// The start of the incident that this event opens.
     pub(crate) since: Instant,
 }
 
-/// Notices whose rate is limited together: their subject and kind, with [`BackingOff`] for all
-/// states of an endpoint.
+/// The subject and kind of notices whose rate is limited together, with [`BackingOff`] for all states of
+/// an endpoint.
 ///
 /// [`BackingOff`]: NoticeKind::BackingOff
-type Key = (Option<String>, NoticeKind);
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct StreamKey {
+    /// The URL of an endpoint, or a destination.
+    subject: Option<String>,
+    kind: NoticeKind,
+}
 
-fn stream_of(kind: NoticeKind) -> NoticeKind {
-    match kind {
-        NoticeKind::Recovered | NoticeKind::Throttled | NoticeKind::Stalled => {
-            NoticeKind::BackingOff
+impl StreamKey {
+    fn new(subject: Option<&str>, kind: NoticeKind) -> Self {
+        let kind = match kind {
+            NoticeKind::Recovered | NoticeKind::Throttled | NoticeKind::Stalled => {
+                NoticeKind::BackingOff
+            }
+            kind => kind,
+        };
+        Self {
+            subject: subject.map(str::to_string),
+            kind,
         }
-        kind => kind,
     }
 }
 
 /// The notices of one subject and kind.
 struct Stream {
-    /// The begin of the present interval, and the notices that are left in it.
+    /// The start of the present interval, and the notices that are left in it.
     refilled_at: Instant,
     left: u32,
     last: Option<Last>,
@@ -116,7 +128,7 @@ impl Stream {
 }
 
 impl Reporter {
-    /// The receiver is disconnected after the last notice was passed on.
+    /// Creates a reporter. The receiver is disconnected after the last notice was passed on.
     pub(crate) fn new(on_notice: Option<OnNotice>) -> (Self, Receiver<()>) {
         let (callback, end) = Callback::new(on_notice);
         (Self::with_callback(callback), end)
@@ -144,7 +156,7 @@ impl Reporter {
             ..
         } = *report;
         self.note_incident(now, report);
-        let key = (endpoint.map(str::to_string), stream_of(kind));
+        let key = StreamKey::new(endpoint, kind);
         if kind == NoticeKind::Recovered {
             self.deliver_rejections_of(endpoint, now);
         }
@@ -179,11 +191,12 @@ impl Reporter {
         moment: Moment,
         kind: NoticeKind,
         destination: Option<&str>,
+        spans: u64,
+        message: String,
         is_news: bool,
-        (spans, message): (u64, String),
     ) -> bool {
         let now = moment.now;
-        let key = (destination.map(str::to_string), stream_of(kind));
+        let key = StreamKey::new(destination, kind);
         let is_ending = self.is_ending;
         let stream = self.stream(&key, now);
         if stream.blocked_until(now, is_news).is_some() && !is_ending {
@@ -231,13 +244,13 @@ impl Reporter {
             return;
         };
         match report.kind {
-            NoticeKind::Recovered => incident.end(now),
+            NoticeKind::Recovered => incident.recover(now),
             NoticeKind::Warned => {}
             _ => incident.add(report.cause, report.spans),
         }
     }
 
-    fn stream(&mut self, key: &Key, now: Instant) -> &mut Stream {
+    fn stream(&mut self, key: &StreamKey, now: Instant) -> &mut Stream {
         let found = self.streams.iter().position(|(other, _)| other == key);
         let index = found.unwrap_or_else(|| {
             self.streams.push((key.clone(), Stream::new(now)));
@@ -250,20 +263,20 @@ impl Reporter {
 
     /// Delivers held rejections, before the end of the incident that they are part of.
     fn deliver_rejections_of(&mut self, endpoint: Option<&str>, now: Instant) {
-        let key = (endpoint.map(str::to_string), NoticeKind::Rejected);
+        let key = StreamKey::new(endpoint, NoticeKind::Rejected);
         if self.stream(&key, now).left > 0 {
             self.deliver_held(&key, now);
         }
     }
 
     /// Delivers a stream's held notice. Returns false if the queue is full.
-    fn deliver_held(&mut self, key: &Key, now: Instant) -> bool {
+    fn deliver_held(&mut self, key: &StreamKey, now: Instant) -> bool {
         let Some(held) = self.stream(key, now).held.take() else {
             return false;
         };
         let is_delivered = self.callback.send(Notice {
             kind: held.kind,
-            endpoint: key.0.clone(),
+            endpoint: key.subject.clone(),
             message: self.message(key, &held),
             spans: held.spans,
             suppressed: held.count - 1,
@@ -271,7 +284,7 @@ impl Reporter {
         });
         if is_delivered
             && held.kind == NoticeKind::Recovered
-            && let Some(endpoint) = &key.0
+            && let Some(endpoint) = &key.subject
         {
             self.incidents.remove(endpoint);
         }
@@ -284,8 +297,8 @@ impl Reporter {
         is_delivered
     }
 
-    fn message(&self, (endpoint, _): &Key, held: &Held) -> String {
-        let incident = endpoint.as_ref().and_then(|url| self.incidents.get(url));
+    fn message(&self, key: &StreamKey, held: &Held) -> String {
+        let incident = (key.subject.as_ref()).and_then(|url| self.incidents.get(url));
         match (held.kind, incident) {
             (NoticeKind::Recovered, Some(incident)) => incident.to_string(),
             (NoticeKind::Rejected, _) if held.spans > 0 => {
@@ -353,7 +366,7 @@ impl Reporter {
 mod tests {
     use super::*;
 
-    /// A reporter with simulated time, and what it delivers.
+    /// A reporter with simulated time, and the notices that it delivers.
     struct Simulation {
         reporter: Reporter,
         end: Receiver<()>,

@@ -112,7 +112,7 @@ pub(super) struct Server {
     pub(super) rejected: u64,
     /// Spans that were accepted without a response that the client has received.
     pub(super) unconfirmed: u64,
-    /// The end of the longest wait that a response has asked for.
+    /// The end of the longest wait that a response has requested.
     wait_until: Option<Instant>,
 }
 
@@ -286,7 +286,7 @@ impl Server {
         if self.early_limit.is_some_and(|limit| length > limit) {
             return Err(());
         }
-        assert!(body.len() <= length, "bytes behind a request");
+        assert!(body.len() <= length, "bytes after a request");
         if body.len() < length {
             return Ok(None);
         }

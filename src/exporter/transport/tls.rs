@@ -18,6 +18,7 @@ const FILLS_MAX: u32 = 4;
 /// KiB, session tickets and key updates a few hundred bytes, the largest record 16 KiB.
 const BYTES_WITHOUT_DATA_MAX: usize = 128 * 1024;
 
+/// The TLS session of one connection.
 pub(super) struct Session {
     connection: ClientConnection,
     bytes_without_data: usize,
@@ -44,7 +45,7 @@ impl Session {
         })
     }
 
-    /// Returns whether the handshake is complete.
+    /// Advances the handshake as far as possible without waiting. Returns whether it is complete.
     pub(super) fn handshake(&mut self, stream: &mut TrackedStream) -> io::Result<bool> {
         for _ in 0..FILLS_MAX {
             self.flush(stream)?;
@@ -140,7 +141,7 @@ impl Session {
     }
 }
 
-/// Returns the error in words, with advice.
+/// Returns the error's description, with advice.
 fn explain(error: &rustls::Error) -> String {
     let advice = match error {
         rustls::Error::InvalidCertificate(why) => match why {

@@ -85,7 +85,7 @@ impl Tunnel {
                 // The final response follows.
                 100..=199 => drop(self.response.drain(..end)),
                 200..=299 if end == self.response.len() => return Ok(true),
-                200..=299 => return Err(failed("sent bytes behind its response")),
+                200..=299 => return Err(failed("sent bytes after its response")),
                 407 => {
                     return Err(failed(
                         "responded with 407: check the user and password of proxy",
@@ -204,7 +204,7 @@ mod tests {
             ),
             (
                 "HTTP/1.1 200 OK\r\n\r\nmore",
-                "the proxy sent bytes behind its response",
+                "the proxy sent bytes after its response",
             ),
             (
                 "SSH-2.0-OpenSSH\r\n\r\n",

@@ -10,13 +10,7 @@ use crate::{assert_found, check};
 const GENERATED: &str = "src/otlp/proto.rs";
 
 /// Names that several types have, and the files that declare them, one entry per declaration.
-const SHARED: &[(&str, &[&str])] = &[(
-    "Key",
-    &[
-        "src/exporter/notices/reporter.rs",
-        "src/span/attribute/prepared.rs",
-    ],
-)];
+const SHARED: &[(&str, &[&str])] = &[];
 
 /// Returns the files and lines that declare a struct, enum, trait or alias, by name. Excludes associated
 /// types.

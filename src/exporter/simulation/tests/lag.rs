@@ -1,4 +1,4 @@
-//! Destinations that lag behind others, and the spans that are dropped for their sake.
+//! Destinations that lag, and the spans that are dropped for their sake.
 
 use std::time::Duration;
 

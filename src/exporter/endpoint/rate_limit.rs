@@ -4,16 +4,16 @@
 //! wastes requests, and with a `Retry-After` of a second most of the limit. So the accepted rate is
 //! measured, and requests are spaced by it. It grows while requests are accepted, and falls when one
 //! is refused. A receiver that refuses everything has no rate, and one that refuses a few requests
-//! needs no pace: both are left to the backoff.
+//! needs no spacing: both are left to the backoff.
 //!
 //! ```text
-//!           429               many refused for a second, not all
-//!   Free ────────▶ Measuring ────────────────────────────────────▶ Paced
-//!    ▲              │     ▲                                        │  │
-//!    │ ten seconds  │     │ refused at half of the measured rate   │  │
-//!    └──────────────┘     └────────────────────────────────────────┘  │
-//!    ▲                                   a minute without a 429       │
-//!    └────────────────────────────────────────────────────────────────┘
+//!                429               many refused for a second, not all
+//!   Unlimited ────────▶ Measuring ────────────────────────────────────▶ Limited
+//!    ▲                   │     ▲                                        │  │
+//!    │    ten seconds    │     │ refused at half of the measured rate   │  │
+//!    └───────────────────┘     └────────────────────────────────────────┘  │
+//!    ▲                                        a minute without a 429       │
+//!    └─────────────────────────────────────────────────────────────────────┘
 //! ```
 
 use std::time::{Duration, Instant};
@@ -23,8 +23,8 @@ const MEASURE: Duration = Duration::from_secs(1);
 /// Maximum time over which a rate is measured. Without a 429 in this time there is no steady limit.
 const MEASURE_MAX: Duration = Duration::from_secs(10);
 /// Time without a 429 after which the limit is considered gone.
-const FORGET: Duration = Duration::from_secs(60);
-/// If fewer than one in this many requests are refused, no pace is needed.
+const FORGET_AFTER: Duration = Duration::from_secs(60);
+/// If fewer than one in this many requests are refused, no spacing is needed.
 const ONE_IN: u32 = 5;
 const DECREASE: f64 = 0.8;
 /// The lowest rate, of the measured one: a lower limit is measured anew.
@@ -36,34 +36,37 @@ const SLOW_FOR: Duration = Duration::from_secs(10);
 /// The longest wait for the next request.
 const WAIT_MAX: Duration = Duration::from_secs(2);
 
-pub(crate) struct Pace {
-    state: PaceState,
+/// The limit that a receiver shows by its refusals, and the time that it leaves to the next request.
+pub(crate) struct RateLimit {
+    state: LimitState,
     /// The next request is not sent before.
     next_at: Option<Instant>,
 }
 
+/// The present stage of finding the limit.
 #[derive(Clone, Copy)]
-enum PaceState {
-    Free,
-    Measuring(Measured),
-    Paced(Paced),
+enum LimitState {
+    Unlimited,
+    Measuring(RateMeasurement),
+    Limited(SpacedRate),
 }
 
-/// The outcomes of requests that were sent without a pace.
+/// The outcomes of requests that were sent at full speed.
 #[derive(Clone, Copy)]
-struct Measured {
+struct RateMeasurement {
     since: Instant,
     accepted: u32,
     accepted_bytes: usize,
     refused: u32,
 }
 
+/// The rate at which requests are spaced.
 #[derive(Clone, Copy)]
-struct Paced {
+struct SpacedRate {
     /// Bytes a second; more than 0.
     rate: f64,
     floor: f64,
-    /// A request was refused at this pace.
+    /// A request was refused at this rate.
     has_met_limit: bool,
     /// A request was accepted since the last refusal.
     has_accepted: bool,
@@ -71,10 +74,10 @@ struct Paced {
     refused_at: Instant,
 }
 
-impl Pace {
+impl RateLimit {
     pub(crate) fn new() -> Self {
         Self {
-            state: PaceState::Free,
+            state: LimitState::Unlimited,
             next_at: None,
         }
     }
@@ -92,11 +95,11 @@ impl Pace {
     /// Counts a request with a body of this many bytes that is being sent.
     pub(crate) fn sent(&mut self, bytes: usize, now: Instant) {
         self.next_at = match self.state {
-            PaceState::Paced(Paced { rate, .. }) => {
+            LimitState::Limited(SpacedRate { rate, .. }) => {
                 let seconds = bytes as f64 / rate;
                 Some(now + Duration::from_secs_f64(seconds.min(WAIT_MAX.as_secs_f64())))
             }
-            PaceState::Free | PaceState::Measuring(_) => None,
+            LimitState::Unlimited | LimitState::Measuring(_) => None,
         };
     }
 
@@ -104,12 +107,12 @@ impl Pace {
     pub(crate) fn accepted(&mut self, bytes: usize, now: Instant) {
         self.forget_old(now);
         match &mut self.state {
-            PaceState::Free => {}
-            PaceState::Measuring(measured) => {
+            LimitState::Unlimited => {}
+            LimitState::Measuring(measured) => {
                 measured.accepted += 1;
                 measured.accepted_bytes += bytes;
             }
-            PaceState::Paced(paced) => paced.grow(now),
+            LimitState::Limited(paced) => paced.grow(now),
         }
     }
 
@@ -117,20 +120,20 @@ impl Pace {
     pub(crate) fn throttled(&mut self, now: Instant) {
         self.forget_old(now);
         self.state = match self.state {
-            PaceState::Free => PaceState::Measuring(Measured::from(now)),
-            PaceState::Measuring(measured) => measured.refuse(now),
-            PaceState::Paced(paced) => paced.refuse(now),
+            LimitState::Unlimited => LimitState::Measuring(RateMeasurement::from(now)),
+            LimitState::Measuring(measured) => measured.refuse(now),
+            LimitState::Limited(paced) => paced.refuse(now),
         };
-        if !matches!(self.state, PaceState::Paced(_)) {
+        if !matches!(self.state, LimitState::Limited(_)) {
             self.next_at = None;
         }
     }
 
     fn forget_old(&mut self, now: Instant) {
         let forget_at = match self.state {
-            PaceState::Free => return,
-            PaceState::Measuring(Measured { since, .. }) => since + MEASURE_MAX,
-            PaceState::Paced(Paced { refused_at, .. }) => refused_at + FORGET,
+            LimitState::Unlimited => return,
+            LimitState::Measuring(RateMeasurement { since, .. }) => since + MEASURE_MAX,
+            LimitState::Limited(SpacedRate { refused_at, .. }) => refused_at + FORGET_AFTER,
         };
         if now >= forget_at {
             *self = Self::new();
@@ -138,7 +141,7 @@ impl Pace {
     }
 }
 
-impl Measured {
+impl RateMeasurement {
     fn from(now: Instant) -> Self {
         Self {
             since: now,
@@ -148,23 +151,23 @@ impl Measured {
         }
     }
 
-    fn refuse(mut self, now: Instant) -> PaceState {
+    fn refuse(mut self, now: Instant) -> LimitState {
         self.refused += 1;
         let lasted = now.saturating_duration_since(self.since);
-        let needs_pace = self.refused * ONE_IN >= self.accepted + self.refused;
+        let needs_spacing = self.refused * ONE_IN >= self.accepted + self.refused;
         match self.accepted {
             // A receiver that refuses everything is down.
-            0 => PaceState::Measuring(Self::from(now)),
-            _ if lasted >= MEASURE && needs_pace => PaceState::Paced(Paced::new(
+            0 => LimitState::Measuring(Self::from(now)),
+            _ if lasted >= MEASURE && needs_spacing => LimitState::Limited(SpacedRate::new(
                 self.accepted_bytes as f64 / lasted.as_secs_f64(),
                 now,
             )),
-            _ => PaceState::Measuring(self),
+            _ => LimitState::Measuring(self),
         }
     }
 }
 
-impl Paced {
+impl SpacedRate {
     fn new(rate: f64, now: Instant) -> Self {
         Self {
             rate,
@@ -188,7 +191,7 @@ impl Paced {
         self.has_accepted = true;
     }
 
-    fn refuse(mut self, now: Instant) -> PaceState {
+    fn refuse(mut self, now: Instant) -> LimitState {
         self.refused_at = now;
         // Several that are refused in a row are one refusal.
         if std::mem::replace(&mut self.has_accepted, false) {
@@ -196,9 +199,9 @@ impl Paced {
             self.has_met_limit = true;
         }
         if self.rate < self.floor {
-            return PaceState::Measuring(Measured::from(now));
+            return LimitState::Measuring(RateMeasurement::from(now));
         }
-        PaceState::Paced(self)
+        LimitState::Limited(self)
     }
 }
 
@@ -231,7 +234,7 @@ mod tests {
 
     /// Returns the share of the limit that is reached in a minute after the burst, and the share of
     /// requests that is refused. A refusal is followed by a wait of `retry_after`.
-    fn run(burst: f64, retry_after: Duration, pace: &mut Pace) -> (f64, f64) {
+    fn run(burst: f64, retry_after: Duration, pace: &mut RateLimit) -> (f64, f64) {
         let began = Instant::now();
         let mut bucket = TokenBucket {
             tokens: burst,
@@ -264,7 +267,7 @@ mod tests {
     fn most_of_a_limit_is_reached_with_few_refusals() {
         for burst in [2e6, 8e6, 20e6] {
             for retry_after in [50, 1000].map(Duration::from_millis) {
-                let (share, refused) = run(burst, retry_after, &mut Pace::new());
+                let (share, refused) = run(burst, retry_after, &mut RateLimit::new());
                 assert!(share > 0.75, "{burst} {retry_after:?}: {share}");
                 assert!(refused < 0.15, "{burst} {retry_after:?}: {refused}");
             }
@@ -277,7 +280,7 @@ mod tests {
         const LINE: f64 = 20e6;
         let began = Instant::now();
         let minutes = Duration::from_secs(300);
-        let mut pace = Pace::new();
+        let mut pace = RateLimit::new();
         let (mut now, mut sent, mut accepted) = (began, 0_u64, 0_u64);
         while now < began + minutes {
             now = pace.next_at().map_or(now, |at| now.max(at));
@@ -328,10 +331,10 @@ mod tests {
 
     /// Returns a pace that was measured as one request per second, and a function for times since
     /// the first request.
-    fn measured() -> (Pace, impl Fn(u64) -> Instant) {
+    fn measured() -> (RateLimit, impl Fn(u64) -> Instant) {
         let began = Instant::now();
         let at = move |seconds| began + Duration::from_secs(seconds);
-        let mut pace = Pace::new();
+        let mut pace = RateLimit::new();
         pace.throttled(at(0));
         pace.accepted(REQUEST, at(0));
         pace.throttled(at(1));
@@ -342,7 +345,7 @@ mod tests {
     fn a_receiver_that_refuses_everything_is_not_paced_more_slowly() {
         let began = Instant::now();
         let at = |seconds| began + Duration::from_secs(seconds);
-        let mut pace = Pace::new();
+        let mut pace = RateLimit::new();
         (0..60).for_each(|seconds| pace.throttled(at(seconds)));
         pace.sent(REQUEST, at(60));
         assert_eq!(pace.next_at(), None);

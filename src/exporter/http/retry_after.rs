@@ -1,53 +1,9 @@
-//! When to try again: pure functions of the attempts, the response and a random number.
+//! The header `Retry-After`: its wait as a pure function of the time.
 
 use std::time::{Duration, SystemTime};
 
 /// The longest wait that a `Retry-After` header can request.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(600);
-
-/// Exponential backoff with full jitter.
-#[derive(Debug)]
-pub(crate) struct Backoff {
-    initial: Duration,
-    max: Duration,
-    failures: u32,
-}
-
-impl Backoff {
-    pub(crate) fn new(initial: Duration, max: Duration) -> Self {
-        Self {
-            initial,
-            max,
-            failures: 0,
-        }
-    }
-
-    /// Counts a failure. Returns the wait before the next attempt: random between nothing and a limit
-    /// that doubles with each failure. `random` is uniform over all values.
-    pub(crate) fn next(&mut self, random: u64) -> Duration {
-        let limit = self
-            .initial
-            .saturating_mul(1 << self.failures.min(31))
-            .min(self.max);
-        self.failures = self.failures.saturating_add(1);
-        limit.mul_f64(random as f64 / u64::MAX as f64)
-    }
-
-    /// Makes the next failure count as the first.
-    pub(crate) fn reset(&mut self) {
-        self.failures = 0;
-    }
-
-    /// Returns whether an attempt has failed since the last reset.
-    pub(crate) fn has_failed(&self) -> bool {
-        self.failures > 0
-    }
-}
-
-/// Returns whether OTLP allows to send the same request again after this status.
-pub(crate) fn is_retryable(status: u16) -> bool {
-    matches!(status, 429 | 502 | 503 | 504)
-}
 
 /// Parses a `Retry-After`, in seconds or as a date (RFC 9110, 10.2.3); `None` for anything else. The
 /// wait is zero for a date in the past, and at most ten minutes.
@@ -67,24 +23,6 @@ pub(crate) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-
-    #[test]
-    fn backoff_doubles_up_to_its_maximum_with_full_jitter() {
-        let (initial, max) = (Duration::from_millis(100), Duration::from_millis(700));
-        let mut longest = Backoff::new(initial, max);
-        let mut shortest = Backoff::new(initial, max);
-        for limit in [100, 200, 400, 700, 700] {
-            assert_eq!(longest.next(u64::MAX).as_millis(), limit);
-            assert_eq!(shortest.next(0).as_millis(), 0);
-        }
-        assert!(longest.has_failed());
-        longest.reset();
-        assert!(!longest.has_failed());
-        assert_eq!(longest.next(u64::MAX), initial);
-        for _ in 0..100 {
-            assert!(longest.next(u64::MAX) <= max);
-        }
-    }
 
     #[test]
     fn retry_after_in_seconds_is_bounded() {
@@ -125,11 +63,5 @@ mod tests {
         ] {
             assert_eq!(date(nothing), None, "{nothing}");
         }
-    }
-
-    #[test]
-    fn only_four_statuses_are_retried() {
-        let retried: Vec<u16> = (100..600).filter(|status| is_retryable(*status)).collect();
-        assert_eq!(retried, [429, 502, 503, 504]);
     }
 }
