@@ -42,7 +42,7 @@ use crate::config::{Compression, Overflow};
 use crate::platform::clock::unix_nanos;
 use crate::processor::Processor;
 use crate::shared::Shared;
-use crate::span::id_generator::RandomIds;
+use crate::span::id_generator::RandomSource;
 use crate::stats::notice::NoticeKind;
 use crate::stats::{DestinationStats, NetworkStats, Stats};
 
@@ -106,7 +106,7 @@ impl Exporter {
             .transpose()?;
         let moment = moment();
         let destinations = &shared.counters.destinations;
-        let deliveries = Deliveries::new(settings, destinations, moment, RandomIds::new);
+        let deliveries = Deliveries::new(settings, destinations, moment, RandomSource::new);
         let metrics = (settings.metrics.as_ref())
             .map(|metrics| MetricsSender::new(metrics, deliveries.next_id(), moment));
         let open_spans_max = settings.config.open_spans_max;

@@ -164,7 +164,7 @@ mod tests {
     use crate::buffer::Pool;
 
     #[test]
-    fn numbers_last_and_weights_are_shares_of_slabs() {
+    fn batches_keep_their_numbers_and_weights_are_shares_of_slabs() {
         let pool = Pool::new(2, 0, 4096, 4).unwrap();
         let mut backlog = Backlog::new();
         let (mut writer, mut reader) = Pool::open(&pool, 0, 0).unwrap();

@@ -13,7 +13,7 @@ use crate::exporter::moment::Moment;
 use crate::exporter::network::{ConnectionId, Readiness};
 use crate::exporter::notices::losses::DestinationLosses;
 use crate::exporter::request::BatchNumber;
-use crate::span::id_generator::RandomIds;
+use crate::span::id_generator::RandomSource;
 use crate::stats::DestinationStats;
 use crate::stats::counters::DestinationCounters;
 
@@ -39,7 +39,7 @@ impl Deliveries {
         settings: &Settings,
         counters: &[Arc<DestinationCounters>],
         moment: Moment,
-        mut generator: impl FnMut() -> RandomIds,
+        mut generator: impl FnMut() -> RandomSource,
     ) -> Self {
         // The requests in flight of several destinations leave half of the buffer free.
         let share_max = match settings.destinations.len() as u64 {

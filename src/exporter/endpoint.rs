@@ -25,7 +25,7 @@ use crate::exporter::moment::Moment;
 use crate::exporter::network::{ConnectionId, Readiness};
 use crate::exporter::outcome::Outcome;
 use crate::exporter::request::Request;
-use crate::span::id_generator::RandomIds;
+use crate::span::id_generator::RandomSource;
 use crate::stats::EndpointStats;
 use crate::stats::health::EndpointState;
 
@@ -60,7 +60,7 @@ impl EndpointClient {
         request_bytes_step: usize,
         first_id: ConnectionId,
         moment: Moment,
-        random: RandomIds,
+        random: RandomSource,
     ) -> Self {
         Self {
             pool: ConnectionPool::new(&settings, first_id),

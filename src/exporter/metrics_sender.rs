@@ -15,7 +15,7 @@ use crate::exporter::outcome::Outcome;
 use crate::exporter::request::Request;
 use crate::metrics;
 use crate::otlp::{Envelope, Run};
-use crate::span::id_generator::RandomIds;
+use crate::span::id_generator::RandomSource;
 use crate::stats::Stats;
 
 /// The interval of attempts to collect metrics that are due.
@@ -48,7 +48,7 @@ impl MetricsSender {
                 0,
                 first_id,
                 moment,
-                RandomIds::new(),
+                RandomSource::new(),
             ),
             first_id,
             interval: settings.interval,

@@ -25,7 +25,7 @@ use crate::exporter::moment::Moment;
 use crate::exporter::network::simulated::SimulatedNetwork;
 use crate::exporter::notices::callback::Callback;
 use crate::exporter::notices::reporter::Reporter;
-use crate::span::id_generator::RandomIds;
+use crate::span::id_generator::RandomSource;
 use crate::stats::counters::{Counters, RecorderCounters};
 use crate::stats::notice::Notice;
 use crate::stats::{BufferUse, DestinationStats, NetworkStats, Stats};
@@ -143,7 +143,7 @@ impl Simulation {
             unix_nanos: EPOCH_NANOS,
         };
         let deliveries = Deliveries::new(&settings, &counters.destinations, moment, || {
-            RandomIds::seeded(seeds.next().unwrap())
+            RandomSource::seeded(seeds.next().unwrap())
         });
         let (queue, notices) = unbounded();
         let next_id = deliveries.next_id();

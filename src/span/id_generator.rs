@@ -82,7 +82,7 @@ pub trait GenerateIds: Send {
 
 /// The ids of one recorder.
 pub(crate) struct Ids {
-    random: RandomIds,
+    random: RandomSource,
     custom: Option<Box<dyn GenerateIds>>,
 }
 
@@ -91,8 +91,8 @@ impl Ids {
     pub(crate) fn new(generator: &IdGenerator, recorder: u64) -> Self {
         let (random, custom) = match generator {
             IdGenerator::Random => return Self::random(),
-            IdGenerator::Seeded(seed) => (RandomIds::seeded(seed.wrapping_add(recorder)), None),
-            IdGenerator::Custom(make) => (RandomIds::new(), Some(make())),
+            IdGenerator::Seeded(seed) => (RandomSource::seeded(seed.wrapping_add(recorder)), None),
+            IdGenerator::Custom(make) => (RandomSource::new(), Some(make())),
         };
         Self { random, custom }
     }
@@ -100,7 +100,7 @@ impl Ids {
     /// Creates random ids, seeded by the operating system.
     pub(crate) fn random() -> Self {
         Self {
-            random: RandomIds::new(),
+            random: RandomSource::new(),
             custom: None,
         }
     }
@@ -137,19 +137,19 @@ impl Ids {
     }
 }
 
-/// A generator of random ids, used by one thread at a time.
+/// A source of random numbers and ids, used by one thread at a time.
 ///
 /// The operating system seeds its 256 bits of state. With 64 bits, two processes of a large fleet would
 /// get the same sequence. A fork has a copy of the state, so it seeds anew.
 #[derive(Debug)]
-pub(crate) struct RandomIds {
+pub(crate) struct RandomSource {
     generator: Xoshiro256PlusPlus,
     seeded_in: Process,
     /// The seed was configured, and forks keep it.
     is_fixed: bool,
 }
 
-impl RandomIds {
+impl RandomSource {
     pub(crate) fn new() -> Self {
         let mut seed = [0; 32];
         if getrandom::fill(&mut seed).is_err() {
@@ -233,14 +233,14 @@ fn fill_from_hasher(seed: &mut [u8; 32]) {
 }
 
 thread_local! {
-    static IDS: RefCell<RandomIds> = RefCell::new(RandomIds::new());
+    static IDS: RefCell<RandomSource> = RefCell::new(RandomSource::new());
 }
 
 /// Calls `make` with this thread's generator.
-pub(crate) fn with_thread_ids<R>(make: impl Fn(&mut RandomIds) -> R) -> R {
+pub(crate) fn with_thread_ids<R>(make: impl Fn(&mut RandomSource) -> R) -> R {
     IDS.try_with(|ids| make(&mut ids.borrow_mut()))
         // The thread is ending and its generator is dropped already.
-        .unwrap_or_else(|_| make(&mut RandomIds::new()))
+        .unwrap_or_else(|_| make(&mut RandomSource::new()))
 }
 
 #[cfg(all(test, not(loom)))]
@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn random_ids_differ() {
-        let mut ids = RandomIds::new();
+        let mut ids = RandomSource::new();
         let spans: HashSet<_> = (0..1000).map(|_| ids.new_span_id()).collect();
         let traces: HashSet<_> = (0..1000).map(|_| ids.new_trace_id()).collect();
         assert_eq!((spans.len(), traces.len()), (1000, 1000));

@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_outage_of_a_second_counts_as_up_a_second_after_its_end() {
+    fn a_destination_counts_as_up_a_second_after_a_long_outage() {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
         let mut outage = Outage::default();

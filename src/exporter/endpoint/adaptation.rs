@@ -13,12 +13,12 @@ use crate::exporter::endpoint::request_size::{RequestSize, can_split};
 use crate::exporter::endpoint::send_schedule::SendSchedule;
 use crate::exporter::moment::Moment;
 use crate::exporter::outcome::{Outcome, ResponseContext};
-use crate::span::id_generator::RandomIds;
-use crate::stats::micros;
+use crate::span::id_generator::RandomSource;
 
 /// The state of one endpoint that its outcomes change.
 pub(super) struct Adaptation {
-    pub(super) location: Location,
+    settings: Arc<EndpointSettings>,
+    location: Location,
     pub(super) size: RequestSize,
     pub(super) coding: ContentCoding,
     pub(super) schedule: SendSchedule,
@@ -32,7 +32,7 @@ impl Adaptation {
         settings: &Arc<EndpointSettings>,
         request_bytes_step: usize,
         moment: Moment,
-        random: RandomIds,
+        random: RandomSource,
     ) -> Self {
         Self {
             location: Location::new(Arc::clone(&settings.target)),
@@ -41,6 +41,7 @@ impl Adaptation {
             schedule: SendSchedule::new(settings.retry_initial, settings.retry_max, random),
             is_slow: false,
             journal: Journal::new(Arc::clone(settings), moment),
+            settings: Arc::clone(settings),
         }
     }
 
@@ -51,14 +52,9 @@ impl Adaptation {
 
     /// Counts a response, and notes how long it took.
     pub(super) fn count(&mut self, reply: &Reply, context: &mut Context<'_>) {
-        let body_bytes = reply.request.body_bytes as u64;
-        context.stats.requests += 1;
-        context.stats.body_bytes += body_bytes;
-        self.journal.stats.body_bytes += body_bytes;
         let duration = context.moment.now.saturating_duration_since(reply.started);
-        self.is_slow = duration > self.journal.settings.request_timeout / 2;
-        let us = micros(duration);
-        (self.journal).count_response(reply.response.status, us, context.moment.now);
+        self.is_slow = duration > self.settings.request_timeout / 2;
+        self.journal.count_reply(reply, duration, context);
     }
 
     /// Returns the meaning of a response that came over a connection.
@@ -68,19 +64,18 @@ impl Adaptation {
         connection: &Connection,
         context: &Context<'_>,
     ) -> Outcome {
-        let facts = ResponseContext {
-            settings: &self.journal.settings,
+        let moment = context.moment;
+        let response_context = ResponseContext {
+            settings: &self.settings,
             target: connection.target(),
             redirects: connection.redirects(),
             can_split: can_split(&reply.request, context.envelope),
-            is_coding_suspect: self
-                .coding
-                .is_suspect(reply.compression, context.moment.now),
+            is_coding_suspect: (self.coding).is_suspect(reply.compression, moment.now),
             has_coding_worked: self.coding.has_worked(),
             is_throttled_often: self.schedule.is_throttled_often(),
-            now: context.moment.system_time(),
+            now: moment.system_time(),
         };
-        Outcome::of(&reply.response, &facts)
+        Outcome::of(&reply.response, &response_context)
     }
 
     /// Adapts to an outcome, and enters it in the journal.

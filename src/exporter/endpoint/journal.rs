@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::{Compression, EndpointSettings, Target};
-use crate::exporter::connection::{Activity, ConnectionLoss};
+use crate::exporter::connection::{Activity, ConnectionLoss, Reply};
 use crate::exporter::context::Context;
 use crate::exporter::endpoint::silence::{STALLED, Silence, Silent};
 use crate::exporter::http::reason;
@@ -15,14 +15,14 @@ use crate::exporter::notices::reporter::Report;
 use crate::exporter::outcome::Outcome;
 use crate::exporter::request::Request;
 use crate::otlp::PartialSuccess;
-use crate::stats::EndpointStats;
 use crate::stats::health::{EndpointHealth, EndpointState};
 use crate::stats::notice::{NoticeKind, span_count};
+use crate::stats::{EndpointStats, micros};
 
 /// The state and the statistics of one endpoint, as its outcomes change them.
 pub(super) struct Journal {
-    pub(super) settings: Arc<EndpointSettings>,
-    pub(super) stats: EndpointStats,
+    settings: Arc<EndpointSettings>,
+    stats: EndpointStats,
     silence: Silence,
     /// A warning about unreadable bodies was reported.
     has_warned_unreadable: bool,
@@ -104,10 +104,19 @@ impl Journal {
         (self.stats.health).enter(state, reason, moment.system_time())
     }
 
-    /// Counts a response, which took this many microseconds.
-    pub(super) fn count_response(&mut self, status: u16, us: u64, now: Instant) {
-        self.stats.add_response(status, us);
-        self.silence.note_response(now);
+    /// Counts a response and its request.
+    pub(super) fn count_reply(
+        &mut self,
+        reply: &Reply,
+        duration: Duration,
+        context: &mut Context<'_>,
+    ) {
+        let body_bytes = reply.request.body_bytes as u64;
+        context.stats.requests += 1;
+        context.stats.body_bytes += body_bytes;
+        self.stats.body_bytes += body_bytes;
+        (self.stats).add_response(reply.response.status, micros(duration));
+        self.silence.note_response(context.moment.now);
     }
 
     // ---- Silence ----

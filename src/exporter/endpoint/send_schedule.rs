@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::exporter::endpoint::rate_limit::RateLimit;
 use crate::exporter::outcome::Outcome;
-use crate::span::id_generator::RandomIds;
+use crate::span::id_generator::RandomSource;
 
 /// Number of consecutive responses 429 after which the request may exceed the receiver's limit.
 const THROTTLES_MAX: u32 = 4;
@@ -12,7 +12,7 @@ const THROTTLES_MAX: u32 = 4;
 /// The time of an endpoint's next request, and the failures in a row that it depends on.
 pub(crate) struct SendSchedule {
     backoff: Backoff,
-    random: RandomIds,
+    random: RandomSource,
     /// The end of the backoff.
     retry_at: Option<Instant>,
     /// The end of the longest `Retry-After`. Outcomes of other requests do not shorten it.
@@ -25,7 +25,7 @@ pub(crate) struct SendSchedule {
 }
 
 impl SendSchedule {
-    pub(crate) fn new(retry_initial: Duration, retry_max: Duration, random: RandomIds) -> Self {
+    pub(crate) fn new(retry_initial: Duration, retry_max: Duration, random: RandomSource) -> Self {
         Self {
             backoff: Backoff::new(retry_initial, retry_max),
             random,
@@ -193,7 +193,7 @@ mod tests {
         let began = Instant::now();
         let (initial, max) = (Duration::from_millis(100), Duration::from_secs(2));
         let at = move |ms| began + Duration::from_millis(ms);
-        (SendSchedule::new(initial, max, RandomIds::seeded(1)), at)
+        (SendSchedule::new(initial, max, RandomSource::seeded(1)), at)
     }
 
     /// Returns the number of attempts in this many seconds, if each request fails within 50 ms and

@@ -368,16 +368,16 @@ mod tests {
     #[test]
     fn look_ups_wait_for_their_answer() {
         let network = SimulatedNetwork::new();
-        let place = Arc::new(());
+        let permit = Arc::new(());
         let (sender, addresses) = crossbeam_channel::bounded(1);
-        let reply = LookupReply::new(sender, &place);
+        let reply = LookupReply::new(sender, &permit);
         network.look_up("collector.test", 4318, reply).unwrap();
         let lookup = network.take_lookups().remove(0);
         assert_eq!((&*lookup.host, lookup.port), ("collector.test", 4318));
         assert!(addresses.try_recv().is_err());
-        assert_eq!(Arc::strong_count(&place), 2);
+        assert_eq!(Arc::strong_count(&permit), 2);
         lookup.answer(Ok(vec![ADDRESS]));
         assert_eq!(addresses.try_recv().unwrap().unwrap(), [ADDRESS]);
-        assert_eq!(Arc::strong_count(&place), 1);
+        assert_eq!(Arc::strong_count(&permit), 1);
     }
 }

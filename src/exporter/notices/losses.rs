@@ -10,7 +10,7 @@ use crate::stats::ledger::{DroppedSpans, RefusedSpans};
 use crate::stats::notice::{NoticeKind, reasons, seconds, span_count};
 
 /// Time between two comparisons of the counters.
-const INTERVAL: Duration = Duration::from_secs(1);
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Time without a loss after which losses have ended.
 const QUIET: Duration = Duration::from_secs(3);
 /// Time for which losses count as recent.
@@ -65,7 +65,7 @@ impl LossMonitor {
     /// Reports losses since the last look, as far as the limit of notices allows.
     pub(crate) fn look(&mut self, moment: Moment, lost: LostSpans, reporter: &mut Reporter) {
         let now = moment.now;
-        self.next_look = Some(now + INTERVAL);
+        self.next_look = Some(now + LOOK_INTERVAL);
         for (index, report) in loss_reports(&lost, self.open_spans_max)
             .into_iter()
             .enumerate()
@@ -291,7 +291,7 @@ impl LossTracker {
         let message = format!(
             "{before}{} {after} within {}{}",
             span_count(spans),
-            seconds(lasted.max(INTERVAL)),
+            seconds(lasted.max(LOOK_INTERVAL)),
             in_brackets(&all)
         );
         let about = report.destination.as_deref();

@@ -12,7 +12,7 @@ use crate::exporter::notices::incident::{Cause, Incident};
 use crate::stats::notice::{Notice, NoticeKind, OnNotice, span_count};
 
 /// Minimum time between two notices of the same event.
-const INTERVAL: Duration = Duration::from_secs(10);
+const REPEAT_INTERVAL: Duration = Duration::from_secs(10);
 /// Notices of one stream that can follow each other at once. One more is allowed after each interval.
 const BURST: u32 = 6;
 
@@ -103,16 +103,16 @@ impl Stream {
 
     fn refill(&mut self, now: Instant) {
         let passed = now.saturating_duration_since(self.refilled_at);
-        let more = u32::try_from(passed.as_nanos() / INTERVAL.as_nanos()).unwrap_or(BURST);
+        let more = u32::try_from(passed.as_nanos() / REPEAT_INTERVAL.as_nanos()).unwrap_or(BURST);
         self.left = self.left.saturating_add(more).min(BURST);
-        self.refilled_at += INTERVAL * more;
+        self.refilled_at += REPEAT_INTERVAL * more;
     }
 
     /// Returns the time of the next notice; `None` if that is now.
     fn blocked_until(&self, now: Instant, is_news: bool) -> Option<Instant> {
-        let refilled = (self.left == 0).then_some(self.refilled_at + INTERVAL);
+        let refilled = (self.left == 0).then_some(self.refilled_at + REPEAT_INTERVAL);
         let last = self.last.as_ref().filter(|_| !is_news);
-        let repeated = last.map(|last| last.delivered_at + INTERVAL);
+        let repeated = last.map(|last| last.delivered_at + REPEAT_INTERVAL);
         refilled.max(repeated).filter(|at| now < *at)
     }
 

@@ -55,7 +55,7 @@ fn after_a_common_outage_destinations_have_a_second_to_catch_up() {
 }
 
 #[test]
-fn dropping_the_oldest_makes_room_at_the_destination_that_is_most_behind() {
+fn dropping_the_oldest_makes_room_at_the_destination_that_lags_most() {
     let mut simulation = Simulation::new(1, [always(503), always(200)]);
     simulation.record(100, 500);
     simulation.run_ms(100);

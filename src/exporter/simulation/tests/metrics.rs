@@ -28,7 +28,7 @@ fn metrics_are_sent_at_their_interval_to_a_server_of_their_own() {
 }
 
 #[test]
-fn metrics_that_fail_are_sent_again_and_replaced_by_newer_ones() {
+fn failed_metrics_are_sent_again_until_newer_ones_replace_them() {
     let mut waits = ["Retry-After: 3\r\n", "Retry-After: 15\r\n"].into_iter();
     let failing = Server::new(move |_| match waits.next() {
         Some(headers) => Reaction::with(503, headers, b""),

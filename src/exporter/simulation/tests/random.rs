@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::config::Selection;
 use crate::exporter::simulation::server::{Greeting, Reaction, Received, Server};
 use crate::exporter::simulation::{Plan, Simulation};
-use crate::span::id_generator::RandomIds;
+use crate::span::id_generator::RandomSource;
 
 /// Schedules of one test. To repeat one, set `SIMULATION_SEED`.
 const SCHEDULES: u64 = 1000;
@@ -15,11 +15,11 @@ const SCHEDULES: u64 = 1000;
 /// hangs, the longest waits, and requests that are paced.
 const RECOVERY: Duration = Duration::from_secs(120);
 
-struct Dice(RandomIds);
+struct Dice(RandomSource);
 
 impl Dice {
     fn new(seed: u64) -> Self {
-        Self(RandomIds::seeded(seed))
+        Self(RandomSource::seeded(seed))
     }
 
     fn below(&mut self, limit: u64) -> u64 {
