@@ -5,6 +5,7 @@
 //! longer exists. So the lists only get shorter.
 
 mod circles;
+mod docs;
 mod exhaustive;
 mod imports;
 mod limits;

@@ -68,7 +68,7 @@ impl Wording {
     }
 }
 
-const PATTERNS: [Pattern; 11] = [
+const PATTERNS: [Pattern; 12] = [
     Pattern {
         name: "documentation that starts with \"What\" or \"Whom\"",
         instead: "Start with a noun phrase for a type or field, with a verb for a method",
@@ -134,6 +134,11 @@ const PATTERNS: [Pattern; 11] = [
         name: "\"goes on\" or \"lets go\"",
         instead: "Write \"continues\" or \"drops\"",
         wording: Wording::Phrase(&["goes on", "go on", "lets go", "let go"]),
+    },
+    Pattern {
+        name: "\"begin\" as a noun, or a text \"in words\"",
+        instead: "Write \"start\", or \"the description of\"",
+        wording: Wording::Phrase(&["begin of", "its begin", "the begin", "in words"]),
     },
 ];
 
@@ -294,7 +299,7 @@ fn comments_and_documents_are_worded_plainly() {
 }
 
 /// Returns the lines where each pattern occurs.
-fn lines(text: &str) -> [Vec<usize>; 11] {
+fn lines(text: &str) -> [Vec<usize>; 12] {
     let prose = from_texts([("src/a.rs", text)]);
     let prose: Vec<_> = prose.iter().flat_map(prose_of).collect();
     PATTERNS.each_ref().map(|pattern| {
@@ -318,7 +323,8 @@ fn every_banned_wording_is_found() {
                 let a = \"// nobody is told\"; // Nobody's, and `Somebody`\n\
                 // So many wishes on the way, whatever it is.\n\
                 // Whoever lets go is no more. It is no type any more.\n\
-                #[test] fn whatever_is_said_is_no_error() {}\n";
+                #[test] fn whatever_is_said_is_no_error() {}\n\
+                // The begin of an error in words.\n";
     assert_eq!(
         lines(text),
         [
@@ -333,6 +339,7 @@ fn every_banned_wording_is_found() {
             vec![9],
             vec![10],
             vec![10],
+            vec![12, 12, 12],
         ]
     );
 }
