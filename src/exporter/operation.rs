@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use crate::stats::{Export, Exports, bounded_status, micros};
 
+/// Number of an export operation within its destination.
 pub(crate) type OperationId = u64;
 
 /// The export operations of one destination: those in progress, and counts of those that have ended.

@@ -11,7 +11,7 @@ use crate::exporter::transport::Transport;
 /// Each address gets at least this long to answer before the next is tried.
 const ADDRESS_TIMEOUT_MIN: Duration = Duration::from_millis(100);
 
-/// Begins to connect to an address.
+/// Function that begins to connect to an address.
 type Dial<'a> = &'a dyn Fn(SocketAddr) -> io::Result<Transport>;
 
 /// A connection to the first address that answers.

@@ -184,6 +184,7 @@ fn loss_reports(lost: &LostSpans, open_spans_max: usize) -> Vec<LossReport> {
         .collect()
 }
 
+/// Numbers of lost spans, one for each reason of a report.
 type ReasonCounts = Vec<u64>;
 
 /// The losses that are reported together, and those that were reported.
