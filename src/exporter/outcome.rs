@@ -87,7 +87,7 @@ pub(crate) enum RefusalCause {
     Other,
 }
 
-/// ResponseContext that the meaning of a response depends on, besides the response itself.
+/// Facts that the meaning of a response depends on, besides the response itself.
 pub(crate) struct ResponseContext<'a> {
     pub(crate) settings: &'a EndpointSettings,
     /// The target that the request was sent to.

@@ -195,7 +195,7 @@ struct LossTracker {
     episode: Option<LossEpisode>,
 }
 
-/// LossMonitor that have not ended.
+/// Losses that have not ended.
 struct LossEpisode {
     began: Instant,
     last: Instant,
