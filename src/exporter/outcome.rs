@@ -84,6 +84,7 @@ pub(crate) enum RefusalCause {
     /// A 400 without a known cause. Receivers that ignore `Content-Encoding` find compressed bytes
     /// malformed.
     Malformed,
+    /// Another cause, or none that is known.
     Other,
 }
 

@@ -112,7 +112,7 @@ impl RateLimit {
                 measured.accepted += 1;
                 measured.accepted_bytes += bytes;
             }
-            LimitState::Limited(paced) => paced.grow(now),
+            LimitState::Limited(spaced) => spaced.grow(now),
         }
     }
 
@@ -122,7 +122,7 @@ impl RateLimit {
         self.state = match self.state {
             LimitState::Unlimited => LimitState::Measuring(RateMeasurement::from(now)),
             LimitState::Measuring(measured) => measured.refuse(now),
-            LimitState::Limited(paced) => paced.refuse(now),
+            LimitState::Limited(spaced) => spaced.refuse(now),
         };
         if !matches!(self.state, LimitState::Limited(_)) {
             self.next_at = None;
@@ -234,7 +234,7 @@ mod tests {
 
     /// Returns the share of the limit that is reached in a minute after the burst, and the share of
     /// requests that is refused. A refusal is followed by a wait of `retry_after`.
-    fn run(burst: f64, retry_after: Duration, pace: &mut RateLimit) -> (f64, f64) {
+    fn run(burst: f64, retry_after: Duration, limit: &mut RateLimit) -> (f64, f64) {
         let began = Instant::now();
         let mut bucket = TokenBucket {
             tokens: burst,
@@ -245,16 +245,16 @@ mod tests {
         let mut now = began;
         let minute = Duration::from_secs(60);
         while now < began + minute {
-            now = pace.next_at().map_or(now, |at| now.max(at));
-            pace.sent(REQUEST, now);
+            now = limit.next_at().map_or(now, |at| now.max(at));
+            limit.sent(REQUEST, now);
             // A latency of half a millisecond.
             now += Duration::from_micros(500);
             sent += 1;
             if bucket.accepts(REQUEST, now) {
-                pace.accepted(REQUEST, now);
+                limit.accepted(REQUEST, now);
             } else {
                 refused += 1;
-                pace.throttled(now);
+                limit.throttled(now);
                 now += retry_after;
             }
         }
@@ -280,19 +280,19 @@ mod tests {
         const LINE: f64 = 20e6;
         let began = Instant::now();
         let minutes = Duration::from_secs(300);
-        let mut pace = RateLimit::new();
+        let mut limit = RateLimit::new();
         let (mut now, mut sent, mut accepted) = (began, 0_u64, 0_u64);
         while now < began + minutes {
-            now = pace.next_at().map_or(now, |at| now.max(at));
-            pace.sent(REQUEST, now);
+            now = limit.next_at().map_or(now, |at| now.max(at));
+            limit.sent(REQUEST, now);
             now += Duration::from_secs_f64(REQUEST as f64 / LINE);
             sent += 1;
             if sent % one_in == 0 {
-                pace.throttled(now);
+                limit.throttled(now);
                 now += retry_after;
             } else {
                 accepted += 1;
-                pace.accepted(REQUEST, now);
+                limit.accepted(REQUEST, now);
             }
         }
         accepted as f64 * REQUEST as f64 / (LINE * minutes.as_secs_f64())
@@ -309,71 +309,71 @@ mod tests {
 
     #[test]
     fn a_single_refusal_and_a_limit_that_is_gone_are_forgotten() {
-        let (mut pace, at) = measured();
-        pace.sent(REQUEST, at(2));
-        assert_eq!(pace.next_at(), Some(at(3)));
-        pace.accepted(REQUEST, at(60));
-        assert!(pace.next_at().is_some());
-        pace.accepted(REQUEST, at(61));
-        assert_eq!(pace.next_at(), None);
+        let (mut limit, at) = measured();
+        limit.sent(REQUEST, at(2));
+        assert_eq!(limit.next_at(), Some(at(3)));
+        limit.accepted(REQUEST, at(60));
+        assert!(limit.next_at().is_some());
+        limit.accepted(REQUEST, at(61));
+        assert_eq!(limit.next_at(), None);
 
         // Times of long ago measure nothing.
-        pace.throttled(at(70));
-        pace.accepted(REQUEST, at(71));
-        pace.throttled(at(3600));
-        pace.sent(REQUEST, at(3600));
-        assert_eq!(pace.next_at(), None);
-        let (mut pace, at) = measured();
-        pace.throttled(at(3600));
-        pace.sent(REQUEST, at(3600));
-        assert_eq!(pace.next_at(), None);
+        limit.throttled(at(70));
+        limit.accepted(REQUEST, at(71));
+        limit.throttled(at(3600));
+        limit.sent(REQUEST, at(3600));
+        assert_eq!(limit.next_at(), None);
+        let (mut limit, at) = measured();
+        limit.throttled(at(3600));
+        limit.sent(REQUEST, at(3600));
+        assert_eq!(limit.next_at(), None);
     }
 
-    /// Returns a pace that was measured as one request per second, and a function for times since
+    /// Returns a limit that was measured as one request per second, and a function for times since
     /// the first request.
     fn measured() -> (RateLimit, impl Fn(u64) -> Instant) {
         let began = Instant::now();
         let at = move |seconds| began + Duration::from_secs(seconds);
-        let mut pace = RateLimit::new();
-        pace.throttled(at(0));
-        pace.accepted(REQUEST, at(0));
-        pace.throttled(at(1));
-        (pace, at)
+        let mut limit = RateLimit::new();
+        limit.throttled(at(0));
+        limit.accepted(REQUEST, at(0));
+        limit.throttled(at(1));
+        (limit, at)
     }
 
     #[test]
-    fn a_receiver_that_refuses_everything_is_not_paced_more_slowly() {
+    fn a_receiver_that_refuses_everything_has_no_rate() {
         let began = Instant::now();
         let at = |seconds| began + Duration::from_secs(seconds);
-        let mut pace = RateLimit::new();
-        (0..60).for_each(|seconds| pace.throttled(at(seconds)));
-        pace.sent(REQUEST, at(60));
-        assert_eq!(pace.next_at(), None);
+        let mut limit = RateLimit::new();
+        (0..60).for_each(|seconds| limit.throttled(at(seconds)));
+        limit.sent(REQUEST, at(60));
+        assert_eq!(limit.next_at(), None);
 
-        let (mut pace, at) = measured();
-        (2..50).for_each(|seconds| pace.throttled(at(seconds)));
-        pace.sent(REQUEST, at(50));
-        assert_eq!(pace.next_at(), Some(at(51)));
-        pace.skip_wait();
-        assert_eq!(pace.next_at(), None);
+        let (mut limit, at) = measured();
+        (2..50).for_each(|seconds| limit.throttled(at(seconds)));
+        limit.sent(REQUEST, at(50));
+        assert_eq!(limit.next_at(), Some(at(51)));
+        limit.skip_wait();
+        assert_eq!(limit.next_at(), None);
     }
 
     #[test]
     fn a_limit_that_is_raised_is_reached_within_seconds() {
-        let (mut pace, at) = measured();
-        (2..40).for_each(|seconds| pace.accepted(REQUEST, at(seconds)));
-        pace.sent(REQUEST, at(40));
-        assert!(pace.next_at().unwrap() < at(40) + Duration::from_millis(10));
+        let (mut limit, at) = measured();
+        (2..40).for_each(|seconds| limit.accepted(REQUEST, at(seconds)));
+        limit.sent(REQUEST, at(40));
+        assert!(limit.next_at().unwrap() < at(40) + Duration::from_millis(10));
     }
 
     #[test]
     fn a_limit_that_is_lowered_is_measured_anew() {
-        let (mut pace, at) = measured();
+        let (mut limit, at) = measured();
         let mut is_unpaced = |seconds| {
-            pace.accepted(REQUEST, at(seconds));
-            pace.throttled(at(seconds));
-            pace.sent(REQUEST, at(seconds));
-            pace.next_at().is_none()
+            limit.accepted(REQUEST, at(seconds));
+            limit.throttled(at(seconds));
+            limit.sent(REQUEST, at(seconds));
+            limit.next_at().is_none()
         };
         assert_eq!((2..20).find(|seconds| is_unpaced(*seconds)), Some(7));
     }
