@@ -279,7 +279,7 @@ pub struct EndpointStats {
     pub responses: BTreeMap<u16, Durations>,
     /// Requests without a response: the connection broke or the request timed out.
     pub unanswered: u64,
-    /// Connections that could not be established, for example since the name has no address, the port is
+    /// Connections that could not be established, for example because the name has no address, the port is
     /// closed, or TLS failed.
     pub failed_connects: u64,
     /// Redirects that were followed.

@@ -169,7 +169,7 @@ fn two_threads_never_get_the_same_slab() {
 }
 
 /// The ABA problem: a pop that read the head, and then the index below it, must fail if that head
-/// was popped and pushed again meanwhile, since the index below may be in use by then.
+/// was popped and pushed again meanwhile, because the index below may be in use by then.
 #[test]
 fn a_delayed_pop_fails_after_its_head_was_popped_and_pushed_again() {
     check(|| {

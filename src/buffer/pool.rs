@@ -67,7 +67,7 @@ impl Pool {
         let slabs = shared + recorders_max;
         assert!(slab_bytes.is_multiple_of(PAGE_BYTES) && slab_bytes > OVERHEAD_BYTES);
         assert!(slabs < u32::MAX as usize && slab_bytes <= u32::MAX as usize);
-        // Aligned here, since for larger alignments the system's allocator would write the zeros
+        // Aligned here, because for larger alignments the system's allocator would write the zeros
         // itself, which would touch slabs of recorders that may never exist.
         let bytes = slabs.checked_mul(slab_bytes)?.checked_add(PAGE_BYTES)?;
         let layout = Layout::from_size_align(bytes, align_of::<usize>()).ok()?;
@@ -215,7 +215,7 @@ impl Pool {
     /// Makes the kernel map the slab's pages now, so that no recorder causes a page fault.
     fn touch(&self, index: u32) {
         for offset in (0..self.slab_bytes).step_by(PAGE_BYTES) {
-            // SAFETY: in bounds, and no other thread has access to the slab yet. Volatile, since
+            // SAFETY: in bounds, and no other thread has access to the slab yet. Volatile, because
             // writing zeros to zeroed memory could be optimised away.
             unsafe { self.slab(index).add(offset).write_volatile(0) };
         }
@@ -227,7 +227,7 @@ impl Drop for Pool {
         let recorders = self.recorders_peak.load(Ordering::Relaxed);
         for index in 0..(self.shared + recorders).min(self.slabs) {
             // SAFETY: each header was written by `circulate`, and no holder of a slab is left,
-            // since each keeps the pool alive. (A no-op except for loom's atomics.)
+            // because each keeps the pool alive. (A no-op except for loom's atomics.)
             unsafe { self.slab(index).cast::<Header>().drop_in_place() };
         }
         // SAFETY: allocated by `new` with this layout.

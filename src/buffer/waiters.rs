@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-/// Maximum time until a waiter tries again without a notification. One can be missed, since
+/// Maximum time until a waiter tries again without a notification. One can be missed, because
 /// [`Waiters::notify`] does not take the lock: the network thread must never wait for a recorder.
 const RETRY_INTERVAL: Duration = Duration::from_millis(10);
 

@@ -191,14 +191,14 @@ options! {
         /// Milliseconds from a request's first byte to the end of its response. Default 10,000, at least
         /// 1, at most a day.
         pub request_timeout_ms: u64 = 10_000,
-        /// Milliseconds until an idle connection is closed. Default 45,000, since receivers close theirs
+        /// Milliseconds until an idle connection is closed. Default 45,000, because receivers close theirs
         /// after a minute. At least 1, at most a day.
         pub idle_timeout_ms: u64 = 45_000,
         /// Milliseconds of the first backoff after a failure. Default 100, at least 1, at most
         /// `retry_max_ms`. It doubles with each further failure; the actual wait is random, from 0 to the
         /// backoff.
         pub retry_initial_ms: u64 = 100,
-        /// Milliseconds of the longest backoff. Default 2,000, since an attempt is cheap and the buffer
+        /// Milliseconds of the longest backoff. Default 2,000, because an attempt is cheap and the buffer
         /// fills in seconds. At least 1, at most a day.
         pub retry_max_ms: u64 = 2000,
         /// Milliseconds from a request's first failure in which it is retried. Default 300,000; 0 drops it

@@ -73,7 +73,7 @@ impl Config {
     ///
     /// * an endpoint that is not a URL;
     /// * for an `https` endpoint, a file that cannot be read, or without the feature `tls`;
-    /// * `OTEL_CONFIG_FILE`, even if destinations are set in code, since the file replaces all other
+    /// * `OTEL_CONFIG_FILE`, even if destinations are set in code, because the file replaces all other
     ///   settings. To start without it, unset the variable, or set [`config_file`](Self::config_file) to
     ///   `None` and configure the rest in code.
     ///

@@ -21,7 +21,7 @@ use crate::span::scope::InstrumentationScope;
 const SPAN_BYTES: usize = 256;
 /// Enough for slabs in recorders, in flight and free at the same time, however small the buffer is.
 const SLABS_MIN: usize = 8;
-/// One more slab for this many, since dropped recorders leave their slabs partly filled.
+/// One more slab for this many, because dropped recorders leave their slabs partly filled.
 const SLABS_PER_SPARE: usize = 32;
 /// Most bytes of an open span's ids, times, kind, flags, dropped counts and status code.
 const SPAN_FIXED_BYTES_MAX: usize = 128;

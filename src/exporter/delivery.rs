@@ -16,7 +16,7 @@ use crate::exporter::notices::losses::DestinationLosses;
 use crate::exporter::outcome::Outcome;
 use crate::exporter::request::{BatchNumber, Request};
 use crate::stats::counters::DestinationCounters;
-use crate::stats::{DestinationStats, LostRecently};
+use crate::stats::{DestinationStats, EndpointStats, LostRecently};
 
 use self::outage::Outage;
 use self::requests::Requests;
@@ -104,13 +104,12 @@ impl Delivery {
     }
 
     pub(crate) fn stats(&self, backlog: &Backlog, moment: Moment) -> DestinationStats {
-        let endpoints = self.endpoints.iter();
         let in_request = self.requests.oldest();
         let oldest = in_request.and_then(|request| request.batches.first());
         let oldest = oldest.or_else(|| backlog.from(self.position).next());
         DestinationStats {
             destination: self.counters.destination.clone(),
-            endpoints: endpoints.map(|endpoint| endpoint.stats(moment)).collect(),
+            endpoints: self.endpoint_stats(moment),
             retries: self.retries,
             exports: self.requests.exports().clone(),
             recently: LostRecently::default(),
@@ -125,6 +124,21 @@ impl Delivery {
             dropped: self.counters.dropped(),
             rejected: self.counters.rejected.get(),
         }
+    }
+
+    fn endpoint_stats(&self, moment: Moment) -> Vec<EndpointStats> {
+        let mut is_needed = true;
+        let stats = self.endpoints.iter().map(|endpoint| {
+            let stats = match is_needed {
+                true => endpoint.stats(moment),
+                false => endpoint.stats_on_stand_by(moment),
+            };
+            if self.selection == Selection::FailOver && stats.health.state.works() {
+                is_needed = false;
+            }
+            stats
+        });
+        stats.collect()
     }
 
     // ---- Commands ----

@@ -85,6 +85,21 @@ impl EndpointClient {
         )
     }
 
+    /// Returns the statistics of an endpoint that is not needed, because one before it works. A failure
+    /// does not determine its state any longer than the wait after it.
+    pub(crate) fn stats_on_stand_by(&self, moment: Moment) -> EndpointStats {
+        let mut stats = self.stats(moment);
+        let is_idle = !self.pool.is_busy() && !self.pool.is_opening();
+        if let Some(end) = self.adaptation.schedule.until()
+            && is_idle
+            && end <= moment.now
+        {
+            let since = moment.system_time() - moment.now.duration_since(end);
+            stats.health.stand_by(since);
+        }
+        stats
+    }
+
     /// Returns the compression of the next request.
     pub(crate) fn compression(&self, now: Instant) -> Compression {
         self.adaptation.coding.current(now)

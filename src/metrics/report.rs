@@ -82,7 +82,7 @@ fn write_endpoint(f: &mut fmt::Formatter<'_>, endpoint: &EndpointStats) -> fmt::
         .collect();
     writeln!(
         f,
-        "    responses {{{}}}, unanswered {}, failed connects {}, redirects {}, partial successes {}",
+        "    responses {{{}}}, unanswered {}, failed connections {}, redirects {}, partial successes {}",
         responses.join(", "),
         endpoint.unanswered,
         endpoint.failed_connects,

@@ -21,7 +21,7 @@ pub(crate) struct Finished<'a, S, T> {
     pub(crate) limits: &'a SpanLimits,
 }
 
-/// A macro, since owned and borrowed spans share no type of field.
+/// A macro, because owned and borrowed spans share no type of field.
 macro_rules! finished {
     ($type:ty, |$span:ident| $name:expr, $status:expr) => {
         impl<T> Finished<'_, $type, T> {

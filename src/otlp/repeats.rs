@@ -189,7 +189,7 @@ impl KeyTable {
     /// index.
     fn slot(&mut self, key: &str, is_at: impl Fn(usize) -> bool) -> &mut u16 {
         let mut slot = hash(key) % SLOTS;
-        // Terminates, since at least half of the slots are free.
+        // Terminates, because at least half of the slots are free.
         while let Some(place) = self.0[slot].checked_sub(1)
             && !is_at(place.into())
         {
@@ -202,7 +202,7 @@ impl KeyTable {
 /// Randomly seeded per process, so that collisions cannot be provoked.
 static HASHER: OnceLock<RandomState> = OnceLock::new();
 
-/// Seeds the hash ahead of the record path, since that makes a system call.
+/// Seeds the hash ahead of the record path, because that makes a system call.
 pub(crate) fn seed() {
     HASHER.get_or_init(RandomState::new);
 }

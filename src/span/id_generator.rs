@@ -13,7 +13,7 @@ use crate::span::id::{SpanId, TraceId};
 
 /// The source of a recorder's ids.
 ///
-/// Random ids also differ between a process and its forks, since each fork seeds its generators anew. The
+/// Random ids also differ between a process and its forks, because each fork seeds its generators anew. The
 /// other sources continue in a fork as they do in the parent.
 ///
 /// ```

@@ -55,7 +55,7 @@ pub struct SpanLimits {
 pub(crate) const MESSAGES_MAX: u32 = 90;
 /// Maximum number of attributes of one slice that are read.
 pub(crate) const LOOKED_AT_MAX: usize = 1024;
-/// Encoded length at which measuring stops, since no slab is that large.
+/// Encoded length at which measuring stops, because no slab is that large.
 pub(crate) const BYTES_MAX: usize = 1 << 24;
 
 impl Default for SpanLimits {

@@ -182,7 +182,7 @@ impl<'a> SamplingInput<'a> {
 #[derive(Clone, Debug, PartialEq)]
 pub struct SamplingResult<'s> {
     /// Whether the span is recorded and sent. The specification's third decision, recorded but not
-    /// sent, does not exist here, since nothing could read such a span.
+    /// sent, does not exist here, because nothing could read such a span.
     pub is_sampled: bool,
     /// Attributes to set on the span. They replace attributes with the same keys. Default: none.
     pub attributes: &'s [KeyValue],

@@ -236,7 +236,7 @@ impl Counters {
         let one_more = |recorders| (recorders < max).then_some(recorders + 1);
         let taken = (self.recorders).fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
         taken.ok()?;
-        // A place is free, since fewer were counted than exist, but the search may have passed it.
+        // A place is free, because fewer were counted than exist, but the search may have passed it.
         loop {
             let mut places = self
                 .places

@@ -99,7 +99,8 @@ pub struct EndpointHealth {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EndpointState {
-    /// No request has succeeded or failed yet.
+    /// No request has succeeded or failed yet, or the endpoint is on stand-by: it failed, the wait after
+    /// that is over, and an earlier endpoint of the group works.
     Unused,
     /// The last response accepted spans or asked for smaller requests.
     Connected,
@@ -184,6 +185,18 @@ impl EndpointHealth {
             self.state = EndpointState::Stalled;
             self.since = now.checked_sub(silence).unwrap_or(now);
             self.reason = Some(reason);
+        }
+    }
+
+    /// Leaves a failed state at the end of its wait. The reason stays.
+    pub(crate) fn stand_by(&mut self, since: SystemTime) {
+        let has_failed = matches!(
+            self.state,
+            EndpointState::BackingOff | EndpointState::Throttled | EndpointState::Failing
+        );
+        if has_failed {
+            self.state = EndpointState::Unused;
+            self.since = since.max(self.since);
         }
     }
 

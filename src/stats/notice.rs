@@ -90,8 +90,7 @@ impl fmt::Display for Notice {
         f.write_str(&self.message)?;
         match self.suppressed {
             0 => Ok(()),
-            1 => f.write_str(" (and 1 more notice before it)"),
-            more => write!(f, " (and {more} more notices before it)"),
+            more => write!(f, " ({more} more suppressed)"),
         }
     }
 }

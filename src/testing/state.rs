@@ -17,7 +17,7 @@ pub struct ReceiverCounts {
     pub connections: u64,
     /// Requests read.
     pub requests: u64,
-    /// Requests answered with 400 since they are not valid OTLP.
+    /// Requests answered with 400 because they are not valid OTLP.
     pub malformed: u64,
     /// Spans accepted: those of requests that were answered with success.
     pub spans: u64,

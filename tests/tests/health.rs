@@ -97,7 +97,7 @@ fn an_outage_and_its_end_are_reported() {
         }
     };
     assert!(message.contains("works again after "), "{message}");
-    assert!(message.contains("failed connects: "), "{message}");
+    assert!(message.contains("failed connections: "), "{message}");
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn a_rejecting_endpoint_is_reported() {
     assert_eq!(failing.state, EndpointState::Failing);
     let reason = failing.reason.unwrap();
     assert!(
-        reason.contains("401") && reason.contains("no such key"),
+        reason.contains("401 (no such key); check the endpoint's headers"),
         "{reason}"
     );
     let (kind, message) = next(&notices);

@@ -34,6 +34,10 @@ struct RpcStatus {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ResponseError {
     MalformedHead,
+    /// The server uses TLS.
+    Tls,
+    /// The server uses HTTP/2, as for gRPC.
+    Http2,
     HeadTooLong,
     MalformedBody,
     BodyTooLong,
@@ -52,9 +56,13 @@ impl Response {
     /// readable.
     pub(crate) fn description(&self, settings: &EndpointSettings) -> String {
         let status = self.status;
+        let remedy = match status {
+            401 | 403 => "; check the endpoint's headers",
+            _ => "",
+        };
         match self.message(settings) {
-            Some(message) => format!("responded with {status} ({message})"),
-            None => format!("responded with {status}"),
+            Some(message) => format!("responded with {status} ({message}){remedy}"),
+            None => format!("responded with {status}{remedy}"),
         }
     }
 
@@ -107,8 +115,11 @@ impl Response {
 impl fmt::Display for ResponseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::MalformedHead => {
-                "the response is not HTTP/1.1 (a gRPC port? OTLP/HTTP is usually 4318)"
+            Self::MalformedHead => "the response is not HTTP/1.1",
+            Self::Tls => "the response is TLS and not HTTP/1.1; write https:// instead of http://",
+            Self::Http2 => {
+                "the response is HTTP/2 and not HTTP/1.1, as from a port for gRPC; the port of \
+                 OTLP/HTTP is usually 4318"
             }
             Self::HeadTooLong => "the response head is longer than 64 KiB",
             Self::MalformedBody => "the response body has invalid framing",

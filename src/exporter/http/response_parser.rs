@@ -105,10 +105,8 @@ impl ResponseParser {
 
     fn parse_head(&mut self) -> Result<Option<(Response, Framing)>, ResponseError> {
         self.skip_empty_lines();
-        if !begins_like_http(&self.input) {
-            // Other protocols might never end a line.
-            return Err(ResponseError::MalformedHead);
-        }
+        // Other protocols might never end a line.
+        check_protocol(&self.input)?;
         let Some(lines) = self.new_lines() else {
             return self.incomplete_head();
         };
@@ -168,11 +166,19 @@ impl ResponseParser {
     }
 }
 
-/// Returns whether the bytes can become a response.
-fn begins_like_http(input: &[u8]) -> bool {
-    const BEGIN: &[u8] = b"HTTP/1.";
-    let length = input.len().min(BEGIN.len());
-    input[..length] == BEGIN[..length]
+/// Checks that the bytes can become a response. The first byte identifies other protocols.
+fn check_protocol(input: &[u8]) -> Result<(), ResponseError> {
+    const START: &[u8] = b"HTTP/1.";
+    const TLS_ALERT: u8 = 0x15;
+    /// The length of a settings frame starts with it (RFC 9113, 4.1).
+    const HTTP_2: u8 = 0;
+    let length = input.len().min(START.len());
+    match input.first() {
+        _ if input[..length] == START[..length] => Ok(()),
+        Some(&TLS_ALERT) => Err(ResponseError::Tls),
+        Some(&HTTP_2) => Err(ResponseError::Http2),
+        _ => Err(ResponseError::MalformedHead),
+    }
 }
 
 #[cfg(all(test, not(loom)))]
@@ -419,13 +425,12 @@ mod tests {
     #[test]
     fn other_protocols_are_recognised_by_their_first_bytes() {
         // An HTTP/2 settings frame, as a gRPC port sends it, and a TLS alert: neither ends a line.
-        for bytes in [
-            &b"\0\0\x12\x04\0\0\0\0\0"[..],
-            b"\x15\x03\x01\0\x02\x02\x46",
-            b"H2",
+        for (bytes, error) in [
+            (&b"\0\0\x12\x04\0\0\0\0\0"[..], ResponseError::Http2),
+            (b"\x15\x03\x01\0\x02\x02\x46", ResponseError::Tls),
+            (b"H2", ResponseError::MalformedHead),
         ] {
-            let received = ResponseParser::default().receive(bytes);
-            assert_eq!(received, Err(ResponseError::MalformedHead));
+            assert_eq!(parse(bytes), Err(error));
         }
         for bytes in [&b""[..], b"\r\n", b"H", b"\r\nHTTP/1.1 2"] {
             assert_eq!(ResponseParser::default().receive(bytes), Ok(None));

@@ -87,7 +87,7 @@ impl fmt::Display for Incident {
                 Cause::Status(status) => format!("responses {status}"),
                 Cause::TimedOut => "timeouts".to_string(),
                 Cause::Broken => "broken connections".to_string(),
-                Cause::NoConnection => "failed connects".to_string(),
+                Cause::NoConnection => "failed connections".to_string(),
                 Cause::Other => "other failures".to_string(),
                 Cause::Silence => return None,
             };
@@ -133,7 +133,7 @@ mod tests {
         assert_eq!(
             incident.to_string(),
             "works again after 2 interruptions in 60.0 s; responses 503: 2, responses 400: 1, \
-             failed connects: 1, spans rejected: 12, requests sent again: 2 (100 spans)"
+             failed connections: 1, spans rejected: 12, requests sent again: 2 (100 spans)"
         );
     }
 

@@ -472,8 +472,8 @@ mod tests {
                 "what happened",
                 "a: what happened",
                 "b: what happened",
-                "a: what happened (and 4 more notices before it)",
-                "a: what happened (and 2 more notices before it)",
+                "a: what happened (4 more suppressed)",
+                "a: what happened (2 more suppressed)",
                 "a: what happened",
             ]
         );
@@ -497,7 +497,7 @@ mod tests {
             [
                 "a: what happened",
                 "a: responded with 503",
-                "a: responded with 429 (and 2 more notices before it)",
+                "a: responded with 429 (2 more suppressed)",
                 "a: works again after 5.0 s; timeouts: 1, responses 503: 3, \
                  responses 429: 1, requests sent again: 1 (500 spans)",
             ]
@@ -540,7 +540,7 @@ mod tests {
             simulation.finish(400),
             [
                 "a: responded with 400: 25 spans rejected",
-                "a: responded with 400: 75 spans rejected (and 2 more notices before it)",
+                "a: responded with 400: 75 spans rejected (2 more suppressed)",
                 "a: works again after 0.4 s; responses 400: 4, spans rejected: 100",
             ]
         );

@@ -11,7 +11,7 @@ use crate::span::sampler::ratio::is_chosen;
 /// A local root is an open span without a parent on the same recorder. Its trace is the root and its
 /// descendants that start and end on that recorder. Finished spans
 /// ([`Recorder::record`](crate::Recorder::record), [`Collector::collect`](crate::Collector::collect))
-/// are never held. Other services see the trace as sampled, since they are called before the decision.
+/// are never held. Other services see the trace as sampled, because they are called before the decision.
 ///
 /// Held spans are in memory of the recorder. Each kept span costs one more copy. A trace that outgrows
 /// its memory is kept, and so is a trace from which a span is detached

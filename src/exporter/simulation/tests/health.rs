@@ -44,6 +44,30 @@ fn the_state_follows_the_last_outcome() {
 }
 
 #[test]
+fn the_failure_of_a_stand_by_endpoint_does_not_outlast_its_wait() {
+    let fails_once = || {
+        let mut first = Some(Reaction::with(503, "Retry-After: 2\r\n", b""));
+        Server::new(move |_| first.take().unwrap_or(Reaction::status(200)))
+    };
+    let mut simulation = Simulation::new(1, [Plan::new([fails_once(), fails_once()])]);
+    let start = health(&simulation).since;
+    simulation.record(1, 100);
+    let states = |simulation: &Simulation| {
+        let endpoints = simulation.destination(0).endpoints.into_iter();
+        endpoints.map(|e| e.health.state).collect::<Vec<_>>()
+    };
+    use EndpointState::{Connected, Throttled, Unused};
+    simulation.run_ms(1000);
+    assert_eq!(states(&simulation), [Throttled, Throttled]);
+    simulation.run_ms(5000);
+    assert_eq!(states(&simulation), [Connected, Unused]);
+    let stand_by = simulation.destination(0).endpoints[1].health.clone();
+    assert!(stand_by.reason.unwrap().contains("503"));
+    let since = stand_by.since.duration_since(start).unwrap();
+    assert!((2000..2500).contains(&since.as_millis()), "{since:?}");
+}
+
+#[test]
 fn an_incident_is_reported_once_at_its_start_and_once_at_its_end() {
     let mut left = 5;
     let server = Server::new(move |_| {
