@@ -2,7 +2,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Barrier, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -31,6 +31,9 @@ pub enum Step {
     Stall,
     /// Writes nothing more, but reads until the client closes.
     Drain,
+    /// Ends the response stream, then reads until the client closes: unread bytes would make a close a
+    /// reset.
+    HalfClose,
     /// Waits at the barrier.
     Meet(Arc<Barrier>),
     /// Closes with a reset.
@@ -201,6 +204,10 @@ impl Connection<'_> {
                 }
                 Step::Meet(barrier) => drop(barrier.wait()),
                 Step::Drain => self.read_until(|_| false)?,
+                Step::HalfClose => {
+                    self.stream.shutdown(Shutdown::Write)?;
+                    self.read_until(|_| false)?;
+                }
                 Step::Reset => {
                     // Without lingering, a close is a reset even if no bytes are unread.
                     let stream = socket2::SockRef::from(self.stream);

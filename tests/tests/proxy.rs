@@ -170,7 +170,7 @@ fn a_failed_tunnel_is_reported_and_retried() {
             vec![
                 Step::ReadHead,
                 Step::Trickle(b"HTTP/1.1 200 OK\r\nVia: x\r\n\r\n".to_vec(), 1),
-                Step::Read(1),
+                Step::HalfClose,
             ],
             "closed the connection in the TLS handshake",
         ),
