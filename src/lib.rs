@@ -147,6 +147,7 @@ mod exporter;
 #[allow(missing_docs, reason = "for the benches alone")]
 pub mod internals;
 #[cfg(any(doc, doctest))]
+#[path = "../docs/manual.rs"]
 pub mod manual;
 mod metrics;
 mod otlp;

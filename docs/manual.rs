@@ -3,7 +3,7 @@
 
 /// Ways to record a span, threads, sampling, and the promise of the record path.
 ///
-#[doc = include_str!("../docs/recording.md")]
+#[doc = include_str!("recording.md")]
 ///
 /// # Types
 ///
@@ -13,7 +13,7 @@ pub mod recording {}
 
 /// All options with their defaults, several destinations, and memory.
 ///
-#[doc = include_str!("../docs/configuration.md")]
+#[doc = include_str!("configuration.md")]
 ///
 /// # Types
 ///
@@ -23,7 +23,7 @@ pub mod configuration {}
 
 /// Responses, overload, outages, and the guarantees of delivery.
 ///
-#[doc = include_str!("../docs/delivery.md")]
+#[doc = include_str!("delivery.md")]
 ///
 /// # Types
 ///
@@ -33,7 +33,7 @@ pub mod delivery {}
 
 /// The ledger, health, notices and metrics.
 ///
-#[doc = include_str!("../docs/observing.md")]
+#[doc = include_str!("observing.md")]
 ///
 /// # Types
 ///
@@ -43,5 +43,5 @@ pub mod observing {}
 
 /// Measurements, and the commands that repeat them.
 ///
-#[doc = include_str!("../docs/benchmarks.md")]
+#[doc = include_str!("benchmarks.md")]
 pub mod benchmarks {}
