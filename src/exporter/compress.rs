@@ -105,3 +105,30 @@ fn write_parts(request: &Request, out: &mut impl io::Write) -> io::Result<()> {
     let parts = (0..).map_while(|index| request.part(index));
     parts.into_iter().try_for_each(|part| out.write_all(part))
 }
+
+/// The queue of a compressor without a thread.
+#[cfg(all(test, not(loom)))]
+pub(crate) struct CompressionQueue(Receiver<Job>);
+
+#[cfg(all(test, not(loom)))]
+impl Compressor {
+    /// Creates a compressor without a thread.
+    pub(crate) fn without_thread() -> (Self, CompressionQueue) {
+        let (sender, jobs) = unbounded();
+        (Self(sender), CompressionQueue(jobs))
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+impl CompressionQueue {
+    /// Finishes all bodies, each with a copy as its compressed form. Returns their number.
+    pub(crate) fn finish(&self) -> usize {
+        let finish = |job: Job| {
+            let mut body = Vec::new();
+            write_parts(&job.request, &mut body).unwrap();
+            let compressed = job.request.compressed(job.compression);
+            compressed.finish(Some(Bytes::from(body)));
+        };
+        self.0.try_iter().map(finish).count()
+    }
+}

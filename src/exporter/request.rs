@@ -265,3 +265,50 @@ fn runs(batches: &[Batch]) -> Vec<(Run, Range<usize>)> {
     }
     runs
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use prost::Message;
+
+    use super::*;
+    use crate::buffer::Pool;
+    use crate::otlp::proto;
+    use crate::span::InstrumentationScope;
+
+    /// Returns spans of about a kilobyte each, as one batch.
+    fn batch(spans: usize) -> Batch {
+        let span = proto::Span {
+            name: "x".repeat(1000),
+            ..proto::Span::default()
+        };
+        let scope_spans = proto::ScopeSpans {
+            spans: vec![span],
+            ..proto::ScopeSpans::default()
+        };
+        let pool = Pool::new(1, 0, 64 << 10, 100).unwrap();
+        let (mut writer, mut reader) = Pool::open(&pool, 0, 0).unwrap();
+        for _ in 0..spans {
+            writer.write(&scope_spans.encode_to_vec());
+        }
+        reader.take().unwrap()
+    }
+
+    #[test]
+    fn a_batch_above_the_limit_is_split_into_parts_with_its_number() {
+        let envelope = Envelope::new(Vec::new(), "", &InstrumentationScope::default());
+        let (large, small) = (batch(30), batch(1));
+        let batches = [large.clone(), small];
+        let request = Request::merge(7, batches.iter(), usize::MAX, &envelope);
+        let limit = 10_000;
+        let mut requests = request.split(limit, &envelope);
+        assert!(requests.iter().all(|request| request.body_bytes <= limit));
+
+        let last = requests.pop().unwrap();
+        assert_eq!((last.number, last.spans, last.is_part), (8, 1, false));
+        let spans: Vec<_> = requests.iter().map(|part| part.spans).collect();
+        assert_eq!(spans, [9, 9, 9, 3]);
+        assert!(requests.iter().all(|part| part.is_part && part.number == 7));
+        let bytes: Vec<_> = requests.iter().map(|part| &*part.batches[0]).collect();
+        assert_eq!(bytes.concat(), *large);
+    }
+}

@@ -16,8 +16,10 @@ use crossbeam_channel::{Receiver, unbounded};
 use crossbeam_utils::CachePadded;
 
 use crate::config::{
-    Config, Destination, Endpoint, EndpointOptions, MetricsOptions, Selection, Settings,
+    Compression, Config, Destination, Endpoint, EndpointOptions, MetricsOptions, Selection,
+    Settings,
 };
+use crate::exporter::compress::{CompressionQueue, Compressor};
 use crate::exporter::context::Context;
 use crate::exporter::deliveries::Deliveries;
 use crate::exporter::metrics_sender::MetricsSender;
@@ -47,6 +49,8 @@ pub(crate) struct Simulation {
     deliveries: Deliveries,
     metrics: Option<MetricsSender>,
     metrics_stats: NetworkStats,
+    compressor: Compressor,
+    compression_queue: CompressionQueue,
     counters: Counters,
     recorder: Arc<CachePadded<RecorderCounters>>,
     stats: NetworkStats,
@@ -89,51 +93,31 @@ impl Plan {
 
 impl Simulation {
     fn new(seed: u64, plans: impl IntoIterator<Item = Plan>) -> Self {
-        Self::build(seed, plans, None)
+        let (config, servers) = configure(plans, None);
+        Self::build(seed, Settings::new(&config).unwrap(), servers)
     }
 
     /// With metrics every ten seconds, which go to a server of their own, the last one.
     fn with_metrics(plans: impl IntoIterator<Item = Plan>, server: Server) -> Self {
-        Self::build(1, plans, Some(server))
+        let (config, servers) = configure(plans, Some(server));
+        Self::build(1, Settings::new(&config).unwrap(), servers)
     }
 
-    fn build(
-        seed: u64,
-        plans: impl IntoIterator<Item = Plan>,
-        metrics_server: Option<Server>,
-    ) -> Self {
-        let mut servers = Vec::new();
-        let mut destinations = Vec::new();
-        for plan in plans {
-            let mut endpoints = Vec::new();
-            for server in plan.servers {
-                endpoints.push(Endpoint {
-                    url: format!("http://127.0.0.1:{}", port(servers.len())),
-                    options: plan.options.clone(),
-                });
-                servers.push(RefCell::new(server));
-            }
-            destinations.push(Destination {
-                endpoints,
-                selection: plan.selection,
-            });
+    /// Like [`Self::with_metrics`], with bodies that are sent when [`Self::compress`] has finished them.
+    fn with_compression(plans: impl IntoIterator<Item = Plan>, metrics_server: Server) -> Self {
+        let (config, servers) = configure(plans, Some(metrics_server));
+        let mut settings = Settings::new(&config).unwrap();
+        let destinations = settings.destinations.iter_mut();
+        let endpoints = destinations.flat_map(|destination| &mut destination.endpoints);
+        let metrics = settings.metrics.iter_mut().map(|m| &mut m.endpoint);
+        for endpoint in endpoints.chain(metrics) {
+            // Set after the checks: the feature is not needed, because nothing is really compressed.
+            Arc::get_mut(endpoint).unwrap().options.compression = Compression::Gzip;
         }
-        let metrics = metrics_server.map(|server| {
-            let url = format!("http://127.0.0.1:{}", port(servers.len()));
-            servers.push(RefCell::new(server));
-            MetricsOptions {
-                interval_ms: 10_000,
-                ..MetricsOptions::new(url)
-            }
-        });
-        let settings = Settings::new(&Config {
-            destinations,
-            metrics,
-            slab_bytes: 4096,
-            buffer_capacity: 4096,
-            ..Config::default()
-        })
-        .unwrap();
+        Self::build(1, settings, servers)
+    }
+
+    fn build(seed: u64, settings: Settings, servers: Vec<RefCell<Server>>) -> Self {
         let destinations = settings.destinations.iter().map(|_| Arc::default());
         let counters = Counters::new(destinations.collect(), 1);
         let mut seeds = seed * 1000..;
@@ -146,6 +130,7 @@ impl Simulation {
             RandomSource::seeded(seeds.next().unwrap())
         });
         let (queue, notices) = unbounded();
+        let (compressor, compression_queue) = Compressor::without_thread();
         let next_id = deliveries.next_id();
         let metrics = settings.metrics.as_ref();
         Self {
@@ -155,6 +140,8 @@ impl Simulation {
             now: start,
             network: SimulatedNetwork::new(),
             deliveries,
+            compressor,
+            compression_queue,
             recorder: counters.register(1).unwrap(),
             counters,
             stats: NetworkStats::default(),
@@ -207,6 +194,11 @@ impl Simulation {
         (delivered, rejected, counters.dropped().total())
     }
 
+    /// Returns whether more batches could be sent at once.
+    fn has_room(&self) -> bool {
+        self.deliveries.has_room(self.now)
+    }
+
     fn is_settled(&self) -> bool {
         self.deliveries.are_settled(self.deliveries.next_number())
     }
@@ -224,6 +216,13 @@ impl Simulation {
         }
         self.source.drain(&mut self.deliveries);
         self.turn();
+    }
+
+    /// Finishes the compression of all queued bodies. Returns their number.
+    fn compress(&mut self) -> usize {
+        let bodies = self.compression_queue.finish();
+        self.turn();
+        bodies
     }
 
     /// Ends all waits that no server has requested.
@@ -323,7 +322,7 @@ impl Simulation {
             moment,
             network: &self.network,
             envelope: &self.settings.envelope,
-            compressor: None,
+            compressor: Some(&self.compressor),
             stats: &mut self.stats,
             reporter: &mut self.reporter,
         });
@@ -345,7 +344,7 @@ impl Simulation {
             moment,
             network: &self.network,
             envelope: &self.settings.envelope,
-            compressor: None,
+            compressor: Some(&self.compressor),
             stats: &mut self.metrics_stats,
             reporter: &mut self.reporter,
         };
@@ -434,6 +433,45 @@ impl Simulation {
             assert_eq!(accepted, confirmed + partially_rejected + unconfirmed);
         }
     }
+}
+
+/// Returns the options for the plans, and their servers, in order.
+fn configure(
+    plans: impl IntoIterator<Item = Plan>,
+    metrics_server: Option<Server>,
+) -> (Config, Vec<RefCell<Server>>) {
+    let mut servers = Vec::new();
+    let mut destinations = Vec::new();
+    for plan in plans {
+        let mut endpoints = Vec::new();
+        for server in plan.servers {
+            endpoints.push(Endpoint {
+                url: format!("http://127.0.0.1:{}", port(servers.len())),
+                options: plan.options.clone(),
+            });
+            servers.push(RefCell::new(server));
+        }
+        destinations.push(Destination {
+            endpoints,
+            selection: plan.selection,
+        });
+    }
+    let metrics = metrics_server.map(|server| {
+        let url = format!("http://127.0.0.1:{}", port(servers.len()));
+        servers.push(RefCell::new(server));
+        MetricsOptions {
+            interval_ms: 10_000,
+            ..MetricsOptions::new(url)
+        }
+    });
+    let config = Config {
+        destinations,
+        metrics,
+        slab_bytes: 4096,
+        buffer_capacity: 4096,
+        ..Config::default()
+    };
+    (config, servers)
 }
 
 fn port(server: usize) -> u16 {

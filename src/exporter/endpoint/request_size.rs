@@ -92,3 +92,42 @@ fn half(request: &Request, envelope: &Envelope) -> usize {
     let spans = request.body_bytes.saturating_sub(overhead);
     overhead + (spans / 2).max(SPANS_BYTES_MIN)
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::span::InstrumentationScope;
+
+    const MOST: usize = 100_000;
+
+    fn rejected(status: u16, cause: RefusalCause) -> Outcome {
+        Outcome::Rejected {
+            status,
+            cause,
+            reason: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_limit_is_forgotten_if_the_smallest_request_is_refused_as_too_large_but_not_with_413() {
+        let envelope = Envelope::new(Vec::new(), "", &InstrumentationScope::default());
+        let request = Request::of_body(Bytes::from(vec![0; 40_000]));
+        let now = Instant::now();
+        let mut size = RequestSize::new(MOST, 1000);
+        let mut max_after = |outcome: &Outcome| {
+            size.adapt(outcome, &request, false, &envelope, now);
+            size.max()
+        };
+        let too_large = Outcome::TooLarge {
+            status: 400,
+            reason: String::new(),
+        };
+        let limit = half(&request, &envelope);
+        assert_eq!(max_after(&too_large), limit);
+        assert_eq!(max_after(&rejected(413, RefusalCause::TooLarge)), limit);
+        assert_eq!(max_after(&rejected(400, RefusalCause::Malformed)), limit);
+        assert_eq!(max_after(&rejected(400, RefusalCause::TooLarge)), MOST);
+    }
+}

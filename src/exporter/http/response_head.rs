@@ -103,3 +103,44 @@ fn has_token(value: &str, token: &str) -> bool {
         .split(',')
         .any(|part| part.trim().eq_ignore_ascii_case(token))
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> (Response, Framing) {
+        let mut headers = [httparse::EMPTY_HEADER; 4];
+        let mut head = httparse::Response::new(&mut headers);
+        assert!(head.parse(text.as_bytes()).unwrap().is_complete());
+        read_head(&head).unwrap()
+    }
+
+    #[test]
+    fn statuses_without_a_body_ignore_a_content_length() {
+        let left = |status| {
+            let text = format!("HTTP/1.1 {status} Text\r\nContent-Length: 5\r\n\r\n");
+            read(&text).1
+        };
+        for status in [100, 103, 199, 204, 304] {
+            assert_eq!(left(status), Framing::Length { left: 0 }, "{status}");
+        }
+        for status in [200, 205, 303, 400] {
+            assert_eq!(left(status), Framing::Length { left: 5 }, "{status}");
+        }
+    }
+
+    #[test]
+    fn values_of_up_to_8_kib_are_kept() {
+        for (bytes, is_kept) in [(8000, true), (8192, true), (8193, false)] {
+            let value = "x".repeat(bytes);
+            let text = format!("HTTP/1.1 307 Text\r\nLocation: {value}\r\n\r\n");
+            let location = read(&text).0.location.unwrap();
+            let expected = if is_kept {
+                &value
+            } else {
+                "(longer than 8 KiB)"
+            };
+            assert_eq!(location, expected, "{bytes}");
+        }
+    }
+}

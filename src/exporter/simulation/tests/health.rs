@@ -82,6 +82,36 @@ fn an_incident_is_reported_once_at_its_start_and_once_at_its_end() {
 }
 
 #[test]
+fn only_a_success_with_a_message_or_rejected_spans_is_a_partial_one() {
+    // None; the message "ok"; two rejected spans with the message "no".
+    let bodies: [&[u8]; 3] = [b"", b"\n\x04\x12\x02ok", b"\n\x06\x08\x02\x12\x02no"];
+    let mut left = bodies.into_iter();
+    let server = Server::new(move |_| Reaction::with(200, "", left.next().unwrap()));
+    let mut simulation = Simulation::new(1, [Plan::new([server])]);
+    use NoticeKind::{Rejected, Warned};
+    for (partial_successes, expected) in [
+        (0, None),
+        (1, Some((Warned, "accepted with a warning: ok"))),
+        (2, Some((Rejected, "partial success (no)"))),
+    ] {
+        simulation.record(5, 100);
+        assert!(simulation.settle(Duration::from_secs(1)));
+        let stats = &simulation.destination(0).endpoints[0];
+        assert_eq!(stats.partial_successes, partial_successes);
+        let notice = simulation.notices.try_iter().next();
+        assert_eq!(
+            notice.as_ref().map(|n| n.kind),
+            expected.map(|(kind, _)| kind)
+        );
+        let text = notice.map(|n| n.message).unwrap_or_default();
+        assert!(
+            text.contains(expected.map_or("", |(_, text)| text)),
+            "{text}"
+        );
+    }
+}
+
+#[test]
 fn a_wait_is_shown_until_it_has_ended() {
     let mut first = Some(Reaction::with(503, "Retry-After: 5\r\n", b""));
     let server = Server::new(move |_| first.take().unwrap_or(Reaction::status(200)));

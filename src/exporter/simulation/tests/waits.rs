@@ -33,6 +33,23 @@ fn spans_reach_a_healthy_server() {
 }
 
 #[test]
+fn a_success_is_counted_with_its_time_and_the_ages_of_its_spans() {
+    let mut simulation = Simulation::new(1, [Plan::new([always(200)])]);
+    simulation.run_ms(1000);
+    let recorded_at = simulation.unix_nanos();
+    simulation.record(5, 100);
+    assert_eq!(simulation.stats.last_success_time, 0);
+    assert!(simulation.settle(seconds(1)));
+    let age = ROUND_TRIP_MS * 1_000_000;
+    assert_eq!(simulation.stats.last_success_time, recorded_at + age);
+    let ages = &simulation.stats.delivery;
+    assert_eq!(ages.count(), 5);
+    // Rounded up by the histogram.
+    let rounded = ages.min().unwrap().as_micros();
+    assert!((1990..=2020).contains(&rounded), "{rounded}");
+}
+
+#[test]
 fn spans_that_a_partial_success_rejects_are_not_delivered() {
     // Two rejected spans, with the message "no".
     let server = Server::new(|_| Reaction::with(200, "", b"\n\x06\x08\x02\x12\x02no"));
