@@ -130,4 +130,13 @@ mod tests {
         assert_eq!(max_after(&rejected(400, RefusalCause::Malformed)), limit);
         assert_eq!(max_after(&rejected(400, RefusalCause::TooLarge)), MOST);
     }
+    #[test]
+    fn requests_grow_by_a_step_with_each_success() {
+        let mut size = RequestSize::new(MOST, 1000);
+        size.max = 20_000;
+        for expected in [21_000, 22_000] {
+            size.raise(Instant::now());
+            assert_eq!(size.max(), expected);
+        }
+    }
 }
