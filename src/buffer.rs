@@ -14,18 +14,26 @@
 //! A slab enters the ring when it is *opened*, not when it is full. So the network thread can take
 //! the committed prefix of each recorder's open slab at any time, without the recorder's help.
 
+mod cells;
+mod free_list;
 mod header;
+mod held_cells;
+mod magazine;
 mod pool;
 mod ring;
 mod signal;
 mod slab;
+mod traces;
 mod waiters;
 
 #[cfg(all(test, loom))]
 mod models;
 
+pub(crate) use cells::{CELL_BYTES, Cell, CellPool, CellSizes};
 pub(crate) use header::OVERHEAD_BYTES;
+pub(crate) use magazine::Magazine;
 pub(crate) use pool::{PAGE_BYTES, Pool};
 pub(crate) use ring::{Consumer, Producer, ring};
 pub(crate) use signal::{Signal, WakeOn};
 pub(crate) use slab::{Batch, SLAB_WEIGHT, SlabReader, SlabWriter};
+pub(crate) use traces::Decision;

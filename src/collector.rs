@@ -18,9 +18,11 @@ use crate::exporter::Reporter;
 use crate::otlp::seed_hash;
 use crate::platform::affinity;
 use crate::platform::clock;
-use crate::recorder::{Recorder, Recorders};
+use crate::recorder::{OpenSpan, Recorder, Recorders, SpanBuilder, drop_orphans};
 use crate::shared::Shared;
 use crate::span::Span;
+use crate::span::attribute::Name;
+use crate::span::sampler::{SamplingInput, SamplingResult};
 use crate::span::scope::{InstrumentationScope, Scope};
 use crate::stats::health::Health;
 use crate::stats::ledger::Ledger;
@@ -62,6 +64,17 @@ struct Pipeline {
     recorders: Arc<Recorders>,
     network: NetworkHandle,
     pinned_threads: PinnedThreads,
+    /// Dropped last.
+    _orphans: DropOrphans,
+}
+
+/// Frees the memory of this thread's recorder when its collector is dropped.
+struct DropOrphans;
+
+impl Drop for DropOrphans {
+    fn drop(&mut self) {
+        drop_orphans();
+    }
 }
 
 impl Collector {
@@ -84,6 +97,7 @@ impl Collector {
                 return Err(error);
             }
         };
+        drop_orphans();
         clock::start();
         seed_hash();
         let (arrivals, recorders) = unbounded();
@@ -91,10 +105,11 @@ impl Collector {
         let (shared, network) = NetworkHandle::start(settings, recorders, reporter, reported)?;
         Ok(Self {
             pipeline: Arc::new(Pipeline {
-                recorders: Recorders::new(Arc::clone(&shared), arrivals, leases),
+                recorders: Recorders::new(Arc::clone(&shared), arrivals, leases)?,
                 shared,
                 network,
                 pinned_threads: PinnedThreads::default(),
+                _orphans: DropOrphans,
             }),
         })
     }
@@ -111,7 +126,36 @@ impl Collector {
         self.pipeline.recorders.collect(span)
     }
 
-    /// Creates a recorder: the fast way to record spans, for one thread.
+    /// Starts a root span now, from any thread. The sampler decides whether it is recorded.
+    ///
+    /// [`Recorder::start`] costs a little less.
+    #[inline]
+    pub fn start<'n>(&self, name: impl Into<Name<'n>>) -> OpenSpan {
+        self.span_builder(name).start()
+    }
+
+    /// Starts a span now, from any thread, as a child of `parent`.
+    #[inline]
+    pub fn start_child<'n>(&self, parent: &OpenSpan, name: impl Into<Name<'n>>) -> OpenSpan {
+        self.span_builder(name).child_of(parent).start()
+    }
+
+    /// Returns a builder of a span that starts with more than a name, from any thread.
+    #[inline]
+    pub fn span_builder<'b>(&self, name: impl Into<Name<'b>>) -> SpanBuilder<'_, 'b> {
+        SpanBuilder::of_thread(&self.pipeline.recorders, name.into())
+    }
+
+    /// Asks the sampler about a span that is recorded when it has finished; see
+    /// [`Recorder::should_sample`].
+    #[must_use]
+    pub fn should_sample<'s>(&'s self, span: &SamplingInput<'_>) -> SamplingResult<'s> {
+        let sampler = &self.pipeline.shared.settings.config.sampler;
+        sampler.should_sample(span)
+    }
+
+    /// Returns the calling thread's recorder: the fast way to record spans. It has a slab of its own,
+    /// and is given back when the thread ends; further calls on the same thread return the same one.
     ///
     /// # Errors
     /// [`Config::recorders_max`] are in use ([`Error::is_resources`]), the collector was shut down
@@ -121,8 +165,8 @@ impl Collector {
         if self.pipeline.shared.signal.is_closed() {
             return Err(Error::shut_down(self.ledger()));
         }
-        let max = self.pipeline.shared.settings.config.recorders_max;
-        self.pipeline.recorders.recorder(max).ok_or_else(|| {
+        Recorder::of_thread(&self.pipeline.recorders).map_err(|_| {
+            let max = self.pipeline.shared.settings.config.recorders_max;
             Error::resources(
                 format!(
                     "all {max} recorders are in use, including one for each further scope of a \
@@ -166,7 +210,8 @@ impl Collector {
         })
     }
 
-    /// Starts a thread that is pinned to `core` and has a recorder.
+    /// Starts a thread that is pinned to `core`, and passes it its recorder, whose memory it touches
+    /// itself.
     ///
     /// With more than one core, choose another one than [`Config::network_core`]: on the same core the
     /// thread and the network thread interrupt each other.
@@ -197,11 +242,17 @@ impl Collector {
         &self,
         core: usize,
         name: impl Into<String>,
-        work: impl FnOnce(&Recorder) -> T + Send + 'static,
+        work: impl FnOnce(Recorder) -> T + Send + 'static,
     ) -> Result<PinnedJoinHandle<T>, Error> {
         self.pipeline.check_pinned_core(core)?;
-        let recorder = self.recorder()?;
-        (self.pipeline.pinned_threads).spawn(name.into(), core, move || work(&recorder))
+        let collector = self.clone();
+        let recorder = move || {
+            let recorder = collector.recorder();
+            // The thread does not keep the collector running.
+            drop(collector);
+            recorder
+        };
+        (self.pipeline.pinned_threads).spawn(name.into(), core, recorder, work)
     }
 
     /// Returns the pinned threads, as confirmed by the operating system.
@@ -249,7 +300,7 @@ impl Collector {
     /// collector's process ([`Error::is_forked`]). Each has the ledger.
     pub fn shutdown(&self) -> Result<Ledger, Error> {
         let deadline = after(self.pipeline.shared.settings.shutdown_timeout);
-        self.pipeline.network.shut_down(deadline)
+        self.pipeline.shut_down(deadline)
     }
 
     /// Returns the counts of all spans by outcome.
@@ -318,6 +369,16 @@ const REPORT_TIMEOUT: Duration = Duration::from_millis(500);
 const DROP_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Pipeline {
+    fn shut_down(&self, deadline: Instant) -> Result<Ledger, Error> {
+        if !self.shared.is_forked() {
+            self.recorders.keep_held();
+            self.shared.signal.close();
+            // Spans that were held meanwhile are refused.
+            self.recorders.keep_held();
+        }
+        self.network.shut_down(deadline)
+    }
+
     fn check_pinned_core(&self, core: usize) -> Result<(), Error> {
         let configured = &self.shared.settings.config.pinned_cores;
         if configured.is_empty() {
@@ -336,6 +397,6 @@ impl Drop for Pipeline {
     fn drop(&mut self) {
         // There is no caller to return the error or the ledger to.
         let timeout = self.shared.settings.shutdown_timeout.min(DROP_TIMEOUT);
-        let _ = self.network.shut_down(after(timeout));
+        let _ = self.shut_down(after(timeout));
     }
 }

@@ -109,7 +109,7 @@ impl Exporter {
         let deliveries = Deliveries::new(settings, destinations, moment, RandomSource::new);
         let metrics = (settings.metrics.as_ref())
             .map(|metrics| MetricsSender::new(metrics, deliveries.next_id(), moment));
-        let open_spans_max = settings.config.open_spans_max;
+        let open_span_bytes_total = settings.config.open_span_bytes_total;
         Ok(Self {
             next_take: moment.now + settings.batch_timeout,
             shared,
@@ -119,7 +119,7 @@ impl Exporter {
             deliveries,
             compressor,
             reporter,
-            losses: LossMonitor::new(open_spans_max),
+            losses: LossMonitor::new(open_span_bytes_total),
             metrics,
             metrics_stats: NetworkStats::default(),
             stats: NetworkStats::default(),
@@ -275,10 +275,11 @@ impl Exporter {
 
     /// Returns the spans lost so far.
     fn lost(&self) -> LostSpans {
-        let (refused, without_memory) = self.shared.counters.lost();
+        let (refused, without_memory, kept_early) = self.shared.counters.lost();
         LostSpans {
             refused,
             without_memory,
+            kept_early,
             destinations: self.deliveries.lost(),
         }
     }

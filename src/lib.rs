@@ -28,9 +28,9 @@
 //! # }
 //! ```
 //!
-//! [`Collector::collect`] takes owned spans from any thread. A [`Recorder`], from
-//! [`Collector::recorder`] or [`Collector::spawn_pinned`], belongs to one thread, borrows its data and
-//! costs much less:
+//! [`Collector::collect`] takes owned spans from any thread, and [`Collector::start`] opens one that any
+//! thread can end. A [`Recorder`], from [`Collector::recorder`] or [`Collector::spawn_pinned`], belongs to
+//! one thread, borrows its data and costs less:
 //!
 //! ```
 //! # use otlp_collector::{Collector, Config, SpanContext, SpanKind, key, name};
@@ -68,9 +68,9 @@
 //!            └────────── free slabs ◀─────────────────┘ when the last holder is dropped
 //! ```
 //!
-//! 1. An open span's data is encoded into memory of its recorder as it is added. At the span's end, or
-//!    when a finished span is recorded, the recorder appends OTLP's bytes to its open slab and commits
-//!    them with one release store.
+//! 1. An open span's data is encoded into a cell as it is added. At the span's end, or when a finished
+//!    span is recorded, the recorder of the thread appends OTLP's bytes to its open slab and commits them
+//!    with one release store.
 //! 2. The network thread reads the committed spans of every slab, full or not, as a batch: when
 //!    [`Config::batch_size`] spans wait, after [`Config::batch_timeout_ms`], or at a flush.
 //! 3. Each destination merges the next batches into a request: an OTLP envelope before the slabs' own
@@ -82,13 +82,15 @@
 //!
 //! # Guarantees
 //!
-//! * Recording on an existing [`Recorder`], from a span's start to its end, makes no heap allocation,
-//!   takes no lock and makes no system call. Exceptions: it wakes the network thread if that sleeps
-//!   while a batch is complete or slabs are running out, and [`Overflow::Block`] waits.
+//! * `record`, `record_with` and all calls of an open span, on whatever threads it starts and ends, make no
+//!   heap allocation, take no lock and make no system call. Exceptions: the first two spans of a thread
+//!   without a [`Recorder`], and spans started while [`Config::open_span_bytes_total`] are in use. Recording
+//!   wakes the network thread if that sleeps while a batch is complete or slabs are running out, and
+//!   [`Overflow::Block`] waits.
 //! * In a fork of the process spans are refused, no call waits for a lock, and random ids differ from the
 //!   parent's.
 //! * Memory is bounded by [`Config::buffer_capacity`], [`Config::recorders_max`] and
-//!   [`Config::open_spans_max`].
+//!   [`Config::open_span_bytes_total`].
 //! * An open span is never refused for its size: attributes, events and links that do not fit or exceed a
 //!   limit are dropped and counted in it.
 //! * The [`Ledger`] counts every span, at any moment:

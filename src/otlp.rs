@@ -10,7 +10,6 @@ mod nested;
 #[cfg(all(test, not(loom)))]
 mod oracle;
 mod output;
-mod page;
 mod repeats;
 mod scalar;
 #[rustfmt::skip]
@@ -29,7 +28,6 @@ pub(crate) use envelope::{EncodedScopes, Envelope, Run, SCOPES_MAX};
 pub(crate) use fields::FieldValue;
 pub(crate) use fields::{Fields, span_end_time};
 pub(crate) use output::SPILL;
-pub(crate) use page::Scratch;
 pub(crate) use repeats::seed as seed_hash;
 
 use prost::Message;

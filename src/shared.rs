@@ -14,7 +14,7 @@ use crate::otlp::{EncodedScopes, SCOPES_MAX};
 use crate::platform::fork;
 use crate::platform::sync;
 use crate::shared::quota::Quota;
-use crate::span::id_generator::{IdGenerator, Ids};
+use crate::span::id_generator::Ids;
 use crate::stats::BufferUse;
 use crate::stats::counters::{Counters, DestinationCounters};
 use crate::stats::refused::Refused;
@@ -45,11 +45,13 @@ impl Shared {
             })
         });
         let recorders_max = settings.config.recorders_max;
+        // Threads without a slab have counters too, and so do lanes that are idle.
+        let counters_max = 2 * recorders_max + settings.leases;
         Ok(Self {
             pool: pool(&settings)?,
             last_error: Mutex::default(),
             signal,
-            counters: Counters::new(destinations.collect(), recorders_max + settings.leases),
+            counters: Counters::new(destinations.collect(), counters_max),
             scopes: Arc::clone(settings.envelope.scopes()),
             own_lanes: Quota::new(recorders_max),
             numbered: AtomicU64::new(0),
@@ -57,12 +59,8 @@ impl Shared {
         })
     }
 
-    /// Returns the id generator of a new recorder. One that only records finished spans gets a
-    /// placeholder, so that it does not change the ids that seeded recorders generate.
-    pub(crate) fn ids(&self, starts_spans: bool) -> Ids {
-        if !starts_spans {
-            return Ids::new(&IdGenerator::Seeded(0), 0);
-        }
+    /// Returns the id generator of a new recorder.
+    pub(crate) fn ids(&self) -> Ids {
         let number = self.numbered.fetch_add(1, Ordering::Relaxed);
         Ids::new(&self.settings.config.id_generator, number)
     }

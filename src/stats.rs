@@ -28,9 +28,15 @@ pub struct Stats {
     pub ledger: Ledger,
     /// Counters of the network thread.
     pub network: NetworkStats,
-    /// Spans opened while [`Config::open_spans_max`](crate::Config::open_spans_max) others were open on
-    /// their recorder. They keep no attributes, events or links; raise the option.
+    /// Sampled spans that were started while [`Config::open_span_bytes_total`] were in use. They keep little
+    /// more than ids, times and status; raise the option.
+    ///
+    /// [`Config::open_span_bytes_total`]: crate::Config::open_span_bytes_total
     pub spans_without_memory: u64,
+    /// Spans held by [`TailSampling`](crate::span::TailSampling) whose trace was kept before its local root
+    /// ended, since it outgrew [`held_trace_bytes`](crate::span::TailSampling::held_trace_bytes) or no memory
+    /// for open spans was left.
+    pub spans_kept_early: u64,
     /// Capacity of the buffer in spans: see [`Config::buffer_capacity`](crate::Config::buffer_capacity).
     pub buffer_capacity: u64,
     /// Slabs of the buffer. While all are in use, spans are refused as
@@ -66,11 +72,13 @@ impl Stats {
             exports,
             open_spans,
             spans_without_memory,
+            spans_kept_early,
         } = account;
         Self {
             ledger,
             network,
             spans_without_memory,
+            spans_kept_early,
             buffer_capacity: buffer.capacity,
             buffer_slabs: buffer.slabs,
             buffer_slabs_used: buffer.slabs_used,
@@ -88,6 +96,7 @@ pub(crate) struct Account {
     pub(crate) open_spans: OpenSpanCounts,
     /// Spans opened without memory for their data.
     pub(crate) spans_without_memory: u64,
+    pub(crate) spans_kept_early: u64,
 }
 
 /// Spans of one destination that were part of a request at least once.

@@ -74,7 +74,7 @@ fn measure(name: &str, beside: Option<Option<Manner>>) -> Result<(), Box<dyn Err
         let times = (TIME.as_micros() / INTERVAL.as_micros()) as u32;
         pace(INTERVAL, times, &mut histogram, || {
             let now = unix_nanos();
-            workload::record(recorder, now, now)
+            workload::record(&recorder, now, now)
         });
         histogram
     })?;

@@ -120,7 +120,7 @@ fn deliver(
             // A single recorder does not share the network thread's core.
             let core = cores[(index + 1) % cores.len()];
             collector.spawn_pinned(core, format!("worker-{index}"), move |recorder| {
-                record_all(recorder, share, bytes);
+                record_all(&recorder, share, bytes);
             })
         })
         .collect::<Result<_, _>>()?;
@@ -300,7 +300,7 @@ fn paced(time: Duration) -> Outcome {
             let end_time = began_unix + due.as_nanos() as u64;
             for _ in 0..SPANS_PER_BURST {
                 // A refusal is counted.
-                let _ = workload::record(recorder, end_time, end_time);
+                let _ = workload::record(&recorder, end_time, end_time);
             }
         }
     })?;
@@ -349,7 +349,7 @@ fn latency(manner: Option<Manner>, seconds: u64, has_room: bool) -> Outcome {
             pace(INTERVAL, SLICE, &mut jitter, || ());
             pace(INTERVAL, SLICE, &mut record, || {
                 let now = unix_nanos();
-                black_box(workload::record(recorder, now, now))
+                black_box(workload::record(&recorder, now, now))
             });
         }
         (record, jitter)

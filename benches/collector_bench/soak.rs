@@ -77,7 +77,7 @@ fn phase(manner: Manner, time: Duration) -> Result<Phase, Box<dyn Error>> {
         let times = (time.as_micros() / INTERVAL.as_micros()) as u32;
         pace(INTERVAL, times, &mut histogram, || {
             let now = unix_nanos();
-            workload::record(recorder, now, now)
+            workload::record(&recorder, now, now)
         });
         histogram
     })?;

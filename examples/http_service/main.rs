@@ -130,7 +130,7 @@ fn start_handlers(
                     let storage = recorder
                         .with_scope(&storage)
                         .map_err(std::io::Error::other)?;
-                    server.run(recorder, storage, &running)
+                    server.run(&recorder, storage, &running)
                 })?;
             Ok(worker)
         })

@@ -211,7 +211,7 @@ impl Server {
 }
 
 /// Starts the server span, as a child of the caller's span if the request has a `traceparent`.
-fn start_span<'r>(recorder: &'r Recorder, request: &Request<'_>) -> OpenSpan<'r> {
+fn start_span(recorder: &Recorder, request: &Request<'_>) -> OpenSpan {
     let caller = SpanContext::extract(request.headers());
     let is_order = request.method == "GET" && request.path.starts_with("/orders/");
     let name = if is_order {
@@ -235,7 +235,7 @@ fn start_span<'r>(recorder: &'r Recorder, request: &Request<'_>) -> OpenSpan<'r>
 
 /// Adds the response to the span. By the semantic conventions for HTTP, a 4xx status is not an
 /// error of a server span.
-fn describe(span: &mut OpenSpan<'_>, response: &Response) {
+fn describe(span: &mut OpenSpan, response: &Response) {
     span.set_attribute(STATUS, response.status);
     if response.status >= 500 {
         span.set_status(StatusRef::Error(""));

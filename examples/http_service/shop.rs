@@ -33,7 +33,7 @@ pub fn storage_scope() -> InstrumentationScope {
 pub struct Trace<'t> {
     pub recorder: &'t Recorder,
     pub storage: ScopedRecorder<'t>,
-    pub request: &'t OpenSpan<'t>,
+    pub request: &'t OpenSpan,
 }
 
 /// Orders in memory.

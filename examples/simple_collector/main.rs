@@ -152,7 +152,7 @@ fn work(
             name,
             move |recorder| {
                 start.wait();
-                let records = plan.run(recorder);
+                let records = plan.run(&recorder);
                 drop(finished);
                 records
             },

@@ -4,9 +4,14 @@
 
 use loom::thread;
 
-use crate::buffer::pool::{FreeList, PAGE_BYTES};
-use crate::buffer::{Pool, Signal, SlabReader, SlabWriter, WakeOn, ring};
+use crate::buffer::free_list::FreeList;
+use crate::buffer::pool::PAGE_BYTES;
+use crate::buffer::{
+    Cell, CellPool, CellSizes, Decision, Magazine, Pool, Signal, SlabReader, SlabWriter, WakeOn,
+    ring,
+};
 use crate::platform::sync::{Arc, AtomicBool, Ordering};
+use crate::span::sampler::KeepIf;
 
 /// Runs `model` in every interleaving with at most three preemptions. Bugs of two threads that need
 /// more are unknown so far, and without a bound some models take hours.
@@ -217,5 +222,129 @@ fn a_complete_batch_is_seen_before_the_sleep_or_wakes_it() {
         let seen = reader.spans_waiting() > 0;
         recorder.join().unwrap();
         assert!(seen || woken.load(Ordering::Relaxed));
+    });
+}
+
+fn cells(cells: u32, traces: u32) -> &'static CellPool<()> {
+    let sizes = CellSizes {
+        cells,
+        pages: 1,
+        span_bytes: 1000,
+        traces,
+        is_touched: false,
+    };
+    Box::leak(Box::new(CellPool::new(sizes, ()).unwrap()))
+}
+
+/// Writes to a cell's head and reads it again, which would be wrong if another thread had it too.
+fn use_cell(cell: &mut Cell<()>, value: u64) {
+    cell.reset();
+    cell.state_mut().end_time = value;
+    thread::yield_now();
+    assert_eq!(cell.state().end_time, value);
+}
+
+#[test]
+fn a_cell_that_ends_on_another_thread_is_used_again_by_either() {
+    check(|| {
+        let pool = cells(2, 0);
+        let mut magazine = Magazine::new(pool);
+        let moved = magazine.take().unwrap();
+        let ending = thread::spawn(move || {
+            let mut magazine = Magazine::new(pool);
+            magazine.give(moved);
+            let mut cell = magazine.take().unwrap();
+            use_cell(&mut cell, 1);
+            magazine.give(cell);
+        });
+        if let Some(mut cell) = magazine.take() {
+            use_cell(&mut cell, 2);
+            magazine.give(cell);
+        }
+        drop(magazine);
+        ending.join().unwrap();
+        assert!(pool.is_complete());
+    });
+}
+
+#[test]
+fn two_threads_never_get_the_same_cell_or_page() {
+    check(|| {
+        let pool = cells(2, 0);
+        let threads: Vec<_> = (1..=2)
+            .map(|value| {
+                thread::spawn(move || {
+                    let mut cell = Magazine::new(pool).take().unwrap();
+                    use_cell(&mut cell, value);
+                    // There is one page.
+                    crate::otlp::draft::DraftMemory::grow(&mut cell)
+                })
+            })
+            .collect();
+        let grown: Vec<_> = threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect();
+        assert!(grown.contains(&true));
+        assert!(pool.is_complete());
+    });
+}
+
+/// Runs models of a held trace: a root and a child, whose cell ends on another thread.
+fn check_trace(end_child: impl Fn(Cell<()>) -> u64 + Copy + Send + Sync + 'static) {
+    check(move || {
+        let pool = cells(3, 1);
+        let mut magazine = Magazine::new(pool);
+        let mut root = magazine.take().unwrap();
+        root.reset();
+        root.begin_trace(&KeepIf::default());
+        let mut child = magazine.take().unwrap();
+        child.reset();
+        child.join_trace(&root);
+        let child = thread::spawn(move || end_child(child));
+        let held = root
+            .decide(Decision::Kept)
+            .map(|cell| assert_eq!(cell.state().end_time, 7));
+        let seen = held.count() as u64;
+        root.leave_trace();
+        drop(root);
+        assert_eq!(seen + child.join().unwrap(), 1, "each span exactly once");
+        drop(magazine);
+        assert!(pool.is_complete());
+        // Both have left the trace.
+        let mut next = Magazine::new(pool).take().unwrap();
+        next.reset();
+        next.begin_trace(&KeepIf::default());
+        assert!(next.is_in_trace());
+        next.leave_trace();
+    });
+}
+
+#[test]
+fn a_child_that_ends_while_its_root_decides_is_held_or_follows() {
+    check_trace(|mut child| {
+        child.state_mut().end_time = 7;
+        match child.hold(usize::MAX) {
+            Ok(_) => 0,
+            Err(mut child) => {
+                assert_eq!(child.trace_decision(), Decision::Kept);
+                child.leave_trace();
+                1
+            }
+        }
+    });
+}
+
+#[test]
+fn of_two_threads_that_decide_one_gets_the_held_spans() {
+    check_trace(|mut child| {
+        child.state_mut().end_time = 7;
+        match child.hold(usize::MAX) {
+            Ok(membership) => membership.decide(Decision::Kept).count() as u64,
+            Err(mut child) => {
+                child.leave_trace();
+                1
+            }
+        }
     });
 }

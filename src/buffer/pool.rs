@@ -13,9 +13,10 @@ use std::time::Instant;
 
 use crossbeam_utils::CachePadded;
 
+use crate::buffer::free_list::FreeList;
 use crate::buffer::header::{HEADER_BYTES, Header, OVERHEAD_BYTES};
 use crate::buffer::waiters::Waiters;
-use crate::platform::sync::{Arc, AtomicU32, AtomicU64, Ordering, RaceProbe};
+use crate::platform::sync::{Arc, Ordering, RaceProbe};
 
 /// Page size. Each slab starts on a page.
 pub(crate) const PAGE_BYTES: usize = 4096;
@@ -232,60 +233,5 @@ impl Drop for Pool {
         }
         // SAFETY: allocated by `new` with this layout.
         unsafe { dealloc(self.allocation.as_ptr(), self.layout) };
-    }
-}
-
-/// A lock-free stack of slab indices.
-///
-/// Last in, first out: the slab freed last is the most likely to be in cache. The head carries a
-/// tag that changes with every operation, so that a pop delayed between its load and its exchange
-/// fails if the list changed meanwhile (the ABA problem).
-pub(super) struct FreeList {
-    /// Tag in the high half, index + 1 of the first free slab in the low half (0: none).
-    head: CachePadded<AtomicU64>,
-    /// For each free slab, index + 1 of the next one (0: none).
-    next: Box<[AtomicU32]>,
-}
-
-impl FreeList {
-    pub(super) fn new(slabs: usize) -> Self {
-        Self {
-            head: CachePadded::new(AtomicU64::new(0)),
-            next: (0..slabs).map(|_| AtomicU32::new(0)).collect(),
-        }
-    }
-
-    pub(super) fn pop(&self) -> Option<u32> {
-        let mut head = self.head.load(Ordering::Acquire);
-        loop {
-            let index = (head as u32).checked_sub(1)?;
-            let next = self.next[index as usize].load(Ordering::Relaxed);
-            match self.exchange(head, next) {
-                Ok(_) => return Some(index),
-                Err(seen) => head = seen,
-            }
-        }
-    }
-
-    pub(super) fn push(&self, index: u32) {
-        let mut head = self.head.load(Ordering::Relaxed);
-        loop {
-            self.next[index as usize].store(head as u32, Ordering::Relaxed);
-            match self.exchange(head, index + 1) {
-                Ok(_) => return,
-                Err(seen) => head = seen,
-            }
-        }
-    }
-
-    /// Replaces the head `seen` by one that points to `first` and has the next tag.
-    fn exchange(&self, seen: u64, first: u32) -> Result<u64, u64> {
-        let tag = (seen >> 32).wrapping_add(1) << 32;
-        self.head.compare_exchange_weak(
-            seen,
-            tag | u64::from(first),
-            Ordering::AcqRel,
-            Ordering::Acquire,
-        )
     }
 }

@@ -74,6 +74,15 @@ impl Signal {
     /// Makes recorders refuse spans from now on.
     pub(crate) fn close(&self) {
         self.open_in.store(NO_PROCESS, Ordering::Relaxed);
+        // Pairs with the fence in `is_closed_for_sure`: either that sees the signal closed, or what
+        // was published before it is seen after this call.
+        fence(Ordering::SeqCst);
+    }
+
+    /// As [`is_closed`](Self::is_closed), for a recorder that has just published something.
+    pub(crate) fn is_closed_for_sure(&self) -> bool {
+        fence(Ordering::SeqCst);
+        self.is_closed()
     }
 
     /// Returns whether recorders refuse spans: after [`close`](Self::close), and in a fork of the

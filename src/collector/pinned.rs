@@ -104,12 +104,13 @@ impl PinnedThreads {
         self.0.lock().clone()
     }
 
-    /// Starts a thread, which runs `work` if it could be pinned.
-    pub(super) fn spawn<T: Send + 'static>(
+    /// Starts a thread, which runs `prepare` and passes its result to `work` if it could be pinned.
+    pub(super) fn spawn<P, T: Send + 'static>(
         &self,
         name: String,
         core: usize,
-        work: impl FnOnce() -> T + Send + 'static,
+        prepare: impl FnOnce() -> Result<P, Error> + Send + 'static,
+        work: impl FnOnce(P) -> T + Send + 'static,
     ) -> Result<PinnedJoinHandle<T>, Error> {
         if name.contains('\0') {
             return Err(Error::resources(
@@ -126,18 +127,26 @@ impl PinnedThreads {
         let handle = thread::Builder::new()
             .name(name.clone())
             .spawn(move || {
-                let result = affinity::pin(core);
-                let registration = result.is_ok().then(|| threads.register(thread));
+                let prepared = affinity::pin(core)
+                    .map_err(Error::from)
+                    .and_then(|()| prepare());
+                let (prepared, result) = match prepared {
+                    Ok(prepared) => (Some(prepared), Ok(())),
+                    Err(error) => (None, Err(error)),
+                };
+                let registration = prepared.is_some().then(|| threads.register(thread));
                 // The spawning thread waits for it.
                 let _ = pinned.send(result);
+                let value = prepared.map(work);
                 // The registration lasts as long as the closure runs, also if that panics.
-                registration.map(|_registration| work())
+                drop(registration);
+                value
             })
             .map_err(|error| {
                 Error::resources(format!("cannot start thread {name:?}"), Some(error))
             })?;
         match outcome.recv() {
-            Ok(Err(error)) => Err(error.into()),
+            Ok(Err(error)) => Err(error),
             _ => Ok(PinnedJoinHandle {
                 handle,
                 process: Process::current(),

@@ -10,6 +10,8 @@ use crate::span::limits::SpanLimits;
 
 /// Room for a name and the longest trace state, which is propagated.
 const OPEN_SPAN_BYTES: usize = 1024;
+/// Room for 85 spans; further ones take memory from the heap.
+const OPEN_SPAN_BYTES_TOTAL: usize = 64 << 10;
 
 impl Settings {
     /// Creates settings without a buffer and destinations. No value is an error: sizes are clamped to
@@ -23,6 +25,7 @@ impl Settings {
             overflow: Overflow::Refuse,
             network_core: None,
             open_span_bytes: OPEN_SPAN_BYTES,
+            open_span_bytes_total: config.open_span_bytes_total.min(OPEN_SPAN_BYTES_TOTAL),
             ..copy(config)
         };
         clamp_sizes(&mut config);

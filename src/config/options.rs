@@ -57,7 +57,8 @@ options! {
         /// No value is an error then: sizes are clamped to their range, other values are ignored, so that
         /// a service whose tracing is disabled starts.
         ///
-        /// Memory: 1 KiB for each of `open_spans_max`, allocated when a recorder is created.
+        /// Memory: at most 64 KiB of `open_span_bytes_total`; more than 85 open spans take theirs from the
+        /// heap.
         pub disabled: bool = false,
         /// Path of an OpenTelemetry configuration file. Default none. Any path is an error: such files
         /// are not supported yet.
@@ -83,19 +84,24 @@ options! {
         /// Source of recorders' new ids. Default [`IdGenerator::Random`]. Ids of
         /// [`Span::new`](crate::Span::new) are always random.
         pub id_generator: IdGenerator = IdGenerator::Random,
-        /// Open spans per recorder that have memory for their data, including detached ones. Default 32,
-        /// at least 0, at most 65,536.
+        /// Bytes of memory for all open spans of the collector. Default 8 MiB, at least 512, at most 16 GiB.
         ///
-        /// Memory: [`open_span_bytes`](Self::open_span_bytes) and 64 bytes for each, 130 KiB by default,
-        /// allocated and touched when a recorder is created.
+        /// Two thirds are divided into cells of 512 bytes, of which each open span takes one; the rest into
+        /// pages of [`open_span_bytes`](Self::open_span_bytes) for spans that outgrow theirs. By default
+        /// 10,922 spans can be open at a time, of which 672 can be large. Ended spans that
+        /// [`tail_sampling`](Self::tail_sampling) holds keep their cells.
+        ///
+        /// Memory: as given, allocated and touched at start. It is not freed when the collector is dropped,
+        /// since open spans may outlive it, but used by the next collector with the same options.
         ///
         /// Spans opened beyond the limit keep only the data listed at [`OpenSpan`](crate::OpenSpan), and
         /// are counted in [`Stats::spans_without_memory`](crate::stats::Stats::spans_without_memory).
-        pub open_spans_max: usize = 32,
+        pub open_span_bytes_total: usize = 8 << 20,
         /// Maximum encoded bytes of an open span's name, trace state, attributes, events, links and status
         /// description together. Default 4,096, at least 64, at most 16 MiB. A larger value than
-        /// [`slab_bytes`](Self::slab_bytes) less 256 is lowered to that. Data that does not fit is dropped
-        /// or truncated ([`OpenSpan`](crate::OpenSpan)). Times `open_spans_max` at most 1 GiB.
+        /// [`slab_bytes`](Self::slab_bytes) less 256 is lowered to that. Data that does not fit, or for which
+        /// no page of [`open_span_bytes_total`](Self::open_span_bytes_total) is free, is dropped or truncated
+        /// ([`OpenSpan`](crate::OpenSpan)).
         pub open_span_bytes: usize = 4096,
         /// Spans of one recorder that are sent without waiting for
         /// [`batch_timeout_ms`](Self::batch_timeout_ms). Default 4,096, at least 1, at most
@@ -137,8 +143,7 @@ options! {
         /// number is free, a new recorder keeps the scopes of a dropped one.
         ///
         /// Memory for each: a slab, 1 KiB, and 24 bytes for each slab of the buffer (rounded up to a power
-        /// of two), touched when the recorder is created and kept for the next one. Open spans and held
-        /// traces add to it: see [`open_spans_max`](Self::open_spans_max) and [`TailSampling`].
+        /// of two), touched when the recorder is created and kept for the next one.
         ///
         /// Beyond the limit [`Collector::recorder`](crate::Collector::recorder) fails.
         pub recorders_max: usize = 1024,

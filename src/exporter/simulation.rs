@@ -142,7 +142,7 @@ impl Simulation {
             deliveries,
             compressor,
             compression_queue,
-            recorder: counters.register(1).unwrap(),
+            recorder: counters.register().unwrap(),
             counters,
             stats: NetworkStats::default(),
             reporter: Reporter::with_callback(Callback::to(queue)),

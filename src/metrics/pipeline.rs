@@ -30,7 +30,7 @@ fn buffer(stats: &Stats) -> [Metric; 2] {
 
 // ---- Spans ----
 
-fn spans(stats: &Stats) -> [Metric; 6] {
+fn spans(stats: &Stats) -> [Metric; 7] {
     let network = &stats.network;
     let retries = network.destinations.iter().enumerate();
     [
@@ -55,8 +55,14 @@ fn spans(stats: &Stats) -> [Metric; 6] {
         Metric {
             name: "otlp_collector.spans.without_memory",
             unit: "{span}",
-            description: "Spans that lost their data because more than open_spans_max were open.",
+            description: "Spans that lost their data because open_span_bytes_total were in use.",
             data: MetricData::Counter(vec![point(Vec::new(), stats.spans_without_memory)]),
+        },
+        Metric {
+            name: "otlp_collector.spans.kept_early",
+            unit: "{span}",
+            description: "Held spans that were kept before their local root ended, for lack of memory.",
+            data: MetricData::Counter(vec![point(Vec::new(), stats.spans_kept_early)]),
         },
         Metric {
             name: "otlp_collector.requests.retried",

@@ -22,8 +22,15 @@ impl fmt::Display for Stats {
             0 => {}
             spans => writeln!(
                 f,
-                "bare          {spans} without attributes, events and links: more than \
-                 open_spans_max were open"
+                "bare          {spans} without attributes, events and links: \
+                 open_span_bytes_total were in use"
+            )?,
+        }
+        match self.spans_kept_early {
+            0 => {}
+            spans => writeln!(
+                f,
+                "kept early    {spans} of held traces that had no more memory"
             )?,
         }
         writeln!(

@@ -1,75 +1,135 @@
 //! A span that has not ended. Its data is encoded as it is added, so that ending it is a copy.
 
+mod draft_fields;
+
 use std::fmt;
 
 use crate::otlp::encode::{self, EncodeSpan};
-use crate::otlp::output::Output;
-use crate::otlp::page::{Scratch, floor_char_boundary};
+use crate::otlp::output::{Output, SPILL};
 use crate::otlp::tag;
-use crate::span::attribute::{Key, KeyValueRef, Name};
+use crate::span::attribute::{Key, KeyValueRef, Keys, Name};
 use crate::span::context::{SpanContext, TraceFlags, TraceState};
 use crate::span::id::{SpanId, TraceId};
 use crate::span::limits::SpanLimits;
-use crate::span::{EventRef, LinkRef, SpanKind, StatusRef};
+use crate::span::{AsEvent, AsLink, EventRef, LinkRef, SpanKind, StatusRef};
 
-/// The beginning of a span's name, for a span without scratch memory.
-#[derive(Clone, Copy)]
-struct ShortName {
-    len: u8,
-    bytes: [u8; SHORT_NAME_MAX],
-}
+use self::draft_fields::{DraftFields, leading_members, name, trace_state};
 
-const SHORT_NAME_MAX: usize = 31;
+pub(super) use self::draft_fields::floor_char_boundary;
 
-impl ShortName {
-    const EMPTY: Self = Self {
-        len: 0,
-        bytes: [0; SHORT_NAME_MAX],
-    };
+/// Bytes of a name that fit into the smallest room.
+pub(crate) const SHORT_NAME_MAX: usize = 31;
+/// The smallest room: a short name, with its tag and length.
+pub(crate) const ROOM_MIN: usize = 2 + SHORT_NAME_MAX + SPILL;
 
-    fn new(name: &str) -> Self {
-        let len = floor_char_boundary(name, SHORT_NAME_MAX);
-        let mut bytes = [0; SHORT_NAME_MAX];
-        bytes[..len].copy_from_slice(&name.as_bytes()[..len]);
-        Self {
-            len: len as u8,
-            bytes,
+/// Below so many bytes of fields, the length of a span takes at most three bytes.
+const PLAIN_MAX: usize = 1 << 20;
+
+/// Bytes of the attribute `exception.type` in addition to its value.
+const TYPE_KEY_AND_HEADERS: usize = 32;
+
+/// Memory of one open span: a head, and room for its length-delimited fields.
+pub(crate) trait DraftMemory {
+    fn head(&self) -> &DraftHead;
+
+    fn head_mut(&mut self) -> &mut DraftHead;
+
+    /// Returns the room, of which the last [`SPILL`](crate::otlp::SPILL) bytes never contain data.
+    fn room(&self) -> &[u8];
+
+    fn parts(&mut self) -> (&mut DraftHead, &mut [u8]);
+
+    /// Enlarges the room and keeps its content. Returns false if it has its largest size.
+    fn grow(&mut self) -> bool;
+
+    /// Returns the encoded fields.
+    #[inline]
+    fn written(&self) -> &[u8] {
+        &self.room()[..self.head().len as usize]
+    }
+
+    #[inline]
+    fn trace_state(&self) -> &str {
+        trace_state(self.written())
+    }
+
+    /// Returns the name, as far as it had room.
+    fn name(&self) -> &str {
+        name(self.written())
+    }
+
+    #[inline]
+    fn context(&self) -> SpanContext<'_> {
+        let SpanIds {
+            trace_id,
+            span_id,
+            trace_flags,
+            ..
+        } = self.head().ids();
+        SpanContext {
+            trace_id,
+            span_id,
+            trace_flags,
+            is_remote: false,
+            trace_state: TraceState::checked(self.trace_state()),
         }
     }
 
-    fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..usize::from(self.len)]
+    /// Returns the span with its end time, to be encoded.
+    #[inline]
+    fn ended(&self, end_time: u64) -> Ended<'_> {
+        Ended {
+            head: self.head(),
+            fields: self.written(),
+            end_time,
+        }
     }
 }
 
+/// Data of an open span that has a fixed size. All bytes zero is a valid value.
+///
+/// The fields up to `context_attributes_len` have the layout of OpenTelemetry's thread context
+/// record (OTEP 4947).
+#[repr(C)]
+#[derive(Clone, Default)]
+pub(crate) struct DraftHead {
+    trace_id: [u8; 16],
+    span_id: [u8; 8],
+    is_valid: bool,
+    trace_flags: TraceFlags,
+    context_attributes_len: u16,
+    kind: u8,
+    status: StatusCode,
+    /// Whether the fields contain a status with description.
+    is_described: bool,
+    parent_is_remote: bool,
+    parent_span_id: Option<SpanId>,
+    start_time: u64,
+    /// Fingerprints of all keys that were set.
+    keys: Keys,
+    /// Bytes of fields.
+    len: u32,
+    attributes: u16,
+    events: u16,
+    links: u16,
+    dropped: Dropped,
+}
+
+const _: () = assert!(size_of::<DraftHead>() == 104);
+
 /// Status code of an open span, in the order in which it may change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
 enum StatusCode {
+    #[default]
     Unset,
     Error,
     Ok,
 }
 
-/// Ids and trace flags of an open span.
-#[derive(Clone, Copy)]
-pub(crate) struct SpanIds {
-    pub(crate) trace_id: TraceId,
-    pub(crate) span_id: SpanId,
-    pub(crate) parent_span_id: Option<SpanId>,
-    pub(crate) parent_is_remote: bool,
-    pub(crate) trace_flags: TraceFlags,
-}
-
-/// An open span's fields.
-pub(crate) struct Draft {
-    pub(crate) ids: SpanIds,
-    pub(crate) kind: SpanKind,
-    pub(crate) start_time: u64,
-    pub(crate) content: Content,
-}
-
 /// Counts of the items that did not fit into a span or exceeded its limits.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
 struct Dropped {
     attributes: u32,
     events: u32,
@@ -91,210 +151,465 @@ impl Dropped {
     }
 }
 
-/// The data of an open span that can change until its end: name, attributes, events, links and
-/// status.
-pub(crate) struct Content {
-    status: StatusCode,
-    dropped: Dropped,
-    scratch: Option<Scratch>,
-    /// The name, if there is no scratch memory.
-    short_name: ShortName,
+/// Ids and trace flags of an open span.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SpanIds {
+    pub(crate) trace_id: TraceId,
+    pub(crate) span_id: SpanId,
+    pub(crate) parent_span_id: Option<SpanId>,
+    pub(crate) parent_is_remote: bool,
+    pub(crate) trace_flags: TraceFlags,
 }
 
-impl Content {
-    /// No data and no scratch memory.
-    pub(crate) const EMPTY: Self = Self {
-        status: StatusCode::Unset,
-        dropped: Dropped::NONE,
-        scratch: None,
-        short_name: ShortName::EMPTY,
-    };
-
-    /// Starts a span's data with its name, and the trace state to propagate.
+impl SpanIds {
     #[inline(always)]
-    pub(crate) fn begin(scratch: Option<Scratch>, trace_state: &str, name: Name<'_>) -> Self {
-        let Some(mut scratch) = scratch else {
-            return Self {
-                short_name: ShortName::new(name.text()),
-                ..Self::EMPTY
-            };
-        };
-        scratch.begin(trace_state, name);
+    pub(crate) fn with_sampled(self, is_sampled: bool) -> Self {
         Self {
-            scratch: Some(scratch),
-            ..Self::EMPTY
+            trace_flags: self.trace_flags.with_sampled(is_sampled),
+            ..self
+        }
+    }
+}
+
+impl DraftHead {
+    /// Creates the head of a span without fields.
+    #[inline(always)]
+    fn new(ids: SpanIds, kind: SpanKind) -> Self {
+        Self {
+            trace_id: ids.trace_id.to_bytes(),
+            span_id: ids.span_id.to_bytes(),
+            is_valid: true,
+            trace_flags: ids.trace_flags,
+            parent_is_remote: ids.parent_is_remote,
+            parent_span_id: ids.parent_span_id,
+            kind: kind as u8,
+            ..Self::default()
         }
     }
 
     #[inline]
-    pub(crate) fn has_scratch(&self) -> bool {
-        self.scratch.is_some()
+    pub(crate) fn ids(&self) -> SpanIds {
+        SpanIds {
+            trace_id: TraceId::from_bytes(self.trace_id).unwrap_or(TraceId::MIN),
+            span_id: SpanId::from_bytes(self.span_id).unwrap_or(SpanId::MIN),
+            parent_span_id: self.parent_span_id,
+            parent_is_remote: self.parent_is_remote,
+            trace_flags: self.trace_flags,
+        }
     }
 
-    /// Takes the scratch memory for reuse. The data is gone with it.
     #[inline]
-    pub(crate) fn take_scratch(&mut self) -> Option<Scratch> {
-        self.scratch.take()
+    pub(crate) fn start_time(&self) -> u64 {
+        self.start_time
     }
 
     #[inline]
-    pub(crate) fn trace_state(&self) -> &str {
-        (self.scratch.as_ref()).map_or("", |scratch| scratch.trace_state())
+    pub(crate) fn kind(&self) -> SpanKind {
+        match self.kind {
+            2 => SpanKind::Server,
+            3 => SpanKind::Client,
+            4 => SpanKind::Producer,
+            5 => SpanKind::Consumer,
+            _ => SpanKind::Internal,
+        }
+    }
+
+    /// Returns the encoded status, unless it is among the fields.
+    #[inline]
+    fn status_bytes(&self) -> &'static [u8] {
+        match self.status {
+            StatusCode::Ok => &[tag::STATUS, 2, tag::STATUS_CODE, 1],
+            StatusCode::Error if !self.is_described => &[tag::STATUS, 2, tag::STATUS_CODE, 2],
+            StatusCode::Error | StatusCode::Unset => &[],
+        }
+    }
+
+    #[inline]
+    fn flags(&self) -> u32 {
+        encode::span_flags(self.trace_flags, Some(self.parent_is_remote))
     }
 
     pub(crate) fn has_failed(&self) -> bool {
         self.status == StatusCode::Error
     }
+}
+
+/// An open span in its memory, to be changed.
+pub(crate) struct Draft<'m, M>(&'m mut M);
+
+impl<'m, M: DraftMemory> Draft<'m, M> {
+    /// Begins a span in memory that no other span uses.
+    ///
+    /// Of a trace state that takes more than half of the room, the last members are dropped, as W3C
+    /// Trace Context recommends. Of a name without room, as much is kept as fits into half of it.
+    #[inline(always)]
+    pub(crate) fn begin(
+        memory: &'m mut M,
+        ids: SpanIds,
+        kind: SpanKind,
+        trace_state: &str,
+        name: Name<'_>,
+    ) -> Self {
+        *memory.head_mut() = DraftHead::new(ids, kind);
+        let mut draft = Self(memory);
+        if !trace_state.is_empty() {
+            draft.put_trace_state(trace_state);
+        }
+        draft.append_name(name);
+        draft
+    }
+
+    #[inline]
+    pub(crate) fn of(memory: &'m mut M) -> Self {
+        Self(memory)
+    }
+
+    #[inline(always)]
+    fn head_mut(&mut self) -> &mut DraftHead {
+        self.0.head_mut()
+    }
+
+    // ---- Fields ----
+
+    #[inline(always)]
+    fn fields(&mut self) -> DraftFields<'_> {
+        let (head, room) = self.0.parts();
+        DraftFields::new(room, &mut head.len)
+    }
+
+    /// Changes the fields, if need be in larger memory. `change` returns false without room.
+    #[inline(always)]
+    fn with_room(&mut self, mut change: impl FnMut(&mut DraftFields<'_>) -> bool) -> bool {
+        change(&mut self.fields()) || self.with_more_room(change)
+    }
 
     #[cold]
+    #[inline(never)]
+    fn with_more_room(&mut self, mut change: impl FnMut(&mut DraftFields<'_>) -> bool) -> bool {
+        while self.0.grow() {
+            if change(&mut self.fields()) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Adds the trace state as the first field, instead of the one that is there.
+    #[cold]
+    fn put_trace_state(&mut self, trace_state: &str) {
+        let mut fields = self.fields();
+        if let Some(old) = fields.find(tag::TRACE_STATE) {
+            fields.remove(old);
+        }
+        let longest = |draft: &mut Self| draft.fields().capacity() / 2;
+        while trace_state.len() > longest(self) && self.0.grow() {}
+        let state = leading_members(trace_state, longest(self)).as_bytes();
+        self.with_room(|fields| fields.insert_first(|out| out.non_empty(tag::TRACE_STATE, state)));
+    }
+
+    #[inline(always)]
+    fn append_name(&mut self, name: Name<'_>) {
+        if !self.with_room(
+            #[inline(always)]
+            |fields| {
+                fields.append(
+                    #[inline(always)]
+                    |out| encode::encode_name(name, out),
+                )
+            },
+        ) {
+            // At most half, to leave room for attributes.
+            let free = self.fields().free();
+            let bytes_max = (free / 2).max(SHORT_NAME_MAX.min(free.saturating_sub(2)));
+            self.append_part_of_name(name.text(), bytes_max);
+        }
+    }
+
+    #[cold]
+    fn append_part_of_name(&mut self, name: &str, bytes_max: usize) {
+        let cut = Name::from(&name[..floor_char_boundary(name, bytes_max)]);
+        self.fields().append(|out| encode::encode_name(cut, out));
+    }
+
+    /// Replaces the name. One without room is cut.
+    #[cold]
     pub(crate) fn set_name(&mut self, name: Name<'_>) {
-        match &mut self.scratch {
-            Some(scratch) => scratch.set_name(name),
-            None => self.short_name = ShortName::new(name.text()),
+        let mut fields = self.fields();
+        if let Some(old) = fields.find(tag::NAME) {
+            fields.remove(old);
+        }
+        if !self.with_room(|fields| fields.append(|out| encode::encode_name(name, out))) {
+            let free = self.fields().free();
+            let headers = if free <= 0x7f { 2 } else { 6 };
+            self.append_part_of_name(name.text(), free.saturating_sub(headers));
         }
     }
 
     /// Sets an attribute; the last one with a key wins.
     #[inline(always)]
-    pub(crate) fn attribute(&mut self, attribute: &KeyValueRef<'_>, limits: &SpanLimits) {
-        let scratch = self.scratch.as_deref_mut();
-        let added = scratch.is_some_and(|page| page.attribute(attribute, limits));
-        count_dropped(!added, &mut self.dropped.attributes);
+    pub(crate) fn set_attribute(&mut self, attribute: &KeyValueRef<'_>, limits: &SpanLimits) {
+        if self.head_mut().keys.may_contain(&attribute.key)
+            && self.replace_attribute(attribute, limits)
+        {
+            return;
+        }
+        let attributes = u32::from(self.head_mut().attributes);
+        let is_added = attributes < limits.attribute_count
+            && !attribute.key.text().is_empty()
+            && (self.fields().append_attribute(attribute, limits)
+                || self.append_attribute_elsewhere(*attribute, limits));
+        let head = self.head_mut();
+        if is_added {
+            head.keys.insert(&attribute.key);
+            head.attributes += 1;
+        } else {
+            count_dropped(&mut head.dropped.attributes);
+        }
     }
 
-    /// Adds an attribute as [`attribute`](Self::attribute) does, with a value that is formatted in
-    /// place.
     #[cold]
-    pub(crate) fn attribute_display(
+    #[inline(never)]
+    fn append_attribute_elsewhere(
+        &mut self,
+        attribute: KeyValueRef<'_>,
+        limits: &SpanLimits,
+    ) -> bool {
+        self.with_more_room(|fields| fields.append_attribute(&attribute, limits))
+    }
+
+    /// Replaces the attribute with the same key; false if there is none. Without room for the new
+    /// value the attribute is removed and counted as dropped.
+    #[cold]
+    #[inline(never)]
+    fn replace_attribute(&mut self, attribute: &KeyValueRef<'_>, limits: &SpanLimits) -> bool {
+        let Some(old) = self.fields().find_attribute(attribute.key) else {
+            return false;
+        };
+        let place = old.clone();
+        let is_replaced = self
+            .with_room(|fields| fields.replace_attribute(place.clone(), attribute, limits))
+            || {
+                // The room of the old value may be all that is missing.
+                let mut fields = self.fields();
+                fields.remove(old);
+                fields.append_attribute(attribute, limits)
+            };
+        if !is_replaced {
+            self.note_removed_attribute();
+        }
+        true
+    }
+
+    fn note_removed_attribute(&mut self) {
+        let head = self.head_mut();
+        head.attributes -= 1;
+        count_dropped(&mut head.dropped.attributes);
+    }
+
+    /// Like [`set_attribute`](Self::set_attribute), with a value that is formatted in place.
+    #[cold]
+    pub(crate) fn set_attribute_display(
         &mut self,
         key: Key<'_>,
         text: &dyn fmt::Display,
         limits: &SpanLimits,
     ) {
-        let scratch = self.scratch.as_deref_mut();
-        let added = scratch.is_some_and(|page| page.add_display(key, text, limits));
-        count_dropped(!added, &mut self.dropped.attributes);
+        let old = self.fields().find_attribute(key);
+        let head = self.head_mut();
+        let is_allowed = old.is_some() || u32::from(head.attributes) < limits.attribute_count;
+        if !is_allowed || key.text().is_empty() {
+            count_dropped(&mut head.dropped.attributes);
+            return;
+        }
+        let headers = 24;
+        let place = old.clone();
+        let is_set = self.format(text, headers + key.text().len(), |fields, text| {
+            let attribute = &KeyValueRef::new(key, text);
+            match &place {
+                Some(old) => fields.replace_attribute(old.clone(), attribute, limits),
+                None => fields.append_attribute(attribute, limits),
+            }
+        });
+        let head = self.head_mut();
+        match (is_set, old) {
+            (true, old) => {
+                head.keys.insert(&key);
+                head.attributes += u16::from(old.is_none());
+            }
+            // The old value is outdated.
+            (false, Some(old)) => {
+                self.fields().remove(old);
+                self.note_removed_attribute();
+            }
+            (false, None) => count_dropped(&mut head.dropped.attributes),
+        }
     }
 
-    #[inline(always)]
-    pub(crate) fn event(&mut self, event: &EventRef<'_>, limits: &SpanLimits) {
-        let scratch = self.scratch.as_deref_mut();
-        let added = scratch.is_some_and(|page| page.add_event(event, limits));
-        count_dropped(!added, &mut self.dropped.events);
+    /// Formats a text and passes it to `then`, together with the fields and room for the text and
+    /// `with_it` more bytes. This is repeated in larger memory if the text was cut or had no room.
+    /// Returns false if not even a part of the text has room.
+    fn format(
+        &mut self,
+        text: &dyn fmt::Display,
+        with_it: usize,
+        mut then: impl FnMut(&mut DraftFields<'_>, &str) -> bool,
+    ) -> bool {
+        loop {
+            let mut fields = self.fields();
+            let formatted = fields.format(text, with_it);
+            if !formatted.is_cut && fields.with_text(&formatted, &mut then) {
+                return true;
+            }
+            if self.0.grow() {
+                continue;
+            }
+            return formatted.is_cut
+                && formatted.len > 0
+                && self.fields().with_text(&formatted, &mut then);
+        }
     }
 
-    /// Adds an event `exception` with the error's message, cut to the free room, and its type.
+    #[inline(never)]
+    pub(crate) fn add_event(&mut self, event: &EventRef<'_>, limits: &SpanLimits) {
+        let event = event.as_event();
+        let is_added = self.may_add_event(limits)
+            && self
+                .with_room(|fields| fields.append(|out| encode::encode_event(&event, limits, out)));
+        self.note_event(is_added);
+    }
+
+    fn may_add_event(&mut self, limits: &SpanLimits) -> bool {
+        let events = self.head_mut().events;
+        u32::from(events) < limits.event_count && events < u16::MAX
+    }
+
+    fn note_event(&mut self, is_added: bool) {
+        let head = self.head_mut();
+        if is_added {
+            head.events += 1;
+        } else {
+            count_dropped(&mut head.dropped.events);
+        }
+    }
+
+    /// Adds an event `exception` with the error's message, cut to the free room, and its type, if
+    /// that takes less than a quarter of the room.
     #[cold]
-    pub(crate) fn exception(
+    pub(crate) fn add_exception(
         &mut self,
         error: &dyn fmt::Display,
         type_name: &str,
         time: u64,
         limits: &SpanLimits,
     ) {
-        let scratch = self.scratch.as_deref_mut();
-        let added = scratch.is_some_and(|page| page.add_exception(error, type_name, time, limits));
-        count_dropped(!added, &mut self.dropped.events);
+        let type_bytes = type_name.len() + TYPE_KEY_AND_HEADERS;
+        let time_and_names_and_headers = 64;
+        let with_it = time_and_names_and_headers + type_bytes;
+        while type_bytes >= self.fields().free() / 4 && self.0.grow() {}
+        let has_type = type_bytes < self.fields().free() / 4;
+        let with_it = if has_type {
+            with_it
+        } else {
+            time_and_names_and_headers
+        };
+        let is_added = self.may_add_event(limits)
+            && self.format(error, with_it, |fields, message| {
+                let attributes = [
+                    KeyValueRef::new(crate::key!("exception.message"), message),
+                    KeyValueRef::new(crate::key!("exception.type"), type_name),
+                ];
+                let event = EventRef {
+                    attributes: &attributes[..1 + usize::from(has_type)],
+                    ..EventRef::new("exception", time)
+                };
+                fields.append(|out| encode::encode_event(&event.as_event(), limits, out))
+            });
+        self.note_event(is_added);
     }
 
-    #[inline(always)]
-    pub(crate) fn link(&mut self, link: &LinkRef<'_>, limits: &SpanLimits) {
-        let scratch = self.scratch.as_deref_mut();
-        let added = scratch.is_some_and(|page| page.add_link(link, limits));
-        count_dropped(!added, &mut self.dropped.links);
+    #[inline(never)]
+    pub(crate) fn add_link(&mut self, link: &LinkRef<'_>, limits: &SpanLimits) {
+        let link = link.as_link();
+        let links = self.head_mut().links;
+        let is_added = u32::from(links) < limits.link_count
+            && links < u16::MAX
+            && self
+                .with_room(|fields| fields.append(|out| encode::encode_link(&link, limits, out)));
+        let head = self.head_mut();
+        if is_added {
+            head.links += 1;
+        } else {
+            count_dropped(&mut head.dropped.links);
+        }
     }
 
-    /// Sets the status. Ok is final, Error overrides Unset, a later Error overrides an earlier
-    /// one.
+    /// Sets the status. Ok is final, Error overrides Unset, a later Error overrides an earlier one.
+    #[inline(never)]
     pub(crate) fn set_status(&mut self, status: StatusRef<'_>) {
         let code = match status {
             StatusRef::Unset => StatusCode::Unset,
             StatusRef::Error(_) => StatusCode::Error,
             StatusRef::Ok => StatusCode::Ok,
         };
-        if code == StatusCode::Unset || code < self.status || self.status == StatusCode::Ok {
+        let head = self.head_mut();
+        if code == StatusCode::Unset || code < head.status || head.status == StatusCode::Ok {
             return;
         }
-        self.status = code;
-        if let Some(scratch) = &mut self.scratch {
-            scratch.describe(status);
+        head.status = code;
+        let was_described = head.is_described;
+        let mut fields = self.fields();
+        if was_described && let Some(old) = fields.find(tag::STATUS) {
+            fields.remove(old);
         }
+        let has_description =
+            matches!(status, StatusRef::Error(description) if !description.is_empty());
+        let is_described = has_description
+            && self.with_room(|fields| fields.append(|out| encode::encode_status(status, out)));
+        self.head_mut().is_described = is_described;
     }
 
-    // ---- Encoding ----
+    // ---- Before the context is shown ----
 
-    #[inline(always)]
-    fn encode_to<O: Output>(&self, out: O) -> Option<O> {
-        let mut out = match &self.scratch {
-            Some(scratch) => out.bytes(scratch.written())?,
-            None => out.non_empty(tag::NAME, self.short_name.as_bytes())?,
+    #[inline]
+    pub(crate) fn set_start_time(&mut self, unix_nanos: u64) {
+        self.head_mut().start_time = unix_nanos;
+    }
+
+    pub(crate) fn set_kind(&mut self, kind: SpanKind) {
+        self.head_mut().kind = kind as u8;
+    }
+
+    /// Moves the span to another place in a trace.
+    #[cold]
+    pub(crate) fn set_place(&mut self, ids: SpanIds, trace_state: &str) {
+        let head = self.head_mut();
+        let (kind, start_time) = (head.kind, head.start_time);
+        *head = DraftHead {
+            kind,
+            start_time,
+            status: head.status,
+            is_described: head.is_described,
+            keys: head.keys,
+            len: head.len,
+            attributes: head.attributes,
+            events: head.events,
+            links: head.links,
+            dropped: head.dropped,
+            ..DraftHead::new(ids, SpanKind::Internal)
         };
-        if self.dropped != Dropped::NONE {
-            out = self.dropped.encode_to(out)?;
-        }
-        encode::encode_status(self.bare_status(), out)
-    }
-
-    /// Returns the status, unless it is encoded in the scratch memory already.
-    #[inline]
-    fn bare_status(&self) -> StatusRef<'static> {
-        match self.status {
-            StatusCode::Ok => StatusRef::Ok,
-            StatusCode::Error if !self.is_described() => StatusRef::Error(""),
-            StatusCode::Error | StatusCode::Unset => StatusRef::Unset,
-        }
-    }
-
-    #[inline]
-    fn is_described(&self) -> bool {
-        (self.scratch.as_ref()).is_some_and(|scratch| scratch.is_described())
+        self.put_trace_state(trace_state);
     }
 }
 
-#[inline(always)]
-fn count_dropped(is_dropped: bool, count: &mut u32) {
-    *count = count.saturating_add(u32::from(is_dropped));
-}
-
-impl Draft {
-    /// Takes the span out and leaves one with the same ids, kind and start but no data.
-    pub(crate) fn take(&mut self) -> Self {
-        Self {
-            content: std::mem::replace(&mut self.content, Content::EMPTY),
-            ..*self
-        }
-    }
-
-    #[inline]
-    pub(crate) fn context(&self) -> SpanContext<'_> {
-        SpanContext {
-            trace_id: self.ids.trace_id,
-            span_id: self.ids.span_id,
-            trace_flags: self.ids.trace_flags,
-            is_remote: false,
-            trace_state: TraceState::checked(self.content.trace_state()),
-        }
-    }
-
-    /// Returns the span with its end time, to be encoded.
-    #[inline]
-    pub(crate) fn ended(&self, end_time: u64) -> Ended<'_> {
-        Ended {
-            draft: self,
-            end_time,
-        }
-    }
-
-    #[inline]
-    fn flags(&self) -> u32 {
-        encode::span_flags(self.ids.trace_flags, Some(self.ids.parent_is_remote))
-    }
+fn count_dropped(count: &mut u32) {
+    *count = count.saturating_add(1);
 }
 
 /// An open span with its end time.
 #[derive(Clone, Copy)]
 pub(crate) struct Ended<'d> {
-    draft: &'d Draft,
+    head: &'d DraftHead,
+    fields: &'d [u8],
     end_time: u64,
 }
 
@@ -306,26 +621,97 @@ impl EncodeSpan for Ended<'_> {
 
     #[inline(always)]
     fn encode_to<O: Output>(&self, out: O) -> Option<O> {
-        let draft = self.draft;
-        let ids = &draft.ids;
-        encode::encode_span(
-            out,
-            #[inline(always)]
-            |out| {
-                let out = encode::encode_ids(ids.trace_id, ids.span_id, out)?;
-                let out = encode::encode_parent(ids.parent_span_id, out)?;
-                let (start_time, end_time) = (draft.start_time, self.end_time);
-                let out = encode::encode_kind_and_times(draft.kind, start_time, end_time, out)?;
-                let out = draft.content.encode_to(out)?;
-                encode::encode_flags(draft.flags(), out)
-            },
-        )
+        let is_plain = self.head.dropped == Dropped::NONE
+            && self.head.start_time != 0
+            && self.end_time != 0
+            && self.fields.len() < PLAIN_MAX;
+        if is_plain {
+            self.encode_plain(out)
+        } else {
+            self.encode_any(out)
+        }
+    }
+}
+
+impl Ended<'_> {
+    /// Encodes a span without dropped counts, whose length follows from that of its fields.
+    #[inline(always)]
+    fn encode_plain<O: Output>(&self, mut out: O) -> Option<O> {
+        const IDS: usize = 28;
+        const KIND_AND_TIMES: usize = 20;
+        let head = self.head;
+        let ids = head.ids();
+        let parent = if ids.parent_span_id.is_some() { 10 } else { 0 };
+        let status = head.status_bytes();
+        let flags = 6;
+        let len = IDS + parent + KIND_AND_TIMES + self.fields.len() + status.len() + flags;
+        // Prefix, ids, kind and times take at most 62 bytes, and so one block.
+        let block = out.block()?;
+        block[0] = tag::SPANS;
+        let prefix = 1 + put_short_varint(len, block.get_mut(1..4)?)?;
+        let fixed = block.get_mut(prefix..)?.first_chunk_mut::<60>()?;
+        fixed[..2].copy_from_slice(&[tag::TRACE_ID, 16]);
+        fixed[2..18].copy_from_slice(&head.trace_id);
+        fixed[18..20].copy_from_slice(&[tag::SPAN_ID, 8]);
+        fixed[20..IDS].copy_from_slice(&head.span_id);
+        fixed[28..30].copy_from_slice(&[tag::PARENT_SPAN_ID, 8]);
+        let parent_id = ids.parent_span_id.map_or([0; 8], SpanId::to_bytes);
+        fixed[30..38].copy_from_slice(&parent_id);
+        // Over the parent, if there is none.
+        let times = fixed[IDS + parent..].first_chunk_mut::<KIND_AND_TIMES>()?;
+        times[..3].copy_from_slice(&[tag::KIND, head.kind, tag::START_TIME]);
+        times[3..11].copy_from_slice(&head.start_time.to_le_bytes());
+        times[11] = tag::END_TIME;
+        times[12..].copy_from_slice(&self.end_time.to_le_bytes());
+        let mut out = out
+            .advance(prefix + IDS + parent + KIND_AND_TIMES)
+            .bytes(self.fields)?;
+        if !status.is_empty() {
+            out = out.bytes(status)?;
+        }
+        // Never zero, so never omitted.
+        encode::encode_flags(head.flags(), out)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn encode_any<O: Output>(&self, out: O) -> Option<O> {
+        let (head, fields) = (self.head, self.fields);
+        let ids = head.ids();
+        encode::encode_span(out, |out| {
+            let out = encode::encode_ids(ids.trace_id, ids.span_id, out)?;
+            let out = encode::encode_parent(ids.parent_span_id, out)?;
+            let (start_time, end_time) = (head.start_time, self.end_time);
+            let out = encode::encode_kind_and_times(head.kind, start_time, end_time, out)?;
+            let out = head.dropped.encode_to(out.bytes(fields)?)?;
+            let out = out.bytes(head.status_bytes())?;
+            encode::encode_flags(head.flags(), out)
+        })
+    }
+}
+
+/// Writes a varint of at most three bytes and returns its length; `None` for larger numbers.
+#[inline(always)]
+fn put_short_varint(value: usize, out: &mut [u8]) -> Option<usize> {
+    let (low, middle, high) = (value as u8 | 0x80, (value >> 7) as u8, (value >> 14) as u8);
+    if value < 1 << 7 {
+        out[0] = value as u8;
+        Some(1)
+    } else if value < 1 << 14 {
+        out[..2].copy_from_slice(&[low, middle]);
+        Some(2)
+    } else if value < 1 << 21 {
+        out[..3].copy_from_slice(&[low, middle | 0x80, high]);
+        Some(3)
+    } else {
+        None
     }
 }
 
 #[cfg(all(test, not(loom)))]
 mod tests {
     use std::borrow::Cow;
+    use std::collections::VecDeque;
 
     use proptest::prelude::*;
     use prost::Message;
@@ -364,23 +750,20 @@ mod tests {
         ]
     }
 
-    fn apply(draft: &mut Draft, change: &Change, limits: &SpanLimits) {
+    fn apply(memory: &mut TestMemory, change: &Change, limits: &SpanLimits) {
+        let mut draft = Draft::of(memory);
         fn references(attributes: &[KeyValue]) -> Vec<KeyValueRef<'_>> {
             attributes.iter().map(AsKeyValue::as_key_value).collect()
         }
         match change {
-            Change::Attribute(attribute) => {
-                draft.content.attribute(&attribute.as_key_value(), limits)
-            }
+            Change::Attribute(attribute) => draft.set_attribute(&attribute.as_key_value(), limits),
             Change::Display(attribute) => {
                 let AnyValueRef::String(text) = attribute.as_key_value().value else {
                     panic!("expected a string");
                 };
-                draft
-                    .content
-                    .attribute_display(Key::from(&*attribute.key), &text, limits);
+                draft.set_attribute_display(Key::from(&*attribute.key), &text, limits);
             }
-            Change::Event(event) => draft.content.event(
+            Change::Event(event) => draft.add_event(
                 &EventRef {
                     attributes: &references(&event.attributes),
                     dropped_attributes_count: event.dropped_attributes_count,
@@ -388,7 +771,7 @@ mod tests {
                 },
                 limits,
             ),
-            Change::Link(link) => draft.content.link(
+            Change::Link(link) => draft.add_link(
                 &LinkRef {
                     attributes: &references(&link.attributes),
                     dropped_attributes_count: link.dropped_attributes_count,
@@ -396,8 +779,8 @@ mod tests {
                 },
                 limits,
             ),
-            Change::Status(status) => draft.content.set_status(status.as_ref()),
-            Change::Name(name) => draft.content.set_name(Name::from(&**name)),
+            Change::Status(status) => draft.set_status(status.as_ref()),
+            Change::Name(name) => draft.set_name(Name::from(&**name)),
         }
     }
 
@@ -436,27 +819,70 @@ mod tests {
         }
     }
 
-    fn draft(scratch_bytes: usize, trace_state: &str, name: &str) -> Draft {
-        let scratch = Some(Scratch::new(scratch_bytes));
-        with(Content::begin(scratch, trace_state, Name::from(name)))
+    /// Memory that grows from one size to the next.
+    struct TestMemory {
+        head: DraftHead,
+        bytes: Vec<u8>,
+        larger: VecDeque<usize>,
     }
 
-    fn with(content: Content) -> Draft {
-        Draft {
-            ids: SpanIds {
-                trace_id: TraceId::from_bytes([1; 16]).unwrap(),
-                span_id: SpanId::from_bytes([2; 8]).unwrap(),
-                parent_span_id: None,
-                parent_is_remote: false,
-                trace_flags: TraceFlags::SAMPLED,
-            },
-            kind: SpanKind::Internal,
-            start_time: 3,
-            content,
+    impl DraftMemory for TestMemory {
+        fn head(&self) -> &DraftHead {
+            &self.head
+        }
+
+        fn head_mut(&mut self) -> &mut DraftHead {
+            &mut self.head
+        }
+
+        fn room(&self) -> &[u8] {
+            &self.bytes
+        }
+
+        fn parts(&mut self) -> (&mut DraftHead, &mut [u8]) {
+            (&mut self.head, &mut self.bytes)
+        }
+
+        fn grow(&mut self) -> bool {
+            let larger = self.larger.pop_front();
+            larger
+                .inspect(|bytes| self.bytes.resize(bytes + SPILL, 1))
+                .is_some()
         }
     }
 
-    fn decode(draft: &Draft) -> proto::Span {
+    fn begin(sizes: &[usize], kind: SpanKind, trace_state: &str, name: &str) -> TestMemory {
+        let ids = SpanIds {
+            trace_id: TraceId::from_bytes([1; 16]).unwrap(),
+            span_id: SpanId::from_bytes([2; 8]).unwrap(),
+            parent_span_id: None,
+            parent_is_remote: false,
+            trace_flags: TraceFlags::SAMPLED,
+        };
+        let mut memory = TestMemory {
+            head: DraftHead::default(),
+            bytes: vec![1; sizes[0] + SPILL],
+            larger: sizes[1..].iter().copied().collect(),
+        };
+        Draft::begin(&mut memory, ids, kind, trace_state, Name::from(name)).set_start_time(3);
+        memory
+    }
+
+    /// A span in memory that does not grow.
+    fn draft(bytes: usize, trace_state: &str, name: &str) -> TestMemory {
+        begin(&[bytes], SpanKind::Internal, trace_state, name)
+    }
+
+    /// Sizes that end with more than any test needs.
+    fn any_sizes() -> impl Strategy<Value = Vec<usize>> {
+        prop_oneof![
+            Just(vec![1 << 21]),
+            Just(vec![ROOM_MIN - SPILL, 320, 4096, 1 << 21]),
+            (33..2000_usize).prop_map(|first| vec![first, 1 << 21]),
+        ]
+    }
+
+    fn decode(draft: &TestMemory) -> proto::Span {
         let span = draft.ended(9);
         let mut out = vec![0; span.encoded_len() + SPILL];
         let len = span.encode(&mut out).unwrap();
@@ -468,14 +894,14 @@ mod tests {
     proptest! {
         #[test]
         fn all_changes_of_an_open_span_are_encoded(
+            sizes in any_sizes(),
             trace_state in any_trace_state(),
             name in any_text(),
             kind in any_kind(),
             limits in any_limits(),
             changes in prop::collection::vec(any_change(), 0..30),
         ) {
-            let mut draft = draft(1 << 21, trace_state, &name);
-            draft.kind = kind;
+            let mut draft = begin(&sizes, kind, trace_state, &name);
             let mut expected = proto::Span {
                 trace_id: vec![1; 16],
                 span_id: vec![2; 8],
@@ -491,7 +917,7 @@ mod tests {
                 apply(&mut draft, change, &limits);
                 apply_to_message(&mut expected, change, &limits);
             }
-            prop_assert_eq!(draft.content.trace_state(), trace_state);
+            prop_assert_eq!(draft.trace_state(), trace_state);
             prop_assert_eq!(decode(&draft), expected);
         }
 
@@ -529,19 +955,15 @@ mod tests {
     }
 
     #[test]
-    fn a_span_without_scratch_memory_has_a_short_name_and_counts() {
-        let mut draft = with(Content::begin(None, "a=b", Name::from(&"é".repeat(40))));
+    fn the_smallest_memory_holds_a_short_name_and_counts() {
+        let mut draft = draft(ROOM_MIN - SPILL, "", &"é".repeat(40));
         let limits = SpanLimits::default();
-        draft
-            .content
-            .attribute(&KeyValueRef::new("key", 1), &limits);
-        draft
-            .content
-            .attribute_display(key!("key"), &"text", &limits);
-        draft.content.event(&EventRef::new("event", 1), &limits);
+        Draft::of(&mut draft).set_attribute(&KeyValueRef::new("key", 1), &limits);
+        Draft::of(&mut draft).set_attribute_display(key!("key"), &"text", &limits);
+        Draft::of(&mut draft).add_event(&EventRef::new("event", 1), &limits);
         let context = SpanContext::new(TraceId::MIN, SpanId::MIN);
-        draft.content.link(&LinkRef::new(&context), &limits);
-        draft.content.set_status(StatusRef::Error("description"));
+        Draft::of(&mut draft).add_link(&LinkRef::new(&context), &limits);
+        Draft::of(&mut draft).set_status(StatusRef::Error("description"));
         let span = decode(&draft);
         assert_eq!(span.name, "é".repeat(15));
         assert_eq!(span.status.unwrap().code, 2);
@@ -550,7 +972,7 @@ mod tests {
             span.dropped_events_count,
             span.dropped_links_count,
         );
-        assert_eq!((dropped, draft.content.trace_state()), ((2, 1, 1), ""));
+        assert_eq!((dropped, draft.trace_state()), ((2, 1, 1), ""));
     }
 
     #[test]
@@ -558,15 +980,13 @@ mod tests {
         let mut draft = draft(64, "", "name");
         let limits = SpanLimits::default();
         let large = "x".repeat(50);
-        draft.content.attribute(&KeyValueRef::new("a", 1), &limits);
-        draft.content.attribute(&KeyValueRef::new("b", 2), &limits);
-        draft
-            .content
-            .attribute(&KeyValueRef::new("a", &large), &limits);
+        Draft::of(&mut draft).set_attribute(&KeyValueRef::new("a", 1), &limits);
+        Draft::of(&mut draft).set_attribute(&KeyValueRef::new("b", 2), &limits);
+        Draft::of(&mut draft).set_attribute(&KeyValueRef::new("a", &large), &limits);
         let span = decode(&draft);
         assert_eq!((&*span.attributes[0].key, span.attributes.len()), ("b", 1));
         assert_eq!(span.dropped_attributes_count, 1);
-        draft.content.attribute(&KeyValueRef::new("a", 3), &limits);
+        Draft::of(&mut draft).set_attribute(&KeyValueRef::new("a", 3), &limits);
         assert_eq!(decode(&draft).attributes.len(), 2);
     }
 
@@ -580,7 +1000,7 @@ mod tests {
             ),
             ("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa=1,b=2", ""),
         ] {
-            assert_eq!(draft(64, state, "name").content.trace_state(), kept);
+            assert_eq!(draft(64, state, "name").trace_state(), kept);
         }
     }
 
@@ -597,24 +1017,16 @@ mod tests {
 
         let limits = SpanLimits::default();
         let mut draft = draft(128, "", "name");
-        draft
-            .content
-            .attribute_display(key!("cut"), &IgnoresErrors, &limits);
+        Draft::of(&mut draft).set_attribute_display(key!("cut"), &IgnoresErrors, &limits);
         let span = decode(&draft);
         let value = format!("{:?}", span.attributes[0].value);
         assert!(value.contains("éé") && !value.contains("éa"), "{value}");
 
         let mut draft = self::draft(64, "", "name");
         let long = "x".repeat(40);
-        draft
-            .content
-            .attribute(&KeyValueRef::new("u", "v"), &limits);
-        draft
-            .content
-            .attribute(&KeyValueRef::new("l", &long[..25]), &limits);
-        draft
-            .content
-            .attribute_display(Key::from("u"), &"w", &limits);
+        Draft::of(&mut draft).set_attribute(&KeyValueRef::new("u", "v"), &limits);
+        Draft::of(&mut draft).set_attribute(&KeyValueRef::new("l", &long[..25]), &limits);
+        Draft::of(&mut draft).set_attribute_display(Key::from("u"), &"w", &limits);
         let span = decode(&draft);
         assert_eq!(
             (span.attributes.len(), span.dropped_attributes_count),
@@ -627,17 +1039,15 @@ mod tests {
             ..limits
         };
         let mut full = self::draft(64, "", "name");
-        full.content
-            .attribute(&KeyValueRef::new("u", AnyValueRef::Empty), &one);
-        full.content.set_status(StatusRef::Error(&"x".repeat(45)));
-        full.content.attribute_display(Key::from("u"), &"", &one);
+        Draft::of(&mut full).set_attribute(&KeyValueRef::new("u", AnyValueRef::Empty), &one);
+        Draft::of(&mut full).set_status(StatusRef::Error(&"x".repeat(45)));
+        Draft::of(&mut full).set_attribute_display(Key::from("u"), &"", &one);
         assert_eq!(decode(&full).dropped_attributes_count, 1);
-        full.content
-            .attribute(&KeyValueRef::new("w", AnyValueRef::Empty), &one);
+        Draft::of(&mut full).set_attribute(&KeyValueRef::new("w", AnyValueRef::Empty), &one);
         assert_eq!(decode(&full).attributes[0].key, "w");
 
         // A new name that does not fit is not cut shorter than the old one.
-        draft.content.set_name(Name::from("name and more"));
+        Draft::of(&mut draft).set_name(Name::from("name and more"));
         assert!(decode(&draft).name.starts_with("name"));
     }
 
@@ -645,15 +1055,21 @@ mod tests {
     fn long_names_and_messages_are_cut_between_characters() {
         let mut draft = draft(64, "", &"ü".repeat(200));
         assert_eq!(decode(&draft).name, "ü".repeat(16));
-        draft
-            .content
-            .exception(&"ß".repeat(500), "error::Type", 7, &SpanLimits::default());
+        Draft::of(&mut draft).add_exception(
+            &"ß".repeat(500),
+            "error::Type",
+            7,
+            &SpanLimits::default(),
+        );
         let span = decode(&draft);
         assert_eq!((span.events.len(), span.dropped_events_count), (0, 1));
         let mut draft = self::draft(400, "", "name");
-        draft
-            .content
-            .exception(&"ß".repeat(500), "error::Type", 7, &SpanLimits::default());
+        Draft::of(&mut draft).add_exception(
+            &"ß".repeat(500),
+            "error::Type",
+            7,
+            &SpanLimits::default(),
+        );
         let span = decode(&draft);
         assert_eq!(
             (&*span.events[0].name, span.dropped_events_count),
@@ -663,7 +1079,7 @@ mod tests {
 
     #[test]
     fn an_exception_keeps_its_message_if_there_is_no_room_for_its_type() {
-        let keys = |draft: &Draft| -> Vec<String> {
+        let keys = |draft: &TestMemory| -> Vec<String> {
             let event = decode(draft).events.remove(0);
             let attributes = event.attributes.into_iter();
             attributes.map(|attribute| attribute.key).collect()
@@ -675,8 +1091,57 @@ mod tests {
         ] {
             let mut draft = draft(bytes, "", "name");
             let error = "x".repeat(1000);
-            draft.content.exception(&error, "a::type::Name", 7, &limits);
+            Draft::of(&mut draft).add_exception(&error, "a::type::Name", 7, &limits);
             assert_eq!(keys(&draft), expected, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn a_span_grows_only_when_it_needs_to_and_keeps_its_data() {
+        let limits = SpanLimits::default();
+        let mut span = begin(&[100, 1000], SpanKind::Server, "a=1", "name");
+        for number in 0..20 {
+            let key = format!("key.{number:02}");
+            Draft::of(&mut span).set_attribute(&KeyValueRef::new(&key, number), &limits);
+            let is_small = span.bytes.len() == 100 + SPILL;
+            assert_eq!(is_small, span.written().len() <= 100, "{number}");
+        }
+        let message = decode(&span);
+        assert_eq!((message.attributes.len(), &*message.name), (20, "name"));
+        assert_eq!(
+            (span.trace_state(), message.dropped_attributes_count),
+            ("a=1", 0)
+        );
+        // A text that would be cut is formatted again in larger memory.
+        let mut span = begin(&[100, 1000], SpanKind::Server, "", "name");
+        let text = "x".repeat(300);
+        Draft::of(&mut span).set_attribute_display(key!("text"), &text, &limits);
+        let value = format!("{:?}", decode(&span).attributes[0].value);
+        assert!(value.contains(&text), "{value}");
+    }
+
+    #[test]
+    fn a_span_that_is_moved_keeps_its_data() {
+        let limits = SpanLimits::default();
+        for (before, after) in [("", "a=1"), ("a=1", "b=2,c=3"), ("a=1", ""), ("", "")] {
+            let mut span = begin(&[60, 1000], SpanKind::Client, before, "name");
+            let attribute = KeyValueRef::new("a key", "a value that needs some room");
+            Draft::of(&mut span).set_attribute(&attribute, &limits);
+            Draft::of(&mut span).set_status(StatusRef::Error("failed"));
+            let ids = SpanIds {
+                trace_id: TraceId::from_bytes([7; 16]).unwrap(),
+                parent_span_id: SpanId::from_bytes([8; 8]),
+                parent_is_remote: true,
+                ..span.head().ids()
+            };
+            Draft::of(&mut span).set_place(ids, after);
+            assert_eq!((span.trace_state(), span.name()), (after, "name"));
+            let message = decode(&span);
+            assert_eq!((message.trace_id[0], message.parent_span_id[0]), (7, 8));
+            assert_eq!((message.kind, message.flags), (3, 0x301));
+            assert_eq!(message.trace_state, after);
+            assert_eq!(message.attributes.len(), 1);
+            assert_eq!(message.status.unwrap().message, "failed");
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::span::attribute::{AsKeyValue, Name};
 use crate::span::context::TraceFlags;
 use crate::span::id::{SpanId, TraceId};
 use crate::span::limits::SpanLimits;
-use crate::span::{EventFields, LinkFields, SpanKind, StatusRef};
+use crate::span::{EventFields, LinkFields, StatusRef};
 
 /// A span that can be encoded, any number of times.
 pub(crate) trait EncodeSpan: Copy {
@@ -43,23 +43,6 @@ pub(super) fn encode_at(span: &impl EncodeSpan, room: &mut [u8]) -> Option<usize
 #[inline(never)]
 pub(super) fn encode_out_of_line(span: &impl EncodeSpan, room: &mut [u8]) -> Option<usize> {
     encode_at(span, room)
-}
-
-/// A span that is encoded already.
-#[derive(Clone, Copy)]
-pub(crate) struct Encoded<'a> {
-    pub(crate) bytes: &'a [u8],
-    pub(crate) end_time: u64,
-}
-
-impl EncodeSpan for Encoded<'_> {
-    fn end_time(&self) -> u64 {
-        self.end_time
-    }
-
-    fn encode_to<O: Output>(&self, out: O) -> Option<O> {
-        out.bytes(self.bytes)
-    }
 }
 
 /// Writes an element of `ScopeSpans.spans` with the fields that `write` adds.
@@ -112,19 +95,19 @@ pub(super) fn encode_name<O: Output>(name: Name<'_>, out: O) -> Option<O> {
 
 #[inline(always)]
 pub(super) fn encode_kind_and_times<O: Output>(
-    kind: SpanKind,
+    kind: u8,
     start_time: u64,
     end_time: u64,
     mut out: O,
 ) -> Option<O> {
     if start_time == 0 || end_time == 0 {
         return out
-            .array([tag::KIND, kind as u8])?
+            .array([tag::KIND, kind])?
             .fixed64(tag::START_TIME, start_time)?
             .fixed64(tag::END_TIME, end_time);
     }
     let block = out.block()?;
-    block[..3].copy_from_slice(&[tag::KIND, kind as u8, tag::START_TIME]);
+    block[..3].copy_from_slice(&[tag::KIND, kind, tag::START_TIME]);
     block[3..11].copy_from_slice(&start_time.to_le_bytes());
     block[11] = tag::END_TIME;
     block[12..20].copy_from_slice(&end_time.to_le_bytes());

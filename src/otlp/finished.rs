@@ -70,7 +70,7 @@ macro_rules! finished {
                         let out = encode_parent($span.parent_span_id, out)?;
                         let out = encode_name($name, out)?;
                         let out = encode_kind_and_times(
-                            $span.kind,
+                            $span.kind as u8,
                             $span.start_time,
                             $span.end_time,
                             out,

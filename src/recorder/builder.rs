@@ -1,16 +1,22 @@
-//! The start of an open span: parent, sampler's decision, ids.
+//! Data that a span starts with.
 
-use crate::otlp::draft::{Content, Draft, SpanIds};
+use std::fmt;
+
+use crate::otlp::draft::{Draft, SpanIds};
 use crate::platform::clock::unix_nanos;
-use crate::recorder::{OpenSpan, Recorder};
-use crate::span::attribute::{AsKeyValue, KeyValue, KeyValueRef, Name};
-use crate::span::context::{SpanContext, TraceFlags};
-use crate::span::id::{SpanId, TraceId};
-use crate::span::sampler::{KeepIf, ParentKind, Sample, SamplingInput, SamplingResult};
+use crate::recorder::home::SpanCell;
+use crate::recorder::lease::Recorders;
+use crate::recorder::local;
+use crate::recorder::open_span::OpenSpan;
+use crate::recorder::placement::{Parent, ParentPlace, ask, choose, count_start, new_ids};
+use crate::recorder::thread_recorder::ThreadRecorder;
+use crate::span::attribute::{AsKeyValue, KeyValueRef, Name};
+use crate::span::context::{SpanContext, TraceState};
+use crate::span::sampler::{KeepIf, Sample, SamplingInput};
 use crate::span::{LinkRef, SpanKind};
-use crate::stats::ParentOrigin;
 
-/// A builder of an open span, from [`Recorder::span_builder`].
+/// A builder of an open span, from [`Recorder::span_builder`](crate::Recorder::span_builder) or
+/// [`Collector::span_builder`](crate::Collector::span_builder).
 ///
 /// ```
 /// use otlp_collector::span::KeyValueRef;
@@ -35,8 +41,8 @@ use crate::stats::ParentOrigin;
 #[derive(Clone, Copy, Debug)]
 #[must_use = "a span builder does nothing until it is started"]
 pub struct SpanBuilder<'r, 'b> {
-    recorder: &'r Recorder,
-    lane: usize,
+    starter: Starter<'r>,
+    scope: u16,
     name: Name<'b>,
     kind: SpanKind,
     parent: Parent<'b>,
@@ -46,19 +52,26 @@ pub struct SpanBuilder<'r, 'b> {
     keep_if: Option<KeepIf>,
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Parent<'b> {
-    None,
-    Elsewhere(&'b SpanContext<'b>),
-    Open(&'b OpenSpan<'b>),
+/// Recorder that starts a span.
+#[derive(Clone, Copy)]
+pub(super) enum Starter<'r> {
+    Recorder(&'r ThreadRecorder),
+    /// The recorder of the calling thread.
+    OfThread(&'r Recorders),
+}
+
+impl fmt::Debug for Starter<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Starter")
+    }
 }
 
 impl<'r, 'b> SpanBuilder<'r, 'b> {
     #[inline]
-    pub(super) fn new(recorder: &'r Recorder, lane: usize, name: Name<'b>) -> Self {
+    pub(super) fn new(starter: Starter<'r>, scope: u16, name: Name<'b>) -> Self {
         Self {
-            recorder,
-            lane,
+            starter,
+            scope,
             name,
             kind: SpanKind::Internal,
             parent: Parent::None,
@@ -69,6 +82,12 @@ impl<'r, 'b> SpanBuilder<'r, 'b> {
         }
     }
 
+    /// Returns a builder of a span that the calling thread's recorder starts.
+    #[inline]
+    pub(crate) fn of_thread(recorders: &'r Recorders, name: Name<'b>) -> Self {
+        Self::new(Starter::OfThread(recorders), 0, name)
+    }
+
     /// Sets the role in a call between services. Default: internal.
     #[inline]
     pub const fn kind(mut self, kind: SpanKind) -> Self {
@@ -76,19 +95,19 @@ impl<'r, 'b> SpanBuilder<'r, 'b> {
         self
     }
 
-    /// Sets the parent by its context: a span of another process or thread, or a detached one. Default:
-    /// none. The span is a local root for tail sampling; for a parent that is open on this recorder use
+    /// Sets the parent by its context: a span of another process, or [`OpenSpan::context`]. Default: none.
+    /// The span is a local root for tail sampling; for a parent that is at hand use
     /// [`child_of`](Self::child_of).
     #[inline]
     pub fn parent(mut self, context: Option<&'b SpanContext<'_>>) -> Self {
-        self.parent = context.map_or(Parent::None, Parent::Elsewhere);
+        self.parent = context.map_or(Parent::None, Parent::Context);
         self
     }
 
-    /// Sets the parent to an open span.
+    /// Sets the parent to an open span, started on this or another thread.
     #[inline]
-    pub fn child_of(mut self, parent: &'b OpenSpan<'_>) -> Self {
-        self.parent = Parent::Open(parent);
+    pub fn child_of(mut self, parent: &'b OpenSpan) -> Self {
+        self.parent = parent.as_parent();
         self
     }
 
@@ -125,164 +144,113 @@ impl<'r, 'b> SpanBuilder<'r, 'b> {
 
     /// Starts the span.
     #[inline]
-    pub fn start(self) -> OpenSpan<'r> {
-        let parent = self.parent.as_place();
-        let recorder = self.recorder;
-        let (trace_id, span_id, random) = recorder.new_ids(parent.map(|parent| parent.trace_id));
-        let kind = parent.map(|parent| parent.kind());
-        let sampler = &recorder.shared.settings.config.sampler;
-        let decision = sampler.decide(trace_id, kind, |custom| self.ask(custom, trace_id));
-        let inherited = parent.map_or(random, |parent| parent.trace_flags);
-        let ids = SpanIds {
-            trace_id,
-            span_id,
-            parent_span_id: parent.map(|parent| parent.span_id),
-            parent_is_remote: parent.is_some_and(|parent| parent.is_remote),
-            trace_flags: inherited.with_sampled(decision.is_sampled),
-        };
-        let origin = match parent {
-            None => ParentOrigin::None,
-            Some(parent) if parent.is_remote => ParentOrigin::Remote,
-            Some(_) => ParentOrigin::Local,
-        };
-        if decision.is_sampled {
-            recorder.counters.start(origin);
-            self.start_sampled(ids, trace_state(parent, &decision), decision.attributes)
-        } else {
-            recorder.counters.count_unsampled(origin);
-            self.start_unsampled(ids, trace_state(parent, &decision))
+    pub fn start(self) -> OpenSpan {
+        match self.starter {
+            Starter::Recorder(recorder) => self.start_on(recorder),
+            Starter::OfThread(recorders) => self.start_on_thread(recorders),
         }
     }
 
+    #[inline(never)]
+    fn start_on_thread(self, recorders: &Recorders) -> OpenSpan {
+        local::with(recorders, |recorder| self.start_on(recorder))
+    }
+
     #[inline(always)]
-    fn start_sampled(
+    fn start_on(self, recorder: &ThreadRecorder) -> OpenSpan {
+        let place = self.parent.as_place();
+        let ids = new_ids(recorder, place);
+        let trace_state = ParentPlace::trace_state(place);
+        match choose(recorder, place, &ids) {
+            Ok(is_sampled) => {
+                OpenSpan::new(self.begin(recorder, ids.with_sampled(is_sampled), trace_state))
+            }
+            Err(sampler) => self.start_by_custom(recorder, sampler, ids, trace_state),
+        }
+    }
+
+    /// Starts the span if a custom sampler chooses it.
+    #[cold]
+    #[inline(never)]
+    fn start_by_custom(
         self,
+        recorder: &ThreadRecorder,
+        sampler: &dyn Sample,
         ids: SpanIds,
         trace_state: &str,
-        more_attributes: &[KeyValue],
-    ) -> OpenSpan<'r> {
-        let recorder = self.recorder;
-        let (scratch, hold) = recorder.prepare(|held| match self.parent {
-            Parent::Open(span) if span.records_on(recorder) => {
-                span.hold().map(|hold| held.join(hold))
-            }
-            _ => held.begin(self.keep_if),
-        });
-        if scratch.is_none() {
-            recorder.counters.count_without_memory();
-        }
-        let mut content = Content::begin(scratch, trace_state, self.name);
-        let limits = recorder.limits();
-        for attribute in self.attributes {
-            content.attribute(attribute, limits);
-        }
-        for attribute in more_attributes {
-            content.attribute(&attribute.as_key_value(), limits);
-        }
-        for link in self.links {
-            content.link(link, limits);
-        }
-        let draft = Draft {
-            ids,
-            kind: self.kind,
-            // Read last, so that the span does not include the work above.
-            start_time: self.start_time.unwrap_or_else(unix_nanos),
-            content,
-        };
-        OpenSpan::new(recorder, draft, self.lane, true, hold)
-    }
-
-    /// Starts a span that passes its context on and records nothing.
-    #[inline(always)]
-    fn start_unsampled(self, ids: SpanIds, trace_state: &str) -> OpenSpan<'r> {
-        let content = if trace_state.is_empty() {
-            Content::EMPTY
-        } else {
-            let (scratch, _) = self.recorder.prepare(|_| None);
-            Content::begin(scratch, trace_state, Name::from(""))
-        };
-        let draft = Draft {
-            ids,
-            kind: self.kind,
-            start_time: 0,
-            content,
-        };
-        OpenSpan::new(self.recorder, draft, self.lane, false, None)
-    }
-
-    /// Asks a custom sampler.
-    #[cold]
-    fn ask<'s>(&self, sampler: &'s dyn Sample, trace_id: TraceId) -> SamplingResult<'s> {
-        let of_open;
-        let parent = match self.parent {
-            Parent::None => None,
-            Parent::Elsewhere(context) => Some(context),
-            Parent::Open(span) => {
-                of_open = span.context();
-                Some(&of_open)
-            }
-        };
-        sampler.sample(&SamplingInput {
-            parent,
-            trace_id,
-            name: self.name.text(),
+    ) -> OpenSpan {
+        let input = SamplingInput {
             kind: self.kind,
             attributes: self.attributes,
             links: self.links,
+            ..SamplingInput::new(ids.trace_id, self.name.text())
+        };
+        let result = ask(sampler, self.parent, input);
+        let own_state = result.trace_state.as_ref().map(TraceState::as_str);
+        let ids = ids.with_sampled(result.is_sampled);
+        let mut cell = self.begin(recorder, ids, own_state.unwrap_or(trace_state));
+        let mut draft = Draft::of(&mut cell);
+        for attribute in result.attributes {
+            draft.set_attribute(&attribute.as_key_value(), recorder.limits());
+        }
+        OpenSpan::new(cell)
+    }
+
+    #[inline(always)]
+    fn begin(self, recorder: &ThreadRecorder, ids: SpanIds, trace_state: &str) -> SpanCell {
+        count_start(recorder, &ids);
+        let is_sampled = ids.trace_flags.is_sampled();
+        let mut cell = match recorder.take_cell() {
+            Some(cell) => cell,
+            None => self.take_rare_cell(recorder, is_sampled),
+        };
+        cell.reset();
+        cell.state_mut().scope = self.scope;
+        recorder.set_recording(&mut cell, is_sampled);
+        if is_sampled {
+            self.join_trace(recorder, &mut cell);
+        }
+        let mut draft = Draft::begin(&mut cell, ids, self.kind, trace_state, self.name);
+        for attribute in self.attributes {
+            draft.set_attribute(attribute, recorder.limits());
+        }
+        for link in self.links {
+            draft.add_link(link, recorder.limits());
+        }
+        if let Some(start_time) = self.start_time {
+            draft.set_start_time(start_time);
+        } else if is_sampled {
+            // Read last, so that the span does not include the work above.
+            draft.set_start_time(unix_nanos());
+        }
+        cell
+    }
+
+    /// Takes a cell where none is free. A held trace gives up the memory of its ended spans; otherwise
+    /// the span gets a small cell from the heap.
+    #[cold]
+    #[inline(never)]
+    fn take_rare_cell(&self, recorder: &ThreadRecorder, is_sampled: bool) -> SpanCell {
+        if let Parent::Open(parent) = self.parent {
+            recorder.keep_early(parent);
+        }
+        recorder.take_cell().unwrap_or_else(|| {
+            if is_sampled {
+                recorder.counters().count_without_memory();
+            }
+            recorder.take_extra_cell()
         })
     }
-}
 
-/// The data that a span inherits from its parent.
-#[derive(Clone, Copy)]
-struct ParentPlace<'p> {
-    trace_id: TraceId,
-    span_id: SpanId,
-    trace_flags: TraceFlags,
-    is_remote: bool,
-    trace_state: &'p str,
-}
-
-impl ParentPlace<'_> {
-    #[inline]
-    fn kind(&self) -> ParentKind {
-        ParentKind {
-            is_remote: self.is_remote,
-            is_sampled: self.trace_flags.is_sampled(),
-        }
-    }
-}
-
-impl<'b> Parent<'b> {
-    #[inline]
-    fn as_place(self) -> Option<ParentPlace<'b>> {
-        match self {
-            Self::None => None,
-            Self::Elsewhere(context) => Some(ParentPlace {
-                trace_id: context.trace_id,
-                span_id: context.span_id,
-                trace_flags: context.trace_flags,
-                is_remote: context.is_remote,
-                trace_state: context.trace_state.as_str(),
-            }),
-            Self::Open(span) => {
-                let draft = span.draft();
-                Some(ParentPlace {
-                    trace_id: draft.ids.trace_id,
-                    span_id: draft.ids.span_id,
-                    trace_flags: draft.ids.trace_flags,
-                    is_remote: false,
-                    trace_state: draft.content.trace_state(),
-                })
+    #[inline(always)]
+    fn join_trace(&self, recorder: &ThreadRecorder, cell: &mut SpanCell) {
+        match self.parent {
+            Parent::Open(parent)
+                if parent.state().is_recording && std::ptr::eq(parent.pool(), cell.pool()) =>
+            {
+                cell.join_trace(parent);
             }
+            _ => recorder.begin_trace(cell, self.keep_if),
         }
-    }
-}
-
-#[inline]
-fn trace_state<'s>(parent: Option<ParentPlace<'s>>, decision: &'s SamplingResult<'_>) -> &'s str {
-    match &decision.trace_state {
-        Some(state) => state.as_str(),
-        None => parent.map_or("", |parent| parent.trace_state),
     }
 }

@@ -1,9 +1,9 @@
 //! Creates recorders, and lends shared ones for the duration of a call.
 //!
-//! If every short-lived thread had its own recorder, each would need a slab and would have to
-//! return it when the thread ends. So `collect` borrows a shared recorder: the one this thread used
-//! last, else the next that is free, else a new one. There are as many as concurrent calls, not as
-//! threads. For a span with an instrumentation scope of its own, it is always the recorder that has
+//! If every thread had its own slab, many threads that record one span each would need much memory.
+//! So `collect`, and a thread that ends its first span, borrow a shared recorder: the one this thread
+//! used last, else the next that is free, else a new one. There are as many as concurrent calls, not
+//! as threads. For a span with an instrumentation scope of its own, it is always the recorder that has
 //! the scope's lane.
 
 use std::cell::Cell;
@@ -16,12 +16,19 @@ use crossbeam_channel::Sender;
 use crossbeam_utils::CachePadded;
 use parking_lot::{Mutex, MutexGuard};
 
+use crate::buffer::Decision;
 use crate::config::Overflow;
+use crate::error::Error;
+use crate::otlp::draft::Ended;
+use crate::otlp::finished::Finished;
+use crate::platform::clock::unix_nanos;
 use crate::processor::NewLane;
-use crate::recorder::Recorder;
-use crate::recorder::writer::{Lanes, Writer};
+use crate::recorder::home::{CellsOwner, Host};
+use crate::recorder::lanes::{IdleLanes, Lanes};
+use crate::recorder::thread_recorder::{RecorderParts, ThreadRecorder};
 use crate::shared::Shared;
 use crate::span::Span;
+use crate::span::id_generator::Ids;
 use crate::span::scope::Scope;
 use crate::stats::refused::Refused;
 
@@ -30,20 +37,14 @@ const WAIT: Duration = Duration::from_millis(100);
 
 /// Creates a collector's recorders and owns the shared ones.
 pub(crate) struct Recorders {
-    shared: Arc<Shared>,
-    arrivals: Sender<NewLane>,
+    parts: RecorderParts,
     /// Shared recorders, created on first use.
     slots: Box<[Slot]>,
-    /// Number of shared recorders created so far.
-    made: AtomicUsize,
     /// Number of leading slots used so far: at most the peak of concurrent calls.
     used: AtomicUsize,
-    /// Lanes of dropped recorders, for new recorders.
-    idle: Mutex<Vec<Lanes>>,
-    this: Weak<Self>,
 }
 
-type Slot = CachePadded<Mutex<Option<Recorder>>>;
+type Slot = CachePadded<Mutex<Option<ThreadRecorder>>>;
 
 thread_local! {
     /// The slot that this thread tries first.
@@ -54,87 +55,109 @@ thread_local! {
 }
 
 impl Recorders {
-    /// Allows for `leases` shared recorders.
-    pub(crate) fn new(shared: Arc<Shared>, arrivals: Sender<NewLane>, leases: usize) -> Arc<Self> {
-        Arc::new_cyclic(|this| Self {
+    /// Allocates the memory of open spans. Allows for `leases` shared recorders.
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        arrivals: Sender<NewLane>,
+        leases: usize,
+    ) -> Result<Arc<Self>, Error> {
+        let parts = RecorderParts {
+            cells: Arc::new(CellsOwner::new(&shared.settings)?),
+            idle: Arc::new(IdleLanes::new(Arc::clone(&shared))),
             shared,
             arrivals,
+        };
+        let recorders = Arc::new(Self {
             slots: (0..leases).map(|_| Slot::default()).collect(),
-            made: AtomicUsize::new(0),
             used: AtomicUsize::new(0),
-            idle: Mutex::default(),
-            this: Weak::clone(this),
+            parts,
+        });
+        let host: Weak<Self> = Arc::downgrade(&recorders);
+        recorders.parts.cells.set_host(host);
+        Ok(recorders)
+    }
+
+    pub(super) fn cells(&self) -> &CellsOwner {
+        &self.parts.cells
+    }
+
+    /// Creates a recorder for the calling thread, which has no slab unless another recorder has left
+    /// some; `None` if there are too many recorders.
+    pub(super) fn create(&self) -> Option<ThreadRecorder> {
+        let shared = &self.parts.shared;
+        let lanes = match self.parts.idle.pop() {
+            Some(lanes) => lanes,
+            None => Lanes::none(Arc::clone(shared), shared.counters.register()?, false),
+        };
+        let ids = shared.ids();
+        Some(ThreadRecorder::new(lanes, ids, self.parts.clone()))
+    }
+
+    /// Creates a recorder for one call, where no other can be had.
+    pub(super) fn create_temporary(&self) -> ThreadRecorder {
+        let shared = &self.parts.shared;
+        let counters = shared.counters.register().unwrap_or_default();
+        let lanes = Lanes::none(Arc::clone(shared), counters, false);
+        ThreadRecorder::new(lanes, Ids::random(), self.parts.clone())
+    }
+
+    /// Records a finished span from any thread; one that has not ended ends now.
+    pub(crate) fn collect(&self, mut span: Span) -> Result<(), Refused> {
+        if span.end_time == 0 {
+            span.end_time = unix_nanos();
+        }
+        self.with_recorder(span.scope.as_ref(), |recorder| {
+            let lane = recorder.lane(span.scope.as_ref())?;
+            let finished = Finished {
+                span: &span,
+                tuple: (),
+                limits: recorder.limits(),
+            };
+            recorder.write_to(lane, &finished)
         })
     }
 
-    /// Creates a recorder; `None` if there are `max` already, without the shared ones.
-    pub(crate) fn recorder(&self, max: usize) -> Option<Recorder> {
-        let idle = self.idle.lock().pop();
-        if let Some(lanes) = idle {
-            let writer = Writer::with_lanes(lanes, self.arrivals.clone());
-            return Some(self.recorder_of(writer, true));
+    /// Writes the spans of all held traces that are not decided yet.
+    pub(crate) fn keep_held(&self) {
+        let cells = self.parts.cells.cells();
+        if cells.sizes().traces > 0 {
+            let recorder = self.create_temporary();
+            recorder.settle(cells.decide_all(Decision::Kept), Decision::Kept);
         }
-        let with_leases = max + self.made.load(Ordering::Relaxed);
-        self.make(with_leases, false).ok()
-    }
-
-    /// Records a span from a thread without a recorder.
-    pub(crate) fn collect(&self, mut span: Span) -> Result<(), Refused> {
-        let scope = span.scope.clone();
-        self.with_recorder(scope.as_ref(), |recorder| recorder.record_owned(&mut span))
     }
 
     /// Runs `record` with exclusive use of a shared recorder, for a span of this scope.
-    pub(super) fn with_recorder(
+    pub(super) fn with_recorder<R>(
         &self,
         scope: Option<&Scope>,
-        record: impl FnOnce(&Recorder) -> Result<(), Refused>,
-    ) -> Result<(), Refused> {
-        if self.shared.signal.is_forked() {
+        record: impl FnOnce(&ThreadRecorder) -> Result<R, Refused>,
+    ) -> Result<R, Refused> {
+        let shared = &self.parts.shared;
+        if shared.signal.is_forked() {
             // At the fork another thread may have been using a recorder, which is inconsistent now.
-            return Err(self.shared.refuse(Refused::Forked));
+            return Err(shared.refuse(Refused::Forked));
         }
         let mut slot = self.lease(scope)?;
         let recorder = match &mut *slot {
             Some(recorder) => recorder,
-            none => {
-                let made = self.make(usize::MAX, true);
-                let made = made.map_err(|why| self.shared.refuse(why))?;
-                self.made.fetch_add(1, Ordering::Relaxed);
-                none.insert(made)
-            }
+            none => none.insert(self.create_shared().map_err(|why| shared.refuse(why))?),
         };
         record(recorder)
     }
 
-    /// Creates a recorder with new lanes. Lent recorders have no memory for open spans.
-    fn make(&self, max: usize, is_lent: bool) -> Result<Recorder, Refused> {
-        let shared = Arc::clone(&self.shared);
-        let counters = shared.counters.register(max).ok_or(Refused::NoSlab)?;
-        let arrivals = self.arrivals.clone();
-        let writer = Writer::new(shared, counters, arrivals, is_lent)?;
-        Ok(self.recorder_of(writer, !is_lent))
+    fn create_shared(&self) -> Result<ThreadRecorder, Refused> {
+        let shared = &self.parts.shared;
+        let counters = shared.counters.register().ok_or(Refused::NoRecorder)?;
+        let lanes = Lanes::none(Arc::clone(shared), counters, true);
+        let recorder = ThreadRecorder::new(lanes, Ids::unused(), self.parts.clone());
+        recorder.open()?;
+        Ok(recorder)
     }
 
-    fn recorder_of(&self, writer: Writer, with_spans: bool) -> Recorder {
-        let this = Weak::clone(&self.this);
-        Recorder::new(Arc::clone(&self.shared), writer, this, with_spans)
-    }
-
-    /// Keeps the lanes of a dropped recorder for a new one.
-    pub(super) fn retire(&self, writer: &mut Writer) {
-        // In a fork the lock may be held by a thread that does not exist.
-        if !self.shared.signal.is_forked() {
-            self.idle.lock().push(writer.take_lanes());
-        }
-    }
-
-    /// Drops the lanes of one dropped recorder. Returns false if there are none.
-    pub(super) fn evict(&self) -> bool {
-        !self.shared.signal.is_forked() && self.idle.lock().pop().is_some()
-    }
-
-    fn lease(&self, scope: Option<&Scope>) -> Result<MutexGuard<'_, Option<Recorder>>, Refused> {
+    fn lease(
+        &self,
+        scope: Option<&Scope>,
+    ) -> Result<MutexGuard<'_, Option<ThreadRecorder>>, Refused> {
         match scope {
             None => self.any_free(),
             // Always the same recorder for a scope. Otherwise every shared recorder would have a slab
@@ -143,7 +166,7 @@ impl Recorders {
         }
     }
 
-    fn any_free(&self) -> Result<MutexGuard<'_, Option<Recorder>>, Refused> {
+    fn any_free(&self) -> Result<MutexGuard<'_, Option<ThreadRecorder>>, Refused> {
         let first = SLOT.with(Cell::get);
         let used = self.used.load(Ordering::Relaxed);
         // Slots in use so far, then unused ones.
@@ -160,24 +183,33 @@ impl Recorders {
         self.wait_for(first)
     }
 
-    fn wait_for(&self, slot: usize) -> Result<MutexGuard<'_, Option<Recorder>>, Refused> {
-        let wait = match self.shared.settings.config.overflow {
+    fn wait_for(&self, slot: usize) -> Result<MutexGuard<'_, Option<ThreadRecorder>>, Refused> {
+        let wait = match self.parts.shared.settings.config.overflow {
             Overflow::Block { timeout_ms } => Duration::from_millis(timeout_ms),
             Overflow::Refuse | Overflow::DropOldest => WAIT,
         };
         self.slots[slot % self.slots.len()]
             .try_lock_for(wait)
-            .ok_or_else(|| self.shared.refuse(Refused::NoRecorder))
+            .ok_or_else(|| self.parts.shared.refuse(Refused::NoRecorder))
+    }
+}
+
+impl Host for Recorders {
+    fn write(&self, scope: u16, span: &Ended<'_>) -> Result<(), Refused> {
+        let scope = self.parts.shared.scopes.scope(scope.into());
+        self.with_recorder(scope.as_ref(), |recorder| {
+            let lane = recorder.lane(scope.as_ref())?;
+            recorder.write_to(lane, span)
+        })
     }
 }
 
 impl Drop for Recorders {
     fn drop(&mut self) {
-        if self.shared.signal.is_forked() {
+        if self.parts.shared.signal.is_forked() {
             // As in `Writer::drop`. Also, a recorder that another thread was using is inconsistent.
             mem::forget(mem::take(&mut self.slots));
-            mem::forget(mem::take(self.idle.get_mut()));
-            mem::forget(self.arrivals.clone());
+            mem::forget(self.parts.clone());
         }
     }
 }
@@ -200,7 +232,7 @@ mod tests {
         let settings = Settings::new(&config).unwrap();
         let shared = Arc::new(Shared::new(settings, Signal::new(|| ())).unwrap());
         let (arrivals, _processor) = unbounded();
-        let recorders = Recorders::new(Arc::clone(&shared), arrivals, 2);
+        let recorders = Recorders::new(Arc::clone(&shared), arrivals, 2).unwrap();
         let scope = shared
             .settings
             .envelope

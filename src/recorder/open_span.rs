@@ -1,102 +1,262 @@
 //! A span between its start and its end.
 
 use std::fmt;
+use std::mem::ManuallyDrop;
 use std::thread::panicking;
 
-use crate::otlp::draft::Draft;
+use crate::otlp::draft::{Draft, DraftMemory, SpanIds};
 use crate::platform::clock::unix_nanos;
-use crate::recorder::hold::Hold;
-use crate::recorder::scratch::Home;
-use crate::recorder::{DetachedSpan, Recorder};
-use crate::span::StatusRef;
+use crate::recorder::home::SpanCell;
+use crate::recorder::local;
+use crate::recorder::placement::{
+    Parent, ParentPlace, ask, choose, count_start, new_ids, origin_of,
+};
+use crate::recorder::thread_recorder::ThreadRecorder;
+use crate::span::attribute::{AnyValueRef, AsKeyValue, Key, KeyValueRef, Name};
+use crate::span::context::{SpanContext, TraceState};
+use crate::span::limits::SpanLimits;
+use crate::span::sampler::{SamplingInput, SamplingResult};
+use crate::span::{AsStatus, EventRef, LinkRef, SpanKind, StatusRef};
 use crate::stats::refused::Refused;
 
-/// A span between its start and its end, from [`Recorder::start`], [`Recorder::start_child`] or
-/// [`SpanBuilder::start`](crate::recorder::SpanBuilder::start).
+/// A span that has not ended: an owned value of 16 bytes that can be kept anywhere, moved to other
+/// threads, and ended there.
 ///
 /// It ends with [`end`](Self::end) or when it is dropped. If a panic drops it, it gets the status error,
-/// unless its status is Ok. Several spans can be open at once and end in any order. A span that is not
-/// sampled passes its context on and records nothing.
+/// unless its status is Ok. The thread that ends it records it. Several spans can be open at once and end in
+/// any order. A span that is not sampled passes its context on and records nothing. A span that outlives
+/// the collector is refused.
 ///
-/// Its data is encoded into memory of the recorder, of which it has
-/// [`Config::open_span_bytes`](crate::Config::open_span_bytes). Attributes, events and links that do not
-/// fit are dropped and counted in the span. A name that does not fit is truncated. A trace state that
-/// takes more than half of the memory loses its last members. Spans opened beyond
-/// [`Config::open_spans_max`](crate::Config::open_spans_max) keep only ids, times, kind, status code and
-/// 31 bytes of name, and pass on no trace state;
-/// [`Stats::spans_without_memory`](crate::stats::Stats::spans_without_memory) counts them.
-pub struct OpenSpan<'r> {
-    recorder: &'r Recorder,
-    draft: Draft,
-    lane: usize,
-    hold: Option<Hold>,
-    /// Sampled and not ended.
-    is_recording: bool,
-    /// The thread was already panicking at the start.
-    in_panic: bool,
-    /// The owner of its memory, if that is another recorder.
-    home: Option<Home>,
+/// Memory: a cell of 512 bytes, and [`Config::open_span_bytes`](crate::Config::open_span_bytes) in
+/// addition for a span whose data needs more than 320 bytes. Both come from
+/// [`Config::open_span_bytes_total`](crate::Config::open_span_bytes_total) bytes that all open spans of a
+/// collector share. Data without room is dropped and counted in the span; a name without room is cut;
+/// a trace state that takes more than half of the room loses its last members.
+///
+/// When no cell is free, a span gets 256 bytes from the heap: room for ids, times, kind, status code
+/// and 31 bytes of name. See [`Stats::spans_without_memory`](crate::stats::Stats::spans_without_memory).
+///
+/// ```
+/// # use otlp_collector::span::StatusRef;
+/// # use otlp_collector::{Collector, Config};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let receiver = otlp_collector::testing::Receiver::start()?;
+/// # let collector = Collector::new(Config { endpoint: receiver.endpoint(), ..Config::default() })?;
+/// let mut job = collector.start("resize image");
+/// let worker = std::thread::spawn(move || {
+///     job.set_attribute("image.width", 640).set_status(StatusRef::Ok);
+///     job.end();
+/// });
+/// worker.join().expect("no panic");
+/// # assert_eq!(collector.shutdown()?.delivered(), 1);
+/// # Ok(())
+/// # }
+/// ```
+pub struct OpenSpan {
+    /// `None` after its end.
+    cell: Option<SpanCell>,
 }
 
-impl<'r> OpenSpan<'r> {
-    /// Creates a span that has just started.
+const _: () = assert!(size_of::<OpenSpan>() == 16);
+
+impl OpenSpan {
+    /// Creates a span that was just started.
     #[inline(always)]
-    pub(super) fn new(
-        recorder: &'r Recorder,
-        draft: Draft,
-        lane: usize,
-        is_recording: bool,
-        hold: Option<Hold>,
-    ) -> Self {
-        Self {
-            recorder,
-            draft,
-            lane,
-            hold,
-            is_recording,
-            in_panic: is_recording && panicking(),
-            home: None,
+    pub(super) fn new(cell: SpanCell) -> Self {
+        Self { cell: Some(cell) }
+    }
+
+    #[inline(always)]
+    fn cell(&self) -> &SpanCell {
+        match &self.cell {
+            Some(cell) => cell,
+            None => unreachable!("a span has a cell until its end, which takes it"),
         }
     }
 
-    /// Creates a span that continues here with memory of another recorder.
-    pub(super) fn attached(
-        recorder: &'r Recorder,
-        draft: Draft,
-        lane: usize,
-        is_recording: bool,
-        home: Option<Home>,
-    ) -> Self {
-        let mut span = Self::new(recorder, draft, lane, is_recording, None);
-        span.home = home;
-        span
+    #[inline(always)]
+    pub(super) fn as_parent(&self) -> Parent<'_> {
+        self.cell.as_ref().map_or(Parent::None, Parent::Open)
     }
 
-    #[inline]
-    pub(super) fn draft(&self) -> &Draft {
-        &self.draft
+    /// Returns the cell of a span that is recorded, to be changed.
+    #[inline(always)]
+    fn recording(&mut self) -> Option<(Draft<'_, SpanCell>, &'static SpanLimits)> {
+        let cell = self.cell.as_mut()?;
+        if !cell.state().is_recording {
+            return None;
+        }
+        let limits = &cell.pool().owner.options.limits;
+        Some((Draft::of(cell), limits))
     }
 
-    /// Returns whether the span records on this recorder.
+    /// Returns the context, to be passed to other processes and as parent of other spans.
+    ///
+    /// From then on parent, kind, start time and sampling stay as they are.
     #[inline]
-    pub(super) fn records_on(&self, recorder: &Recorder) -> bool {
-        self.is_recording && std::ptr::eq(self.recorder, recorder)
+    #[must_use]
+    pub fn context(&self) -> SpanContext<'_> {
+        let cell = self.cell();
+        cell.show();
+        cell.context()
     }
 
-    /// Returns its place in a held trace.
+    /// Returns whether the span is sampled. If not, its data is ignored.
     #[inline]
-    pub(super) fn hold(&self) -> Option<Hold> {
-        self.hold
+    #[must_use]
+    pub fn is_recording(&self) -> bool {
+        self.cell().state().is_recording
     }
+
+    // ---- Data ----
+
+    /// Sets an attribute, and replaces one with the same key.
+    ///
+    /// [`key!`](crate::key) prepares constant keys at compile time.
+    /// [`AnyValueRef`](crate::span::AnyValueRef) lists the types of values.
+    #[inline(always)]
+    pub fn set_attribute<'a>(
+        &mut self,
+        key: impl Into<Key<'a>>,
+        value: impl Into<AnyValueRef<'a>>,
+    ) -> &mut Self {
+        if let Some((mut draft, limits)) = self.recording() {
+            draft.set_attribute(&KeyValueRef::new(key, value), limits);
+        }
+        self
+    }
+
+    /// Sets an attribute to a text that is formatted in place, without an allocation. The text is truncated
+    /// to half of the memory that is left. It is formatted again if the span needs a page for it.
+    pub fn set_attribute_display<'a>(
+        &mut self,
+        key: impl Into<Key<'a>>,
+        value: &dyn fmt::Display,
+    ) -> &mut Self {
+        if let Some((mut draft, limits)) = self.recording() {
+            draft.set_attribute_display(key.into(), value, limits);
+        }
+        self
+    }
+
+    /// Adds an event that happens now.
+    pub fn add_event(&mut self, name: &str, attributes: &[KeyValueRef<'_>]) -> &mut Self {
+        if self.is_recording() {
+            self.add_event_at(&EventRef {
+                attributes,
+                ..EventRef::new(name, unix_nanos())
+            });
+        }
+        self
+    }
+
+    /// Adds an event with a time.
+    pub fn add_event_at(&mut self, event: &EventRef<'_>) -> &mut Self {
+        if let Some((mut draft, limits)) = self.recording() {
+            draft.add_event(event, limits);
+        }
+        self
+    }
+
+    /// Adds a link to a related span.
+    pub fn add_link(&mut self, link: &LinkRef<'_>) -> &mut Self {
+        if let Some((mut draft, limits)) = self.recording() {
+            draft.add_link(link, limits);
+        }
+        self
+    }
+
+    /// Sets the status. Ok is final, Unset has no effect, and an error replaces an earlier one.
+    pub fn set_status(&mut self, status: impl AsStatus) -> &mut Self {
+        if let Some((mut draft, _)) = self.recording() {
+            draft.set_status(status.as_status());
+        }
+        self
+    }
+
+    /// Replaces the name.
+    pub fn set_name<'a>(&mut self, name: impl Into<Name<'a>>) -> &mut Self {
+        if let Some((mut draft, _)) = self.recording() {
+            draft.set_name(name.into());
+        }
+        self
+    }
+
+    /// Adds the event `exception` with the attributes `exception.message` and `exception.type`
+    /// (OpenTelemetry's semantic conventions), for an error or any other type with `Display`. Leaves the
+    /// status alone; see [`set_status`](Self::set_status).
+    ///
+    /// The type is that of the argument at compile time, as [`std::any::type_name`] spells it, such as
+    /// `std::io::error::Error` or `alloc::boxed::Box<dyn core::error::Error>`. Pass the concrete error if
+    /// there is one. The message is truncated to half of the memory that is left. The type is omitted if
+    /// it takes more than a quarter.
+    pub fn record_error<E>(&mut self, error: &E) -> &mut Self
+    where
+        E: fmt::Display + ?Sized,
+    {
+        if let Some((mut draft, limits)) = self.recording() {
+            let type_name = std::any::type_name::<E>();
+            draft.add_exception(&error, type_name, unix_nanos(), limits);
+        }
+        self
+    }
+
+    // ---- Until the context is shown ----
+
+    /// Moves the span below another parent, if its context was not shown yet. Returns whether it did.
+    ///
+    /// The context is shown by [`context`](Self::context) and by starting a child. Until then the span
+    /// keeps its id and gets the parent's trace. The sampler is asked again, with the span's name and
+    /// kind but no attributes; a span may so begin or cease to be recorded. Data added while it was not
+    /// recorded is missing. If its trace is held by [`TailSampling`](crate::span::TailSampling), it becomes a
+    /// local root.
+    pub fn set_parent(&mut self, parent: &SpanContext<'_>) -> bool {
+        let Some(cell) = self.cell.as_mut().filter(|cell| !cell.is_shown()) else {
+            return false;
+        };
+        let moved = local::with_recorder_of(cell.pool(), |recorder| {
+            move_below(recorder, cell, parent);
+            Ok(())
+        });
+        moved.is_ok()
+    }
+
+    /// Sets the span's role between services, if its context was not shown yet. Returns whether it
+    /// did.
+    pub fn set_kind(&mut self, kind: SpanKind) -> bool {
+        self.unshown(|mut draft| draft.set_kind(kind))
+    }
+
+    /// Sets the time at which the span began, in nanoseconds since the Unix epoch, if its context was
+    /// not shown yet. Returns whether it did.
+    pub fn set_start_time(&mut self, unix_nanos: u64) -> bool {
+        self.unshown(|mut draft| draft.set_start_time(unix_nanos))
+    }
+
+    fn unshown(&mut self, change: impl FnOnce(Draft<'_, SpanCell>)) -> bool {
+        let cell = self.cell.as_mut().filter(|cell| !cell.is_shown());
+        cell.map(|cell| change(Draft::of(cell))).is_some()
+    }
+
+    /// Decides that the spans of its trace that are held are all kept or all dropped, whatever the rule
+    /// of [`Config::tail_sampling`](crate::Config::tail_sampling). The last call before the local
+    /// root's end counts. Does nothing if the trace is not held.
+    pub fn keep_trace(&mut self, keep: bool) {
+        self.cell().force_decision(keep);
+    }
+
+    // ---- End ----
 
     /// Ends the span now. A refused span is counted in the [`Ledger`](crate::Ledger);
     /// [`try_end`](Self::try_end) also returns the reason.
+    #[inline]
     pub fn end(self) {
         let _ = self.try_end();
     }
 
     /// Ends the span at a time in nanoseconds since the Unix epoch. A refused span is counted in the
     /// [`Ledger`](crate::Ledger); [`try_end_at`](Self::try_end_at) also returns the reason.
+    #[inline]
     pub fn end_at(self, unix_nanos: u64) {
         let _ = self.try_end_at(unix_nanos);
     }
@@ -106,240 +266,115 @@ impl<'r> OpenSpan<'r> {
     /// # Errors
     /// The span was refused. The reason is counted in the [`Ledger`](crate::Ledger) too. The result is
     /// `Ok` for a span whose trace is sampled out or still held.
-    pub fn try_end(mut self) -> Result<(), Refused> {
-        let end_time = self.now();
-        self.finish(end_time)
+    #[inline]
+    pub fn try_end(self) -> Result<(), Refused> {
+        let Some(cell) = self.into_cell() else {
+            return Ok(());
+        };
+        let end_time = now(&cell);
+        finish(cell, end_time)
     }
 
     /// Ends the span at a time in nanoseconds since the Unix epoch.
     ///
     /// # Errors
     /// As [`try_end`](Self::try_end).
-    pub fn try_end_at(mut self, unix_nanos: u64) -> Result<(), Refused> {
-        self.finish(unix_nanos)
-    }
-
-    /// Keeps or drops all spans of its trace on this recorder when the local root ends, regardless of the
-    /// rule of [`Config::tail_sampling`](crate::Config::tail_sampling). The last call before that end
-    /// counts. Has no effect if the trace is not held.
-    pub fn keep_trace(&mut self, keep: bool) {
-        if let Some(hold) = self.hold {
-            let held = &mut self.recorder.state.borrow_mut().held;
-            held.trace(hold).force(keep);
-        }
-    }
-
-    /// Detaches the span from this thread, so that it can end on another. It keeps its memory, and counts
-    /// as open on this recorder until it ends. For children on other threads pass its context to
-    /// [`SpanBuilder::parent`](crate::recorder::SpanBuilder::parent).
-    ///
-    /// If tail sampling holds its trace, the trace is kept from now on. If it dropped the trace already,
-    /// the span is dropped too.
-    #[must_use]
-    pub fn detach(mut self) -> DetachedSpan {
-        let hold = self.hold.take();
-        let is_kept = hold.is_none_or(|hold| self.recorder.release(hold));
-        let home = self.home.take();
-        let was_recording = std::mem::replace(&mut self.is_recording, false);
-        if was_recording && !is_kept {
-            self.recorder.counters.end();
-        }
-        let is_recording = was_recording && is_kept;
-        let draft = self.draft.take();
-        DetachedSpan::new(
-            self.recorder,
-            self.lane,
-            draft,
-            is_recording,
-            home,
-            self.in_panic,
-        )
-    }
-
-    /// Returns the current time, or the start if the clock was set back.
     #[inline]
-    fn now(&self) -> u64 {
-        if self.is_recording {
-            unix_nanos().max(self.draft.start_time)
-        } else {
-            0
-        }
+    pub fn try_end_at(self, unix_nanos: u64) -> Result<(), Refused> {
+        (self.into_cell()).map_or(Ok(()), |cell| finish(cell, unix_nanos))
     }
 
     #[inline(always)]
-    fn finish(&mut self, end_time: u64) -> Result<(), Refused> {
-        if self.is_recording || self.draft.content.has_scratch() {
-            self.finish_recording(end_time)
-        } else {
-            Ok(())
-        }
-    }
-
-    fn finish_recording(&mut self, end_time: u64) -> Result<(), Refused> {
-        let mut result = Ok(());
-        if std::mem::replace(&mut self.is_recording, false) {
-            let hold = self.hold.take();
-            self.recorder.counters.end();
-            result = self.recorder.end(&self.draft, self.lane, hold, end_time);
-        }
-        if let Some(scratch) = self.draft.content.take_scratch() {
-            match &self.home {
-                None => self.recorder.state.borrow_mut().scratch.give_back(scratch),
-                Some(home) => home.give_back(scratch),
-            }
-        }
-        result
+    fn into_cell(self) -> Option<SpanCell> {
+        ManuallyDrop::new(self).cell.take()
     }
 }
 
-impl Drop for OpenSpan<'_> {
+/// Returns the current time, or the span's start if the clock was set back meanwhile.
+#[inline(always)]
+fn now(cell: &SpanCell) -> u64 {
+    if cell.state().is_recording {
+        unix_nanos().max(cell.head().start_time())
+    } else {
+        0
+    }
+}
+
+/// Ends a span on this thread.
+#[inline(never)]
+fn finish(cell: SpanCell, end_time: u64) -> Result<(), Refused> {
+    if cell.state().is_recording {
+        return local::end(cell, end_time);
+    }
+    local::give_back(cell);
+    Ok(())
+}
+
+/// Moves a span below another parent, with all that follows from that.
+#[cold]
+fn move_below(recorder: &ThreadRecorder, cell: &mut SpanCell, parent: &SpanContext<'_>) {
+    let parent = Parent::Context(parent);
+    let place = parent.as_place();
+    let before = cell.head().ids();
+    let ids = SpanIds {
+        span_id: before.span_id,
+        ..new_ids(recorder, place)
+    };
+    let result = choose(recorder, place, &ids).map_or_else(
+        |sampler| {
+            let input = SamplingInput {
+                kind: cell.head().kind(),
+                ..SamplingInput::new(ids.trace_id, cell.name())
+            };
+            ask(sampler, parent, input)
+        },
+        SamplingResult::from,
+    );
+    let was_recording = cell.state().is_recording;
+    (recorder.counters()).take_back_start(origin_of(&before), was_recording);
+    let ids = ids.with_sampled(result.is_sampled);
+    count_start(recorder, &ids);
+    let own_state = result.trace_state.as_ref().map(TraceState::as_str);
+    let mut draft = Draft::of(cell);
+    draft.set_place(ids, own_state.unwrap_or(ParentPlace::trace_state(place)));
+    for attribute in result.attributes {
+        draft.set_attribute(&attribute.as_key_value(), recorder.limits());
+    }
+    if cell.head().start_time() == 0 {
+        Draft::of(cell).set_start_time(unix_nanos());
+    }
+    // A local root has no children yet, so its trace can stay.
+    if !(result.is_sampled && cell.state().is_local_root) {
+        cell.leave_trace();
+        cell.state_mut().is_local_root = false;
+        recorder.set_recording(cell, result.is_sampled);
+        if result.is_sampled {
+            recorder.begin_trace(cell, None);
+        }
+    }
+}
+
+impl Drop for OpenSpan {
     #[inline]
     fn drop(&mut self) {
-        if self.is_recording && panicking() && !self.in_panic {
-            self.draft.content.set_status(StatusRef::Error("panicked"));
+        let Some(mut cell) = self.cell.take() else {
+            return;
+        };
+        let state = cell.state();
+        if state.is_recording && panicking() && !state.in_panic {
+            Draft::of(&mut cell).set_status(StatusRef::Error("panicked"));
         }
-        let end_time = self.now();
+        let end_time = now(&cell);
         // A refused span is counted.
-        let _ = self.finish(end_time);
+        let _ = finish(cell, end_time);
     }
 }
 
-impl fmt::Debug for OpenSpan<'_> {
+impl fmt::Debug for OpenSpan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OpenSpan")
-            .field("context", &self.context())
-            .field("is_recording", &self.is_recording)
+            .field("context", &self.cell().context())
+            .field("is_recording", &self.is_recording())
             .finish_non_exhaustive()
     }
 }
-
-/// The methods that open and detached spans share.
-macro_rules! setters {
-    ($span:ty) => {
-        impl $span {
-            /// Returns the context of the span: for calls to other processes, and as a parent.
-            #[inline]
-            #[must_use]
-            pub fn context(&self) -> crate::span::context::SpanContext<'_> {
-                self.draft.context()
-            }
-
-            /// Returns whether the span is sampled. If not, its data is ignored.
-            #[inline]
-            #[must_use]
-            pub fn is_recording(&self) -> bool {
-                self.is_recording
-            }
-
-            /// Sets an attribute, and replaces one with the same key.
-            ///
-            /// [`key!`](crate::key) prepares constant keys at compile time.
-            /// [`AnyValueRef`](crate::span::AnyValueRef) lists the types of values.
-            #[inline(always)]
-            pub fn set_attribute<'a>(
-                &mut self,
-                key: impl Into<crate::span::attribute::Key<'a>>,
-                value: impl Into<crate::span::attribute::AnyValueRef<'a>>,
-            ) -> &mut Self {
-                if self.is_recording {
-                    let attribute = crate::span::attribute::KeyValueRef::new(key, value);
-                    self.draft
-                        .content
-                        .attribute(&attribute, self.recorder.limits());
-                }
-                self
-            }
-
-            /// Sets an attribute to a text that is formatted in place, without an allocation. The text
-            /// is truncated to half of the memory that is left.
-            pub fn set_attribute_display<'a>(
-                &mut self,
-                key: impl Into<crate::span::attribute::Key<'a>>,
-                value: &dyn std::fmt::Display,
-            ) -> &mut Self {
-                if self.is_recording {
-                    self.draft
-                        .content
-                        .attribute_display(key.into(), value, self.recorder.limits());
-                }
-                self
-            }
-
-            /// Adds an event that happens now.
-            pub fn add_event(
-                &mut self,
-                name: &str,
-                attributes: &[crate::span::attribute::KeyValueRef<'_>],
-            ) -> &mut Self {
-                if self.is_recording {
-                    let now = crate::platform::clock::unix_nanos();
-                    self.add_event_at(&crate::span::EventRef {
-                        attributes,
-                        ..crate::span::EventRef::new(name, now)
-                    });
-                }
-                self
-            }
-
-            /// Adds an event with a time.
-            pub fn add_event_at(&mut self, event: &crate::span::EventRef<'_>) -> &mut Self {
-                if self.is_recording {
-                    self.draft.content.event(event, self.recorder.limits());
-                }
-                self
-            }
-
-            /// Adds a link to a related span.
-            pub fn add_link(&mut self, link: &crate::span::LinkRef<'_>) -> &mut Self {
-                if self.is_recording {
-                    self.draft.content.link(link, self.recorder.limits());
-                }
-                self
-            }
-
-            /// Sets the status. Ok is final, Unset has no effect, and an error replaces an earlier one.
-            pub fn set_status(&mut self, status: impl crate::span::AsStatus) -> &mut Self {
-                if self.is_recording {
-                    self.draft.content.set_status(status.as_status());
-                }
-                self
-            }
-
-            /// Replaces the name.
-            pub fn set_name<'a>(
-                &mut self,
-                name: impl Into<crate::span::attribute::Name<'a>>,
-            ) -> &mut Self {
-                if self.is_recording {
-                    self.draft.content.set_name(name.into());
-                }
-                self
-            }
-
-            /// Adds the event `exception` with the attributes `exception.message` and
-            /// `exception.type` (OpenTelemetry's semantic conventions), for an error or any other type
-            /// with `Display`. Leaves the status alone; see [`set_status`](Self::set_status).
-            ///
-            /// The type is that of the argument at compile time, as [`std::any::type_name`] spells it,
-            /// such as `std::io::error::Error` or `alloc::boxed::Box<dyn core::error::Error>`. Pass the
-            /// concrete error if there is one. The message is truncated to half of the memory that is
-            /// left. The type is omitted if it takes more than a quarter.
-            pub fn record_error<E>(&mut self, error: &E) -> &mut Self
-            where
-                E: std::fmt::Display + ?Sized,
-            {
-                if self.is_recording {
-                    let now = crate::platform::clock::unix_nanos();
-                    let limits = self.recorder.limits();
-                    let type_name = std::any::type_name::<E>();
-                    self.draft.content.exception(&error, type_name, now, limits);
-                }
-                self
-            }
-        }
-    };
-}
-
-pub(super) use setters;
-
-setters!(OpenSpan<'_>);

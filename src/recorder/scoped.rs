@@ -1,46 +1,59 @@
-//! A recorder for one instrumentation scope.
+//! A recorder seen from one instrumentation scope.
 
-use crate::recorder::{OpenSpan, Recorder, SpanBuilder};
+use std::fmt;
+
+use crate::recorder::builder::{SpanBuilder, Starter};
+use crate::recorder::finished::{record, record_with};
+use crate::recorder::open_span::OpenSpan;
+use crate::recorder::thread_recorder::ThreadRecorder;
 use crate::span::SpanRef;
 use crate::span::attribute::{Attributes, Name};
 use crate::stats::refused::Refused;
 
-/// A [`Recorder`] for spans of an instrumentation scope, from [`Recorder::with_scope`].
-#[derive(Clone, Copy, Debug)]
+/// A [`Recorder`](crate::Recorder) for spans of an instrumentation scope, from
+/// [`Recorder::with_scope`](crate::Recorder::with_scope).
+#[derive(Clone, Copy)]
 pub struct ScopedRecorder<'r> {
-    pub(super) recorder: &'r Recorder,
-    pub(super) lane: usize,
+    recorder: &'r ThreadRecorder,
+    lane: usize,
+    /// Number of the scope.
+    scope: u16,
 }
 
 impl<'r> ScopedRecorder<'r> {
-    /// Starts a root span now. See [`Recorder::start`].
-    pub fn start<'n>(&self, name: impl Into<Name<'n>>) -> OpenSpan<'r> {
+    pub(super) fn new(recorder: &'r ThreadRecorder, lane: usize, scope: u16) -> Self {
+        Self {
+            recorder,
+            lane,
+            scope,
+        }
+    }
+
+    /// Starts a root span now. See [`Recorder::start`](crate::Recorder::start).
+    pub fn start<'n>(&self, name: impl Into<Name<'n>>) -> OpenSpan {
         self.span_builder(name).start()
     }
 
     /// Starts a child of `parent` now. The parent can have another scope.
-    pub fn start_child<'n>(
-        &self,
-        parent: &OpenSpan<'_>,
-        name: impl Into<Name<'n>>,
-    ) -> OpenSpan<'r> {
+    pub fn start_child<'n>(&self, parent: &OpenSpan, name: impl Into<Name<'n>>) -> OpenSpan {
         self.span_builder(name).child_of(parent).start()
     }
 
     /// Creates a builder for a span that starts with more than a name.
     pub fn span_builder<'b>(&self, name: impl Into<Name<'b>>) -> SpanBuilder<'r, 'b> {
-        SpanBuilder::new(self.recorder, self.lane, name.into())
+        SpanBuilder::new(Starter::Recorder(self.recorder), self.scope, name.into())
     }
 
-    /// Records a finished span. See [`Recorder::record`].
+    /// Records a finished span. See [`Recorder::record`](crate::Recorder::record).
     ///
     /// # Errors
     /// The span was refused. The reason is counted in the [`Ledger`](crate::Ledger) too.
     pub fn record(&self, span: &SpanRef<'_>) -> Result<(), Refused> {
-        self.recorder.record_in(self.lane, span)
+        record(self.recorder, self.lane, span)
     }
 
-    /// Records a finished span with a tuple of attributes. See [`Recorder::record_with`].
+    /// Records a finished span with a tuple of attributes. See
+    /// [`Recorder::record_with`](crate::Recorder::record_with).
     ///
     /// # Errors
     /// The span was refused. The reason is counted in the [`Ledger`](crate::Ledger) too.
@@ -50,6 +63,14 @@ impl<'r> ScopedRecorder<'r> {
         span: &SpanRef<'_>,
         attributes: impl Attributes,
     ) -> Result<(), Refused> {
-        self.recorder.record_with_in(self.lane, span, attributes)
+        record_with(self.recorder, self.lane, span, attributes)
+    }
+}
+
+impl fmt::Debug for ScopedRecorder<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ScopedRecorder")
+            .field("scope", &self.scope)
+            .finish_non_exhaustive()
     }
 }

@@ -5,15 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
-use crossbeam_utils::CachePadded;
 
-use crate::buffer::{Pool, Producer, SlabReader, SlabWriter, WakeOn, ring};
+use crate::buffer::{Pool, SlabReader, SlabWriter, WakeOn};
 use crate::config::Overflow;
 use crate::otlp::encode::EncodeSpan;
 use crate::processor::NewLane;
+use crate::recorder::lanes::Lanes;
 use crate::shared::Shared;
 use crate::span::scope::Scope;
-use crate::stats::counters::RecorderCounters;
 use crate::stats::refused::Refused;
 
 /// The writing side of one recorder.
@@ -29,62 +28,8 @@ pub(super) struct Writer {
     without_room: bool,
 }
 
-/// The slabs and counters of a recorder. The next recorder continues with them, so that successive
-/// short-lived threads fill slabs together.
-pub(super) struct Lanes {
-    /// The first lane is that of the collector's own scope. Empty after [`Writer::take_lanes`].
-    list: Vec<Lane>,
-    /// Whether they belong to a shared recorder, which does not count towards `recorders_max`.
-    is_lent: bool,
-    counters: Arc<CachePadded<RecorderCounters>>,
-    shared: Arc<Shared>,
-}
-
-/// The open slab for one scope, and the ring that its reader is passed through.
-struct Lane {
-    /// `None` is the collector's own scope.
-    scope: Option<Scope>,
-    /// Whether the lane is from a previous recorder and was not used by this one yet.
-    is_left: bool,
-    slab: Option<SlabWriter>,
-    ring: Producer<SlabReader>,
-    /// End time of the last span.
-    last_time: u64,
-}
-
 impl Writer {
-    /// Creates a writer with a new lane. Fails if there is no slab for another recorder, or in a
-    /// fork.
-    pub(super) fn new(
-        shared: Arc<Shared>,
-        counters: Arc<CachePadded<RecorderCounters>>,
-        arrivals: Sender<NewLane>,
-        is_lent: bool,
-    ) -> Result<Self, Refused> {
-        let lanes = Lanes {
-            list: Vec::new(),
-            is_lent,
-            counters,
-            shared,
-        };
-        let mut writer = Self::with_lanes(lanes, arrivals);
-        match writer.add_lane(None) {
-            Ok(_) => Ok(writer),
-            Err(why) => {
-                writer.shared.counters.retire(&writer.lanes.counters);
-                Err(why)
-            }
-        }
-    }
-
-    /// Creates a writer that continues with the lanes of a dropped recorder.
-    pub(super) fn with_lanes(mut lanes: Lanes, arrivals: Sender<NewLane>) -> Self {
-        let shared = Arc::clone(&lanes.shared);
-        if shared.own_lanes.is_scarce() {
-            // Other recorders may need the slabs of the scopes' lanes.
-            lanes.truncate(1);
-        }
-        lanes.list.iter_mut().for_each(|lane| lane.is_left = true);
+    pub(super) fn new(lanes: Lanes, arrivals: Sender<NewLane>, shared: Arc<Shared>) -> Self {
         let mut writer = Self {
             batch_left: shared.settings.config.batch_size as u32,
             lanes,
@@ -97,77 +42,33 @@ impl Writer {
         writer
     }
 
-    /// Takes all lanes, for the next recorder.
-    pub(super) fn take_lanes(&mut self) -> Lanes {
-        let empty = Lanes {
-            list: Vec::new(),
-            is_lent: self.lanes.is_lent,
-            counters: Arc::clone(&self.lanes.counters),
-            shared: Arc::clone(&self.shared),
-        };
-        mem::replace(&mut self.lanes, empty)
+    /// Returns whether there is a lane of the collector's own scope.
+    #[inline(always)]
+    pub(super) fn is_open(&self) -> bool {
+        !self.lanes.list.is_empty()
     }
 
-    pub(super) fn counters(&self) -> &Arc<CachePadded<RecorderCounters>> {
-        &self.lanes.counters
+    /// Adds the lane of the collector's own scope.
+    pub(super) fn open(&mut self) -> Result<(), Refused> {
+        self.lanes.add(None, &self.arrivals).map(|_| ())
+    }
+
+    pub(super) fn lanes_mut(&mut self) -> &mut Lanes {
+        &mut self.lanes
     }
 
     /// Returns the index of the scope's lane, and adds one if needed.
     pub(super) fn lane(&mut self, scope: &Scope) -> Result<usize, Refused> {
-        let mut lanes = self.lanes.list.iter();
-        let known = lanes.position(|lane| lane.scope.as_ref() == Some(scope));
-        let lane = match known {
-            Some(lane) => lane,
-            None => match self.add_lane(Some(scope.clone())) {
-                Err(Refused::NoSlab) => self.reuse_lane(scope).ok_or(Refused::NoSlab)?,
-                lane => lane?,
-            },
-        };
-        self.lanes.list[lane].is_left = false;
-        Ok(lane)
-    }
-
-    /// Reassigns an unused lane of a previous recorder to this scope.
-    fn reuse_lane(&mut self, scope: &Scope) -> Option<usize> {
-        let mut lanes = self.lanes.list.iter_mut().enumerate();
-        let (index, lane) = lanes.find(|(_, lane)| lane.is_left && lane.scope.is_some())?;
-        lane.seal();
-        lane.scope = Some(scope.clone());
-        Some(index)
-    }
-
-    /// Returns the scope of a lane.
-    pub(super) fn scope(&self, lane: usize) -> Option<Scope> {
-        self.lanes.list[lane].scope.clone()
-    }
-
-    #[cold]
-    fn add_lane(&mut self, scope: Option<Scope>) -> Result<usize, Refused> {
-        if self.shared.signal.is_forked() {
-            return Err(Refused::Forked);
+        if let Some(lane) = self.lanes.position(scope.id()) {
+            return Ok(lane);
         }
-        if !self.lanes.join() {
-            return Err(Refused::NoSlab);
+        match self.lanes.add(Some(scope.clone()), &self.arrivals) {
+            Err(Refused::NoSlab) => self.lanes.reuse(scope).ok_or(Refused::NoSlab),
+            lane => lane,
         }
-        let (producer, consumer) = ring(self.shared.settings.slabs + 1);
-        let arrival = NewLane {
-            ring: consumer,
-            counters: Arc::clone(&self.lanes.counters),
-        };
-        // Fails only if the network thread is gone. Then all spans are refused anyway.
-        let _ = self.arrivals.send(arrival);
-        self.shared.signal.wake();
-        self.lanes.list.push(Lane {
-            scope,
-            is_left: false,
-            slab: None,
-            ring: producer,
-            last_time: 0,
-        });
-        Ok(self.lanes.list.len() - 1)
     }
 
-    /// Fails if spans are no longer accepted.
+    /// Fails if no spans are accepted any more.
     #[inline(always)]
     pub(super) fn check_open(&self) -> Result<(), Refused> {
         if self.shared.signal.is_closed() {
@@ -233,7 +134,9 @@ impl Writer {
     /// Appends the span to the lane's slab. Returns false if there is no slab or no room.
     #[inline(always)]
     fn append(&mut self, lane: usize, span: &impl EncodeSpan) -> bool {
-        let lane = &mut self.lanes.list[lane];
+        let Some(lane) = self.lanes.list.get_mut(lane) else {
+            return false;
+        };
         let Some(slab) = &mut lane.slab else {
             return false;
         };
@@ -266,6 +169,9 @@ impl Writer {
     #[cold]
     #[inline(never)]
     fn next_slab(&mut self, lane: usize, span: &impl EncodeSpan) -> Result<usize, Refused> {
+        if lane >= self.lanes.list.len() {
+            return Err(Refused::NoSlab);
+        }
         let pool = &self.shared.pool;
         if self.without_room && self.lanes.list[lane].slab.is_none() && pool.slabs_left() == 0 {
             // Nothing has changed since the last attempt, so refuse as fast as recording would be.
@@ -277,7 +183,8 @@ impl Writer {
             return Err(Refused::TooLarge { bytes, bytes_max });
         }
         self.lanes.list[lane].seal();
-        let Some((writer, reader)) = self.open(self.lanes.list[lane].scope_id(), span.end_time())
+        let Some((writer, reader)) =
+            self.open_slab(self.lanes.list[lane].scope_id(), span.end_time())
         else {
             // The shutdown may have begun during the wait.
             self.check_open()?;
@@ -295,7 +202,7 @@ impl Writer {
     }
 
     /// Opens a free slab, and waits for one if the overflow policy is to block.
-    fn open(&mut self, scope: u32, first_time: u64) -> Option<(SlabWriter, SlabReader)> {
+    fn open_slab(&mut self, scope: u32, first_time: u64) -> Option<(SlabWriter, SlabReader)> {
         let shared = &*self.shared;
         let opened = Pool::open(&shared.pool, scope, first_time);
         if opened.is_some() {
@@ -319,55 +226,6 @@ impl Writer {
     }
 }
 
-impl Lanes {
-    /// Reserves a slab for another lane. Returns false if there is none.
-    fn join(&self) -> bool {
-        if self.is_lent {
-            return self.shared.pool.join();
-        }
-        if !self.shared.own_lanes.take() {
-            return false;
-        }
-        let joined = self.shared.pool.join();
-        if !joined {
-            self.shared.own_lanes.give_back();
-        }
-        joined
-    }
-
-    fn leave(&self) {
-        self.shared.pool.leave();
-        if !self.is_lent {
-            self.shared.own_lanes.give_back();
-        }
-    }
-}
-
-impl Lanes {
-    /// Drops all lanes except the first `count`.
-    fn truncate(&mut self, count: usize) {
-        while self.list.len() > count {
-            drop(self.list.pop());
-            self.leave();
-        }
-    }
-}
-
-impl Drop for Lanes {
-    fn drop(&mut self) {
-        if self.list.is_empty() {
-            return;
-        }
-        if self.shared.signal.is_forked() {
-            // The slabs belong to the parent process.
-            mem::forget(mem::take(&mut self.list));
-            return;
-        }
-        self.truncate(0);
-        self.shared.counters.retire(&self.counters);
-    }
-}
-
 impl Drop for Writer {
     fn drop(&mut self) {
         if self.shared.signal.is_forked() {
@@ -375,24 +233,6 @@ impl Drop for Writer {
             // that does not exist in a fork.
             mem::forget(self.arrivals.clone());
         }
-    }
-}
-
-impl Lane {
-    fn scope_id(&self) -> u32 {
-        self.scope.as_ref().map_or(0, Scope::id)
-    }
-
-    fn seal(&mut self) {
-        if let Some(slab) = self.slab.take() {
-            slab.seal(self.last_time);
-        }
-    }
-}
-
-impl Drop for Lane {
-    fn drop(&mut self) {
-        self.seal();
     }
 }
 
@@ -456,7 +296,7 @@ mod tests {
         });
         let shared = Arc::new(Shared::new(settings, signal).unwrap());
         Setup {
-            recorders: Recorders::new(Arc::clone(&shared), arrivals, 1),
+            recorders: Recorders::new(Arc::clone(&shared), arrivals, 1).unwrap(),
             shared,
             slabs,
             wake_ups,

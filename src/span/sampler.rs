@@ -212,24 +212,39 @@ impl SamplingResult<'_> {
     }
 }
 
+impl From<bool> for SamplingResult<'_> {
+    fn from(is_sampled: bool) -> Self {
+        Self::new(is_sampled)
+    }
+}
+
 impl Sampler {
-    /// Decides for a span of the trace, by `ask` if the sampler is a custom one.
-    #[inline]
-    pub(crate) fn decide<'s>(
-        &'s self,
+    /// Returns whether it chooses a span of that trace, or a custom sampler to be asked.
+    #[inline(always)]
+    pub(crate) fn choose(
+        &self,
         trace_id: TraceId,
         parent: Option<ParentKind>,
-        ask: impl FnOnce(&'s dyn Sample) -> SamplingResult<'s>,
-    ) -> SamplingResult<'s> {
+    ) -> Result<bool, &dyn Sample> {
         let mut sampler = self;
         while let Self::ParentBased(based) = sampler {
             sampler = based.for_parent(parent);
         }
         match sampler {
-            Self::Custom(custom) => ask(&**custom),
-            Self::TraceIdRatio(ratio) => SamplingResult::new(is_chosen(trace_id, *ratio)),
-            other => SamplingResult::new(matches!(other, Self::AlwaysOn)),
+            Self::Custom(custom) => Err(&**custom),
+            Self::TraceIdRatio(ratio) => Ok(is_chosen(trace_id, *ratio)),
+            other => Ok(matches!(other, Self::AlwaysOn)),
         }
+    }
+
+    /// Decides for one span.
+    pub(crate) fn should_sample<'s>(&'s self, span: &SamplingInput<'_>) -> SamplingResult<'s> {
+        let parent = span.parent.map(|parent| ParentKind {
+            is_remote: parent.is_remote,
+            is_sampled: parent.trace_flags.is_sampled(),
+        });
+        let chosen = self.choose(span.trace_id, parent);
+        chosen.map_or_else(|custom| custom.sample(span), SamplingResult::from)
     }
 
     /// Returns the first ratio that is not from 0 to 1.
@@ -324,8 +339,8 @@ mod tests {
     const ANY_TRACE: TraceId = TraceId::from_u128(1).unwrap();
 
     fn decide(sampler: &Sampler, trace_id: TraceId, parent: Option<ParentKind>) -> bool {
-        let ask = |_| unreachable!("none of these is custom");
-        sampler.decide(trace_id, parent, ask).is_sampled
+        let chosen = sampler.choose(trace_id, parent);
+        chosen.unwrap_or_else(|_| unreachable!("none of these is custom"))
     }
 
     #[test]

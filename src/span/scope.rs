@@ -137,6 +137,12 @@ impl<T: PartialEq> Scopes<T> {
         Arc::ptr_eq(&self.identity, &scope.0.registry)
     }
 
+    /// Returns the scope with this number.
+    pub(crate) fn scope(&self, id: u32) -> Option<Scope> {
+        let (scope, _) = self.places.get((id as usize).checked_sub(1)?)?.get()?;
+        Some(scope.clone())
+    }
+
     /// Returns the value of the scope with this number.
     pub(crate) fn get(&self, id: u32) -> Option<&T> {
         let place = self.places.get((id as usize).checked_sub(1)?)?.get();

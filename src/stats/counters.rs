@@ -20,7 +20,13 @@ pub(crate) struct Counter(AtomicU64);
 impl Counter {
     #[inline]
     pub(crate) fn add(&self, more: u64) {
-        self.set(self.0.load(Ordering::Relaxed) + more);
+        self.set(self.0.load(Ordering::Relaxed).wrapping_add(more));
+    }
+
+    /// Subtracts what was added to another counter of the same sum; so this one may wrap around.
+    #[inline]
+    fn subtract(&self, fewer: u64) {
+        self.set(self.0.load(Ordering::Relaxed).wrapping_sub(fewer));
     }
 
     #[inline]
@@ -45,6 +51,7 @@ pub(crate) struct RecorderCounters {
     ended: Counter,
     sampled_out_at_end: Counter,
     held: Counter,
+    spans_kept_early: Counter,
     without_memory: Counter,
     /// Accepted spans that the network thread has read. The network thread is the only writer.
     pub(crate) taken: CachePadded<Counter>,
@@ -92,9 +99,31 @@ impl RecorderCounters {
         self.sampled_out_at_end.add(spans);
     }
 
-    /// Sets the number of held spans.
-    pub(crate) fn set_held(&self, spans: u64) {
-        self.held.set(spans);
+    /// Counts spans that are held from now on.
+    pub(crate) fn hold(&self, spans: u64) {
+        self.held.add(spans);
+    }
+
+    /// Counts spans that are no longer held.
+    pub(crate) fn release(&self, spans: u64) {
+        self.held.subtract(spans);
+    }
+
+    /// Counts spans of a held trace that was kept before its local root ended, for lack of memory.
+    #[cold]
+    pub(crate) fn keep_early(&self, spans: u64) {
+        self.spans_kept_early.add(spans);
+    }
+
+    /// Takes back that a span was started, whose parent changed.
+    #[cold]
+    pub(crate) fn take_back_start(&self, origin: ParentOrigin, is_sampled: bool) {
+        let counters = if is_sampled {
+            &self.started
+        } else {
+            &self.sampled_out_at_start
+        };
+        counters[origin as usize].subtract(1);
     }
 
     /// Counts a span without memory for its data.
@@ -112,12 +141,15 @@ impl RecorderCounters {
         sum.open_spans.ended += self.ended.get();
         for origin in 0..self.started.len() {
             let unsampled = self.sampled_out_at_start[origin].get();
-            sum.sampled_out.at_start += unsampled;
-            sum.open_spans.unsampled[origin] += unsampled;
-            sum.open_spans.sampled[origin] += self.started[origin].get();
+            // Each counter alone may wrap around, see `Counter::subtract`.
+            let unsampled_sum = &mut sum.open_spans.unsampled[origin];
+            *unsampled_sum = unsampled_sum.wrapping_add(unsampled);
+            let sampled_sum = &mut sum.open_spans.sampled[origin];
+            *sampled_sum = sampled_sum.wrapping_add(self.started[origin].get());
         }
         sum.sampled_out.at_end += self.sampled_out_at_end.get();
-        sum.held += self.held.get();
+        sum.held = sum.held.wrapping_add(self.held.get());
+        sum.spans_kept_early += self.spans_kept_early.get();
         sum.without_memory += self.without_memory.get();
     }
 }
@@ -130,8 +162,21 @@ struct Intake {
     refused: [u64; Refused::REASONS],
     sampled_out: SampledOutSpans,
     held: u64,
+    spans_kept_early: u64,
     without_memory: u64,
     open_spans: OpenSpanCounts,
+}
+
+impl Intake {
+    /// Completes the sums of counters that may wrap around. A difference may be read before the number
+    /// that it belongs to; then the sum is 0.
+    fn settle(&mut self) {
+        let settle = |sum: &mut u64| *sum = (*sum).cast_signed().max(0).cast_unsigned();
+        self.open_spans.sampled.iter_mut().for_each(settle);
+        self.open_spans.unsampled.iter_mut().for_each(settle);
+        settle(&mut self.held);
+        self.sampled_out.at_start = self.open_spans.unsampled.iter().sum();
+    }
 }
 
 /// Counters of one destination. The network thread is the only writer.
@@ -198,7 +243,6 @@ pub(crate) struct Counters {
     pub(crate) destinations: Vec<Arc<DestinationCounters>>,
     /// Spans refused without a recorder, by [`Refused::index`].
     refused_without_recorder: [AtomicU64; Refused::REASONS],
-    ended_detached: AtomicU64,
     /// Whether the network thread has ended, so that waiting spans are lost.
     closed: AtomicBool,
 }
@@ -225,14 +269,13 @@ impl Counters {
             recorders: AtomicUsize::new(0),
             destinations,
             refused_without_recorder: Default::default(),
-            ended_detached: AtomicU64::new(0),
             closed: AtomicBool::new(false),
         }
     }
 
-    /// Returns counters for a new recorder; `None` if `max` are in use.
-    pub(crate) fn register(&self, max: usize) -> Option<Arc<CachePadded<RecorderCounters>>> {
-        let max = max.min(self.places.len());
+    /// Returns counters for a new recorder; `None` if all are in use.
+    pub(crate) fn register(&self) -> Option<Arc<CachePadded<RecorderCounters>>> {
+        let max = self.places.len();
         let one_more = |recorders| (recorders < max).then_some(recorders + 1);
         let taken = (self.recorders).fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
         taken.ok()?;
@@ -268,11 +311,6 @@ impl Counters {
         self.refused_without_recorder[why.index()].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts the end of a sampled span without a recorder.
-    pub(crate) fn end_detached(&self) {
-        self.ended_detached.fetch_add(1, Ordering::Relaxed);
-    }
-
     /// Counts spans without outcome as dropped from now on.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Release);
@@ -285,7 +323,6 @@ impl Counters {
     /// Returns the sums of all counters.
     pub(crate) fn account(&self) -> Account {
         let closed = self.closed.load(Ordering::Acquire);
-        let ended_detached = self.ended_detached.load(Ordering::Relaxed);
         let (destinations, mut exports): (Vec<_>, Vec<_>) =
             self.destinations.iter().map(|c| c.snapshot()).unzip();
         if closed {
@@ -293,8 +330,7 @@ impl Counters {
             pairs.for_each(|(exports, destination)| exports.close(destination));
         }
         // Read last, so that it includes every span with an outcome above.
-        let mut intake = self.intake();
-        intake.open_spans.ended += ended_detached;
+        let intake = self.intake();
         let ledger = Ledger {
             accepted: intake.accepted,
             refused: RefusedSpans::from_counts(intake.refused),
@@ -310,15 +346,17 @@ impl Counters {
             exports,
             open_spans: intake.open_spans,
             spans_without_memory: intake.without_memory,
+            spans_kept_early: intake.spans_kept_early,
         }
     }
 
-    /// Returns the refused spans and the spans without memory.
-    pub(crate) fn lost(&self) -> (RefusedSpans, u64) {
+    /// Returns the refused spans, the spans without memory, and those kept early.
+    pub(crate) fn lost(&self) -> (RefusedSpans, u64, u64) {
         let intake = self.intake();
         (
             RefusedSpans::from_counts(intake.refused),
             intake.without_memory,
+            intake.spans_kept_early,
         )
     }
 
@@ -330,6 +368,7 @@ impl Counters {
             .zip(&self.refused_without_recorder);
         others.for_each(|(sum, refused)| *sum += refused.load(Ordering::Relaxed));
         (self.places()).for_each(|place| place.counters.add_to(&mut intake));
+        intake.settle();
         intake
     }
 }
@@ -341,9 +380,8 @@ mod tests {
     #[test]
     fn the_ledger_closes_with_spans_in_flight_and_after_the_end() {
         let endpoint = Arc::new(DestinationCounters::default());
-        let counters = Counters::new(vec![Arc::clone(&endpoint)], 2);
-        let recorder = counters.register(1).unwrap();
-        assert!(counters.register(1).is_none());
+        let counters = Counters::new(vec![Arc::clone(&endpoint)], 1);
+        let recorder = counters.register().unwrap();
         (0..10).for_each(|_| recorder.accept());
         recorder.refuse(Refused::UnknownScope);
         endpoint.delivered.add(3);
@@ -365,13 +403,13 @@ mod tests {
     #[test]
     fn a_new_recorder_continues_the_counters_of_a_dropped_one() {
         let counters = Counters::new(Vec::new(), 2);
-        let (first, second) = (counters.register(9).unwrap(), counters.register(9).unwrap());
-        assert!(counters.register(9).is_none());
+        let (first, second) = (counters.register().unwrap(), counters.register().unwrap());
+        assert!(counters.register().is_none());
         first.accept();
         second.refuse(Refused::NoSlab);
         counters.retire(&first);
-        let third = counters.register(2).unwrap();
-        assert!(counters.register(9).is_none());
+        let third = counters.register().unwrap();
+        assert!(counters.register().is_none());
         third.accept();
         counters.refuse_without_recorder(Refused::NoRecorder);
         let ledger = counters.ledger();

@@ -59,6 +59,9 @@ pub enum NoticeKind {
     /// Spans were opened without memory for their data: see
     /// [`Stats::spans_without_memory`](crate::stats::Stats::spans_without_memory).
     WithoutMemory,
+    /// Spans held by [`TailSampling`](crate::span::TailSampling) were kept before their local root ended: see
+    /// [`Stats::spans_kept_early`](crate::stats::Stats::spans_kept_early).
+    KeptEarly,
     /// The network thread panicked, and continued or ended.
     Panicked,
     /// The environment has an unusable value: see [`Config::warnings`](crate::Config::warnings). Each is
@@ -76,6 +79,7 @@ impl NoticeKind {
             | Self::Warned
             | Self::LossesEnded
             | Self::WithoutMemory
+            | Self::KeptEarly
             | Self::Misconfigured => log::Level::Warn,
             Self::Rejected | Self::Dropped | Self::Refused | Self::Panicked => log::Level::Error,
         }

@@ -21,9 +21,9 @@ pub enum Refused {
     /// The collector was shut down or dropped.
     ShutDown,
     /// Every shared recorder was in use for 100 ms, or the time of
-    /// [`Overflow::Block`](crate::Overflow::Block). Only
-    /// [`Collector::collect`](crate::Collector::collect) and the end of a
-    /// [`DetachedSpan`](crate::recorder::DetachedSpan) share recorders.
+    /// [`Overflow::Block`](crate::Overflow::Block). Recorders are shared by
+    /// [`Collector::collect`](crate::Collector::collect), and by threads that end their first span or find
+    /// [`Config::recorders_max`](crate::Config::recorders_max) in use.
     NoRecorder,
     /// The span's scope needs one more slab on its recorder than
     /// [`Config::recorders_max`](crate::Config::recorders_max) allows.

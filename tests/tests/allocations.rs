@@ -4,11 +4,14 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use otlp_collector::span::{KeepIf, KeyValueRef, LinkRef, Sampler, StatusRef, TailSampling};
 use otlp_collector::testing::Receiver;
-use otlp_collector::{Collector, Config, Key, Recorder, SpanContext, SpanKind, SpanRef, key, name};
+use otlp_collector::{
+    Collector, Config, Key, OpenSpan, Recorder, SpanContext, SpanKind, SpanRef, key, name,
+};
 
 /// Counts the allocations of the current thread.
 struct Counting;
@@ -146,9 +149,8 @@ fn open_and_end(recorder: &Recorder, spans: u32) {
             .inject(|name, value| assert!(name.len() < value.len()));
         query.try_end().unwrap();
         request.set_name("GET /orders/{id}").add_link(&links[0]);
-        // One more span than there is memory for.
         let mut further = recorder.start_child(&request, "further");
-        further.set_attribute("lost", true).add_event("lost", &[]);
+        further.set_attribute("kept", true).add_event("kept", &[]);
         request.try_end().unwrap();
         further.try_end().unwrap();
         lookup.try_end().unwrap();
@@ -161,8 +163,8 @@ fn with_open_spans(change: impl FnOnce(&mut Config)) -> (Receiver, Collector) {
         endpoint: receiver.endpoint(),
         buffer_capacity: 400_000,
         batch_size: 100,
-        open_spans_max: 3,
         open_span_bytes: 512,
+        open_span_bytes_total: 64 << 10,
         ..Config::default()
     };
     change(&mut config);
@@ -199,20 +201,46 @@ fn spans_that_are_not_sent_do_not_allocate() {
 }
 
 #[test]
-fn detaching_and_attaching_spans_does_not_allocate() {
-    let (_receiver, collector) = with_open_spans(|_| {});
-    let (here, there) = (collector.recorder().unwrap(), collector.recorder().unwrap());
-    let hand_over = || {
-        for _ in 0..1_000 {
-            let mut span = there.attach(here.start("handed over").detach());
-            span.set_attribute("end", "there");
-            span.try_end().unwrap();
-            here.start("ended detached").detach().try_end().unwrap();
+fn spans_that_move_between_threads_allocate_nothing() {
+    const SPANS: usize = 1_000;
+    let (_receiver, collector) = with_open_spans(|config| config.open_span_bytes_total = 8 << 20);
+    let start = |spans: &mut Vec<_>| {
+        for _ in 0..SPANS {
+            spans.push(collector.start("moves to another thread"));
         }
     };
-    hand_over();
-    assert_eq!(allocations(hand_over), 0);
-    assert_eq!(collector.shutdown().unwrap().delivered(), 4_000);
+    let end = |spans: &mut Vec<OpenSpan>| {
+        for mut span in spans.drain(..) {
+            span.set_attribute("end", "there");
+            span.try_end().unwrap();
+        }
+    };
+    // Each thread's first two spans get it a recorder with a slab.
+    let warm_up = || (0..2).for_each(|_| collector.start("first").end());
+    let (there, here) = mpsc::sync_channel(1);
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            let mut spans = Vec::with_capacity(SPANS);
+            warm_up();
+            assert_eq!(allocations(|| start(&mut spans)), 0);
+            there.send(spans).unwrap();
+        });
+        warm_up();
+        let mut spans = here.recv().unwrap();
+        assert_eq!(allocations(|| end(&mut spans)), 0);
+    });
+    assert_eq!(collector.shutdown().unwrap().delivered(), 1_004);
+}
+
+#[test]
+fn spans_beyond_the_memory_allocate_one_small_cell_each() {
+    let (_receiver, collector) = with_open_spans(|config| config.open_span_bytes_total = 512);
+    let recorder = collector.recorder().unwrap();
+    let mut spans = Vec::with_capacity(100);
+    let start = || (0..100).for_each(|_| spans.push(recorder.start("span")));
+    assert_eq!(allocations(start), 99);
+    assert_eq!(allocations(|| drop(spans)), 0);
+    assert_eq!(collector.stats().spans_without_memory, 99);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Invalid input is an error at start or a counted refusal, and affects no other span.
 
+use std::thread;
+
 use common::{PATIENCE, trace_id};
 use otlp_collector::span::InstrumentationScope;
 use otlp_collector::testing::Receiver;
@@ -149,8 +151,14 @@ fn more_recorders_than_configured_is_an_error() {
     })
     .unwrap();
     let first = collector.recorder().unwrap();
-    let _second = collector.recorder().unwrap();
-    let error = collector.recorder().unwrap_err();
+    // A thread has one only.
+    let _same = collector.recorder().unwrap();
+    let second = || {
+        let _second = collector.recorder().unwrap();
+        let third = || collector.recorder().unwrap_err();
+        thread::scope(|threads| threads.spawn(third).join().unwrap())
+    };
+    let error = thread::scope(|threads| threads.spawn(second).join().unwrap());
     assert!(error.is_resources());
     assert_eq!(
         error.to_string(),
@@ -158,7 +166,8 @@ fn more_recorders_than_configured_is_an_error() {
          recorders_max"
     );
     drop(first);
-    collector.recorder().unwrap();
+    let again = || drop(collector.recorder().unwrap());
+    thread::scope(|threads| threads.spawn(again).join().unwrap());
     // Shared recorders for `collect` do not count.
     collector.collect(Span::new("span")).unwrap();
 }

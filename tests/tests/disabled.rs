@@ -108,7 +108,8 @@ fn a_disabled_collector_ignores_invalid_settings() {
         |c| c.slab_bytes = 1,
         |c| c.recorders_max = 0,
         |c| c.recorders_max = usize::MAX,
-        |c| c.open_spans_max = 1 << 20,
+        |c| c.open_span_bytes_total = 0,
+        |c| c.open_span_bytes_total = usize::MAX,
         |c| c.open_span_bytes = 0,
         |c| {
             c.overflow = Overflow::Block {

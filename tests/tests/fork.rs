@@ -12,11 +12,10 @@ use std::thread;
 use std::time::Instant;
 
 use common::{PATIENCE, span_id, trace_id};
-use otlp_collector::recorder::DetachedSpan;
 use otlp_collector::span::{InstrumentationScope, KeepIf, TailSampling};
 use otlp_collector::stats::ThreadState;
 use otlp_collector::testing::Receiver;
-use otlp_collector::{Collector, Config, Recorder, Refused, Span, SpanRef};
+use otlp_collector::{Collector, Config, OpenSpan, Recorder, Refused, Span, SpanRef};
 
 /// Time after which a fork is considered to hang.
 const SECONDS: u32 = 60;
@@ -116,9 +115,10 @@ fn every_way_to_record_is_refused_and_counted_in_a_fork() {
         .register_scope(InstrumentationScope::new("scope"))
         .unwrap();
     let recorder = collector.recorder().unwrap();
-    let detached = recorder.start("detached").detach();
+    let mut of_parent = recorder.start("of the parent");
+    of_parent.keep_trace(true);
+    let mut of_parent = Some(of_parent);
     let mut recorder = Some(recorder);
-    let mut detached = Some(detached);
     let holds = holds_in_a_fork(AssertUnwindSafe(|| {
         let recorder = recorder.take().unwrap();
         let finished = SpanRef::new(trace_id(1), span_id(1), "finished");
@@ -126,11 +126,17 @@ fn every_way_to_record_is_refused_and_counted_in_a_fork() {
         assert_eq!(recorder.record(&finished), forked);
         assert_eq!(recorder.record_with(&finished, (("key", 1),)), forked);
         assert!(recorder.with_scope(&scope).unwrap_err().is_forked());
-        let root = recorder.start("root");
+        let mut root = recorder.start("root");
+        root.keep_trace(true);
         // Not even held.
         assert_eq!(recorder.start_child(&root, "child").try_end(), forked);
-        assert_eq!(root.detach().try_end(), forked);
-        assert_eq!(detached.take().unwrap().try_end(), forked);
+        assert_eq!(root.try_end(), forked);
+        let mut of_parent = of_parent.take().unwrap();
+        of_parent.set_attribute("key", "value");
+        assert_eq!(of_parent.try_end(), forked);
+        let mut by_collector = collector.start("by the collector");
+        by_collector.keep_trace(true);
+        assert_eq!(by_collector.try_end(), forked);
         let in_scope = Span {
             scope: Some(scope),
             ..Span::new("in scope")
@@ -138,7 +144,7 @@ fn every_way_to_record_is_refused_and_counted_in_a_fork() {
         assert_eq!(collector.collect(in_scope), forked);
         let ledger = collector.ledger();
         assert_eq!((ledger.accepted, ledger.held), (0, 0));
-        assert_eq!((ledger.refused.total(), ledger.refused.forked), (6, 6));
+        assert_eq!((ledger.refused.total(), ledger.refused.forked), (7, 7));
     }));
     assert!(holds);
 }
@@ -216,16 +222,16 @@ fn a_process_and_its_forks_generate_different_ids() {
 /// Handles of the parent, which a fork uses and drops.
 struct OfParent {
     recorder: Recorder,
-    detached: Vec<DetachedSpan>,
+    spans: Vec<OpenSpan>,
     collector: Collector,
 }
 
 impl OfParent {
     fn new(collector: &Collector) -> Self {
         let recorder = collector.recorder().unwrap();
-        let start = |_| recorder.start("detached").detach();
+        let start = |_| recorder.start("of the parent");
         Self {
-            detached: (0..3).map(start).collect(),
+            spans: (0..3).map(start).collect(),
             recorder,
             collector: collector.clone(),
         }
@@ -233,10 +239,14 @@ impl OfParent {
 
     /// Calls everything that a fork may call.
     fn use_up(mut self) {
-        self.detached.pop().unwrap().end();
-        let attached = self.recorder.attach(self.detached.pop().unwrap());
-        let child = self.recorder.start_child(&attached, "child");
-        drop((attached, child, self.detached));
+        self.spans.pop().unwrap().end();
+        let span = self.spans.pop().unwrap();
+        let child = self.recorder.start_child(&span, "child");
+        drop((span, child, self.spans));
+        // The fork's thread of this name has no recorder yet.
+        thread::scope(|scope| {
+            scope.spawn(|| self.collector.start("on a new thread").end());
+        });
         drop(self.recorder);
         let _ = self.collector.collect(Span::new("collected"));
         let _ = self.collector.ledger();
@@ -263,7 +273,7 @@ fn a_fork_never_hangs_while_other_threads_are_busy() {
     let receiver = Receiver::start_counting().unwrap();
     let collector = Collector::new(Config {
         batch_timeout_ms: 1,
-        open_spans_max: 4,
+        open_span_bytes_total: 1 << 20,
         buffer_capacity: 10_000,
         ..config(&receiver)
     })
@@ -274,14 +284,14 @@ fn a_fork_never_hangs_while_other_threads_are_busy() {
         |collector| drop(collector.stats()),
         |collector| {
             let recorder = collector.recorder().unwrap();
-            drop(recorder.start("open").detach());
+            drop(recorder.start("open"));
         },
         |collector| {
             let _ = collector.collect(Span::new("collected"));
         },
         |collector| {
             let recorder = collector.recorder().unwrap();
-            let span = recorder.start("open").detach();
+            let span = recorder.start("open");
             // The buffer may be full.
             thread::scope(|scope| scope.spawn(|| span.end()).join()).unwrap();
         },

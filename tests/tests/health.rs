@@ -325,7 +325,7 @@ fn spans_without_memory_are_in_a_notice_a_metric_and_the_report() {
     let (sender, notices) = mpsc::channel();
     let collector = Collector::new(Config {
         endpoint: receiver.endpoint(),
-        open_spans_max: 2,
+        open_span_bytes_total: 1024,
         batch_timeout_ms: 1,
         on_notice: Some(OnNotice::new(move |notice| {
             drop(sender.send(notice.clone()))
@@ -340,7 +340,7 @@ fn spans_without_memory_are_in_a_notice_a_metric_and_the_report() {
     while spans < 3 {
         let notice = notices.recv_timeout(PATIENCE).unwrap();
         assert_eq!(notice.kind, NoticeKind::WithoutMemory);
-        assert!(notice.message.contains("more than 2 were open"), "{notice}");
+        assert!(notice.message.contains("all of 1024 bytes"), "{notice}");
         spans += notice.spans;
     }
     let stats = collector.stats();
@@ -348,7 +348,7 @@ fn spans_without_memory_are_in_a_notice_a_metric_and_the_report() {
     let line = "otlp_collector_spans_without_memory_total 3";
     assert!(page.lines().any(|other| other == line), "{page}");
     let report = stats.to_string();
-    let line = "bare          3 without attributes, events and links: more than open_spans_max";
+    let line = "bare          3 without attributes, events and links: open_span_bytes_total";
     assert!(report.contains(line), "{report}");
 }
 

@@ -1,6 +1,7 @@
 //! The ledger closes to the span with any behaviour of the endpoint, and its counts are correct.
 
 use std::collections::HashMap;
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -35,11 +36,13 @@ fn record(recorder: &Recorder, name: &str) -> Result<(), Refused> {
 
 /// Records `spans` spans on each of four threads. Returns the number of accepted spans.
 fn produce(collector: &Collector, spans: u64) -> u64 {
-    let recorders: Vec<_> = (0..4).map(|_| collector.recorder().unwrap()).collect();
+    let have_recorders = &Barrier::new(4);
     thread::scope(|scope| {
-        let producers: Vec<_> = (recorders.into_iter())
-            .map(|recorder| {
+        let producers: Vec<_> = (0..4)
+            .map(|_| {
                 scope.spawn(move || {
+                    let recorder = collector.recorder().unwrap();
+                    have_recorders.wait();
                     let accepted = (0..spans).filter(|_| record(&recorder, "span").is_ok());
                     accepted.count() as u64
                 })

@@ -1,18 +1,19 @@
 //! Spans between their start and their end.
 
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use otlp_collector::span::{
-    AnyValueRef, EventRef, GenerateIds, IdGenerator, KeyValueRef, LinkRef, SpanLimits, StatusRef,
-    TraceFlags,
+    AnyValueRef, EventRef, GenerateIds, IdGenerator, KeyValueRef, LinkRef, SamplingInput,
+    SpanLimits, StatusRef, TraceFlags,
 };
 use otlp_collector::testing::{ReceivedSpan, Receiver};
 use otlp_collector::{
-    AnyValue, Collector, Refused, SpanContext, SpanId, SpanKind, Status, TraceId, key, name,
-    unix_nanos,
+    AnyValue, Collector, OpenSpan, Refused, SpanContext, SpanId, SpanKind, Status, TraceId, key,
+    name, unix_nanos,
 };
 use proptest::prelude::*;
 use prost::Message;
@@ -318,7 +319,7 @@ fn an_error_behind_a_trait_object_has_the_trait_as_its_type() {
 #[test]
 fn data_that_does_not_fit_is_counted_and_affects_no_other_span() {
     let (receiver, collector) = start(|config| {
-        config.open_spans_max = 2;
+        config.open_span_bytes_total = 1024;
         config.open_span_bytes = 256;
     });
     let recorder = collector.recorder().unwrap();
@@ -449,65 +450,185 @@ fn limits_apply_to_open_and_finished_spans() {
 }
 
 #[test]
-fn spans_end_on_other_threads() {
-    let (receiver, collector) = start(|config| config.open_spans_max = 3);
+fn spans_are_values_that_end_wherever_they_are() {
+    struct Connection {
+        _request: OpenSpan,
+    }
+
+    let (receiver, collector) = start(|_| {});
     let recorder = collector.recorder().unwrap();
     let root = recorder.start("a root");
-    let mut attached = recorder.start_child(&root, "b attached");
-    attached.set_attribute("from", "here");
-    let attached = attached.detach();
-    let mut ended = recorder.start_child(&root, "c ended").detach();
+    let mut moved = recorder.start_child(&root, "b moved");
+    moved.set_attribute("from", "here");
+    let connection = Connection {
+        _request: recorder.start_child(&root, "c in a struct"),
+    };
+    let mut by_number = HashMap::from([(1, recorder.start_child(&root, "d in a map"))]);
     thread::scope(|scope| {
         let collector = &collector;
         scope.spawn(move || {
-            let elsewhere = collector.recorder().unwrap();
-            let mut span = elsewhere.attach(attached);
-            span.set_attribute("to", "there");
-            let child = elsewhere.start_child(&span, "d child");
-            child.try_end().unwrap();
-            span.try_end().unwrap();
+            moved.set_attribute("to", "there");
+            let child = collector.start_child(&moved, "e child");
+            moved.end();
+            child.end();
         });
-        scope.spawn(move || {
-            ended.set_attribute("to", "nowhere");
-            ended.try_end().unwrap();
-        });
+        scope.spawn(move || drop(connection));
+        let end = move || by_number.remove(&1).unwrap().end();
+        scope.spawn(end);
+        // Shared by reference.
+        scope.spawn(|| collector.start_child(&root, "f child elsewhere").end());
     });
-    // Dropped here, after the other threads have returned their memory.
-    drop(recorder.start_child(&root, "e dropped").detach());
-    let memory: Vec<_> = (0..2)
-        .map(|_| recorder.start_child(&root, "f has memory"))
-        .collect();
     let context = root.context().into_owned();
-    for mut span in memory {
-        span.set_attribute("kept", true);
-    }
-    drop(root);
+    root.end();
 
     let spans = finish(&receiver, &collector);
-    assert_eq!(spans.len(), 7);
     let names: Vec<_> = spans.iter().map(|span| &*span.name).collect();
-    assert_eq!(names[..4], ["a root", "b attached", "c ended", "d child"]);
+    let expected = [
+        "a root",
+        "b moved",
+        "c in a struct",
+        "d in a map",
+        "e child",
+        "f child elsewhere",
+    ];
+    assert_eq!(names, expected);
     assert!(spans.iter().all(|span| span.trace_id == context.trace_id));
     assert_eq!(spans[1].attribute("from"), text("here"));
     assert_eq!(spans[1].attribute("to"), text("there"));
-    assert_eq!(spans[2].attribute("to"), text("nowhere"));
-    assert_eq!(spans[3].parent_span_id, Some(spans[1].span_id));
-    assert!(spans.iter().all(|span| span.dropped_attributes_count == 0));
+    assert_eq!(spans[4].parent_span_id, Some(spans[1].span_id));
+    assert_eq!(spans[5].parent_span_id, Some(spans[0].span_id));
 }
 
 #[test]
-fn attaching_a_span_that_does_not_record_needs_no_lane() {
+fn ten_thousand_spans_open_on_one_thread_keep_all_their_data() {
+    const SPANS: usize = 10_000;
+    let (receiver, collector) = start(|config| config.buffer_capacity = 4 * SPANS);
+    let recorder = collector.recorder().unwrap();
+    let mut open: Vec<_> = (0..SPANS)
+        .map(|number| {
+            let mut span = recorder.start(&format!("GET /orders/{number:05}"));
+            span.set_attribute(key!("http.request.method"), "GET")
+                .set_attribute(key!("url.path"), "/orders/{id}")
+                .set_attribute(key!("server.address"), "orders-db-3.internal")
+                .set_attribute(key!("number"), number as i64);
+            span
+        })
+        .collect();
+    for (number, span) in open.iter_mut().enumerate() {
+        span.set_attribute(key!("number"), -(number as i64));
+    }
+    drop(open);
+    assert_eq!(collector.stats().spans_without_memory, 0);
+    let spans = finish(&receiver, &collector);
+    assert_eq!(spans.len(), SPANS);
+    for (number, span) in spans.iter().enumerate() {
+        assert_eq!(span.name, format!("GET /orders/{number:05}"));
+        assert_eq!(
+            (span.attributes.len(), span.dropped_attributes_count),
+            (4, 0)
+        );
+        assert_eq!(span.attribute("number"), int(-(number as i64)));
+    }
+}
+
+#[test]
+fn an_unsampled_span_that_ends_elsewhere_takes_no_place() {
     let (receiver, collector) = start(|config| {
-        config.recorders_max = 3;
+        config.recorders_max = 1;
         config.sampler = otlp_collector::span::Sampler::AlwaysOff;
     });
     let scope = otlp_collector::span::InstrumentationScope::new("scope");
     let scope = collector.register_scope(scope).unwrap();
-    let (here, there) = (collector.recorder().unwrap(), collector.recorder().unwrap());
-    let span = here.with_scope(&scope).unwrap().start("unsampled").detach();
-    there.attach(span).try_end().unwrap();
+    let recorder = collector.recorder().unwrap();
+    assert!(recorder.with_scope(&scope).is_err());
+    let span = recorder.start("unsampled");
+    thread::scope(|threads| {
+        threads.spawn(|| span.try_end().unwrap());
+    });
     assert!(finish(&receiver, &collector).is_empty());
     assert_eq!(collector.ledger().sampled_out.total(), 1);
+}
+
+#[test]
+fn parent_kind_and_start_can_change_until_the_context_is_shown() {
+    let (receiver, collector) = start(|_| {});
+    let recorder = collector.recorder().unwrap();
+    let parent = |flags: &str| {
+        let traceparent = format!("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-{flags}");
+        let headers = [("traceparent", &*traceparent), ("tracestate", "rojo=1")];
+        SpanContext::extract(headers).unwrap().into_owned()
+    };
+    let mut span = recorder.start("1 moved");
+    span.set_attribute("before", 1);
+    assert!(span.set_parent(&parent("01")));
+    assert!(span.set_kind(SpanKind::Server) && span.set_start_time(5));
+    span.set_attribute("after", 2);
+    let context = span.context().into_owned();
+    assert_eq!(context.trace_state.as_str(), "rojo=1");
+    assert_eq!(context.trace_id, parent("01").trace_id);
+    let other = SpanContext::new(trace_id(1), span_id(1));
+    assert!(!span.set_parent(&other) && !span.set_kind(SpanKind::Client));
+    assert!(!span.set_start_time(6));
+    assert_eq!(span.context(), context);
+    span.end_at(10);
+
+    let mut dropped = recorder.start("2 dropped");
+    assert!(dropped.set_parent(&parent("00")));
+    assert!(!dropped.is_recording());
+    dropped.end();
+
+    let unsampled = parent("00");
+    let mut chosen = recorder
+        .span_builder("3 chosen")
+        .parent(Some(&unsampled))
+        .start();
+    assert!(!chosen.is_recording());
+    assert!(chosen.set_parent(&parent("01")));
+    assert!(chosen.is_recording());
+    chosen.set_attribute("after", 2).add_event("event", &[]);
+    chosen.end();
+
+    // A child has seen its context.
+    let mut shown = recorder.start("4 shown");
+    recorder.start_child(&shown, "5 child").end();
+    assert!(!shown.set_parent(&other));
+    shown.end();
+
+    let spans = finish(&receiver, &collector);
+    let names: Vec<_> = spans.iter().map(|span| &*span.name).collect();
+    assert_eq!(names, ["1 moved", "3 chosen", "4 shown", "5 child"]);
+    let moved = &spans[0];
+    assert_eq!(moved.span_id, context.span_id);
+    assert_eq!(moved.parent_span_id, Some(parent("01").span_id));
+    assert_eq!((moved.kind, moved.start_time), (SpanKind::Server, 5));
+    assert_eq!((&*moved.trace_state, moved.flags), ("rojo=1", 0x301));
+    assert_eq!(moved.attributes.len(), 2);
+    assert!(spans[1].start_time > 0);
+    assert_eq!((spans[1].attributes.len(), spans[1].events.len()), (1, 1));
+    let ledger = collector.ledger();
+    assert_eq!((ledger.accepted, ledger.sampled_out.at_start), (4, 1));
+}
+
+#[test]
+fn finished_spans_are_sampled_if_the_caller_asks() {
+    let (receiver, collector) = start(|config| {
+        config.sampler = otlp_collector::span::Sampler::TraceIdRatio(0.25);
+    });
+    let recorder = collector.recorder().unwrap();
+    let mut sampled = 0;
+    for _ in 0..1000 {
+        let trace_id = recorder.new_trace_id();
+        let input = SamplingInput::new(trace_id, "finished");
+        let is_sampled = recorder.should_sample(&input).is_sampled;
+        assert_eq!(collector.should_sample(&input).is_sampled, is_sampled);
+        if is_sampled {
+            let span = otlp_collector::SpanRef::new(trace_id, recorder.new_span_id(), "finished");
+            recorder.record(&span).unwrap();
+            sampled += 1;
+        }
+    }
+    assert!((150..350).contains(&sampled), "{sampled}");
+    assert_eq!(finish(&receiver, &collector).len(), sampled);
 }
 
 #[test]
@@ -529,12 +650,16 @@ fn a_new_name_is_cut_to_the_free_room() {
 }
 
 #[test]
-fn a_detached_span_outlives_its_recorder_but_not_the_collector() {
+fn a_span_outlives_its_thread_and_its_collector() {
     let (receiver, collector) = start(|_| {});
-    let recorder = collector.recorder().unwrap();
-    let late = recorder.start("late").detach();
-    let too_late = recorder.start("too late").detach();
-    drop(recorder);
+    let start_elsewhere = |collector: &Collector| {
+        let start = || {
+            let recorder = collector.recorder().unwrap();
+            (recorder.start("late"), recorder.start("too late"))
+        };
+        thread::scope(|scope| scope.spawn(start).join().unwrap())
+    };
+    let (late, too_late) = start_elsewhere(&collector);
     late.try_end().unwrap();
     assert_eq!(collector.shutdown().unwrap().delivered(), 1);
     assert_eq!(receiver.spans()[0].name, "late");
@@ -542,10 +667,17 @@ fn a_detached_span_outlives_its_recorder_but_not_the_collector() {
     assert_eq!(collector.ledger().refused.shut_down, 1);
 
     let (_receiver, collector) = start(|_| {});
-    let recorder = collector.recorder().unwrap();
-    let orphan = recorder.start("orphan").detach();
+    let (mut orphan, other) = start_elsewhere(&collector);
     drop(collector);
+    orphan.set_attribute("still", "possible");
+    assert_eq!(orphan.context().trace_state.as_str(), "");
     assert_eq!(orphan.try_end(), Err(Refused::ShutDown));
+    // The memory of the span that is left is not given to another collector.
+    let (receiver, collector) = start(|_| {});
+    let spans: Vec<_> = (0..100).map(|_| collector.start("another")).collect();
+    assert_eq!(other.try_end(), Err(Refused::ShutDown));
+    drop(spans);
+    assert_eq!(finish(&receiver, &collector).len(), 100);
 }
 
 #[test]
@@ -558,8 +690,10 @@ fn ids_of_a_seeded_generator_are_the_same_in_every_run() {
         let root = recorder.start("1");
         drop(recorder.start_child(&root, "2"));
         drop(root);
-        let other = collector.recorder().unwrap();
-        drop(other.start("3"));
+        // Another thread has another recorder, and so other ids.
+        thread::scope(|scope| {
+            scope.spawn(|| drop(collector.start("3")));
+        });
         let spans = finish(&receiver, &collector);
         let ids = spans
             .into_iter()
@@ -644,7 +778,7 @@ proptest! {
 
     #[test]
     fn interleaved_spans_keep_their_own_data(steps in prop::collection::vec(any_step(), 0..150)) {
-        let (receiver, collector) = start(|config| config.open_spans_max = 200);
+        let (receiver, collector) = start(|_| {});
         let recorder = collector.recorder().unwrap();
         let mut open = Vec::new();
         let mut expected = Vec::new();

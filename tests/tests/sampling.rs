@@ -41,9 +41,10 @@ fn unsampled_spans_have_a_context_and_children_but_are_not_sent() {
     let child = recorder.start_child(&root, "child");
     assert_eq!(child.context().trace_id, context.trace_id);
     assert_ne!(child.context().span_id, context.span_id);
-    let detached = child.detach();
-    assert!(!detached.is_recording());
-    detached.try_end().unwrap();
+    assert!(!child.is_recording());
+    std::thread::scope(|threads| {
+        threads.spawn(|| child.try_end().unwrap());
+    });
     root.try_end().unwrap();
 
     // The caller's decision counts, and its trace state is propagated either way.
@@ -167,15 +168,8 @@ fn invalid_sampling_settings_are_errors() {
             "held_traces_max of tail_sampling is 0: it must be from 1 to 65536",
         ),
         (
-            error(|config| {
-                config.tail_sampling = Some(TailSampling {
-                    held_traces_max: 65_536,
-                    held_trace_bytes: 1 << 20,
-                    ..TailSampling::new(KeepIf::default())
-                });
-            }),
-            "held_traces_max times held_trace_bytes is 68719476736: \
-             it must be from 0 to 1073741824",
+            error(|config| config.open_span_bytes_total = 511),
+            "open_span_bytes_total is 511: it must be from 512 to 17179869184",
         ),
         (
             error(|config| config.span_limits.attribute_count = 2000),
@@ -312,21 +306,66 @@ fn a_trace_that_cannot_be_held_is_kept() {
 }
 
 #[test]
-fn detaching_a_span_keeps_its_trace() {
-    let (receiver, collector) = start(tail(KeepIf::default()));
-    let recorder = collector.recorder().unwrap();
-    let root = recorder.start("root");
-    recorder.start_child(&root, "child").try_end().unwrap();
-    let away = recorder.start_child(&root, "away").detach();
-    std::thread::spawn(|| away.try_end().unwrap())
-        .join()
-        .unwrap();
-    root.try_end().unwrap();
-    let root = recorder.start("root away").detach();
-    root.try_end().unwrap();
+fn a_root_decides_about_spans_that_ended_on_other_threads() {
+    let (receiver, collector) = start(tail(slow_or_failed()));
+    for (name, fails) in [("kept", true), ("dropped", false)] {
+        let mut root = collector.start(name);
+        let early = collector.start_child(&root, name);
+        let late = collector.start_child(&root, name);
+        let grandchild = collector.start_child(&early, name);
+        std::thread::scope(|threads| {
+            threads.spawn(|| early.end());
+            threads.spawn(|| {
+                let mut child = collector.start_child(&root, name);
+                if fails {
+                    child.set_status(StatusRef::Error("elsewhere"));
+                }
+                child.end();
+            });
+        });
+        assert_eq!(collector.ledger().held, 2);
+        root.set_attribute("last", true);
+        std::thread::scope(|threads| {
+            threads.spawn(|| root.end());
+        });
+        assert_eq!(collector.ledger().held, 0);
+        std::thread::scope(|threads| {
+            threads.spawn(|| late.end());
+            threads.spawn(|| grandchild.end());
+        });
+    }
     let (ledger, names) = finish(&receiver, &collector);
-    assert_eq!(names, ["away", "child", "root", "root away"]);
-    assert_eq!(ledger.sampled_out.total(), 0);
+    assert_eq!(names, ["kept"; 5]);
+    assert_eq!((ledger.sampled_out.at_end, ledger.held), (5, 0));
+}
+
+#[test]
+fn children_that_end_while_their_root_decides_follow_it() {
+    const TRACES: usize = 300;
+    let (receiver, collector) = start(tail(slow_or_failed()));
+    let mut kept = 0;
+    for number in 0..TRACES {
+        let mut root = collector.start("root");
+        if number % 2 == 0 {
+            root.set_status(StatusRef::Error("failed"));
+            kept += 5;
+        }
+        let children: Vec<_> = (0..4)
+            .map(|_| collector.start_child(&root, "child"))
+            .collect();
+        std::thread::scope(|threads| {
+            for child in children {
+                threads.spawn(|| child.end());
+            }
+            threads.spawn(|| root.end());
+        });
+    }
+    let (ledger, names) = finish(&receiver, &collector);
+    assert_eq!(names.len(), kept);
+    assert_eq!(
+        (ledger.sampled_out.at_end, ledger.held),
+        (5 * TRACES as u64 - kept as u64, 0)
+    );
 }
 
 #[test]
@@ -340,17 +379,14 @@ fn spans_follow_their_local_root_on_every_path() {
         .into();
     });
     let recorder = collector.recorder().unwrap();
-    let other = collector.recorder().unwrap();
-    // Detached after its trace was dropped.
+    // Ends elsewhere, after its trace was dropped.
     let root = recorder.start("root");
     let late = recorder.start_child(&root, "late");
     root.try_end().unwrap();
-    late.detach().try_end().unwrap();
-    // A span on another recorder than its parent, and one below an unsampled parent, are local
-    // roots.
-    let root = recorder.start("root");
-    other.start_child(&root, "elsewhere").try_end().unwrap();
-    root.try_end().unwrap();
+    std::thread::scope(|threads| {
+        threads.spawn(|| late.try_end().unwrap());
+    });
+    // Below one that is not sampled: a local root.
     let unsampled = SpanContext {
         is_remote: true,
         trace_flags: TraceFlags::NONE,
@@ -362,14 +398,58 @@ fn spans_follow_their_local_root_on_every_path() {
         .start();
     recorder.start_child(&unsampled, "below").try_end().unwrap();
     drop(unsampled);
+    // Of another collector: a local root.
+    let (_, elsewhere) = start(|_| {});
+    let foreign = elsewhere.start("foreign");
+    recorder.start_child(&foreign, "below foreign").end();
+    // Moved before its context was shown: still local roots.
+    let parent = recorder.start("parent");
+    let mut moved = recorder.start_child(&parent, "moved");
+    let context = SpanContext::new(trace_id(1), span_id(1));
+    assert!(moved.set_parent(&context));
+    parent.end();
+    moved.end();
     // A leaked root never decides.
     let root = recorder.start("forgotten");
     recorder.start_child(&root, "left over").try_end().unwrap();
     std::mem::forget(root);
-    drop(recorder);
+    assert_eq!(collector.ledger().held, 1);
     let (ledger, names) = finish(&receiver, &collector);
     assert_eq!(names, ["left over"]);
-    assert_eq!((ledger.sampled_out.at_end, ledger.held), (5, 0));
+    assert_eq!((ledger.sampled_out.at_end, ledger.held), (6, 0));
+}
+
+#[test]
+fn traces_without_memory_are_kept_early_and_counted() {
+    let (receiver, collector) = start(|config| {
+        tail(KeepIf::default())(config);
+        config.open_span_bytes = 256;
+        config.open_span_bytes_total = 8 * 512;
+    });
+    let root = collector.start("root");
+    for _ in 0..7 {
+        collector.start_child(&root, "held").end();
+    }
+    assert_eq!(collector.ledger().held, 7);
+    // There is no cell left, so the trace gives up those of its ended spans.
+    let mut child = collector.start_child(&root, "has memory");
+    child.set_attribute("key", "a value that a span without memory has no room for");
+    assert_eq!(collector.ledger().held, 0);
+    child.end();
+    root.end();
+    let stats = collector.stats();
+    assert_eq!((stats.spans_kept_early, stats.spans_without_memory), (7, 0));
+    assert!(
+        stats.to_string().contains("kept early    7 of held traces"),
+        "{stats}"
+    );
+    // So does one whose spans take more than their trace may hold.
+    let root = collector.start("another root");
+    drop(root);
+    let (ledger, names) = finish(&receiver, &collector);
+    assert_eq!((names.len(), ledger.sampled_out.at_end), (9, 1));
+    let spans = receiver.spans();
+    assert!(spans.iter().all(|span| span.dropped_attributes_count == 0));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Several instrumentation scopes in one collector.
 
 use std::collections::BTreeMap;
+use std::thread;
 
 use common::{config, span_id, trace_id};
 use otlp_collector::span::InstrumentationScope;
@@ -36,13 +37,15 @@ fn spans_arrive_in_their_scopes_from_every_way_to_record() {
             in_scope
                 .record(&SpanRef::new(trace_id(1), span_id(1), &name))
                 .unwrap();
-            let detached = in_scope.start_child(&open, &name).detach();
+            let moved = in_scope.start_child(&open, &name);
             let mut span = Span::new(name);
             span.scope = Some(scope.clone());
             collector
                 .collect(Span::child_of(&span, span.name.clone()))
                 .unwrap();
-            drop(detached);
+            thread::scope(|threads| {
+                threads.spawn(|| drop(moved));
+            });
         }
         recorder.start("own").try_end().unwrap();
     }
@@ -198,22 +201,19 @@ fn scopes_of_a_recorder_count_as_recorders() {
         |number: usize| collector.register_scope(InstrumentationScope::new(number.to_string()));
     let scopes: Vec<_> = (0..256).map(|number| scope(number).unwrap()).collect();
     assert!(scope(256).unwrap_err().is_resources());
-    // Up to 256 slabs are for lent recorders and not in use yet, so the limit comes a bit later.
-    let recorders = [collector.recorder().unwrap(), collector.recorder().unwrap()];
-    let mut scoped = recorders
-        .iter()
-        .flat_map(|recorder| scopes.iter().map(|s| recorder.with_scope(s)));
+    let recorder = collector.recorder().unwrap();
+    let mut scoped = scopes.iter().map(|scope| recorder.with_scope(scope));
     let error = scoped.find_map(Result::err).expect("a limit");
     assert!(
         error.is_resources() && error.to_string().contains("recorders_max"),
         "{error}"
     );
-    recorders[1].start("still works").try_end().unwrap();
+    recorder.start("still works").try_end().unwrap();
     assert_eq!(collector.shutdown().unwrap().delivered(), 1);
 }
 
 #[test]
-fn a_span_whose_scope_gets_no_slab_is_refused_for_that_reason() {
+fn a_span_that_ends_where_its_scope_has_no_slab_arrives_in_its_scope() {
     let receiver = Receiver::start().unwrap();
     let collector = Collector::new(Config {
         recorders_max: 2,
@@ -223,14 +223,29 @@ fn a_span_whose_scope_gets_no_slab_is_refused_for_that_reason() {
     let scope = collector
         .register_scope(InstrumentationScope::new("a"))
         .unwrap();
+    let start = || {
+        let recorder = collector.recorder().unwrap();
+        recorder.with_scope(&scope).unwrap().start("in a")
+    };
+    let span = thread::scope(|threads| threads.spawn(start).join().unwrap());
+    // One slab each, and so none for a scope.
     let recorder = collector.recorder().unwrap();
-    let detached = recorder.with_scope(&scope).unwrap().start("span").detach();
+    let start_other = || {
+        let _other = collector.recorder().unwrap();
+        assert!(recorder_is_refused(&collector));
+        span.try_end().unwrap();
+    };
+    thread::scope(|threads| threads.spawn(start_other).join().unwrap());
     drop(recorder);
-    // These take one slab each, so none is left for a scope.
-    let recorders = [collector.recorder().unwrap(), collector.recorder().unwrap()];
-    assert!(!recorders[0].attach(detached).is_recording());
-    let refused = collector.ledger().refused;
-    assert_eq!((refused.no_slab, refused.total()), (1, 1));
+    assert_eq!(collector.shutdown().unwrap().delivered(), 1);
+    let expected = ("a".to_string(), "in a".to_string());
+    assert_eq!(arrived(&receiver), BTreeMap::from([(expected, 1)]));
+}
+
+/// Returns whether a further thread gets no recorder.
+fn recorder_is_refused(collector: &Collector) -> bool {
+    let is_refused = || collector.recorder().is_err();
+    thread::scope(|threads| threads.spawn(is_refused).join().unwrap())
 }
 
 #[test]
@@ -257,9 +272,14 @@ fn short_lived_threads_and_scopes_do_not_use_up_recorders() {
         });
         collector.flush(std::time::Duration::from_secs(10)).unwrap();
     }
-    let recorders = [collector.recorder().unwrap(), collector.recorder().unwrap()];
-    assert!(collector.recorder().is_err());
-    recorders[0].start("own").try_end().unwrap();
+    let recorder = collector.recorder().unwrap();
+    thread::scope(|threads| {
+        threads.spawn(|| {
+            let _other = collector.recorder().unwrap();
+            assert!(recorder_is_refused(&collector));
+        });
+    });
+    recorder.start("own").try_end().unwrap();
     assert_eq!(collector.shutdown().unwrap().delivered(), 50 * 101 + 1);
 }
 

@@ -1,5 +1,6 @@
 //! The basic use of the crate: one configuration, `collect` on any thread, a ledger.
 
+use std::sync::Barrier;
 use std::thread;
 use std::time::Duration;
 
@@ -187,21 +188,29 @@ fn after_shutdown_spans_are_refused_and_counted() {
 fn flush_covers_other_threads_and_open_slabs() {
     let receiver = Receiver::start().unwrap();
     let collector = Collector::new(config(&receiver)).unwrap();
-    let mut recorders: Vec<_> = (0..10).map(|_| collector.recorder().unwrap()).collect();
-    for (round, expected) in [(1, 10), (2, 20)] {
-        thread::scope(|scope| {
-            for recorder in &mut recorders {
-                scope.spawn(move || {
+    let barrier = Barrier::new(11);
+    thread::scope(|scope| {
+        for _ in 0..10 {
+            scope.spawn(|| {
+                let recorder = collector.recorder().unwrap();
+                for _ in 0..2 {
                     let (trace_id, span_id) = (recorder.new_trace_id(), recorder.new_span_id());
                     let span = otlp_collector::SpanRef::new(trace_id, span_id, "flushed");
                     recorder.record(&span).unwrap();
-                });
-            }
-        });
-        let ledger = collector.flush(PATIENCE).unwrap();
-        assert_eq!(ledger.delivered(), expected, "round {round}");
-        assert_eq!(receiver.spans().len() as u64, expected);
-    }
+                    // Recorded, then flushed.
+                    barrier.wait();
+                    barrier.wait();
+                }
+            });
+        }
+        for expected in [10, 20] {
+            barrier.wait();
+            let ledger = collector.flush(PATIENCE).unwrap();
+            assert_eq!(ledger.delivered(), expected);
+            assert_eq!(receiver.spans().len() as u64, expected);
+            barrier.wait();
+        }
+    });
 }
 
 #[test]

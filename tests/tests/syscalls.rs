@@ -108,7 +108,7 @@ fn on_recording_thread(
     let clone = collector.clone();
     let core = Collector::cores()[0];
     collector
-        .spawn_pinned(core, "recording", move |recorder| work(&clone, recorder))
+        .spawn_pinned(core, "recording", move |recorder| work(&clone, &recorder))
         .unwrap()
         .join()
         .unwrap();

@@ -30,7 +30,7 @@ fn finished(name: &str) -> SpanRef<'_> {
 #[derive(Clone, Copy)]
 struct Busy<'c, 'r> {
     recorder: &'r Recorder,
-    open: &'c Cell<Option<OpenSpan<'r>>>,
+    open: &'c Cell<Option<OpenSpan>>,
     looks: &'c Cell<u32>,
 }
 
@@ -184,6 +184,104 @@ fn an_id_generator_may_record_and_start_spans() {
     outside.try_end().unwrap();
     let names = arrived(&receiver, &collector);
     assert_eq!(names, ["outside", "recorded inside", "started inside"]);
+}
+
+/// Code of the user's that finds this thread's recorder by the collector alone.
+mod by_collector {
+    use std::sync::OnceLock;
+
+    use super::*;
+
+    fn spans_of_its_own(collector: &OnceLock<Collector>) {
+        thread_local! {
+            static IS_WITHIN: Cell<bool> = const { Cell::new(false) };
+        }
+        if !IS_WITHIN.replace(true) {
+            let collector = collector.get().unwrap();
+            let inside = collector.start("started inside");
+            collector.start_child(&inside, "child inside").end();
+            inside.end();
+            collector
+                .recorder()
+                .unwrap()
+                .record(&finished("recorded inside"))
+                .unwrap();
+            IS_WITHIN.set(false);
+        }
+    }
+
+    #[test]
+    fn samplers_and_generators_may_make_the_recorder_that_they_are_asked_for() {
+        static COLLECTOR: OnceLock<Collector> = OnceLock::new();
+
+        struct Busy(u64);
+
+        impl GenerateIds for Busy {
+            fn new_trace_id(&mut self) -> TraceId {
+                spans_of_its_own(&COLLECTOR);
+                trace_id(7)
+            }
+
+            fn new_span_id(&mut self) -> SpanId {
+                spans_of_its_own(&COLLECTOR);
+                self.0 += 1;
+                SpanId::from_u64(self.0).unwrap()
+            }
+        }
+
+        impl Sample for Busy {
+            fn sample<'s>(&'s self, _: &SamplingInput<'_>) -> SamplingResult<'s> {
+                spans_of_its_own(&COLLECTOR);
+                SamplingResult::sampled()
+            }
+        }
+
+        let (receiver, collector) = start(|config| {
+            config.sampler = Sampler::Custom(Arc::new(Busy(0)));
+            config.id_generator = IdGenerator::Custom(Arc::new(|| {
+                // It runs before the thread has a recorder.
+                if COLLECTOR.get().is_some() {
+                    spans_of_its_own(&COLLECTOR);
+                }
+                Box::new(Busy(0))
+            }));
+        });
+        assert!(COLLECTOR.set(collector.clone()).is_ok());
+        collector.start("outside").try_end().unwrap();
+        let names = arrived(&receiver, &collector);
+        let count = |name: &str| names.iter().filter(|other| *other == name).count();
+        let inside = count("started inside");
+        assert_eq!(count("outside"), 1);
+        assert!(inside >= 4);
+        assert_eq!(
+            (count("child inside"), count("recorded inside")),
+            (inside, inside)
+        );
+    }
+
+    #[test]
+    fn a_text_of_a_span_may_start_and_end_other_spans() {
+        struct Busy(Collector);
+
+        impl fmt::Display for Busy {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let mut inside = self.0.start("inside");
+                inside.set_attribute_display("text", &"of the inner span");
+                inside.end();
+                f.write_str("text")
+            }
+        }
+
+        let (receiver, collector) = start(|_| ());
+        let mut outside = collector.start("outside");
+        outside.set_attribute_display("display", &Busy(collector.clone()));
+        outside.record_error(&Busy(collector.clone()));
+        outside.end();
+        assert_eq!(
+            arrived(&receiver, &collector),
+            ["inside", "inside", "outside"]
+        );
+    }
 }
 
 #[test]

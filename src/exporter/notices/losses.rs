@@ -21,6 +21,7 @@ const RECENT: Duration = Duration::from_secs(10);
 pub(crate) struct LostSpans {
     pub(crate) refused: RefusedSpans,
     pub(crate) without_memory: u64,
+    pub(crate) kept_early: u64,
     pub(crate) destinations: Vec<DestinationLosses>,
 }
 
@@ -40,13 +41,13 @@ pub(crate) struct LossMonitor {
     /// One look that is at least `RECENT` old, if there is one, and all later ones.
     looks: VecDeque<(Instant, LostSpans)>,
     trackers: Vec<LossTracker>,
-    open_spans_max: usize,
+    open_span_bytes_total: usize,
 }
 
 impl LossMonitor {
-    pub(crate) fn new(open_spans_max: usize) -> Self {
+    pub(crate) fn new(open_span_bytes_total: usize) -> Self {
         Self {
-            open_spans_max,
+            open_span_bytes_total,
             ..Self::default()
         }
     }
@@ -66,7 +67,7 @@ impl LossMonitor {
     pub(crate) fn look(&mut self, moment: Moment, lost: LostSpans, reporter: &mut Reporter) {
         let now = moment.now;
         self.next_look = Some(now + LOOK_INTERVAL);
-        for (index, report) in loss_reports(&lost, self.open_spans_max)
+        for (index, report) in loss_reports(&lost, self.open_span_bytes_total)
             .into_iter()
             .enumerate()
         {
@@ -87,7 +88,7 @@ impl LossMonitor {
         for (tracker, report) in self
             .trackers
             .iter_mut()
-            .zip(loss_reports(&lost, self.open_spans_max))
+            .zip(loss_reports(&lost, self.open_span_bytes_total))
         {
             tracker.close(
                 moment,
@@ -149,8 +150,9 @@ struct LossReport {
     end: Option<(&'static str, &'static str)>,
 }
 
-/// Returns the loss_reports of refused spans, of spans without memory, and of each destination's dropped spans.
-fn loss_reports(lost: &LostSpans, open_spans_max: usize) -> Vec<LossReport> {
+/// Returns the reports of refused spans, of spans without memory or kept early, and of each destination's
+/// dropped spans.
+fn loss_reports(lost: &LostSpans, open_span_bytes_total: usize) -> Vec<LossReport> {
     let refused = LossReport {
         kind: NoticeKind::Refused,
         destination: None,
@@ -165,9 +167,21 @@ fn loss_reports(lost: &LostSpans, open_spans_max: usize) -> Vec<LossReport> {
         text: (
             "",
             format!(
-                " kept neither attributes nor events nor links: more than {open_spans_max} were \
-                 open on their recorder; raise open_spans_max"
+                " kept neither attributes nor events nor links: open spans took all of \
+                 {open_span_bytes_total} bytes; raise open_span_bytes_total"
             ),
+        ),
+        end: None,
+    };
+    let kept_early = LossReport {
+        kind: NoticeKind::KeptEarly,
+        destination: None,
+        counts: vec![("", lost.kept_early)],
+        text: (
+            "",
+            " of held traces were kept before their local root ended, for lack of memory; raise \
+             held_trace_bytes or open_span_bytes_total"
+                .to_string(),
         ),
         end: None,
     };
@@ -178,7 +192,7 @@ fn loss_reports(lost: &LostSpans, open_spans_max: usize) -> Vec<LossReport> {
         text: ("", " dropped".to_string()),
         end: Some(("no more spans are dropped: ", "dropped")),
     });
-    [refused, without_memory]
+    [refused, without_memory, kept_early]
         .into_iter()
         .chain(dropped)
         .collect()
@@ -343,7 +357,7 @@ mod tests {
             let on_notice = OnNotice::new(move |notice| deliver.send(notice.clone()).unwrap());
             let (reporter, end) = Reporter::new(Some(on_notice));
             Self {
-                losses: LossMonitor::new(32),
+                losses: LossMonitor::new(1024),
                 reporter,
                 notices,
                 end,
@@ -440,8 +454,8 @@ mod tests {
         assert_eq!(
             simulation.finish(10),
             [
-                "140 spans kept neither attributes nor events nor links: more than 32 were open \
-                 on their recorder; raise open_spans_max",
+                "140 spans kept neither attributes nor events nor links: open spans took all of \
+                 1024 bytes; raise open_span_bytes_total",
                 "a: 3 spans dropped (overflow 3)",
                 "a: 4 spans dropped (shut down 4)",
             ]

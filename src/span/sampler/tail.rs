@@ -8,15 +8,20 @@ use crate::span::sampler::ratio::is_chosen;
 /// Tail sampling: the spans of a trace are held until its local root ends, and then all kept or all
 /// dropped.
 ///
-/// A local root is an open span without a parent on the same recorder. Its trace is the root and its
-/// descendants that start and end on that recorder. Finished spans
+/// A local root is an open span without an open span as its parent. Its trace is the root and its
+/// descendants whose parents were given as spans ([`SpanBuilder::child_of`]), on whatever threads they start
+/// and end. Spans that end after the root follow its decision. Finished spans
 /// ([`Recorder::record`](crate::Recorder::record), [`Collector::collect`](crate::Collector::collect))
 /// are never held. Other services see the trace as sampled, because they are called before the decision.
 ///
-/// Held spans are in memory of the recorder. Each kept span costs one more copy. A trace that outgrows
-/// its memory is kept, and so is a trace from which a span is detached
-/// ([`OpenSpan::detach`](crate::OpenSpan::detach)). Held spans are not accepted yet: a flush does not
-/// cover them, and [`Ledger::held`](crate::Ledger::held) counts them.
+/// Held spans stay in the memory that they had when they were open
+/// ([`Config::open_span_bytes_total`](crate::Config::open_span_bytes_total)). A trace that outgrows
+/// [`held_trace_bytes`](Self::held_trace_bytes), or whose next span finds no memory, is kept
+/// ([`Stats::spans_kept_early`](crate::stats::Stats::spans_kept_early)), and so is a trace whose root has not
+/// ended at the shutdown. Held spans are not accepted yet: a flush does not cover them, and
+/// [`Ledger::held`](crate::Ledger::held) counts them.
+///
+/// [`SpanBuilder::child_of`]: crate::recorder::SpanBuilder::child_of
 ///
 /// Build it with struct update syntax, `..TailSampling::new(keep_if)`: a minor release may add fields.
 ///
@@ -42,15 +47,13 @@ pub struct TailSampling {
     ///
     /// [`SpanBuilder::keep_if`]: crate::recorder::SpanBuilder::keep_if
     pub keep_if: KeepIf,
-    /// Number of traces that a recorder holds at a time. Default: 16, at least 1, at most 65,536. Spans of
+    /// Number of traces that the collector holds at a time. Default: 4,096, at least 1, at most 65,536. Spans of
     /// further traces are sent when they end.
-    pub held_traces_max: usize,
-    /// Bytes for the ended spans of a held trace. Default: 16 KiB, at least 256, at most 16 MiB; all held
-    /// traces of a recorder at most 1 GiB. A trace that outgrows them is kept.
     ///
-    /// Memory of a recorder: [`held_traces_max`](Self::held_traces_max) times this, 256 KiB by default,
-    /// a quarter of it more for an index, and 64 bytes for each trace. It is touched when the recorder is
-    /// created.
+    /// Memory: 64 bytes for each, allocated at start.
+    pub held_traces_max: usize,
+    /// Encoded bytes of the ended spans of a held trace. Default: 16 KiB, at least 256, at most 16 MiB. A
+    /// trace that outgrows them is kept.
     pub held_trace_bytes: usize,
 }
 
@@ -60,7 +63,7 @@ impl TailSampling {
     pub const fn new(keep_if: KeepIf) -> Self {
         Self {
             keep_if,
-            held_traces_max: 16,
+            held_traces_max: 4096,
             held_trace_bytes: 16 * 1024,
         }
     }

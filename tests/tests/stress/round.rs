@@ -152,7 +152,7 @@ impl Round {
             destinations: places.iter().map(|p| p.destination.clone()).collect(),
             sampler: ParentBased::new(Sampler::TraceIdRatio(sampler)).into(),
             tail_sampling: self.tail_sampling.clone(),
-            open_spans_max: OPEN_MAX as usize / 2,
+            open_span_bytes_total: 512 * (OPEN_MAX as usize + self.dice.below(100) as usize),
             open_span_bytes: 600,
             batch_size: 1 + self.dice.below(100) as usize,
             batch_timeout_ms: 1 + self.dice.below(5),
@@ -184,7 +184,7 @@ impl Round {
             foreign: foreign.unwrap(),
             collector,
             tally: Tally::default(),
-            detached: Mutex::default(),
+            moving: Mutex::default(),
             may_leak: self.dice.one_in(8),
         }
     }
@@ -222,8 +222,8 @@ impl Stage<'_> {
             for thread in recording {
                 thread.join().expect("a recording thread has not panicked");
             }
-            phase.enter("ending the detached spans that are left");
-            self.end_detached();
+            phase.enter("ending the moving spans that are left");
+            self.end_moving();
             phase.enter("waiting for the disturber");
             self.is_calm.store(true, Ordering::Release);
             disturber.join().expect("the disturber has not panicked");
@@ -336,9 +336,9 @@ impl Stage<'_> {
         }
     }
 
-    fn end_detached(&self) {
-        let detached = std::mem::take(&mut *self.common.detached.lock().unwrap());
-        for span in detached {
+    fn end_moving(&self) {
+        let moving = std::mem::take(&mut *self.common.moving.lock().unwrap());
+        for span in moving {
             self.common.tally.end_with(span.try_end());
         }
     }

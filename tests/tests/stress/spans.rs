@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use common::{span_id, trace_id};
-use otlp_collector::recorder::{DetachedSpan, SpanBuilder};
+use otlp_collector::recorder::SpanBuilder;
 use otlp_collector::span::{
     Event, EventRef, KeepIf, KeyValueRef, Link, LinkRef, Scope, StatusRef, TraceFlags,
 };
@@ -22,8 +22,8 @@ use crate::tally::Tally;
 pub const LARGE_BYTES: usize = 20_000;
 /// Maximum spans open at the same time; more than a recorder has memory for.
 pub const OPEN_MAX: u64 = 12;
-/// Maximum detached spans that wait for a thread to end them.
-const DETACHED_MAX: usize = 16;
+/// Open spans that may wait for another thread to end them.
+const MOVING_MAX: usize = 16;
 
 /// State that the threads of a round share.
 pub struct Common {
@@ -32,8 +32,9 @@ pub struct Common {
     pub scopes: Vec<Scope>,
     /// A scope of another collector.
     pub foreign: Scope,
-    pub detached: Mutex<Vec<DetachedSpan>>,
-    /// Whether detached spans may be leaked, each of which keeps the whole buffer allocated.
+    /// Open spans on their way to another thread.
+    pub moving: Mutex<Vec<OpenSpan>>,
+    /// Whether moving spans may be forgotten.
     pub may_leak: bool,
 }
 
@@ -58,8 +59,8 @@ impl<'a> Source<'a> {
             7 => self.open_family(),
             8 => self.open_in_scope(),
             9 => self.open_below_remote(),
-            10 => self.detach(),
-            11 => self.take_detached(),
+            10 => self.move_away(),
+            11 => self.take_over(),
             12 => self.forget(),
             13 => self.panic(),
             14 => self.exceed(),
@@ -155,7 +156,7 @@ impl<'a> Source<'a> {
     // ---- Open spans ----
 
     /// Starts a span and counts it.
-    fn start<'r>(&mut self, builder: SpanBuilder<'r, '_>) -> OpenSpan<'r> {
+    fn start(&mut self, builder: SpanBuilder<'_, '_>) -> OpenSpan {
         self.tally().begin(1);
         let builder = match self.dice.below(8) {
             0 => builder.keep_if(KeepIf {
@@ -175,17 +176,17 @@ impl<'a> Source<'a> {
         span
     }
 
-    fn root(&mut self) -> OpenSpan<'a> {
+    fn root(&mut self) -> OpenSpan {
         let builder = self.recorder.span_builder(name!("root"));
         self.start(builder.kind(SpanKind::Server))
     }
 
-    fn child(&mut self, parent: &OpenSpan<'_>) -> OpenSpan<'a> {
+    fn child(&mut self, parent: &OpenSpan) -> OpenSpan {
         self.start(self.recorder.span_builder("child").child_of(parent))
     }
 
     /// Ends a span in a random way.
-    fn end(&mut self, span: OpenSpan<'_>) {
+    fn end(&mut self, span: OpenSpan) {
         match self.dice.below(3) {
             0 => {
                 drop(span);
@@ -266,36 +267,36 @@ impl<'a> Source<'a> {
 
     // ---- Spans that end elsewhere ----
 
-    fn detach(&mut self) {
+    fn move_away(&mut self) {
         let root = self.root();
         let child = self.child(&root);
         if self.dice.one_in(2) {
             self.end(root);
-            self.put(child.detach());
+            self.put(child);
         } else {
-            self.put(root.detach());
+            self.put(root);
             self.end(child);
         }
     }
 
-    fn put(&mut self, span: DetachedSpan) {
-        let mut detached = self.common.detached.lock().unwrap();
-        if detached.len() < DETACHED_MAX {
-            detached.push(span);
+    fn put(&mut self, span: OpenSpan) {
+        let mut moving = self.common.moving.lock().unwrap();
+        if moving.len() < MOVING_MAX {
+            moving.push(span);
         } else {
-            drop(detached);
+            drop(moving);
             self.tally().end_with(span.try_end());
         }
     }
 
-    fn take_detached(&mut self) {
-        let mut detached = self.common.detached.lock().unwrap();
-        if detached.is_empty() {
+    fn take_over(&mut self) {
+        let mut moving = self.common.moving.lock().unwrap();
+        if moving.is_empty() {
             return;
         }
-        let next = self.dice.below(detached.len() as u64) as usize;
-        let mut span = detached.swap_remove(next);
-        drop(detached);
+        let next = self.dice.below(moving.len() as u64) as usize;
+        let mut span = moving.swap_remove(next);
+        drop(moving);
         span.set_attribute("ended", "elsewhere");
         match self.dice.below(6) {
             0 => {
@@ -307,14 +308,10 @@ impl<'a> Source<'a> {
                 self.tally().count_forgotten(span.is_recording());
                 std::mem::forget(span);
             }
-            3 => {
-                let attached = self.recorder.attach(span);
-                self.put(attached.detach());
-            }
+            3 => self.put(span),
             _ => {
-                let attached = self.recorder.attach(span);
-                let child = self.child(&attached);
-                self.end(attached);
+                let child = self.child(&span);
+                self.end(span);
                 self.end(child);
             }
         }
@@ -341,7 +338,7 @@ impl<'a> Source<'a> {
         let caught = catch_unwind(AssertUnwindSafe(|| {
             let root = self.root();
             let _child = self.child(&root);
-            let _detached = self.child(&root).detach();
+            let _second = self.child(&root);
             // Does not run the panic hook.
             resume_unwind(Box::new("expected"));
         }));

@@ -57,7 +57,7 @@ impl Tally {
     }
 
     /// Leaks an open span, which never ends then.
-    pub fn forget(&self, span: OpenSpan<'_>) {
+    pub fn forget(&self, span: OpenSpan) {
         self.count_forgotten(span.is_recording());
         std::mem::forget(span);
     }

@@ -1,0 +1,148 @@
+//! The recorders of the calling thread: found by the cells of a span, made when they are needed.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::recorder::home::{SpanCell, SpanCells};
+use crate::recorder::lease::Recorders;
+use crate::recorder::thread_recorder::ThreadRecorder;
+use crate::stats::refused::Refused;
+
+thread_local! {
+    /// One for each collector that the thread records to.
+    static RECORDERS: RefCell<Vec<Rc<ThreadRecorder>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Returns this thread's recorder for spans in these cells, if it has one.
+#[inline(always)]
+fn find(cells: &'static SpanCells) -> Option<Rc<ThreadRecorder>> {
+    let found = RECORDERS.try_with(|recorders| {
+        let recorders = recorders.try_borrow().ok()?;
+        let mut recorders = recorders.iter();
+        let found = recorders.find(|recorder| std::ptr::eq(recorder.cells(), cells))?;
+        Some(Rc::clone(found))
+    });
+    found.ok().flatten()
+}
+
+/// Runs `work` with this thread's recorder.
+#[inline(always)]
+pub(super) fn with<R>(recorders: &Recorders, work: impl FnOnce(&ThreadRecorder) -> R) -> R {
+    match find(recorders.cells().cells()) {
+        Some(recorder) => work(&recorder),
+        None => work(&of_this_thread(recorders)),
+    }
+}
+
+/// Returns this thread's recorder, or a temporary one where it can have none.
+#[cold]
+#[inline(never)]
+fn of_this_thread(recorders: &Recorders) -> Rc<ThreadRecorder> {
+    recorder(recorders).unwrap_or_else(|| Rc::new(recorders.create_temporary()))
+}
+
+/// Returns this thread's recorder; `None` if there are too many, or the thread is about to end.
+pub(super) fn recorder(recorders: &Recorders) -> Option<Rc<ThreadRecorder>> {
+    let cells = recorders.cells().cells();
+    find(cells).or_else(|| {
+        // A recorder that was not kept would take a place for nothing.
+        RECORDERS.try_with(|_| ()).ok()?;
+        let created = Rc::new(recorders.create()?);
+        drop_orphans();
+        // A generator of the user's may have made one meanwhile.
+        find(cells).or_else(|| {
+            keep(&created);
+            Some(created)
+        })
+    })
+}
+
+/// Runs `work` with a recorder for a span in these cells, if their collector still exists.
+pub(super) fn with_recorder_of<R>(
+    cells: &'static SpanCells,
+    work: impl FnOnce(&ThreadRecorder) -> Result<R, Refused>,
+) -> Result<R, Refused> {
+    match find(cells) {
+        Some(recorder) => work(&recorder),
+        None => with_host(cells, work),
+    }
+}
+
+/// Ends a sampled span with this thread's recorder, or another one.
+#[inline(always)]
+pub(super) fn end(cell: SpanCell, end_time: u64) -> Result<(), Refused> {
+    let cells = cell.pool();
+    match lend(cells, cell, |recorder, cell| recorder.end(cell, end_time)) {
+        Ok(result) => result,
+        Err(cell) => with_host(cells, |recorder| recorder.end(cell, end_time)),
+    }
+}
+
+/// Gives a cell back to this thread's recorder, or to the pool.
+#[inline(always)]
+pub(super) fn give_back(cell: SpanCell) {
+    let cells = cell.pool();
+    if let Err(cell) = lend(cells, cell, |recorder, cell| recorder.give_back(cell)) {
+        drop(cell);
+    }
+}
+
+/// Passes a cell to `take` with this thread's recorder; returns it if there is none. `take` runs no code
+/// of the user's, so that the list stays borrowed.
+#[inline(always)]
+fn lend<R>(
+    cells: &'static SpanCells,
+    cell: SpanCell,
+    take: impl FnOnce(&ThreadRecorder, SpanCell) -> R,
+) -> Result<R, SpanCell> {
+    let mut cell = Some(cell);
+    let taken = RECORDERS.try_with(|recorders| {
+        let recorders = recorders.try_borrow().ok()?;
+        let mut recorders = recorders.iter();
+        let recorder = recorders.find(|recorder| std::ptr::eq(recorder.cells(), cells))?;
+        Some(take(recorder, cell.take()?))
+    });
+    match (taken, cell) {
+        (Ok(Some(taken)), _) => Ok(taken),
+        (_, Some(cell)) => Err(cell),
+        (_, None) => unreachable!("a cell that was taken has a result"),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn with_host<R>(
+    cells: &'static SpanCells,
+    work: impl FnOnce(&ThreadRecorder) -> Result<R, Refused>,
+) -> Result<R, Refused> {
+    let host = cells.owner.host()?;
+    let host: Arc<dyn Any + Send + Sync> = host;
+    let recorders = host
+        .downcast::<Recorders>()
+        .map_err(|_| Refused::ShutDown)?;
+    with(&recorders, work)
+}
+
+fn keep(recorder: &Rc<ThreadRecorder>) {
+    // Fails only where nothing can be kept any more.
+    let _ = RECORDERS.try_with(|recorders| {
+        if let Ok(mut recorders) = recorders.try_borrow_mut() {
+            recorders.push(Rc::clone(recorder));
+        }
+    });
+}
+
+/// Drops this thread's recorders of collectors that are gone, and their memory.
+pub(crate) fn drop_orphans() {
+    let orphans = RECORDERS.try_with(|recorders| {
+        let Ok(mut recorders) = recorders.try_borrow_mut() else {
+            return Vec::new();
+        };
+        let orphans = recorders.extract_if(.., |recorder| recorder.is_orphaned());
+        orphans.collect()
+    });
+    // Not while the list is borrowed: a generator of the user's may record when it is dropped.
+    drop(orphans);
+}
