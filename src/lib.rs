@@ -82,7 +82,7 @@
 //!
 //! # Guarantees
 //!
-//! * `record`, `record_with` and all calls of an open span, on whatever threads it starts and ends, make no
+//! * `record`, `record_with` and all calls of an open span, on any threads, make no
 //!   heap allocation, take no lock and make no system call. Exceptions: the first two spans of a thread
 //!   without a [`Recorder`], and spans started while [`Config::open_span_bytes_total`] are in use. Recording
 //!   wakes the network thread if that sleeps while a batch is complete or slabs are running out, and

@@ -456,7 +456,7 @@ mod tests {
     use crate::span::id::{SpanId, TraceId};
     use crate::span::limits::SpanLimits;
 
-    /// Reachable from here, so that they are no leaks.
+    /// Keeps the pools reachable, so that Miri reports no leaks.
     static POOLS: Mutex<Vec<&'static CellPool<()>>> = Mutex::new(Vec::new());
 
     fn pool(cells: u32, pages: u32, span_bytes: usize) -> &'static CellPool<()> {

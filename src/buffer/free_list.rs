@@ -70,7 +70,7 @@ impl FreeList {
         }
     }
 
-    /// Returns the link of an index, which whoever has taken the index may use for a list of its own.
+    /// Returns the link of an index. The thread that has taken the index may use it for another list.
     pub(super) fn link(&self, index: u32) -> &AtomicU32 {
         &self.next[index as usize]
     }

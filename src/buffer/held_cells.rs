@@ -59,7 +59,7 @@ impl<T> Cell<T> {
             .map_or(Decision::Kept, HeldTrace::decision)
     }
 
-    /// Returns the decision that rule and caller want for the trace, whose root took `nanos`.
+    /// Returns the decision that follows from the rule, or from the caller's, for a root that took `nanos`.
     pub(crate) fn wanted_decision(&self, trace_id: TraceId, nanos: u64) -> Decision {
         let trace = self.held_trace();
         trace.map_or(Decision::Kept, |trace| {
@@ -148,7 +148,7 @@ mod tests {
     use super::*;
     use crate::buffer::{CellSizes, Magazine};
 
-    /// Reachable from here, so that they are no leaks.
+    /// Keeps the pools reachable, so that Miri reports no leaks.
     static POOLS: Mutex<Vec<&'static CellPool<()>>> = Mutex::new(Vec::new());
 
     const FAILED: KeepIf = KeepIf {

@@ -96,7 +96,7 @@ impl Traces {
         let Some(trace) = self.get(number) else {
             return;
         };
-        // AcqRel: whoever uses the record next sees all that the members did with it.
+        // AcqRel: the record's next user sees all that its members did.
         if trace.members.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.free.push(number - 1);
         }
@@ -170,7 +170,7 @@ impl HeldTrace {
         Decision::of(self.state.load(Ordering::Acquire))
     }
 
-    /// Returns the decision that rule and caller want, if the root took `nanos`.
+    /// Returns the decision that follows from the rule, or from the caller's, for a root that took `nanos`.
     pub(super) fn wanted_decision(&self, trace_id: TraceId, nanos: u64) -> Decision {
         let is_kept = match self.forced.load(Ordering::Relaxed) {
             0 => {

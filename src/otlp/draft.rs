@@ -1,29 +1,30 @@
 //! A span that has not ended. Its data is encoded as it is added, so that ending it is a copy.
 
 mod draft_fields;
+mod draft_head;
+mod ended;
 
 use std::fmt;
 
-use crate::otlp::encode::{self, EncodeSpan};
+use crate::otlp::encode;
 use crate::otlp::output::{Output, SPILL};
 use crate::otlp::tag;
-use crate::span::attribute::{Key, KeyValueRef, Keys, Name};
-use crate::span::context::{SpanContext, TraceFlags, TraceState};
-use crate::span::id::{SpanId, TraceId};
+use crate::span::attribute::{Key, KeyValueRef, Name};
+use crate::span::context::{SpanContext, TraceState};
 use crate::span::limits::SpanLimits;
 use crate::span::{AsEvent, AsLink, EventRef, LinkRef, SpanKind, StatusRef};
 
-use self::draft_fields::{DraftFields, leading_members, name, trace_state};
+use self::draft_fields::{DraftFields, floor_char_boundary, leading_members, name, trace_state};
 
-pub(super) use self::draft_fields::floor_char_boundary;
+use self::draft_head::StatusCode;
+
+pub(crate) use self::draft_head::{DraftHead, SpanIds};
+pub(crate) use self::ended::Ended;
 
 /// Bytes of a name that fit into the smallest room.
 pub(crate) const SHORT_NAME_MAX: usize = 31;
 /// The smallest room: a short name, with its tag and length.
 pub(crate) const ROOM_MIN: usize = 2 + SHORT_NAME_MAX + SPILL;
-
-/// Below so many bytes of fields, the length of a span takes at most three bytes.
-const PLAIN_MAX: usize = 1 << 20;
 
 /// Bytes of the attribute `exception.type` in addition to its value.
 const TYPE_KEY_AND_HEADERS: usize = 32;
@@ -83,154 +84,6 @@ pub(crate) trait DraftMemory {
             fields: self.written(),
             end_time,
         }
-    }
-}
-
-/// Data of an open span that has a fixed size. All bytes zero is a valid value.
-///
-/// The fields up to `context_attributes_len` have the layout of OpenTelemetry's thread context
-/// record (OTEP 4947).
-#[repr(C)]
-#[derive(Clone, Default)]
-pub(crate) struct DraftHead {
-    trace_id: [u8; 16],
-    span_id: [u8; 8],
-    is_valid: bool,
-    trace_flags: TraceFlags,
-    context_attributes_len: u16,
-    kind: u8,
-    status: StatusCode,
-    /// Whether the fields contain a status with description.
-    is_described: bool,
-    parent_is_remote: bool,
-    parent_span_id: Option<SpanId>,
-    start_time: u64,
-    /// Fingerprints of all keys that were set.
-    keys: Keys,
-    /// Bytes of fields.
-    len: u32,
-    attributes: u16,
-    events: u16,
-    links: u16,
-    dropped: Dropped,
-}
-
-const _: () = assert!(size_of::<DraftHead>() == 104);
-
-/// Status code of an open span, in the order in which it may change.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-enum StatusCode {
-    #[default]
-    Unset,
-    Error,
-    Ok,
-}
-
-/// Counts of the items that did not fit into a span or exceeded its limits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C)]
-struct Dropped {
-    attributes: u32,
-    events: u32,
-    links: u32,
-}
-
-impl Dropped {
-    const NONE: Self = Self {
-        attributes: 0,
-        events: 0,
-        links: 0,
-    };
-
-    #[cold]
-    fn encode_to<O: Output>(&self, out: O) -> Option<O> {
-        out.count(tag::DROPPED_ATTRIBUTES, self.attributes)?
-            .count(tag::DROPPED_EVENTS, self.events)?
-            .count(tag::DROPPED_LINKS, self.links)
-    }
-}
-
-/// Ids and trace flags of an open span.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct SpanIds {
-    pub(crate) trace_id: TraceId,
-    pub(crate) span_id: SpanId,
-    pub(crate) parent_span_id: Option<SpanId>,
-    pub(crate) parent_is_remote: bool,
-    pub(crate) trace_flags: TraceFlags,
-}
-
-impl SpanIds {
-    #[inline(always)]
-    pub(crate) fn with_sampled(self, is_sampled: bool) -> Self {
-        Self {
-            trace_flags: self.trace_flags.with_sampled(is_sampled),
-            ..self
-        }
-    }
-}
-
-impl DraftHead {
-    /// Creates the head of a span without fields.
-    #[inline(always)]
-    fn new(ids: SpanIds, kind: SpanKind) -> Self {
-        Self {
-            trace_id: ids.trace_id.to_bytes(),
-            span_id: ids.span_id.to_bytes(),
-            is_valid: true,
-            trace_flags: ids.trace_flags,
-            parent_is_remote: ids.parent_is_remote,
-            parent_span_id: ids.parent_span_id,
-            kind: kind as u8,
-            ..Self::default()
-        }
-    }
-
-    #[inline]
-    pub(crate) fn ids(&self) -> SpanIds {
-        SpanIds {
-            trace_id: TraceId::from_bytes(self.trace_id).unwrap_or(TraceId::MIN),
-            span_id: SpanId::from_bytes(self.span_id).unwrap_or(SpanId::MIN),
-            parent_span_id: self.parent_span_id,
-            parent_is_remote: self.parent_is_remote,
-            trace_flags: self.trace_flags,
-        }
-    }
-
-    #[inline]
-    pub(crate) fn start_time(&self) -> u64 {
-        self.start_time
-    }
-
-    #[inline]
-    pub(crate) fn kind(&self) -> SpanKind {
-        match self.kind {
-            2 => SpanKind::Server,
-            3 => SpanKind::Client,
-            4 => SpanKind::Producer,
-            5 => SpanKind::Consumer,
-            _ => SpanKind::Internal,
-        }
-    }
-
-    /// Returns the encoded status, unless it is among the fields.
-    #[inline]
-    fn status_bytes(&self) -> &'static [u8] {
-        match self.status {
-            StatusCode::Ok => &[tag::STATUS, 2, tag::STATUS_CODE, 1],
-            StatusCode::Error if !self.is_described => &[tag::STATUS, 2, tag::STATUS_CODE, 2],
-            StatusCode::Error | StatusCode::Unset => &[],
-        }
-    }
-
-    #[inline]
-    fn flags(&self) -> u32 {
-        encode::span_flags(self.trace_flags, Some(self.parent_is_remote))
-    }
-
-    pub(crate) fn has_failed(&self) -> bool {
-        self.status == StatusCode::Error
     }
 }
 
@@ -605,109 +458,6 @@ fn count_dropped(count: &mut u32) {
     *count = count.saturating_add(1);
 }
 
-/// An open span with its end time.
-#[derive(Clone, Copy)]
-pub(crate) struct Ended<'d> {
-    head: &'d DraftHead,
-    fields: &'d [u8],
-    end_time: u64,
-}
-
-impl EncodeSpan for Ended<'_> {
-    #[inline(always)]
-    fn end_time(&self) -> u64 {
-        self.end_time
-    }
-
-    #[inline(always)]
-    fn encode_to<O: Output>(&self, out: O) -> Option<O> {
-        let is_plain = self.head.dropped == Dropped::NONE
-            && self.head.start_time != 0
-            && self.end_time != 0
-            && self.fields.len() < PLAIN_MAX;
-        if is_plain {
-            self.encode_plain(out)
-        } else {
-            self.encode_any(out)
-        }
-    }
-}
-
-impl Ended<'_> {
-    /// Encodes a span without dropped counts, whose length follows from that of its fields.
-    #[inline(always)]
-    fn encode_plain<O: Output>(&self, mut out: O) -> Option<O> {
-        const IDS: usize = 28;
-        const KIND_AND_TIMES: usize = 20;
-        let head = self.head;
-        let ids = head.ids();
-        let parent = if ids.parent_span_id.is_some() { 10 } else { 0 };
-        let status = head.status_bytes();
-        let flags = 6;
-        let len = IDS + parent + KIND_AND_TIMES + self.fields.len() + status.len() + flags;
-        // Prefix, ids, kind and times take at most 62 bytes, and so one block.
-        let block = out.block()?;
-        block[0] = tag::SPANS;
-        let prefix = 1 + put_short_varint(len, block.get_mut(1..4)?)?;
-        let fixed = block.get_mut(prefix..)?.first_chunk_mut::<60>()?;
-        fixed[..2].copy_from_slice(&[tag::TRACE_ID, 16]);
-        fixed[2..18].copy_from_slice(&head.trace_id);
-        fixed[18..20].copy_from_slice(&[tag::SPAN_ID, 8]);
-        fixed[20..IDS].copy_from_slice(&head.span_id);
-        fixed[28..30].copy_from_slice(&[tag::PARENT_SPAN_ID, 8]);
-        let parent_id = ids.parent_span_id.map_or([0; 8], SpanId::to_bytes);
-        fixed[30..38].copy_from_slice(&parent_id);
-        // Over the parent, if there is none.
-        let times = fixed[IDS + parent..].first_chunk_mut::<KIND_AND_TIMES>()?;
-        times[..3].copy_from_slice(&[tag::KIND, head.kind, tag::START_TIME]);
-        times[3..11].copy_from_slice(&head.start_time.to_le_bytes());
-        times[11] = tag::END_TIME;
-        times[12..].copy_from_slice(&self.end_time.to_le_bytes());
-        let mut out = out
-            .advance(prefix + IDS + parent + KIND_AND_TIMES)
-            .bytes(self.fields)?;
-        if !status.is_empty() {
-            out = out.bytes(status)?;
-        }
-        // Never zero, so never omitted.
-        encode::encode_flags(head.flags(), out)
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn encode_any<O: Output>(&self, out: O) -> Option<O> {
-        let (head, fields) = (self.head, self.fields);
-        let ids = head.ids();
-        encode::encode_span(out, |out| {
-            let out = encode::encode_ids(ids.trace_id, ids.span_id, out)?;
-            let out = encode::encode_parent(ids.parent_span_id, out)?;
-            let (start_time, end_time) = (head.start_time, self.end_time);
-            let out = encode::encode_kind_and_times(head.kind, start_time, end_time, out)?;
-            let out = head.dropped.encode_to(out.bytes(fields)?)?;
-            let out = out.bytes(head.status_bytes())?;
-            encode::encode_flags(head.flags(), out)
-        })
-    }
-}
-
-/// Writes a varint of at most three bytes and returns its length; `None` for larger numbers.
-#[inline(always)]
-fn put_short_varint(value: usize, out: &mut [u8]) -> Option<usize> {
-    let (low, middle, high) = (value as u8 | 0x80, (value >> 7) as u8, (value >> 14) as u8);
-    if value < 1 << 7 {
-        out[0] = value as u8;
-        Some(1)
-    } else if value < 1 << 14 {
-        out[..2].copy_from_slice(&[low, middle]);
-        Some(2)
-    } else if value < 1 << 21 {
-        out[..3].copy_from_slice(&[low, middle | 0x80, high]);
-        Some(3)
-    } else {
-        None
-    }
-}
-
 #[cfg(all(test, not(loom)))]
 mod tests {
     use std::borrow::Cow;
@@ -718,12 +468,15 @@ mod tests {
 
     use super::*;
     use crate::key;
+    use crate::otlp::encode::EncodeSpan;
     use crate::otlp::oracle::{
         any_event, any_key, any_kind, any_limits, any_link, any_status, any_text, any_trace_state,
         any_value, event_message, key_value, link_message, status,
     };
     use crate::otlp::{SPILL, proto};
     use crate::span::attribute::{AnyValueRef, AsKeyValue, KeyValue};
+    use crate::span::context::TraceFlags;
+    use crate::span::id::{SpanId, TraceId};
     use crate::span::{Event, Link, Status};
 
     /// One change of an open span.

@@ -18,7 +18,7 @@ pub(super) type SpanCell = Cell<Home>;
 pub(super) type SpanCells = CellPool<Home>;
 pub(super) type SpanMagazine = Magazine<Home>;
 
-/// What the cells of a collector's open spans have in common.
+/// The part of a collector that all its cells refer to.
 pub(super) struct Home {
     pub(super) options: SpanOptions,
     place: RwLock<Option<HostPlace>>,

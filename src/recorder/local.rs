@@ -126,7 +126,7 @@ fn with_host<R>(
 }
 
 fn keep(recorder: &Rc<ThreadRecorder>) {
-    // Fails only where nothing can be kept any more.
+    // Fails only while the thread's storage is being destroyed.
     let _ = RECORDERS.try_with(|recorders| {
         if let Ok(mut recorders) = recorders.try_borrow_mut() {
             recorders.push(Rc::clone(recorder));

@@ -238,9 +238,9 @@ impl OpenSpan {
         cell.map(|cell| change(Draft::of(cell))).is_some()
     }
 
-    /// Decides that the spans of its trace that are held are all kept or all dropped, whatever the rule
-    /// of [`Config::tail_sampling`](crate::Config::tail_sampling). The last call before the local
-    /// root's end counts. Does nothing if the trace is not held.
+    /// Keeps or drops all spans of its trace when the local root ends, regardless of the rule of
+    /// [`Config::tail_sampling`](crate::Config::tail_sampling). The last call before that end counts. Has
+    /// no effect if the trace is not held.
     pub fn keep_trace(&mut self, keep: bool) {
         self.cell().force_decision(keep);
     }

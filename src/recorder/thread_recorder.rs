@@ -41,7 +41,7 @@ pub(super) struct ThreadRecorder {
     parts: RecorderParts,
 }
 
-/// What all recorders of a collector have in common.
+/// Parts that all recorders of a collector share.
 #[derive(Clone)]
 pub(super) struct RecorderParts {
     pub(super) shared: Arc<Shared>,
@@ -220,8 +220,8 @@ impl ThreadRecorder {
 
     /// Writes a span for which there may be no lane yet.
     ///
-    /// The first span of a thread is written by a shared recorder. So many threads that end one span
-    /// each need no slab each.
+    /// The first span of a thread is written by a shared recorder. Hundreds of threads that end one span
+    /// each therefore need few slabs.
     #[cold]
     #[inline(never)]
     fn write_elsewhere(&self, scope: u16, span: &Ended<'_>) -> Result<(), Refused> {

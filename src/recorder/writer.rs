@@ -68,7 +68,7 @@ impl Writer {
         }
     }
 
-    /// Fails if no spans are accepted any more.
+    /// Fails if spans are no longer accepted.
     #[inline(always)]
     pub(super) fn check_open(&self) -> Result<(), Refused> {
         if self.shared.signal.is_closed() {

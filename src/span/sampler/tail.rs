@@ -9,8 +9,7 @@ use crate::span::sampler::ratio::is_chosen;
 /// dropped.
 ///
 /// A local root is an open span without an open span as its parent. Its trace is the root and its
-/// descendants whose parents were given as spans ([`SpanBuilder::child_of`]), on whatever threads they start
-/// and end. Spans that end after the root follow its decision. Finished spans
+/// descendants whose parents were given as spans ([`SpanBuilder::child_of`]), on any threads. Spans that end after the root follow its decision. Finished spans
 /// ([`Recorder::record`](crate::Recorder::record), [`Collector::collect`](crate::Collector::collect))
 /// are never held. Other services see the trace as sampled, because they are called before the decision.
 ///

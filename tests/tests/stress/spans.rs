@@ -32,7 +32,7 @@ pub struct Common {
     pub scopes: Vec<Scope>,
     /// A scope of another collector.
     pub foreign: Scope,
-    /// Open spans on their way to another thread.
+    /// Open spans that another thread will end.
     pub moving: Mutex<Vec<OpenSpan>>,
     /// Whether moving spans may be forgotten.
     pub may_leak: bool,
