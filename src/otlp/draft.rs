@@ -44,12 +44,12 @@ pub(crate) trait DraftMemory {
     fn grow(&mut self) -> bool;
 
     /// Returns the encoded fields.
-    #[inline]
+    #[inline(always)]
     fn written(&self) -> &[u8] {
         &self.room()[..self.head().len as usize]
     }
 
-    #[inline]
+    #[inline(always)]
     fn trace_state(&self) -> &str {
         trace_state(self.written())
     }
@@ -59,7 +59,7 @@ pub(crate) trait DraftMemory {
         name(self.written())
     }
 
-    #[inline]
+    #[inline(always)]
     fn context(&self) -> SpanContext<'_> {
         let SpanIds {
             trace_id,
@@ -77,7 +77,7 @@ pub(crate) trait DraftMemory {
     }
 
     /// Returns the span with its end time, to be encoded.
-    #[inline]
+    #[inline(always)]
     fn ended(&self, end_time: u64) -> Ended<'_> {
         Ended {
             head: self.head(),

@@ -109,7 +109,7 @@ impl DraftHead {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn ids(&self) -> SpanIds {
         SpanIds {
             trace_id: TraceId::from_bytes(self.trace_id).unwrap_or(TraceId::MIN),
@@ -120,12 +120,12 @@ impl DraftHead {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn start_time(&self) -> u64 {
         self.start_time
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn kind(&self) -> SpanKind {
         match self.kind {
             2 => SpanKind::Server,
@@ -137,7 +137,7 @@ impl DraftHead {
     }
 
     /// Returns the encoded status, unless it is among the fields.
-    #[inline]
+    #[inline(always)]
     pub(super) fn status_bytes(&self) -> &'static [u8] {
         match self.status {
             StatusCode::Ok => &[tag::STATUS, 2, tag::STATUS_CODE, 1],
@@ -146,7 +146,7 @@ impl DraftHead {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn flags(&self) -> u32 {
         encode::span_flags(self.trace_flags, Some(self.parent_is_remote))
     }
