@@ -68,7 +68,7 @@ struct Pipeline {
     _orphans: DropOrphans,
 }
 
-/// Frees the memory of this thread's recorder when its collector is dropped.
+/// Guard that frees the memory of this thread's recorder when its collector is dropped.
 struct DropOrphans;
 
 impl Drop for DropOrphans {

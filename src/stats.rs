@@ -20,7 +20,7 @@ pub use self::ledger::{DestinationLedger, DroppedSpans, Ledger, RefusedSpans, Sa
 pub use self::notice::{Notice, NoticeKind, OnNotice};
 pub use self::refused::Refused;
 
-/// Counters and histograms since the start: see [`Collector::stats`](crate::Collector::stats).
+/// Snapshot of counters and histograms since the start: see [`Collector::stats`](crate::Collector::stats).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Stats {

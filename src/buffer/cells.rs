@@ -308,7 +308,7 @@ impl<T> Cell<T> {
         self.state().page == 0
     }
 
-    /// Number of the held trace.
+    /// Returns the number of the held trace.
     #[inline(always)]
     pub(super) fn trace(&self) -> u32 {
         self.state().trace
@@ -319,7 +319,7 @@ impl<T> Cell<T> {
         self.state_mut().trace = number;
     }
 
-    /// Bytes of encoded fields and of the rest of a span, roughly.
+    /// Returns roughly the encoded bytes of the span.
     pub(super) fn encoded_bytes(&self) -> usize {
         64 + self.written().len()
     }

@@ -259,7 +259,8 @@ impl<'m, M: DraftMemory> Draft<'m, M> {
         count_dropped(&mut head.dropped.attributes);
     }
 
-    /// Like [`set_attribute`](Self::set_attribute), with a value that is formatted in place.
+    /// Sets an attribute as [`set_attribute`](Self::set_attribute) does, with a value that is formatted in
+    /// place.
     #[cold]
     pub(crate) fn set_attribute_display(
         &mut self,

@@ -38,7 +38,7 @@ pub(super) fn record_with(
     })
 }
 
-/// Records a finished span with the attributes that it is given.
+/// A finished span that is recorded with the attributes that it is given.
 struct RecordWith<'r, 's> {
     recorder: &'r ThreadRecorder,
     lane: usize,

@@ -14,8 +14,11 @@ use crate::platform::fork::Process;
 use crate::span::limits::SpanLimits;
 use crate::stats::refused::Refused;
 
+/// Cell of an open span.
 pub(super) type SpanCell = Cell<Home>;
+/// Cells of a collector's open spans.
 pub(super) type SpanCells = CellPool<Home>;
+/// Free cells of a thread.
 pub(super) type SpanMagazine = Magazine<Home>;
 
 /// The part of a collector that all its cells refer to.

@@ -61,7 +61,7 @@ pub enum StatusRef<'a> {
 ///     }
 /// }
 ///
-/// # fn example(span: &mut OpenSpan<'_>) {
+/// # fn example(span: &mut OpenSpan) {
 /// span.set_status(Response(503)).set_status(Status::Ok);
 /// # }
 /// ```

@@ -241,7 +241,7 @@ fn key_of(key_value: &[u8]) -> &[u8] {
     }
 }
 
-/// Writes as many whole characters as fit into a buffer, and nothing after the first cut.
+/// Writer of text that stops before the first character that does not fit into its buffer.
 struct TextWriter<'b> {
     buffer: &'b mut [u8],
     len: usize,
