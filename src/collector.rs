@@ -1,5 +1,6 @@
 //! The collector: starts the pipeline, creates recorders, pins threads, flushes, shuts down.
 
+pub(crate) mod installed;
 mod network;
 mod network_thread;
 mod pinned;

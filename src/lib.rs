@@ -133,6 +133,7 @@
 //!
 //! * `gzip`, `zstd`: compressed bodies ([`Compression`]).
 //! * `tls`: `https` endpoints ([`TlsOptions`](config::TlsOptions)).
+//! * `macros`: the attribute [`instrument`], which records calls of a function.
 //! * `testing`: a small OTLP/HTTP receiver for tests, in the module `testing`.
 //!
 //! None is enabled by default, and none changes the behaviour of others.
@@ -165,11 +166,15 @@ pub mod testing;
 #[doc(inline)]
 pub use self::collector::Collector;
 #[doc(inline)]
+pub use self::collector::installed::{Installed, InstalledForThread};
+#[doc(inline)]
 pub use self::config::{Compression, Config, Destination, EndpointOptions, Overflow};
 pub use self::error::Error;
 pub use self::platform::clock::unix_nanos;
+#[doc(hidden)]
+pub use self::recorder::__call_once;
 #[doc(inline)]
-pub use self::recorder::{OpenSpan, Recorder};
+pub use self::recorder::{Instrument, OpenSpan, Recorder, current, span_builder};
 #[doc(hidden)]
 pub use self::span::attribute::{UseAttributes, VisitAttributes, prepare};
 #[doc(inline)]
@@ -179,6 +184,69 @@ pub use self::span::{
 };
 #[doc(inline)]
 pub use self::stats::{Ledger, Refused};
+
+/// Records each call of a function or method as a span of the installed collector, a child of the current
+/// span. An `async fn` is instrumented as by [`Instrument`]: its span starts at the first poll.
+///
+/// The span has the function's name, and its parameters as attributes: numbers, booleans and texts as they
+/// are, others as `Debug` formats them. `self` and parameters whose name begins with `_` are omitted.
+///
+/// | option | effect |
+/// | --- | --- |
+/// | `name = "…"` | the span's name |
+/// | `kind = "server"` | its kind: `internal`, `server`, `client`, `producer` or `consumer` |
+/// | `parent = …` | its parent, as in [`span!`]; the parameters can be used |
+/// | `skip(a, b)`, `skip_all` | parameters that are no attributes |
+/// | `fields(…)` | more attributes, in the syntax of [`span!`]; they replace parameters of the same name |
+/// | `err`, `err(Debug)` | for a `Result`: an error gives the status error and is recorded as by [`OpenSpan::record_error`] |
+/// | `ret`, `ret(Display)` | the attribute `return` with what the function returned; with `err`, with what is in `Ok` |
+///
+/// Functions that return a future without being `async` end their span when they return it: instrument the
+/// future instead.
+///
+/// ```
+/// # use otlp_collector::{Collector, Config};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let receiver = otlp_collector::testing::Receiver::start()?;
+/// # let collector = Collector::new(Config { endpoint: receiver.endpoint(), ..Config::default() })?;
+/// # let installed = collector.install_for_thread();
+/// use otlp_collector::instrument;
+///
+/// #[instrument(name = "SELECT orders", kind = "client", skip(password), err)]
+/// fn load(id: u64, password: &str) -> Result<String, std::num::ParseIntError> {
+///     Ok(format!("order {}", "12".parse::<u64>()? + id))
+/// }
+///
+/// load(1, "secret")?;
+/// # drop(installed);
+/// # collector.shutdown()?;
+/// # assert_eq!(receiver.span("SELECT orders").attribute("id"), Some(1.into()));
+/// # assert_eq!(receiver.span("SELECT orders").attributes.len(), 1);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// ```compile_fail
+/// #[otlp_collector::instrument(skip(unknown))]
+/// fn load(id: u64) {}
+/// ```
+///
+/// ```compile_fail
+/// #[otlp_collector::instrument(level = "info")]
+/// fn load(id: u64) {}
+/// ```
+///
+/// ```compile_fail
+/// #[otlp_collector::instrument(kind = "sever")]
+/// fn load(id: u64) {}
+/// ```
+///
+/// ```compile_fail
+/// #[otlp_collector::instrument]
+/// const fn load(id: u64) {}
+/// ```
+#[cfg(feature = "macros")]
+pub use otlp_collector_macros::instrument;
 
 /// Compiles the README's programs.
 #[cfg(doctest)]

@@ -1,14 +1,19 @@
 //! Recorders and open spans: the application thread's half of the pipeline.
 
 mod builder;
+mod current;
+mod entered;
 mod finished;
 mod home;
+mod installed;
+mod instrumented;
 mod lanes;
 mod lease;
 mod local;
 mod open_span;
 mod placement;
 mod scoped;
+mod span_macro;
 mod thread_recorder;
 mod writer;
 
@@ -26,11 +31,17 @@ use crate::stats::refused::Refused;
 use self::builder::Starter;
 use self::thread_recorder::{OWN_SCOPE, ThreadRecorder};
 
-pub use self::builder::SpanBuilder;
+pub use self::builder::{ParentRef, SpanBuilder, span_builder};
+pub use self::entered::{CurrentSpan, Entered, EnteredSpan, current};
+pub(crate) use self::installed::{
+    Before, install, install_for_thread, restore_for_thread, uninstall,
+};
+pub use self::instrumented::{Instrument, Instrumented};
 pub(crate) use self::lease::Recorders;
 pub(crate) use self::local::drop_orphans;
 pub use self::open_span::OpenSpan;
 pub use self::scoped::ScopedRecorder;
+pub use self::span_macro::__call_once;
 
 /// Tests that a recorder is neither `Send` nor `Sync`.
 ///

@@ -33,6 +33,7 @@ use otlp_collector::{Collector, Config};
 use latency::Latencies;
 use options::Options;
 use server::Server;
+use shop::Shop;
 
 /// Interval at which latencies are printed while there are requests.
 const REPORT_EVERY: Duration = Duration::from_secs(5);
@@ -73,6 +74,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         tail_sampling: options.tail_sampling(),
         ..Config::from_env()
     })?;
+    let installed = collector.install()?;
     let listener = TcpListener::bind(("127.0.0.1", options.port))
         .map_err(|error| format!("cannot listen on port {}: {error}", options.port))?;
     listener.set_nonblocking(true)?;
@@ -100,7 +102,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         handler.join().map_err(|_| "a handler panicked")??;
     }
     println!("{latencies}");
-    println!("{}", collector.shutdown()?);
+    println!("{}", installed.shutdown()?);
     if let Some(error) = collector.stats().network.last_error {
         println!("Last error: {error}");
     }
@@ -120,18 +122,24 @@ fn start_handlers(
 ) -> Result<Vec<PinnedJoinHandle<std::io::Result<()>>>, Box<dyn Error>> {
     let cores = Collector::cores();
     let storage = collector.register_scope(shop::storage_scope())?;
+    let off = Collector::new(Config {
+        disabled: true,
+        ..Config::default()
+    })?;
     (0..options.threads)
         .map(|number| {
-            let server = Server::new(listener.try_clone()?, options.tracing, latencies.handler())?;
-            let (running, storage) = (Arc::clone(running), storage.clone());
+            let server = Server::new(
+                listener.try_clone()?,
+                Shop::new(storage.clone()),
+                options.tracing,
+                off.clone(),
+                latencies.handler(),
+            )?;
+            let running = Arc::clone(running);
             let core = cores[number % cores.len()];
-            let worker =
-                collector.spawn_pinned(core, format!("http-{number}"), move |recorder| {
-                    let storage = recorder
-                        .with_scope(&storage)
-                        .map_err(std::io::Error::other)?;
-                    server.run(&recorder, storage, &running)
-                })?;
+            let worker = collector.spawn_pinned(core, format!("http-{number}"), move |_| {
+                server.run(&running)
+            })?;
             Ok(worker)
         })
         .collect()

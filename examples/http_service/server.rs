@@ -9,27 +9,20 @@ use std::time::{Duration, Instant};
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
-use otlp_collector::recorder::ScopedRecorder;
+use otlp_collector::recorder::CurrentSpan;
 use otlp_collector::span::StatusRef;
-use otlp_collector::{Key, Name, OpenSpan, Recorder, SpanContext, SpanKind, key, name};
+use otlp_collector::{Collector, OpenSpan, SpanContext, span};
 
 use crate::http::{self, Parsed, Request, Response};
 use crate::latency::HandlerLatencies;
 use crate::options::Tracing;
-use crate::shop::{Shop, Trace};
+use crate::shop::Shop;
 
 const LISTENER: Token = Token(0);
 /// Maximum time until a stop takes effect.
 const TICK: Duration = Duration::from_millis(100);
 /// Number of consecutive requests that are traced, or not, with [`Tracing::Both`].
 const TURN: u64 = 100;
-
-const GET_ORDER: Name<'static> = name!("GET /orders/{id}");
-const METHOD: Key<'static> = key!("http.request.method");
-const ROUTE: Key<'static> = key!("http.route");
-const PATH: Key<'static> = key!("url.path");
-const SCHEME: Key<'static> = key!("url.scheme");
-const STATUS: Key<'static> = key!("http.response.status_code");
 
 pub struct Server {
     poll: Poll,
@@ -38,6 +31,8 @@ pub struct Server {
     next_token: usize,
     shop: Shop,
     tracing: Tracing,
+    /// A disabled collector, for requests that are not traced.
+    off: Collector,
     requests: u64,
     latencies: HandlerLatencies,
 }
@@ -54,7 +49,9 @@ struct Connection {
 impl Server {
     pub fn new(
         listener: StdListener,
+        shop: Shop,
         tracing: Tracing,
+        off: Collector,
         latencies: HandlerLatencies,
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
@@ -66,20 +63,16 @@ impl Server {
             listener,
             connections: HashMap::new(),
             next_token: 1,
-            shop: Shop::new(),
+            shop,
             tracing,
+            off,
             requests: 0,
             latencies,
         })
     }
 
     /// Serves connections while `running` is true.
-    pub fn run(
-        mut self,
-        recorder: &Recorder,
-        storage: ScopedRecorder<'_>,
-        running: &AtomicBool,
-    ) -> io::Result<()> {
+    pub fn run(mut self, running: &AtomicBool) -> io::Result<()> {
         let mut events = Events::with_capacity(256);
         while running.load(Ordering::Relaxed) {
             match self.poll.poll(&mut events, Some(TICK)) {
@@ -90,7 +83,7 @@ impl Server {
                 if event.token() == LISTENER {
                     self.accept()?;
                 } else {
-                    self.serve(event.token(), recorder, storage);
+                    self.serve(event.token());
                 }
             }
         }
@@ -124,22 +117,17 @@ impl Server {
     }
 
     /// Handles a connection that is ready, and drops it when it is done or broken.
-    fn serve(&mut self, token: Token, recorder: &Recorder, storage: ScopedRecorder<'_>) {
+    fn serve(&mut self, token: Token) {
         let Some(mut connection) = self.connections.remove(&token) else {
             return;
         };
-        if let Ok(true) = self.exchange(&mut connection, recorder, storage) {
+        if let Ok(true) = self.exchange(&mut connection) {
             self.connections.insert(token, connection);
         }
     }
 
     /// Reads requests and answers them. Returns false when the connection is done.
-    fn exchange(
-        &mut self,
-        connection: &mut Connection,
-        recorder: &Recorder,
-        storage: ScopedRecorder<'_>,
-    ) -> io::Result<bool> {
+    fn exchange(&mut self, connection: &mut Connection) -> io::Result<bool> {
         connection.flush()?;
         connection.read()?;
         let input = std::mem::take(&mut connection.input);
@@ -150,8 +138,8 @@ impl Server {
                 Parsed::Partial => break,
                 Parsed::Complete(request) => {
                     let is_traced = self.is_next_traced();
-                    let traced = is_traced.then_some((recorder, storage));
-                    self.answer(connection, &request, traced)?;
+                    let _off = (!is_traced).then(|| self.off.install_for_thread());
+                    self.answer(connection, &request)?;
                     rest = &rest[request.len..];
                     let mut latencies = self
                         .latencies
@@ -180,63 +168,46 @@ impl Server {
         }
     }
 
-    fn answer(
-        &self,
-        connection: &mut Connection,
-        request: &Request<'_>,
-        traced: Option<(&Recorder, ScopedRecorder<'_>)>,
-    ) -> io::Result<()> {
-        let mut span = traced.map(|(recorder, _)| start_span(recorder, request));
-        let trace = traced
-            .zip(span.as_ref())
-            .map(|((recorder, storage), request)| Trace {
-                recorder,
-                storage,
-                request,
-            });
-        let response = self.shop.answer(request, trace);
+    fn answer(&self, connection: &mut Connection, request: &Request<'_>) -> io::Result<()> {
+        let span = start_span(request).entered();
+        let response = self.shop.answer(request);
         response.write(
             request.method == "HEAD",
             request.keep_alive,
-            span.as_ref().map(|span| span.context().trace_id),
+            span.context().map(|context| context.trace_id),
             &mut connection.output,
         );
         connection.is_closing |= !request.keep_alive;
-        if let Some(span) = &mut span {
-            describe(span, &response);
-        }
+        describe(&span, &response);
         // The span ends when it is dropped, after the response was sent.
         connection.flush()
     }
 }
 
 /// Starts the server span, as a child of the caller's span if the request has a `traceparent`.
-fn start_span(recorder: &Recorder, request: &Request<'_>) -> OpenSpan {
+fn start_span(request: &Request<'_>) -> OpenSpan {
     let caller = SpanContext::extract(request.headers());
-    let is_order = request.method == "GET" && request.path.starts_with("/orders/");
-    let name = if is_order {
-        GET_ORDER
+    let mut span = span!(
+        "HTTP request",
+        kind: Server,
+        parent: caller.as_ref(),
+        http.request.method = request.method,
+        url.path = request.path,
+        url.scheme = "http",
+    );
+    if request.method == "GET" && request.path.starts_with("/orders/") {
+        span.set_name("GET /orders/{id}")
+            .set_attribute("http.route", "/orders/{id}");
     } else {
-        Name::from(request.method)
-    };
-    let mut span = recorder
-        .span_builder(name)
-        .kind(SpanKind::Server)
-        .parent(caller.as_ref())
-        .start();
-    if is_order {
-        span.set_attribute(ROUTE, "/orders/{id}");
+        span.set_name(request.method);
     }
-    span.set_attribute(METHOD, request.method)
-        .set_attribute(PATH, request.path)
-        .set_attribute(SCHEME, "http");
     span
 }
 
 /// Adds the response to the span. By the semantic conventions for HTTP, a 4xx status is not an
 /// error of a server span.
-fn describe(span: &mut OpenSpan, response: &Response) {
-    span.set_attribute(STATUS, response.status);
+fn describe(span: &CurrentSpan, response: &Response) {
+    span.set_attribute("http.response.status_code", response.status);
     if response.status >= 500 {
         span.set_status(StatusRef::Error(""));
     }

@@ -259,6 +259,12 @@ impl<'m, M: DraftMemory> Draft<'m, M> {
         count_dropped(&mut head.dropped.attributes);
     }
 
+    /// Counts attributes that could not be set.
+    pub(crate) fn count_dropped_attributes(&mut self, count: u32) {
+        let dropped = &mut self.head_mut().dropped.attributes;
+        *dropped = dropped.saturating_add(count);
+    }
+
     /// Sets an attribute as [`set_attribute`](Self::set_attribute) does, with a value that is formatted in
     /// place.
     #[cold]

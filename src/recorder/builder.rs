@@ -4,7 +4,9 @@ use std::fmt;
 
 use crate::otlp::draft::{Draft, SpanIds};
 use crate::platform::clock::unix_nanos;
+use crate::recorder::current;
 use crate::recorder::home::SpanCell;
+use crate::recorder::installed;
 use crate::recorder::lease::Recorders;
 use crate::recorder::local;
 use crate::recorder::open_span::OpenSpan;
@@ -13,6 +15,7 @@ use crate::recorder::thread_recorder::ThreadRecorder;
 use crate::span::attribute::{AsKeyValue, KeyValueRef, Name};
 use crate::span::context::{SpanContext, TraceState};
 use crate::span::sampler::{KeepIf, Sample, SamplingInput};
+use crate::span::scope::Scope;
 use crate::span::{LinkRef, SpanKind};
 
 /// A builder of an open span, from [`Recorder::span_builder`](crate::Recorder::span_builder) or
@@ -34,7 +37,7 @@ use crate::span::{LinkRef, SpanKind};
 ///     .parent(caller.as_ref())
 ///     .attributes(&[KeyValueRef::new("url.path", "/orders")])
 ///     .start();
-/// assert_eq!(Some(span.context().trace_id), caller.as_ref().map(|caller| caller.trace_id));
+/// assert_eq!(span.context().map(|context| context.trace_id), caller.as_ref().map(|caller| caller.trace_id));
 /// # Ok(())
 /// # }
 /// ```
@@ -43,6 +46,8 @@ use crate::span::{LinkRef, SpanKind};
 pub struct SpanBuilder<'r, 'b> {
     starter: Starter<'r>,
     scope: u16,
+    /// Replaces `scope` if it is the collector's.
+    given_scope: Option<&'b Scope>,
     name: Name<'b>,
     kind: SpanKind,
     parent: Parent<'b>,
@@ -58,6 +63,45 @@ pub(super) enum Starter<'r> {
     Recorder(&'r ThreadRecorder),
     /// The recorder of the calling thread.
     OfThread(&'r Recorders),
+    /// The calling thread's recorder of the installed collector.
+    Installed,
+}
+
+/// Returns a builder of a span of the installed collector, a child of the current span unless another
+/// [`parent`](SpanBuilder::parent) is given: what [`span!`](crate::span!) is made of.
+///
+/// Without an installed collector, or with a disabled one, the span is [`OpenSpan::none`].
+#[inline]
+pub fn span_builder<'b>(name: impl Into<Name<'b>>) -> SpanBuilder<'static, 'b> {
+    SpanBuilder {
+        parent: Parent::Current,
+        ..SpanBuilder::new(Starter::Installed, 0, name.into())
+    }
+}
+
+/// The parent of a span that is started: an [`OpenSpan`], a [`SpanContext`], or none.
+#[derive(Clone, Copy, Debug)]
+pub struct ParentRef<'b>(Parent<'b>);
+
+impl<'b> From<&'b OpenSpan> for ParentRef<'b> {
+    #[inline]
+    fn from(span: &'b OpenSpan) -> Self {
+        Self(span.as_parent())
+    }
+}
+
+impl<'b> From<&'b SpanContext<'_>> for ParentRef<'b> {
+    #[inline]
+    fn from(context: &'b SpanContext<'_>) -> Self {
+        Self(Parent::Context(context))
+    }
+}
+
+impl<'b> From<Option<&'b SpanContext<'_>>> for ParentRef<'b> {
+    #[inline]
+    fn from(context: Option<&'b SpanContext<'_>>) -> Self {
+        Self(context.map_or(Parent::None, Parent::Context))
+    }
 }
 
 impl fmt::Debug for Starter<'_> {
@@ -72,6 +116,7 @@ impl<'r, 'b> SpanBuilder<'r, 'b> {
         Self {
             starter,
             scope,
+            given_scope: None,
             name,
             kind: SpanKind::Internal,
             parent: Parent::None,
@@ -95,12 +140,12 @@ impl<'r, 'b> SpanBuilder<'r, 'b> {
         self
     }
 
-    /// Sets the parent by its context: a span of another process, or [`OpenSpan::context`]. Default: none.
-    /// The span is a local root for tail sampling; for a parent that is at hand use
-    /// [`child_of`](Self::child_of).
+    /// Sets the parent: an open span, a context (of another process, or [`OpenSpan::context`]), or `None`.
+    /// Default: none, or the current span for [`span_builder`]. With a context the span is a local root for
+    /// tail sampling; if the parent is at hand, pass the span itself.
     #[inline]
-    pub fn parent(mut self, context: Option<&'b SpanContext<'_>>) -> Self {
-        self.parent = context.map_or(Parent::None, Parent::Context);
+    pub fn parent(mut self, parent: impl Into<ParentRef<'b>>) -> Self {
+        self.parent = parent.into().0;
         self
     }
 
@@ -132,6 +177,16 @@ impl<'r, 'b> SpanBuilder<'r, 'b> {
         self
     }
 
+    /// Sets the instrumentation scope. Default: that of the recorder, or the collector's own. A span with
+    /// another collector's scope is refused at its end ([`Refused::UnknownScope`]).
+    ///
+    /// [`Refused::UnknownScope`]: crate::Refused::UnknownScope
+    #[inline]
+    pub const fn scope(mut self, scope: &'b Scope) -> Self {
+        self.given_scope = Some(scope);
+        self
+    }
+
     /// Sets the rule by which the trace is kept. Default: the rule of [`Config::tail_sampling`]. Has no
     /// effect on spans that are not local roots, or without tail sampling.
     ///
@@ -148,7 +203,23 @@ impl<'r, 'b> SpanBuilder<'r, 'b> {
         match self.starter {
             Starter::Recorder(recorder) => self.start_on(recorder),
             Starter::OfThread(recorders) => self.start_on_thread(recorders),
+            Starter::Installed => installed::with(
+                #[inline(always)]
+                |recorder| self.start_below_current(recorder),
+            )
+            .unwrap_or_default(),
         }
+    }
+
+    #[inline(never)]
+    fn start_below_current(self, recorder: &ThreadRecorder) -> OpenSpan {
+        if !matches!(self.parent, Parent::Current) {
+            return self.start_on(recorder);
+        }
+        current::with_parent(
+            #[inline(always)]
+            |parent| SpanBuilder { parent, ..self }.start_on(recorder),
+        )
     }
 
     #[inline(never)]
@@ -205,7 +276,10 @@ impl<'r, 'b> SpanBuilder<'r, 'b> {
             None => self.take_rare_cell(recorder, is_sampled),
         };
         cell.reset();
-        cell.state_mut().scope = self.scope;
+        cell.state_mut().scope = match self.given_scope {
+            None => self.scope,
+            Some(scope) => scope_in(recorder, scope),
+        };
         recorder.set_recording(&mut cell, is_sampled);
         if is_sampled {
             self.join_trace(recorder, &mut cell);
@@ -252,5 +326,16 @@ impl<'r, 'b> SpanBuilder<'r, 'b> {
             }
             _ => recorder.begin_trace(cell, self.keep_if),
         }
+    }
+}
+
+/// Returns the number of a scope, or one that no scope has if it is another collector's.
+#[cold]
+fn scope_in(recorder: &ThreadRecorder, scope: &Scope) -> u16 {
+    if recorder.shared().scopes.contains(scope) {
+        // There are few scopes.
+        scope.id() as u16
+    } else {
+        u16::MAX
     }
 }

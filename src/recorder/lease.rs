@@ -77,6 +77,10 @@ impl Recorders {
         Ok(recorders)
     }
 
+    pub(super) fn is_disabled(&self) -> bool {
+        self.parts.shared.settings.config.disabled
+    }
+
     pub(super) fn cells(&self) -> &CellsOwner {
         &self.parts.cells
     }
@@ -196,9 +200,12 @@ impl Recorders {
 
 impl Host for Recorders {
     fn write(&self, scope: u16, span: &Ended<'_>) -> Result<(), Refused> {
-        let scope = self.parts.shared.scopes.scope(scope.into());
-        self.with_recorder(scope.as_ref(), |recorder| {
-            let lane = recorder.lane(scope.as_ref())?;
+        let found = self.parts.shared.scopes.scope(scope.into());
+        if found.is_none() && scope != 0 {
+            return Err(self.parts.shared.refuse(Refused::UnknownScope));
+        }
+        self.with_recorder(found.as_ref(), |recorder| {
+            let lane = recorder.lane(found.as_ref())?;
             recorder.write_to(lane, span)
         })
     }

@@ -60,6 +60,7 @@ pub(super) fn recorder(recorders: &Recorders) -> Option<Rc<ThreadRecorder>> {
 }
 
 /// Runs `work` with a recorder for a span in these cells, if their collector still exists.
+#[inline(always)]
 pub(super) fn with_recorder_of<R>(
     cells: &'static SpanCells,
     work: impl FnOnce(&ThreadRecorder) -> Result<R, Refused>,

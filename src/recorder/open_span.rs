@@ -53,7 +53,7 @@ use crate::stats::refused::Refused;
 /// # }
 /// ```
 pub struct OpenSpan {
-    /// `None` after its end.
+    /// `None` after its end, and in a span that was never started.
     cell: Option<SpanCell>,
 }
 
@@ -66,12 +66,19 @@ impl OpenSpan {
         Self { cell: Some(cell) }
     }
 
-    #[inline(always)]
-    fn cell(&self) -> &SpanCell {
-        match &self.cell {
-            Some(cell) => cell,
-            None => unreachable!("a span has a cell until its end, which takes it"),
-        }
+    /// Creates a span that has no context and records nothing, as [`span!`](crate::span!) does while no
+    /// collector is installed.
+    #[inline]
+    #[must_use]
+    pub const fn none() -> Self {
+        Self { cell: None }
+    }
+
+    /// Returns whether this is no span at all: see [`none`](Self::none).
+    #[inline]
+    #[must_use]
+    pub const fn is_none(&self) -> bool {
+        self.cell.is_none()
     }
 
     #[inline(always)]
@@ -92,20 +99,35 @@ impl OpenSpan {
 
     /// Returns the context, to be passed to other processes and as parent of other spans.
     ///
-    /// From then on parent, kind, start time and sampling stay as they are.
+    /// From then on parent, kind, start time and sampling stay as they are. A span that was never
+    /// started ([`none`](Self::none)) has no context; all others have one.
     #[inline]
     #[must_use]
-    pub fn context(&self) -> SpanContext<'_> {
-        let cell = self.cell();
+    pub fn context(&self) -> Option<SpanContext<'_>> {
+        let cell = self.cell.as_ref()?;
         cell.show();
-        cell.context()
+        Some(cell.context())
+    }
+
+    /// Passes the headers of W3C Trace Context to `set`, as [`SpanContext::inject`] does.
+    pub fn inject(&self, set: impl FnMut(&'static str, &str)) {
+        if let Some(context) = self.context() {
+            context.inject(set);
+        }
+    }
+
+    /// Returns the ids without showing them.
+    pub(super) fn ids(&self) -> Option<SpanIds> {
+        self.cell.as_ref().map(|cell| cell.head().ids())
     }
 
     /// Returns whether the span is sampled. If not, its data is ignored.
     #[inline]
     #[must_use]
     pub fn is_recording(&self) -> bool {
-        self.cell().state().is_recording
+        self.cell
+            .as_ref()
+            .is_some_and(|cell| cell.state().is_recording)
     }
 
     // ---- Data ----
@@ -137,6 +159,14 @@ impl OpenSpan {
             draft.set_attribute_display(key.into(), value, limits);
         }
         self
+    }
+
+    /// Counts data that could not be added.
+    #[cold]
+    pub(super) fn count_dropped_attributes(&mut self, count: u32) {
+        if let Some((mut draft, _)) = self.recording() {
+            draft.count_dropped_attributes(count);
+        }
     }
 
     /// Adds an event that happens now.
@@ -201,6 +231,18 @@ impl OpenSpan {
         self
     }
 
+    /// As [`record_error`](Self::record_error), with the message as `Debug` formats it.
+    pub fn record_error_debug<E>(&mut self, error: &E) -> &mut Self
+    where
+        E: fmt::Debug + ?Sized,
+    {
+        if let Some((mut draft, limits)) = self.recording() {
+            let type_name = std::any::type_name::<E>();
+            draft.add_exception(&format_args!("{error:?}"), type_name, unix_nanos(), limits);
+        }
+        self
+    }
+
     // ---- Until the context is shown ----
 
     /// Moves the span below another parent, if its context was not shown yet. Returns whether it did.
@@ -242,7 +284,9 @@ impl OpenSpan {
     /// [`Config::tail_sampling`](crate::Config::tail_sampling). The last call before that end counts. Has
     /// no effect if the trace is not held.
     pub fn keep_trace(&mut self, keep: bool) {
-        self.cell().force_decision(keep);
+        if let Some(cell) = &self.cell {
+            cell.force_decision(keep);
+        }
     }
 
     // ---- End ----
@@ -354,6 +398,12 @@ fn move_below(recorder: &ThreadRecorder, cell: &mut SpanCell, parent: &SpanConte
     }
 }
 
+impl Default for OpenSpan {
+    fn default() -> Self {
+        Self::none()
+    }
+}
+
 impl Drop for OpenSpan {
     #[inline]
     fn drop(&mut self) {
@@ -373,7 +423,7 @@ impl Drop for OpenSpan {
 impl fmt::Debug for OpenSpan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OpenSpan")
-            .field("context", &self.cell().context())
+            .field("context", &self.cell.as_ref().map(DraftMemory::context))
             .field("is_recording", &self.is_recording())
             .finish_non_exhaustive()
     }

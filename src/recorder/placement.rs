@@ -14,6 +14,8 @@ pub(super) enum Parent<'b> {
     None,
     Context(&'b SpanContext<'b>),
     Open(&'b SpanCell),
+    /// The current span of the thread that starts the span.
+    Current,
 }
 
 /// The data that a span takes over from its parent.
@@ -30,7 +32,7 @@ impl<'b> Parent<'b> {
     #[inline(always)]
     pub(super) fn as_place(self) -> Option<ParentPlace<'b>> {
         match self {
-            Self::None => None,
+            Self::None | Self::Current => None,
             Self::Context(context) => Some(ParentPlace {
                 trace_id: context.trace_id,
                 span_id: context.span_id,
@@ -56,7 +58,7 @@ impl<'b> Parent<'b> {
     #[cold]
     fn with_context<R>(self, ask: impl FnOnce(Option<&SpanContext<'_>>) -> R) -> R {
         match self {
-            Self::None => ask(None),
+            Self::None | Self::Current => ask(None),
             Self::Context(context) => ask(Some(context)),
             Self::Open(cell) => ask(Some(&cell.context())),
         }

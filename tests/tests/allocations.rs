@@ -144,9 +144,7 @@ fn open_and_end(recorder: &Recorder, spans: u32) {
         lookup
             .record_error(&std::fmt::Error)
             .set_status(StatusRef::Error("failed"));
-        request
-            .context()
-            .inject(|name, value| assert!(name.len() < value.len()));
+        request.inject(|name, value| assert!(name.len() < value.len()));
         query.try_end().unwrap();
         request.set_name("GET /orders/{id}").add_link(&links[0]);
         let mut further = recorder.start_child(&request, "further");

@@ -182,7 +182,7 @@ fn a_disabled_collector_does_everything_except_sending() {
         .span_builder("GET /orders"))
     .parent(Some(&caller))
     .start();
-    let context = span.context();
+    let context = span.context().unwrap();
     assert_eq!(context.trace_id, caller.trace_id);
     assert_eq!(context.trace_state, caller.trace_state);
     assert!(context.trace_flags.is_sampled());

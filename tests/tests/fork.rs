@@ -174,11 +174,14 @@ fn a_disabled_collector_refuses_spans_in_a_fork() {
 /// Writes one id from every source of ids of this process.
 fn write_ids(recorder: &Recorder, mut out: PipeWriter) {
     let (root, open) = (Span::new("root"), recorder.start("open"));
-    let (of_open, of_child) = (open.context(), recorder.start_child(&open, "child"));
+    let (of_open, of_child) = (
+        open.context().unwrap(),
+        recorder.start_child(&open, "child"),
+    );
     for trace_id in [root.trace_id, of_open.trace_id, recorder.new_trace_id()] {
         out.write_all(&trace_id.to_bytes()).unwrap();
     }
-    let of_child = of_child.context();
+    let of_child = of_child.context().unwrap();
     for span_id in [
         root.span_id,
         of_open.span_id,

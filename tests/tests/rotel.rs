@@ -269,7 +269,10 @@ fn open_and_end(recorder: &Recorder, mut span: Span) -> Span {
         });
     }
     open.set_status(status_ref(&span.status));
-    (span.trace_id, span.span_id) = (open.context().trace_id, open.context().span_id);
+    (span.trace_id, span.span_id) = (
+        open.context().unwrap().trace_id,
+        open.context().unwrap().span_id,
+    );
     open.try_end_at(span.end_time).unwrap();
     span
 }

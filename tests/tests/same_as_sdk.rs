@@ -271,7 +271,7 @@ fn with_this() -> Vec<official::ResourceSpans> {
             ..EventRef::new("row", 1_200 + number)
         });
     }
-    let server_context = server.context();
+    let server_context = server.context().unwrap();
     query
         .add_link(&LinkRef {
             attributes: &[KeyValueRef::new("why", "parent")],

@@ -205,7 +205,7 @@ impl<'a> Source<'a> {
     fn open_rich(&mut self) {
         let mut span = self.root();
         let child = self.child(&span);
-        let context = child.context().into_owned();
+        let context = child.context().unwrap().into_owned();
         span.set_attribute(key!("http.route"), "/orders")
             .set_attribute("http.route", "replaced")
             .set_attribute_display("display", &format_args!("{:?}", context.span_id))

@@ -1,0 +1,40 @@
+//! The collector that is installed for the process. One test, since the process has one.
+
+use std::thread;
+
+use otlp_collector::span;
+
+use common::start;
+
+#[test]
+fn one_collector_is_installed_for_the_process_at_a_time() {
+    let (receiver, collector) = start(|_| {});
+    let (others, other) = start(|_| {});
+    drop(span!("before"));
+    let installed = collector.install().unwrap();
+    let error = other.install().unwrap_err();
+    assert!(error.is_config(), "{error}");
+    assert!(error.to_string().contains("already"), "{error}");
+    let mut a = span!("a");
+    a.in_scope(|| {
+        let _other = other.install_for_thread();
+        // The other collector's span, in the same trace.
+        drop(span!("other"));
+        let nested = collector.install_for_thread();
+        drop(span!("nested"));
+        drop(nested);
+        drop(span!("other again"));
+    });
+    let b = thread::spawn(|| span!("b")).join().unwrap();
+    drop((a, b, span!("c")));
+    assert_eq!(installed.collector().ledger().accepted, 4);
+    assert_eq!(installed.shutdown().unwrap().delivered(), 4);
+    assert!(span!("after").is_none());
+    let again = other.install().unwrap();
+    drop(span!("again"));
+    drop(again);
+    assert_eq!(other.ledger().delivered(), 3);
+    assert_eq!((receiver.spans().len(), others.spans().len()), (4, 3));
+    assert_eq!(others.span("other").trace_id, receiver.span("a").trace_id);
+    assert!(span!("none").is_none());
+}
