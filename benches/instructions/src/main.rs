@@ -3,14 +3,17 @@
 //! `.ci/instructions` divides the difference between two runs by the difference of their spans: the instructions
 //! of one span. `instructions receive` is an endpoint for it.
 
+use std::future::{Future, poll_fn};
 use std::hint::black_box;
+use std::pin::pin;
 use std::process::ExitCode;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use otlp_collector::span::{KeyValueRef, ParentBased, Sampler};
 use otlp_collector::testing::Receiver;
 use otlp_collector::{
-    Collector, Config, Key, Name, Recorder, SpanId, SpanKind, SpanRef, TraceId, key, name,
+    Collector, Config, Instrument, Key, Name, Recorder, SpanId, SpanKind, SpanRef, TraceId, key, name, span,
 };
 
 const SYSTEM: Key<'static> = key!("db.system.name");
@@ -50,6 +53,8 @@ fn main() -> ExitCode {
         .map_or("http://127.0.0.1:9", |endpoint| endpoint);
     let collector = Collector::new(config(kind, endpoint)).expect("a valid configuration");
     let recorder = collector.recorder().expect("a recorder");
+    // The other kinds have a recorder, so only `inert` is without the collector.
+    let _installed = (kind != "inert").then(|| collector.install());
     record(kind, spans, &recorder);
     if args.len() > 2 {
         let ledger = collector.flush(Duration::from_secs(60)).expect("a flush");
@@ -95,6 +100,11 @@ fn record(kind: &str, spans: u64, recorder: &Recorder) {
         "open" => (0..spans).for_each(|n| open(recorder, n)),
         "open-bare" => (0..spans).for_each(|n| open_bare(recorder, n)),
         "unsampled" => (0..spans).for_each(|n| open(recorder, n)),
+        "current" | "inert" => (0..spans).for_each(current),
+        "entered" => (0..spans).for_each(entered),
+        "instrumented" => (0..spans).for_each(|n| instrumented(n, 1)),
+        "instrumented-poll" => instrumented(0, spans),
+        "context" => context(spans),
         other => panic!("no kind of span is called {other}"),
     }
 }
@@ -165,4 +175,50 @@ fn open_bare(recorder: &Recorder, number: u64) {
         .start_time(1_000 + number)
         .start();
     span.end_at(2_000 + number);
+}
+
+/// The same span as `open`, by the macro.
+#[inline(always)]
+fn start(number: u64) -> otlp_collector::OpenSpan {
+    span!(
+        "SELECT shop.order_line",
+        kind: Client,
+        start_time: 1_000 + number,
+        "db.system.name" = "postgresql",
+        "server.address" = "orders-db-3.internal",
+        "db.response.returned_rows" = 17,
+        "db.cached" = true,
+    )
+}
+
+#[inline(always)]
+fn current(number: u64) {
+    start(number).end_at(2_000 + number);
+}
+
+#[inline(always)]
+fn entered(number: u64) {
+    let entered = start(number).entered();
+    black_box(&entered);
+    entered.exit().end_at(2_000 + number);
+}
+
+/// A future with a span that is polled so many times.
+#[inline(always)]
+fn instrumented(number: u64, polls: u64) {
+    let mut left = polls;
+    let future = poll_fn(|_| {
+        left -= 1;
+        if left == 0 { Poll::Ready(()) } else { Poll::Pending }
+    });
+    let mut future = pin!(future.instrument(start(number)));
+    let mut context = Context::from_waker(Waker::noop());
+    while black_box(future.as_mut()).poll(&mut context).is_pending() {}
+}
+
+fn context(times: u64) {
+    let _entered = start(0).entered();
+    for _ in 0..times {
+        black_box(otlp_collector::current().context());
+    }
 }
