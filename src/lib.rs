@@ -196,12 +196,12 @@ pub use self::stats::{Ledger, Refused};
 /// | `name = "…"` | the span's name |
 /// | `kind = "server"` | its kind: `internal`, `server`, `client`, `producer` or `consumer` |
 /// | `parent = …` | its parent, as in [`span!`]; the parameters can be used |
-/// | `skip(a, b)`, `skip_all` | parameters that are no attributes |
+/// | `skip(a, b)`, `skip_all` | parameters that do not become attributes |
 /// | `fields(…)` | more attributes, in the syntax of [`span!`]; they replace parameters of the same name |
 /// | `err`, `err(Debug)` | for a `Result`: an error gives the status error and is recorded as by [`OpenSpan::record_error`] |
 /// | `ret`, `ret(Display)` | the attribute `return` with what the function returned; with `err`, with what is in `Ok` |
 ///
-/// Functions that return a future without being `async` end their span when they return it: instrument the
+/// Functions that return a future and are not `async` end their span when they return it: instrument the
 /// future instead.
 ///
 /// ```

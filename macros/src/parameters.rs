@@ -23,7 +23,7 @@ pub(crate) fn attributes(signature: &Signature, options: &Options) -> Result<Tok
     }
     for skipped in &options.skip {
         let is_known = names.iter().any(|(name, _)| name == skipped);
-        if !is_known && !(has_receiver && skipped == "self") {
+        if !(is_known || has_receiver && skipped == "self") {
             let message = format!(
                 "`{skipped}` is not a parameter of `{}`: correct the name, or remove it from `skip`",
                 signature.ident
@@ -102,11 +102,9 @@ fn collect(pattern: &Pat, form: Form, names: &mut Vec<(Ident, Form)>) {
         }
     };
     match pattern {
-        Pat::Ident(ident) => {
-            // An underscore in front marks what is not used.
-            if !ident.ident.to_string().starts_with('_') {
-                names.push((ident.ident.clone(), form));
-            }
+        // An underscore in front marks unused parameters.
+        Pat::Ident(ident) if !ident.ident.to_string().starts_with('_') => {
+            names.push((ident.ident.clone(), form));
         }
         Pat::Reference(reference) => all(&mut std::iter::once(&*reference.pat)),
         Pat::Tuple(tuple) => all(&mut tuple.elems.iter()),

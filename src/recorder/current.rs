@@ -28,6 +28,7 @@ pub(super) enum Position {
     Nowhere,
 }
 
+/// Stack of entered spans of a thread.
 struct Stack {
     /// Allocated with a thread's first entered span.
     slots: OnceCell<Box<SlotChunk>>,
@@ -37,13 +38,14 @@ struct Stack {
     gaps: Cell<usize>,
 }
 
+/// Slots that are allocated together.
 struct SlotChunk {
-    slots: [Slot; CHUNK],
+    slots: [SpanSlot; CHUNK],
     next: OnceCell<Box<Self>>,
 }
 
 /// Place of an entered span.
-struct Slot {
+struct SpanSlot {
     /// None after the span was exited. The slot is used again when those above it are exited as well.
     span: RefCell<OpenSpan>,
     /// Ids of the span while code of the user's runs that is changing it.
@@ -56,7 +58,7 @@ struct Slot {
     skipped: Cell<u32>,
 }
 
-impl Slot {
+impl SpanSlot {
     const fn new() -> Self {
         Self {
             span: RefCell::new(OpenSpan::none()),
@@ -88,7 +90,7 @@ impl Slot {
 impl SlotChunk {
     fn new() -> Box<Self> {
         Box::new(Self {
-            slots: [const { Slot::new() }; CHUNK],
+            slots: [const { SpanSlot::new() }; CHUNK],
             next: OnceCell::new(),
         })
     }
@@ -104,7 +106,7 @@ impl Stack {
     }
 
     #[inline(always)]
-    fn slot_at(&self, index: usize) -> Option<&Slot> {
+    fn slot_at(&self, index: usize) -> Option<&SpanSlot> {
         let chunk = self.slots.get()?;
         match chunk.slots.get(index) {
             Some(slot) => Some(slot),
@@ -113,7 +115,7 @@ impl Stack {
     }
 
     #[inline(always)]
-    fn slot(&self, position: Position) -> Option<(usize, &Slot)> {
+    fn slot(&self, position: Position) -> Option<(usize, &SpanSlot)> {
         let index = match position {
             Position::Top => self.len.get().checked_sub(1)?,
             Position::At(index) => index,
@@ -123,7 +125,7 @@ impl Stack {
     }
 
     #[cold]
-    fn create_slot(&self, index: usize) -> Option<&Slot> {
+    fn create_slot(&self, index: usize) -> Option<&SpanSlot> {
         let mut chunk = self.slots.get_or_init(SlotChunk::new);
         for _ in 0..index / CHUNK {
             chunk = chunk.next.get_or_init(SlotChunk::new);
@@ -250,7 +252,7 @@ impl Stack {
     }
 }
 
-impl Slot {
+impl SpanSlot {
     #[cold]
     fn with_lent_ids<R>(&self, work: impl FnOnce(Parent<'_>) -> R) -> R {
         let Some(ids) = self.lent_ids.get() else {
@@ -268,7 +270,7 @@ impl Slot {
 }
 
 #[cold]
-fn deeper(mut chunk: &SlotChunk, mut index: usize) -> Option<&Slot> {
+fn deeper(mut chunk: &SlotChunk, mut index: usize) -> Option<&SpanSlot> {
     while index >= CHUNK {
         chunk = chunk.next.get()?;
         index -= CHUNK;
@@ -276,7 +278,7 @@ fn deeper(mut chunk: &SlotChunk, mut index: usize) -> Option<&Slot> {
     chunk.slots.get(index)
 }
 
-/// Settles a slot at the end of a call, or when it panics.
+/// Guard that settles a slot at the end of a call, or when it panics.
 struct Settling<'s> {
     stack: &'s Stack,
     index: usize,
@@ -333,7 +335,7 @@ pub(super) fn read<R>(position: Position, work: impl FnOnce(&OpenSpan) -> R) -> 
     result.ok().flatten()
 }
 
-/// Like [`with`], for work that may run code of the user's.
+/// Runs `work`, which may run code of the user's, with an entered span. Skipped as in [`with`].
 pub(super) fn lend<R>(position: Position, work: impl FnOnce(&mut OpenSpan) -> R) -> Option<R> {
     let result = STACK.try_with(|stack| stack.lend(position, work));
     result.ok().flatten()

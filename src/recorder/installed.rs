@@ -103,16 +103,16 @@ pub(crate) fn uninstall() {
     }
 }
 
-/// What a thread had installed before.
+/// A thread's former installation.
 pub(crate) struct Before(Option<InstalledCells>);
 
-/// Installs a collector for the calling thread. Returns what was installed for it before.
+/// Installs a collector for the calling thread. Returns the thread's former installation.
 pub(crate) fn install_for_thread(recorders: &Recorders) -> Before {
     GENERATION.fetch_max(1, Ordering::Release);
     set_for_thread(Some(cells_of(recorders)))
 }
 
-/// Installs for the calling thread what it had before.
+/// Restores the calling thread's former installation.
 pub(crate) fn restore_for_thread(before: &Before) {
     set_for_thread(before.0);
 }

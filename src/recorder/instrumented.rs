@@ -12,9 +12,9 @@ use crate::recorder::entered::Entered;
 use crate::recorder::open_span::OpenSpan;
 use crate::span::StatusRef;
 
-/// Gives futures a span that is current while they are polled.
+/// Futures with a span that is current while they are polled.
 pub trait Instrument: Sized {
-    /// Returns the future with a span: entered at each poll, on whatever thread, and ended when the
+    /// Returns the future with a span: entered at each poll, on any thread, and ended when the
     /// future completes or is dropped.
     ///
     /// Memory: the future's, and 24 bytes. There is no `in_current_span`, as `tracing` has: an open span
@@ -91,6 +91,8 @@ impl<F> Instrumented<F> {
 impl<F: Future> Future for Instrumented<F> {
     type Output = F::Output;
 
+    /// Polls the future in its span.
+    ///
     /// # Panics
     /// If the future has completed, or panics.
     #[inline]

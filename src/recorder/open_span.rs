@@ -74,7 +74,7 @@ impl OpenSpan {
         Self { cell: None }
     }
 
-    /// Returns whether this is no span at all: see [`none`](Self::none).
+    /// Returns whether the span was never started: see [`none`](Self::none).
     #[inline]
     #[must_use]
     pub const fn is_none(&self) -> bool {

@@ -4,13 +4,17 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::mpsc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use otlp_collector::span::{KeepIf, KeyValueRef, LinkRef, Sampler, StatusRef, TailSampling};
 use otlp_collector::testing::Receiver;
 use otlp_collector::{
-    Collector, Config, Key, OpenSpan, Recorder, SpanContext, SpanKind, SpanRef, key, name,
+    Collector, Config, Instrument, Key, OpenSpan, Recorder, SpanContext, SpanKind, SpanRef,
+    current, instrument, key, name, span,
 };
 
 /// Counts the allocations of the current thread.
@@ -228,6 +232,62 @@ fn spans_that_move_between_threads_allocate_nothing() {
         assert_eq!(allocations(|| end(&mut spans)), 0);
     });
     assert_eq!(collector.shutdown().unwrap().delivered(), 1_004);
+}
+
+/// Traces by the current span, a future, and a function with the attribute.
+fn use_current_span(traces: u32) {
+    for number in 0..traces {
+        let request = span!("GET /orders", kind: Server, "number" = number).entered();
+        let mut query = span!("query", db.system.name = "postgresql", size = ?number);
+        query.in_scope(|| {
+            current()
+                .set_attribute("deep", true)
+                .add_event("event", &[]);
+            assert!(current().context().is_some());
+            instrumented(number);
+        });
+        let mut polls = 0;
+        let future = poll_fn(|_| {
+            polls += 1;
+            match polls {
+                1 => Poll::Pending,
+                _ => Poll::Ready(()),
+            }
+        });
+        let mut future = pin!(future.instrument(span!("future")));
+        let mut context = Context::from_waker(Waker::noop());
+        while future.as_mut().poll(&mut context).is_pending() {}
+        // Out of order.
+        let query = query.entered();
+        drop(request);
+        drop(query);
+    }
+}
+
+#[instrument]
+fn instrumented(number: u32) {
+    current().set_attribute_display("shown", &number);
+}
+
+#[test]
+fn the_current_span_allocates_nothing() {
+    let (_receiver, collector) = with_open_spans(|_| {});
+    let installed = collector.install_for_thread();
+    use_current_span(10);
+    assert_eq!(allocations(|| use_current_span(5_000)), 0);
+    drop(installed);
+    // Without a collector, not even a thread's first span does.
+    let none = std::thread::spawn(|| allocations(|| use_current_span_of_none(100)));
+    assert_eq!(none.join().unwrap(), 0);
+    assert_eq!(collector.shutdown().unwrap().delivered(), 4 * 5_010);
+}
+
+fn use_current_span_of_none(spans: u32) {
+    for number in 0..spans {
+        let span = span!("none", "number" = number).entered();
+        span.set_attribute("number", number);
+        assert!(current().context().is_none());
+    }
 }
 
 #[test]

@@ -118,8 +118,8 @@ async fn asynchronous(number: u32) -> Result<u32, Box<dyn std::error::Error>> {
 #[instrument(err, ret, name = "async result")]
 async fn async_result(text: &str) -> Result<i32, ParseIntError> {
     wait().await;
-    parse_quietly(text)?;
-    Ok(text.parse()?)
+    let number = parse_quietly(text)?;
+    Ok(number)
 }
 
 fn parse_quietly(text: &str) -> Result<i32, ParseIntError> {

@@ -513,7 +513,7 @@ struct World {
     parents: Vec<Option<usize>>,
 }
 
-/// What a thread has entered.
+/// Spans that a thread has entered.
 #[derive(Default)]
 struct Entered {
     guards: Vec<Named<EnteredSpan>>,

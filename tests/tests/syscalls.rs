@@ -2,13 +2,18 @@
 //! two marks; `.ci/syscalls` runs them under strace and checks the calls between the marks.
 
 use std::fs;
+use std::future::{Future, pending};
+use std::mem;
+use std::pin::pin;
+use std::task::{Context, Waker};
 use std::thread;
 
 use common::PATIENCE;
 use otlp_collector::span::{EventRef, KeyValueRef};
 use otlp_collector::testing::Receiver;
 use otlp_collector::{
-    Collector, Config, EndpointOptions, Overflow, Recorder, Refused, SpanKind, SpanRef,
+    Collector, Config, EndpointOptions, Instrument, Overflow, Recorder, Refused, SpanKind, SpanRef,
+    current, span,
 };
 
 const SPANS: u64 = 100_000;
@@ -108,7 +113,10 @@ fn on_recording_thread(
     let clone = collector.clone();
     let core = Collector::cores()[0];
     collector
-        .spawn_pinned(core, "recording", move |recorder| work(&clone, &recorder))
+        .spawn_pinned(core, "recording", move |recorder| {
+            let _installed = clone.install_for_thread();
+            work(&clone, &recorder);
+        })
         .unwrap()
         .join()
         .unwrap();
@@ -136,10 +144,11 @@ fn record_marked(situation: &str, recorder: &Recorder, spans: u64) -> u64 {
 fn record(recorder: &Recorder, spans: u64) -> u64 {
     let mut refused = 0;
     for number in 0..spans {
-        let result = if number % 2 == 0 {
-            record_finished(recorder, number)
-        } else {
-            record_open(recorder, number)
+        let result = match number % 4 {
+            0 => record_finished(recorder, number),
+            1 => record_open(recorder, number),
+            2 => record_current(number),
+            _ => record_instrumented(number),
         };
         match result {
             Ok(()) => {}
@@ -179,4 +188,20 @@ fn record_open(recorder: &Recorder, number: u64) -> Result<(), Refused> {
         .set_attribute("http.response.status_code", 200)
         .add_event_at(&EventRef::new("cache miss", START + number + 1));
     span.try_end_at(START + number + 500)
+}
+
+fn record_current(number: u64) -> Result<(), Refused> {
+    let span = span!("GET /orders", start_time: START + number, "number" = number).entered();
+    current().set_attribute("http.response.status_code", 200);
+    assert!(current().context().is_some());
+    span.exit().try_end_at(START + number + 500)
+}
+
+fn record_instrumented(number: u64) -> Result<(), Refused> {
+    let span = span!("GET /orders", start_time: START + number);
+    let mut future = pin!(pending::<()>().instrument(span));
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(future.as_mut().poll(&mut context).is_pending());
+    // A future that ends its span itself reads the clock.
+    mem::take(future.as_mut().span_mut()).try_end_at(START + number + 500)
 }

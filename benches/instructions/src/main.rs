@@ -203,7 +203,7 @@ fn entered(number: u64) {
     entered.exit().end_at(2_000 + number);
 }
 
-/// A future with a span that is polled so many times.
+/// Polls a future with a span this many times.
 #[inline(always)]
 fn instrumented(number: u64, polls: u64) {
     let mut left = polls;
