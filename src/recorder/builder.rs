@@ -198,28 +198,36 @@ impl<'r, 'b> SpanBuilder<'r, 'b> {
     }
 
     /// Starts the span.
-    #[inline]
+    // The starter is known at the call site, which so has one of these ways.
+    #[inline(always)]
     pub fn start(self) -> OpenSpan {
         match self.starter {
             Starter::Recorder(recorder) => self.start_on(recorder),
             Starter::OfThread(recorders) => self.start_on_thread(recorders),
-            Starter::Installed => installed::with(
-                #[inline(always)]
-                |recorder| self.start_below_current(recorder),
-            )
-            .unwrap_or_default(),
+            Starter::Installed => {
+                if installed::is_any() {
+                    self.start_installed()
+                } else {
+                    OpenSpan::none()
+                }
+            }
         }
     }
 
+    /// Starts the span with the installed collector, below the current span if that is its parent.
     #[inline(never)]
-    fn start_below_current(self, recorder: &ThreadRecorder) -> OpenSpan {
-        if !matches!(self.parent, Parent::Current) {
-            return self.start_on(recorder);
-        }
-        current::with_parent(
+    fn start_installed(self) -> OpenSpan {
+        let started = installed::with(
             #[inline(always)]
-            |parent| SpanBuilder { parent, ..self }.start_on(recorder),
-        )
+            |recorder| match self.parent {
+                Parent::Current => current::with_parent(
+                    #[inline(always)]
+                    |parent| SpanBuilder { parent, ..self }.start_on(recorder),
+                ),
+                _ => self.start_on(recorder),
+            },
+        );
+        started.unwrap_or_default()
     }
 
     #[inline(never)]

@@ -55,13 +55,16 @@ impl ThreadInstallation {
     }
 }
 
+/// Returns whether a collector is or was installed, for the process or any thread.
+#[inline(always)]
+pub(super) fn is_any() -> bool {
+    GENERATION.load(Ordering::Relaxed) != 0
+}
+
 /// Returns the cells of the collector that this thread uses.
 #[inline(always)]
 fn cells() -> InstalledCells {
     let generation = GENERATION.load(Ordering::Acquire);
-    if generation == 0 {
-        return None;
-    }
     THREAD.with(|thread| {
         if thread.generation.get() == generation {
             thread.used.get()
