@@ -108,7 +108,7 @@
 //! | [`collector`] | pinned threads, [`pin_current_thread`](collector::pin_current_thread) |
 //! | [`config`] | [`Endpoint`](config::Endpoint) and groups of them, redirects, TLS, metrics |
 //! | [`recorder`] | [`SpanBuilder`](recorder::SpanBuilder), detached spans, recorders of a scope |
-//! | [`span`] | owned and borrowed forms of a span's parts, trace context, samplers, limits, scopes, ids |
+//! | [`span`](mod@span) | owned and borrowed forms of a span's parts, trace context, samplers, limits, scopes, ids |
 //! | [`stats`] | [`Health`](stats::Health), [`Notice`](stats::Notice) and [`OnNotice`](stats::OnNotice), [`Stats`](stats::Stats), parts of the ledger |
 //! | `testing` | a receiver for tests (feature `testing`) |
 //!
