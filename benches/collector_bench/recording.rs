@@ -3,14 +3,20 @@
 //! Only the recording thread's time is measured: spans collect in the buffer, and are sent to a
 //! receiver in this process while the clock is stopped.
 
+use std::future::{Future, pending};
 use std::hint::black_box;
+use std::pin::pin;
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion};
 use otlp_collector::span::{KeepIf, KeyValueRef, ParentBased, Sampler, StatusRef, TailSampling};
 use otlp_collector::testing::Receiver;
-use otlp_collector::{Collector, Config, Key, Name, Recorder, SpanKind, SpanRef, unix_nanos};
+use otlp_collector::{
+    Collector, Config, Instrument, Key, Name, Recorder, SpanKind, SpanRef, current, key, name,
+    span, unix_nanos,
+};
 
 use crate::workload::{self, ADDRESS, CACHED, PARENT, ROWS, SELECT, SPAN, SYSTEM, TRACE};
 
@@ -18,6 +24,7 @@ use crate::workload::{self, ADDRESS, CACHED, PARENT, ROWS, SELECT, SPAN, SYSTEM,
 pub fn benches(criterion: &mut Criterion) {
     one_span(criterion);
     open_spans(criterion);
+    current_span(criterion);
     call_sites(criterion);
     sampling(criterion);
 }
@@ -166,6 +173,49 @@ fn tuple() -> (
         (ROWS, black_box(17)),
         (CACHED, black_box(true)),
     )
+}
+
+/// Measures the same span, with times given, by a recorder and by the current span.
+fn current_span(criterion: &mut Criterion) {
+    let pipeline = Pipeline::start(|_| {});
+    let installed = pipeline.collector.install_for_thread();
+    let mut group = criterion.benchmark_group("current span");
+    let mut add = |name, work: fn(&Recorder)| bench(&mut group, name, &pipeline, 1, work);
+    add("by a recorder", |recorder| {
+        let builder = recorder.span_builder(name!("SELECT shop.order_line"));
+        let mut span = builder.start_time(1_000).start();
+        span.set_attribute(key!("db.response.returned_rows"), 7);
+        span.end_at(2_000);
+    });
+    add("by the macro", |_| {
+        span!("SELECT shop.order_line", start_time: 1_000, db.response.returned_rows = 7)
+            .end_at(2_000);
+    });
+    add("entered", |_| {
+        let span =
+            span!("SELECT shop.order_line", start_time: 1_000, db.response.returned_rows = 7);
+        black_box(span.entered()).exit().end_at(2_000);
+    });
+    let root = span!("SELECT shop.order_line").entered();
+    add("below another", |_| {
+        span!("SELECT shop.order_line", start_time: 1_000, db.response.returned_rows = 7)
+            .end_at(2_000);
+    });
+    add("reading the context", |_| {
+        black_box(current().context());
+    });
+    drop(root);
+    let mut future = pin!(pending::<()>().instrument(span!("SELECT shop.order_line")));
+    let mut context = Context::from_waker(Waker::noop());
+    bench(&mut group, "a poll", &pipeline, 1, |_| {
+        let _ = black_box(future.as_mut()).poll(&mut context);
+    });
+    drop(installed);
+    let mut add = |name, work: fn(&Recorder)| bench(&mut group, name, &pipeline, 1, work);
+    add("without a collector", |_| {
+        span!("SELECT shop.order_line", start_time: 1_000, db.response.returned_rows = 7)
+            .end_at(2_000);
+    });
 }
 
 /// Measures a span from its start to its commit, by the way to record it.
