@@ -23,7 +23,7 @@ use std::mem;
 use std::ops::Range;
 use std::ptr::NonNull;
 use std::slice;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::buffer::free_list::FreeList;
 use crate::buffer::pool::PAGE_BYTES;
@@ -76,6 +76,8 @@ pub(crate) struct CellPool<T: 'static> {
     first_page: NonNull<u8>,
     page_stride: usize,
     free_pages: FreeList,
+    /// Cells in use that are not in the block.
+    extra_cells: AtomicUsize,
     allocation: NonNull<u8>,
     layout: Layout,
     pub(super) traces: Traces,
@@ -149,6 +151,7 @@ impl<T> CellPool<T> {
             first_page: unsafe { first_cell.add(cells_bytes) },
             page_stride,
             free_pages: FreeList::full(pages),
+            extra_cells: AtomicUsize::new(0),
             allocation,
             layout,
             traces: Traces::new(sizes.traces),
@@ -176,7 +179,9 @@ impl<T> CellPool<T> {
 
     /// Returns whether no cell is in use. To be called while no one takes cells.
     pub(crate) fn is_complete(&self) -> bool {
-        self.free_cells.len() == self.sizes.cells as usize
+        // Acquire: what their users did comes before the next use of this pool.
+        self.extra_cells.load(Ordering::Acquire) == 0
+            && self.free_cells.len() == self.sizes.cells as usize
     }
 
     /// Returns the cell with this index, which the caller has taken from a list.
@@ -201,6 +206,7 @@ impl<T> CellPool<T> {
         };
         // SAFETY: the allocation is of this size, and belongs to no one else.
         unsafe { memory.write_bytes(0, EXTRA.size()) };
+        self.extra_cells.fetch_add(1, Ordering::Relaxed);
         let mut cell = Cell { memory, pool: self };
         cell.state_mut().page = IS_EXTRA;
         cell
@@ -428,6 +434,7 @@ impl<T> Drop for Cell<T> {
         if self.is_extra() {
             // SAFETY: allocated by `allocate_extra` with this layout, for this value.
             unsafe { dealloc(self.memory.as_ptr(), EXTRA) };
+            self.pool.extra_cells.fetch_sub(1, Ordering::Release);
             return;
         }
         self.pool.free_cells.push(self.index());
@@ -541,9 +548,11 @@ mod tests {
         set(&mut cell, "key", "value");
         assert_eq!(cell.name(), "n".repeat(31));
         assert!(cell.is_extra() && !cell.grow());
+        assert!(!pool.is_complete());
         magazine.give(cell);
         assert!(magazine.take().is_none());
         drop(pool.allocate_extra());
+        assert!(pool.is_complete());
     }
 
     #[test]
