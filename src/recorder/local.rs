@@ -77,7 +77,20 @@ pub(super) fn end(cell: SpanCell, end_time: u64) -> Result<(), Refused> {
     let cells = cell.pool();
     match lend(cells, cell, |recorder, cell| recorder.end(cell, end_time)) {
         Ok(result) => result,
-        Err(cell) => with_host(cells, |recorder| recorder.end(cell, end_time)),
+        Err(cell) => end_elsewhere(cell, end_time),
+    }
+}
+
+/// Ends a span for which this thread has no recorder.
+#[cold]
+#[inline(never)]
+fn end_elsewhere(mut cell: SpanCell, end_time: u64) -> Result<(), Refused> {
+    match running(cell.pool()) {
+        Ok(recorders) => with(&recorders, |recorder| recorder.end(cell, end_time)),
+        Err(why) => {
+            cell.leave_trace();
+            Err(why)
+        }
     }
 }
 
@@ -118,12 +131,15 @@ fn with_host<R>(
     cells: &'static SpanCells,
     work: impl FnOnce(&ThreadRecorder) -> Result<R, Refused>,
 ) -> Result<R, Refused> {
+    let recorders = running(cells)?;
+    with(&recorders, work)
+}
+
+/// Returns the recorders of the collector of these cells; fails if it is gone.
+fn running(cells: &'static SpanCells) -> Result<Arc<Recorders>, Refused> {
     let host = cells.owner.host()?;
     let host: Arc<dyn Any + Send + Sync> = host;
-    let recorders = host
-        .downcast::<Recorders>()
-        .map_err(|_| Refused::ShutDown)?;
-    with(&recorders, work)
+    host.downcast::<Recorders>().map_err(|_| Refused::ShutDown)
 }
 
 fn keep(recorder: &Rc<ThreadRecorder>) {

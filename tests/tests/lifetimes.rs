@@ -1,5 +1,6 @@
 //! Spans, recorders and guards that outlive what they belong to.
 
+use otlp_collector::span::{KeepIf, TailSampling};
 use otlp_collector::{Config, Refused};
 
 use common::start;
@@ -20,4 +21,28 @@ fn a_span_without_a_cell_does_not_end_in_the_next_collector() {
     let (_receiver, next) = start(|config| only_cells(config, 3));
     assert_eq!(outlives.try_end(), Err(Refused::ShutDown));
     assert_eq!(next.shutdown().unwrap().accepted, 0);
+}
+
+#[test]
+fn spans_that_outlive_their_collector_take_no_held_trace_from_the_next() {
+    let only_one_trace = |config: &mut Config| {
+        only_cells(config, 5);
+        config.tail_sampling = Some(TailSampling {
+            held_traces_max: 1,
+            ..TailSampling::new(KeepIf::default())
+        });
+    };
+    for _ in 0..3 {
+        let (_receiver, collector) = start(only_one_trace);
+        let root = collector.start("root");
+        collector.start_child(&root, "child").end();
+        assert_eq!(collector.ledger().held, 1);
+        collector.start("not held").end();
+        root.end();
+        let root = collector.start("outlives its collector");
+        let ledger = collector.ledger();
+        assert_eq!((ledger.accepted, ledger.sampled_out.at_end), (1, 2));
+        drop(collector);
+        assert_eq!(root.try_end(), Err(Refused::ShutDown));
+    }
 }
