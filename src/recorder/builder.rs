@@ -313,7 +313,9 @@ impl<'r, 'b> SpanBuilder<'r, 'b> {
     #[cold]
     #[inline(never)]
     fn take_rare_cell(&self, recorder: &ThreadRecorder, is_sampled: bool) -> SpanCell {
-        if let Parent::Open(parent) = self.parent {
+        if let Parent::Open(parent) = self.parent
+            && std::ptr::eq(parent.pool(), recorder.cells())
+        {
             recorder.keep_early(parent);
         }
         recorder.take_cell().unwrap_or_else(|| {

@@ -11,6 +11,14 @@ fn only_cells(config: &mut Config, cells: usize) {
     config.open_span_bytes_total = cells * 512;
 }
 
+/// Holds traces and drops those of which no span failed.
+fn only_failed(config: &mut Config) {
+    config.tail_sampling = Some(TailSampling::new(KeepIf {
+        failed: true,
+        ..KeepIf::default()
+    }));
+}
+
 #[test]
 fn a_span_without_a_cell_does_not_end_in_the_next_collector() {
     let (_receiver, collector) = start(|config| only_cells(config, 3));
@@ -45,4 +53,19 @@ fn spans_that_outlive_their_collector_take_no_held_trace_from_the_next() {
         drop(collector);
         assert_eq!(root.try_end(), Err(Refused::ShutDown));
     }
+}
+
+#[test]
+fn a_parent_of_another_collector_keeps_its_held_spans() {
+    let (receiver, holding) = start(only_failed);
+    let (others, full) = start(|config| only_cells(config, 1));
+    let root = holding.start("root");
+    holding.start_child(&root, "held").end();
+    let only = full.start("only");
+    full.start_child(&root, "without memory").end();
+    assert_eq!(holding.ledger().held, 1);
+    drop((only, root));
+    assert_eq!(full.shutdown().unwrap().delivered(), 2);
+    assert_eq!(holding.shutdown().unwrap().sampled_out.at_end, 2);
+    assert_eq!((receiver.spans().len(), others.spans().len()), (0, 2));
 }
