@@ -142,7 +142,7 @@ impl Simulation {
             deliveries,
             compressor,
             compression_queue,
-            recorder: counters.register().unwrap(),
+            recorder: counters.register(0).unwrap(),
             counters,
             stats: NetworkStats::default(),
             reporter: Reporter::with_callback(Callback::to(queue)),

@@ -30,6 +30,7 @@ use crate::shared::Shared;
 use crate::span::Span;
 use crate::span::id_generator::Ids;
 use crate::span::scope::Scope;
+use crate::stats::counters::RecorderCounters;
 use crate::stats::refused::Refused;
 
 /// Maximum wait for a shared recorder, unless `Overflow::Block` sets another limit.
@@ -42,6 +43,8 @@ pub(crate) struct Recorders {
     slots: Box<[Slot]>,
     /// Number of leading slots used so far: at most the peak of concurrent calls.
     used: AtomicUsize,
+    /// Number of shared recorders. Counters are reserved for all that can be.
+    shared_recorders: AtomicUsize,
 }
 
 type Slot = CachePadded<Mutex<Option<ThreadRecorder>>>;
@@ -70,6 +73,7 @@ impl Recorders {
         let recorders = Arc::new(Self {
             slots: (0..leases).map(|_| Slot::default()).collect(),
             used: AtomicUsize::new(0),
+            shared_recorders: AtomicUsize::new(0),
             parts,
         });
         let host: Weak<Self> = Arc::downgrade(&recorders);
@@ -91,7 +95,7 @@ impl Recorders {
         let shared = &self.parts.shared;
         let lanes = match self.parts.idle.pop() {
             Some(lanes) => lanes,
-            None => Lanes::none(Arc::clone(shared), shared.counters.register()?, false),
+            None => Lanes::none(Arc::clone(shared), self.counters()?, false),
         };
         let ids = shared.ids();
         Some(ThreadRecorder::new(lanes, ids, self.parts.clone()))
@@ -99,10 +103,25 @@ impl Recorders {
 
     /// Creates a recorder for one call, where no other can be had.
     pub(super) fn create_temporary(&self) -> ThreadRecorder {
-        let shared = &self.parts.shared;
-        let counters = shared.counters.register().unwrap_or_default();
-        let lanes = Lanes::none(Arc::clone(shared), counters, false);
-        ThreadRecorder::new(lanes, Ids::random(), self.parts.clone())
+        let ids = Ids::random();
+        match self.counters() {
+            Some(counters) => {
+                let lanes = Lanes::none(Arc::clone(&self.parts.shared), counters, false);
+                ThreadRecorder::new(lanes, ids, self.parts.clone())
+            }
+            None => ThreadRecorder::without_place(ids, self.parts.clone()),
+        }
+    }
+
+    /// Returns counters for a recorder of this thread; `None` if all are in use.
+    fn counters(&self) -> Option<Arc<CachePadded<RecorderCounters>>> {
+        // At a fork another thread may have been about to make some, which this would wait for.
+        if self.parts.shared.signal.is_forked() {
+            return None;
+        }
+        let shared_recorders = self.shared_recorders.load(Ordering::Relaxed);
+        let reserved = self.slots.len() - shared_recorders;
+        self.parts.shared.counters.register(reserved)
     }
 
     /// Records a finished span from any thread; one that has not ended ends now.
@@ -151,10 +170,11 @@ impl Recorders {
 
     fn create_shared(&self) -> Result<ThreadRecorder, Refused> {
         let shared = &self.parts.shared;
-        let counters = shared.counters.register().ok_or(Refused::NoRecorder)?;
+        let counters = shared.counters.register(0).ok_or(Refused::NoRecorder)?;
         let lanes = Lanes::none(Arc::clone(shared), counters, true);
         let recorder = ThreadRecorder::new(lanes, Ids::unused(), self.parts.clone());
         recorder.open()?;
+        self.shared_recorders.fetch_add(1, Ordering::Relaxed);
         Ok(recorder)
     }
 

@@ -35,6 +35,9 @@ pub(super) struct ThreadRecorder {
     magazine: RefCell<SpanMagazine>,
     ids: RefCell<Ids>,
     counters: Arc<CachePadded<RecorderCounters>>,
+    /// Whether the counters are added to the collector's when this recorder is dropped. It then has no
+    /// slab.
+    is_without_place: bool,
     /// Whether a span was written by a shared recorder, since there was no slab here yet.
     has_borrowed: Cell<bool>,
     cells: &'static SpanCells,
@@ -58,10 +61,19 @@ impl ThreadRecorder {
             writer: RefCell::new(Writer::new(lanes, parts.arrivals.clone(), shared)),
             magazine: RefCell::new(SpanMagazine::new(parts.cells.cells())),
             ids: RefCell::new(ids),
+            is_without_place: false,
             has_borrowed: Cell::new(false),
             cells: parts.cells.cells(),
             parts,
         }
+    }
+
+    /// Creates a recorder for one call, when there are no counters left.
+    pub(super) fn without_place(ids: Ids, parts: RecorderParts) -> Self {
+        let lanes = Lanes::none(Arc::clone(&parts.shared), Arc::default(), false);
+        let mut recorder = Self::new(lanes, ids, parts);
+        recorder.is_without_place = true;
+        recorder
     }
 
     /// Adds the lane of the collector's own scope, if need be instead of lanes that are idle.
@@ -229,7 +241,7 @@ impl ThreadRecorder {
             return Err(self.refuse(self.shared().signal.why_closed()));
         }
         let is_first = !self.writer.borrow().is_open() && !self.has_borrowed.replace(true);
-        let lane = if is_first {
+        let lane = if is_first || self.is_without_place {
             Err(Refused::NoSlab)
         } else {
             self.open().and_then(|()| self.lane_by_id(scope))
@@ -353,6 +365,10 @@ fn with_random_ids<R>(make: impl Fn(&mut Ids) -> R) -> R {
 
 impl Drop for ThreadRecorder {
     fn drop(&mut self) {
+        if self.is_without_place {
+            self.shared().counters.absorb(&self.counters);
+            return;
+        }
         self.parts.idle.retire(self.writer.get_mut().lanes_mut());
     }
 }

@@ -37,6 +37,11 @@ impl Counter {
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Acquire)
     }
+
+    /// Adds another counter to one that several threads write.
+    fn absorb(&self, other: &Self) {
+        self.0.fetch_add(other.get(), Ordering::Release);
+    }
 }
 
 /// Counters of one recorder.
@@ -130,6 +135,26 @@ impl RecorderCounters {
     #[cold]
     pub(crate) fn count_without_memory(&self) {
         self.without_memory.add(1);
+    }
+
+    /// Adds the counters of a recorder that has read and delivered nothing.
+    fn absorb(&self, other: &Self) {
+        let groups = [
+            (&self.refused[..], &other.refused[..]),
+            (&self.started, &other.started),
+            (&self.sampled_out_at_start, &other.sampled_out_at_start),
+        ];
+        for (sums, others) in groups {
+            let counters = sums.iter().zip(others);
+            counters.for_each(|(sum, other)| sum.absorb(other));
+        }
+        // After the starts, as they are read.
+        self.ended.absorb(&other.ended);
+        self.accepted.absorb(&other.accepted);
+        self.sampled_out_at_end.absorb(&other.sampled_out_at_end);
+        self.held.absorb(&other.held);
+        self.spans_kept_early.absorb(&other.spans_kept_early);
+        self.without_memory.absorb(&other.without_memory);
     }
 
     fn add_to(&self, sum: &mut Intake) {
@@ -238,6 +263,8 @@ pub(crate) struct Counters {
     /// One place for each possible recorder, filled in order. A new recorder continues the counters of a
     /// dropped one, so that the sums only grow.
     places: Box<[OnceLock<Place>]>,
+    /// Sums of recorders that had no place.
+    without_place: RecorderCounters,
     /// Places in use or about to be.
     recorders: AtomicUsize,
     pub(crate) destinations: Vec<Arc<DestinationCounters>>,
@@ -266,6 +293,7 @@ impl Counters {
     pub(crate) fn new(destinations: Vec<Arc<DestinationCounters>>, recorders_max: usize) -> Self {
         Self {
             places: (0..recorders_max).map(|_| OnceLock::new()).collect(),
+            without_place: RecorderCounters::default(),
             recorders: AtomicUsize::new(0),
             destinations,
             refused_without_recorder: Default::default(),
@@ -273,9 +301,9 @@ impl Counters {
         }
     }
 
-    /// Returns counters for a new recorder; `None` if all are in use.
-    pub(crate) fn register(&self) -> Option<Arc<CachePadded<RecorderCounters>>> {
-        let max = self.places.len();
+    /// Returns counters for a new recorder; `None` if all but that many `reserved` ones are in use.
+    pub(crate) fn register(&self, reserved: usize) -> Option<Arc<CachePadded<RecorderCounters>>> {
+        let max = self.places.len().saturating_sub(reserved);
         let one_more = |recorders| (recorders < max).then_some(recorders + 1);
         let taken = (self.recorders).fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
         taken.ok()?;
@@ -298,6 +326,11 @@ impl Counters {
             place.is_taken.store(false, Ordering::Release);
             self.recorders.fetch_sub(1, Ordering::Relaxed);
         }
+    }
+
+    /// Keeps the counts of a dropped recorder that had no place.
+    pub(crate) fn absorb(&self, counters: &RecorderCounters) {
+        self.without_place.absorb(counters);
     }
 
     /// Returns the places that were ever used.
@@ -367,6 +400,7 @@ impl Counters {
             .iter_mut()
             .zip(&self.refused_without_recorder);
         others.for_each(|(sum, refused)| *sum += refused.load(Ordering::Relaxed));
+        self.without_place.add_to(&mut intake);
         (self.places()).for_each(|place| place.counters.add_to(&mut intake));
         intake.settle();
         intake
@@ -381,7 +415,7 @@ mod tests {
     fn the_ledger_closes_with_spans_in_flight_and_after_the_end() {
         let endpoint = Arc::new(DestinationCounters::default());
         let counters = Counters::new(vec![Arc::clone(&endpoint)], 1);
-        let recorder = counters.register().unwrap();
+        let recorder = counters.register(0).unwrap();
         (0..10).for_each(|_| recorder.accept());
         recorder.refuse(Refused::UnknownScope);
         endpoint.delivered.add(3);
@@ -403,13 +437,13 @@ mod tests {
     #[test]
     fn a_new_recorder_continues_the_counters_of_a_dropped_one() {
         let counters = Counters::new(Vec::new(), 2);
-        let (first, second) = (counters.register().unwrap(), counters.register().unwrap());
-        assert!(counters.register().is_none());
+        let (first, second) = (counters.register(0).unwrap(), counters.register(0).unwrap());
+        assert!(counters.register(0).is_none());
         first.accept();
         second.refuse(Refused::NoSlab);
         counters.retire(&first);
-        let third = counters.register().unwrap();
-        assert!(counters.register().is_none());
+        let third = counters.register(0).unwrap();
+        assert!(counters.register(0).is_none());
         third.accept();
         counters.refuse_without_recorder(Refused::NoRecorder);
         let ledger = counters.ledger();

@@ -1,7 +1,10 @@
 //! Spans, recorders and guards that outlive what they belong to.
 
-use otlp_collector::span::{KeepIf, TailSampling};
-use otlp_collector::{Config, Refused};
+use std::sync::Barrier;
+use std::thread;
+
+use otlp_collector::span::{KeepIf, ParentBased, Sampler, TailSampling};
+use otlp_collector::{Config, OpenSpan, Refused, Span};
 
 use common::start;
 
@@ -68,4 +71,138 @@ fn a_parent_of_another_collector_keeps_its_held_spans() {
     assert_eq!(full.shutdown().unwrap().delivered(), 2);
     assert_eq!(holding.shutdown().unwrap().sampled_out.at_end, 2);
     assert_eq!((receiver.spans().len(), others.spans().len()), (0, 2));
+}
+
+/// Runs `begin` on that many threads, then `between` while they wait, then `end` on them.
+fn on_threads<T>(
+    threads: usize,
+    begin: impl Fn() -> T + Sync,
+    between: impl FnOnce(),
+    end: impl Fn(T) + Sync,
+) {
+    let barrier = Barrier::new(threads + 1);
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                let begun = begin();
+                barrier.wait();
+                barrier.wait();
+                end(begun);
+            });
+        }
+        barrier.wait();
+        between();
+        barrier.wait();
+    });
+}
+
+/// More than have counters with one recorder, on any machine.
+const MANY_THREADS: usize = 400;
+
+#[test]
+fn spans_of_threads_without_counters_are_counted() {
+    let (_receiver, collector) = start(|config| config.recorders_max = 1);
+    on_threads(
+        MANY_THREADS,
+        || collector.start("span"),
+        || {
+            collector.shutdown().unwrap();
+        },
+        |span| assert_eq!(span.try_end(), Err(Refused::ShutDown)),
+    );
+    let ledger = collector.ledger();
+    assert_eq!(ledger.refused.shut_down, MANY_THREADS as u64, "{ledger}");
+
+    let (_receiver, collector) = start(|config| {
+        config.recorders_max = 1;
+        config.sampler = ParentBased::new(Sampler::AlwaysOff).into();
+    });
+    on_threads(
+        MANY_THREADS,
+        || collector.start("unsampled"),
+        || (),
+        OpenSpan::end,
+    );
+    assert_eq!(collector.ledger().sampled_out.at_start, MANY_THREADS as u64);
+}
+
+#[test]
+fn threads_leave_counters_for_shared_recorders() {
+    let (_receiver, collector) = start(|config| config.recorders_max = 1);
+    on_threads(
+        MANY_THREADS,
+        || collector.start("span"),
+        || collector.collect(Span::new("collected")).unwrap(),
+        drop,
+    );
+}
+
+#[test]
+fn held_spans_of_threads_without_counters_are_counted_and_delivered() {
+    let (receiver, collector) = start(|config| {
+        config.recorders_max = 1;
+        only_failed(config);
+        if let Some(tail_sampling) = &mut config.tail_sampling {
+            tail_sampling.held_trace_bytes = 1 << 20;
+        }
+    });
+    let root = collector.start("root");
+    on_threads(
+        MANY_THREADS,
+        || collector.start("thread"),
+        || (),
+        |mut other_root| {
+            collector.start_child(&root, "held").end();
+            collector.start_child(&root, "held").end();
+            collector.start_child(&other_root, "held too").end();
+            collector.start_child(&other_root, "held too").end();
+            other_root.set_status(otlp_collector::span::StatusRef::Error(""));
+        },
+    );
+    assert_eq!(collector.ledger().held, 2 * MANY_THREADS as u64);
+    drop(root);
+    let ledger = collector.shutdown().unwrap();
+    assert_eq!(ledger.accepted, 3 * MANY_THREADS as u64, "{ledger}");
+    assert_eq!(ledger.delivered(), ledger.accepted, "{ledger}");
+    assert_eq!(ledger.sampled_out.at_end, 2 * MANY_THREADS as u64 + 1);
+    assert_eq!((ledger.held, ledger.pending()), (0, 0), "{ledger}");
+    assert_eq!(receiver.counts().spans, 3 * MANY_THREADS as u64);
+}
+
+#[test]
+fn a_shutdown_while_thousands_of_spans_are_open_and_held_counts_each_once() {
+    const THREADS: usize = 4;
+    const TRACES: usize = 400;
+    const SPANS: u64 = (THREADS * TRACES * 3) as u64;
+    for _ in 0..5 {
+        let (receiver, collector) = start(|config| {
+            only_failed(config);
+            config.buffer_capacity = 100_000;
+        });
+        let begun = Barrier::new(THREADS + 1);
+        thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    let open = || {
+                        let root = collector.start("root");
+                        collector.start_child(&root, "held").end();
+                        let child = collector.start_child(&root, "open");
+                        (child, root)
+                    };
+                    let traces: Vec<_> = (0..TRACES).map(|_| open()).collect();
+                    begun.wait();
+                    // Meanwhile the collector shuts down.
+                    drop(traces);
+                });
+            }
+            begun.wait();
+            collector.shutdown().unwrap();
+        });
+        let ledger = collector.ledger();
+        let (refused, sampled_out) = (ledger.refused.shut_down, ledger.sampled_out.at_end);
+        assert_eq!(ledger.refused.total(), refused, "{ledger}");
+        assert_eq!(ledger.accepted + refused + sampled_out, SPANS, "{ledger}");
+        assert_eq!((ledger.held, ledger.pending()), (0, 0), "{ledger}");
+        assert_eq!(receiver.counts().spans, ledger.delivered());
+    }
 }
