@@ -97,8 +97,10 @@ impl Recorders {
             Some(lanes) => lanes,
             None => Lanes::none(Arc::clone(shared), self.counters()?, false),
         };
-        let ids = shared.ids();
-        Some(ThreadRecorder::new(lanes, ids, self.parts.clone()))
+        // Made first: if a generator of the user's cannot be made, the recorder gives the lanes back.
+        let mut recorder = ThreadRecorder::new(lanes, Ids::unused(), self.parts.clone());
+        recorder.set_ids(shared.ids());
+        Some(recorder)
     }
 
     /// Creates a recorder for one call, where no other can be had.

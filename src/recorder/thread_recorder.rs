@@ -76,6 +76,10 @@ impl ThreadRecorder {
         recorder
     }
 
+    pub(super) fn set_ids(&mut self, ids: Ids) {
+        *self.ids.get_mut() = ids;
+    }
+
     /// Adds the lane of the collector's own scope, if need be instead of lanes that are idle.
     pub(super) fn open(&self) -> Result<(), Refused> {
         loop {

@@ -1,12 +1,14 @@
 //! Spans, recorders and guards that outlive what they belong to.
 
-use std::sync::Barrier;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier};
 use std::thread;
 
-use otlp_collector::span::{KeepIf, ParentBased, Sampler, TailSampling};
-use otlp_collector::{Config, OpenSpan, Refused, Span};
+use otlp_collector::span::{GenerateIds, IdGenerator, KeepIf, ParentBased, Sampler, TailSampling};
+use otlp_collector::{Config, OpenSpan, Refused, Span, SpanId, TraceId};
 
-use common::start;
+use common::{span_id, start, trace_id};
 
 /// Cells of a collector that has no pages.
 fn only_cells(config: &mut Config, cells: usize) {
@@ -129,12 +131,14 @@ fn spans_of_threads_without_counters_are_counted() {
 #[test]
 fn threads_leave_counters_for_shared_recorders() {
     let (_receiver, collector) = start(|config| config.recorders_max = 1);
+    let mut collected = Err(Refused::NoRecorder);
     on_threads(
         MANY_THREADS,
         || collector.start("span"),
-        || collector.collect(Span::new("collected")).unwrap(),
+        || collected = collector.collect(Span::new("collected")),
         drop,
     );
+    collected.unwrap();
 }
 
 #[test]
@@ -167,6 +171,40 @@ fn held_spans_of_threads_without_counters_are_counted_and_delivered() {
     assert_eq!(ledger.sampled_out.at_end, 2 * MANY_THREADS as u64 + 1);
     assert_eq!((ledger.held, ledger.pending()), (0, 0), "{ledger}");
     assert_eq!(receiver.counts().spans, 3 * MANY_THREADS as u64);
+}
+
+struct FixedIds;
+
+impl GenerateIds for FixedIds {
+    fn new_trace_id(&mut self) -> TraceId {
+        trace_id(1)
+    }
+
+    fn new_span_id(&mut self) -> SpanId {
+        span_id(2)
+    }
+}
+
+#[test]
+fn id_generators_that_cannot_be_made_use_up_no_recorders() {
+    let fails = Arc::new(AtomicBool::new(true));
+    let make = {
+        let fails = Arc::clone(&fails);
+        move || -> Box<dyn GenerateIds> {
+            assert!(!fails.load(Ordering::Relaxed), "made to fail");
+            Box::new(FixedIds)
+        }
+    };
+    let (_receiver, collector) = start(|config| {
+        config.recorders_max = 1;
+        config.id_generator = IdGenerator::Custom(Arc::new(make));
+    });
+    for _ in 0..MANY_THREADS {
+        let made = catch_unwind(AssertUnwindSafe(|| collector.recorder().map(drop)));
+        assert!(made.is_err());
+    }
+    fails.store(false, Ordering::Relaxed);
+    assert_eq!(collector.recorder().unwrap().new_span_id(), span_id(2));
 }
 
 #[test]
