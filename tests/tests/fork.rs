@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::io::{ErrorKind, PipeReader, PipeWriter, Read, Write, pipe};
 use std::net::TcpListener;
 use std::panic::{AssertUnwindSafe, UnwindSafe, catch_unwind};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Instant;
@@ -19,6 +20,10 @@ use otlp_collector::{Collector, Config, OpenSpan, Recorder, Refused, Span, SpanR
 
 /// Time after which a fork is considered to hang.
 const SECONDS: u32 = 60;
+
+/// Held by tests that start threads all the time, and by those whose forks start any: see
+/// [`on_a_new_thread`].
+static STARTS_THREADS: Mutex<()> = Mutex::new(());
 
 /// A fork of this process that runs one function and ends.
 struct Fork(libc::pid_t);
@@ -65,6 +70,7 @@ fn config(receiver: &Receiver) -> Config {
 
 #[test]
 fn calls_fail_at_once_in_a_fork_and_its_parent_is_not_affected() {
+    let _turn = STARTS_THREADS.lock();
     let receiver = Receiver::start().unwrap();
     let config = config(&receiver);
     // Taken only in the fork, to be dropped there.
@@ -246,10 +252,7 @@ impl OfParent {
         let span = self.spans.pop().unwrap();
         let child = self.recorder.start_child(&span, "child");
         drop((span, child, self.spans));
-        // The fork's thread of this name has no recorder yet.
-        thread::scope(|scope| {
-            scope.spawn(|| self.collector.start("on a new thread").end());
-        });
+        on_a_new_thread(&mut || self.collector.start("on a new thread").end());
         drop(self.recorder);
         let _ = self.collector.collect(Span::new("collected"));
         let _ = self.collector.ledger();
@@ -264,6 +267,27 @@ impl OfParent {
     }
 }
 
+/// Runs `work` on a thread of the C library's.
+///
+/// `std::thread` locks a list of all stacks when a thread begins and ends. Another thread may have held
+/// that lock at the fork; then no new thread would begin here.
+fn on_a_new_thread(mut work: &mut dyn FnMut()) {
+    extern "C" fn run(work: *mut libc::c_void) -> *mut libc::c_void {
+        // SAFETY: this is the reference that `on_a_new_thread` passes and does not use meanwhile.
+        unsafe { (*work.cast::<&mut dyn FnMut()>())() };
+        std::ptr::null_mut()
+    }
+
+    let mut thread = 0;
+    let work: *mut &mut dyn FnMut() = &raw mut work;
+    // SAFETY: `thread` outlives the calls, and `work` the thread, since that is joined.
+    unsafe {
+        let created = libc::pthread_create(&raw mut thread, std::ptr::null(), run, work.cast());
+        assert_eq!(created, 0);
+        assert_eq!(libc::pthread_join(thread, std::ptr::null_mut()), 0);
+    }
+}
+
 /// Keeps a thread busy until `is_over`.
 fn disturb(collector: &Collector, is_over: &AtomicBool, disturbance: impl Fn(&Collector)) {
     while !is_over.load(Ordering::Relaxed) {
@@ -273,6 +297,7 @@ fn disturb(collector: &Collector, is_over: &AtomicBool, disturbance: impl Fn(&Co
 
 #[test]
 fn a_fork_never_hangs_while_other_threads_are_busy() {
+    let _turn = STARTS_THREADS.lock();
     let receiver = Receiver::start_counting().unwrap();
     let collector = Collector::new(Config {
         batch_timeout_ms: 1,
