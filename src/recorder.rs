@@ -34,7 +34,7 @@ use self::thread_recorder::{OWN_SCOPE, ThreadRecorder};
 pub use self::builder::{ParentRef, SpanBuilder, span_builder};
 pub use self::entered::{CurrentSpan, Entered, EnteredSpan, current};
 pub(crate) use self::installed::{
-    Before, install, install_for_thread, restore_for_thread, uninstall,
+    InstallationNumber, install, install_for_thread, uninstall, uninstall_for_thread,
 };
 pub use self::instrumented::{Instrument, Instrumented};
 pub(crate) use self::lease::Recorders;

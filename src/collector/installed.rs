@@ -5,7 +5,9 @@ use std::marker::PhantomData;
 
 use crate::collector::Collector;
 use crate::error::Error;
-use crate::recorder::{Before, install, install_for_thread, restore_for_thread, uninstall};
+use crate::recorder::{
+    InstallationNumber, install, install_for_thread, uninstall, uninstall_for_thread,
+};
 use crate::stats::ledger::Ledger;
 
 impl Collector {
@@ -30,26 +32,27 @@ impl Collector {
     /// ```
     ///
     /// # Errors
-    /// A collector is installed for the process already ([`Error::is_config`]).
+    /// A collector is installed for the process already ([`Error::is_config`]). One of the parent process
+    /// of a fork does not count.
     pub fn install(&self) -> Result<Installed, Error> {
-        if install(&self.pipeline.recorders) {
-            return Ok(Installed {
-                collector: self.clone(),
-            });
-        }
-        Err(Error::config(
-            "a collector is installed for this process already: drop its guard first, or install \
-             this one by install_for_thread()",
-        ))
+        let number = install(&self.pipeline.recorders).ok_or_else(|| {
+            Error::config(
+                "a collector is installed for this process already: drop its guard first, or install \
+                 this one by install_for_thread()",
+            )
+        })?;
+        Ok(Installed {
+            collector: self.clone(),
+            number,
+        })
     }
 
     /// Makes this the calling thread's collector, instead of the process's, until the guard is dropped:
-    /// for tests, of which each can have its own. Guards of one thread are to be dropped in the reverse
-    /// order of their creation.
+    /// for tests, of which each can have its own. Of several, the thread uses the one that was installed
+    /// last and whose guard exists, in whichever order the guards are dropped.
     pub fn install_for_thread(&self) -> InstalledForThread {
-        let before = install_for_thread(&self.pipeline.recorders);
         InstalledForThread {
-            before,
+            number: install_for_thread(&self.pipeline.recorders),
             _collector: self.clone(),
             _not_send: PhantomData,
         }
@@ -63,6 +66,7 @@ impl Collector {
 #[must_use = "the collector is shut down when the guard is dropped"]
 pub struct Installed {
     collector: Collector,
+    number: InstallationNumber,
 }
 
 impl Installed {
@@ -77,7 +81,7 @@ impl Installed {
     /// # Errors
     /// As [`Collector::shutdown`].
     pub fn shutdown(self) -> Result<Ledger, Error> {
-        uninstall();
+        uninstall(self.number);
         // The guard's drop finds it shut down.
         self.collector.shutdown()
     }
@@ -85,7 +89,7 @@ impl Installed {
 
 impl Drop for Installed {
     fn drop(&mut self) {
-        uninstall();
+        uninstall(self.number);
         // There is no caller to return the error or the ledger to.
         let _ = self.collector.shutdown();
     }
@@ -100,7 +104,7 @@ impl fmt::Debug for Installed {
 /// Guard of the collector that is installed for a thread: see [`Collector::install_for_thread`].
 #[must_use = "the collector is installed until the guard is dropped"]
 pub struct InstalledForThread {
-    before: Before,
+    number: InstallationNumber,
     /// Running as long as it is installed.
     _collector: Collector,
     _not_send: PhantomData<*const ()>,
@@ -108,7 +112,7 @@ pub struct InstalledForThread {
 
 impl Drop for InstalledForThread {
     fn drop(&mut self) {
-        restore_for_thread(&self.before);
+        uninstall_for_thread(self.number);
     }
 }
 

@@ -1,11 +1,12 @@
-//! The collector that is installed for the process, or for a thread.
+//! The collectors that are installed, for the process or for a thread.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use crate::platform::fork::Process;
 use crate::recorder::home::SpanCells;
 use crate::recorder::lease::Recorders;
 use crate::recorder::local;
@@ -14,45 +15,76 @@ use crate::recorder::thread_recorder::ThreadRecorder;
 /// Cells of an installed collector; `None` for a disabled one, whose spans are none.
 type InstalledCells = Option<&'static SpanCells>;
 
-/// Number of the last installation or removal; 0 before the first.
+/// Number of installations and removals for the process; 0 before the first installation for any thread.
 static GENERATION: AtomicU64 = AtomicU64::new(0);
 
-/// Cells of the collector that is installed for the process.
-static PROCESS: Mutex<Option<InstalledCells>> = Mutex::new(None);
+/// Number of the last installation.
+static NUMBER: AtomicU64 = AtomicU64::new(0);
+
+/// The installation for the process.
+static PROCESS: Mutex<Option<Installation>> = Mutex::new(None);
 
 /// Longest wait for the lock, which is never held for long except in the parent of a fork.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// A thread's own installation, and the one that it uses.
-struct ThreadInstallation {
-    own: Cell<Option<InstalledCells>>,
-    used: Cell<InstalledCells>,
-    /// `GENERATION` when `used` was found.
+/// A collector that is installed.
+#[derive(Clone, Copy)]
+struct Installation {
+    cells: InstalledCells,
+    number: u64,
+    /// A fork has its own installation.
+    process: Process,
+}
+
+/// The installation that a thread uses.
+struct UsedInstallation {
+    cells: Cell<InstalledCells>,
+    /// `GENERATION` when it was found.
     generation: Cell<u64>,
 }
 
 thread_local! {
-    static THREAD: ThreadInstallation = const {
-        ThreadInstallation {
-            own: Cell::new(None),
-            used: Cell::new(None),
+    static USED: UsedInstallation = const {
+        UsedInstallation {
+            cells: Cell::new(None),
             generation: Cell::new(0),
         }
     };
+
+    /// Installations for this thread, of which it uses the last.
+    static OWN: RefCell<Vec<Installation>> = const { RefCell::new(Vec::new()) };
 }
 
-impl ThreadInstallation {
+impl Installation {
+    fn new(recorders: &Recorders) -> Self {
+        let is_disabled = recorders.is_disabled();
+        Self {
+            cells: (!is_disabled).then(|| recorders.cells().cells()),
+            number: NUMBER.fetch_add(1, Ordering::Relaxed) + 1,
+            process: Process::current(),
+        }
+    }
+}
+
+impl UsedInstallation {
     #[cold]
     #[inline(never)]
     fn find(&self, generation: u64) -> InstalledCells {
-        let cells = match self.own.get() {
-            Some(own) => own,
-            None => PROCESS.try_lock_for(LOCK_TIMEOUT)?.flatten(),
+        let installation = match own() {
+            Some(own) => Some(own),
+            None => *PROCESS.try_lock_for(LOCK_TIMEOUT)?,
         };
-        self.used.set(cells);
+        let cells = installation.and_then(|installation| installation.cells);
+        self.cells.set(cells);
         self.generation.set(generation);
         cells
     }
+}
+
+/// Returns the last installation for this thread.
+fn own() -> Option<Installation> {
+    let own = OWN.try_with(|own| own.borrow().last().copied());
+    own.ok().flatten()
 }
 
 /// Returns whether a collector is or was installed, for the process or any thread.
@@ -65,11 +97,11 @@ pub(super) fn is_any() -> bool {
 #[inline(always)]
 fn cells() -> InstalledCells {
     let generation = GENERATION.load(Ordering::Acquire);
-    THREAD.with(|thread| {
-        if thread.generation.get() == generation {
-            thread.used.get()
+    USED.with(|used| {
+        if used.generation.get() == generation {
+            used.cells.get()
         } else {
-            thread.find(generation)
+            used.find(generation)
         }
     })
 }
@@ -81,48 +113,48 @@ pub(super) fn with<R>(work: impl FnOnce(&ThreadRecorder) -> R) -> Option<R> {
     local::with_recorder_of(cells, |recorder| Ok(work(recorder))).ok()
 }
 
-fn cells_of(recorders: &Recorders) -> InstalledCells {
-    (!recorders.is_disabled()).then(|| recorders.cells().cells())
-}
+/// An installation that ends when this is passed to [`uninstall`] or [`uninstall_for_thread`].
+#[derive(Clone, Copy)]
+pub(crate) struct InstallationNumber(u64);
 
-/// Installs a collector for the process. Returns false if one is installed.
-pub(crate) fn install(recorders: &Recorders) -> bool {
-    let Some(mut process) = PROCESS.try_lock_for(LOCK_TIMEOUT) else {
-        return false;
-    };
-    if process.is_some() {
-        return false;
+/// Installs a collector for the process; `None` if one is installed.
+pub(crate) fn install(recorders: &Recorders) -> Option<InstallationNumber> {
+    let mut process = PROCESS.try_lock_for(LOCK_TIMEOUT)?;
+    if process.is_some_and(|installation| installation.process.is_current()) {
+        return None;
     }
-    *process = Some(cells_of(recorders));
+    let installation = Installation::new(recorders);
+    *process = Some(installation);
     GENERATION.fetch_add(1, Ordering::Release);
-    true
+    Some(InstallationNumber(installation.number))
 }
 
-/// Removes the collector that is installed for the process.
-pub(crate) fn uninstall() {
-    if let Some(mut process) = PROCESS.try_lock_for(LOCK_TIMEOUT) {
+/// Ends an installation for the process, unless that was done.
+pub(crate) fn uninstall(number: InstallationNumber) {
+    let Some(mut process) = PROCESS.try_lock_for(LOCK_TIMEOUT) else {
+        return;
+    };
+    if process.is_some_and(|installation| installation.number == number.0) {
         *process = None;
         GENERATION.fetch_add(1, Ordering::Release);
     }
 }
 
-/// A thread's former installation.
-pub(crate) struct Before(Option<InstalledCells>);
-
-/// Installs a collector for the calling thread. Returns the thread's former installation.
-pub(crate) fn install_for_thread(recorders: &Recorders) -> Before {
+/// Installs a collector for the calling thread.
+pub(crate) fn install_for_thread(recorders: &Recorders) -> InstallationNumber {
+    let installation = Installation::new(recorders);
     GENERATION.fetch_max(1, Ordering::Release);
-    set_for_thread(Some(cells_of(recorders)))
+    change_own(|own| own.push(installation));
+    InstallationNumber(installation.number)
 }
 
-/// Restores the calling thread's former installation.
-pub(crate) fn restore_for_thread(before: &Before) {
-    set_for_thread(before.0);
+/// Ends an installation for the calling thread.
+pub(crate) fn uninstall_for_thread(number: InstallationNumber) {
+    change_own(|own| own.retain(|installation| installation.number != number.0));
 }
 
-fn set_for_thread(own: Option<InstalledCells>) -> Before {
-    THREAD.with(|thread| {
-        thread.generation.set(0);
-        Before(thread.own.replace(own))
-    })
+fn change_own(change: impl FnOnce(&mut Vec<Installation>)) {
+    // Fails only while the thread's storage is being destroyed, which ends its installations.
+    let _ = OWN.try_with(|own| change(&mut own.borrow_mut()));
+    USED.with(|used| used.generation.set(0));
 }

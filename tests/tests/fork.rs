@@ -16,7 +16,7 @@ use common::{PATIENCE, span_id, trace_id};
 use otlp_collector::span::{InstrumentationScope, KeepIf, TailSampling};
 use otlp_collector::stats::ThreadState;
 use otlp_collector::testing::Receiver;
-use otlp_collector::{Collector, Config, OpenSpan, Recorder, Refused, Span, SpanRef};
+use otlp_collector::{Collector, Config, OpenSpan, Recorder, Refused, Span, SpanRef, span};
 
 /// Time after which a fork is considered to hang.
 const SECONDS: u32 = 60;
@@ -175,6 +175,32 @@ fn a_disabled_collector_refuses_spans_in_a_fork() {
         assert_eq!(disabled.health().network_thread, ThreadState::Forked);
     }));
     assert!(holds);
+}
+
+#[test]
+fn a_fork_installs_a_collector_of_its_own() {
+    let _turn = STARTS_THREADS.lock();
+    let receiver = Receiver::start().unwrap();
+    let installed = Collector::new(config(&receiver))
+        .unwrap()
+        .install()
+        .unwrap();
+    drop(span!("of the parent"));
+    let mut installed = Some(installed);
+    let holds = holds_in_a_fork(AssertUnwindSafe(|| {
+        let of_parent = installed.take().unwrap();
+        assert_eq!(span!("lost").try_end(), Err(Refused::Forked));
+        let own = Collector::new(config(&receiver)).unwrap();
+        let own = own.install().unwrap();
+        drop(of_parent);
+        span!("of the fork").try_end().unwrap();
+        assert!(own.collector().install().is_err());
+        assert_eq!(own.shutdown().unwrap().delivered(), 1);
+    }));
+    assert!(holds);
+    let ledger = installed.unwrap().shutdown().unwrap();
+    assert_eq!((ledger.delivered(), ledger.refused.total()), (1, 0));
+    assert_eq!(receiver.counts().spans, 2);
 }
 
 /// Writes one id from every source of ids of this process.

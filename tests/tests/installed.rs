@@ -1,13 +1,17 @@
-//! The collector that is installed for the process. One test, since the process has one.
+//! The collector that is installed for the process, which has one. So tests run in turn.
 
+use std::sync::Mutex;
 use std::thread;
 
 use otlp_collector::span;
 
-use common::start;
+use common::{PATIENCE, start};
+
+static IN_TURN: Mutex<()> = Mutex::new(());
 
 #[test]
 fn one_collector_is_installed_for_the_process_at_a_time() {
+    let _turn = IN_TURN.lock();
     let (receiver, collector) = start(|_| {});
     let (others, other) = start(|_| {});
     drop(span!("before"));
@@ -37,4 +41,29 @@ fn one_collector_is_installed_for_the_process_at_a_time() {
     assert_eq!((receiver.spans().len(), others.spans().len()), (4, 3));
     assert_eq!(others.span("other").trace_id, receiver.span("a").trace_id);
     assert!(span!("none").is_none());
+}
+
+#[test]
+fn a_shutdown_does_not_end_a_later_installation() {
+    let _turn = IN_TURN.lock();
+    let (receiver, collector) = start(|config| {
+        config.shutdown_timeout_ms = PATIENCE.as_millis() as u64;
+    });
+    let (_others, other) = start(|_| {});
+    receiver.pause();
+    let installed = collector.install().unwrap();
+    drop(span!("keeps the shutdown waiting"));
+    thread::scope(|scope| {
+        let shutting_down = scope.spawn(|| installed.shutdown().unwrap());
+        let installed = loop {
+            match other.install() {
+                Ok(installed) => break installed,
+                Err(_) => thread::yield_now(),
+            }
+        };
+        receiver.resume();
+        assert_eq!(shutting_down.join().unwrap().delivered(), 1);
+        assert!(!span!("of the other").is_none());
+        assert_eq!(installed.shutdown().unwrap().delivered(), 1);
+    });
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 
 use otlp_collector::span::{GenerateIds, IdGenerator, KeepIf, ParentBased, Sampler, TailSampling};
-use otlp_collector::{Config, OpenSpan, Refused, Span, SpanId, TraceId};
+use otlp_collector::{Config, OpenSpan, Refused, Span, SpanId, TraceId, span};
 
 use common::{span_id, start, trace_id};
 
@@ -205,6 +205,25 @@ fn id_generators_that_cannot_be_made_use_up_no_recorders() {
     }
     fails.store(false, Ordering::Relaxed);
     assert_eq!(collector.recorder().unwrap().new_span_id(), span_id(2));
+}
+
+#[test]
+fn installations_of_a_thread_end_in_any_order() {
+    let (receiver, collector) = start(|_| {});
+    let (others, other) = start(|_| {});
+    let first = collector.install_for_thread();
+    let second = other.install_for_thread();
+    drop(first);
+    drop(span!("the second's"));
+    let third = collector.install_for_thread();
+    drop(second);
+    drop(span!("the third's"));
+    drop(third);
+    assert!(span!("none").is_none());
+    assert_eq!(collector.shutdown().unwrap().delivered(), 1);
+    assert_eq!(other.shutdown().unwrap().delivered(), 1);
+    assert_eq!(receiver.spans()[0].name, "the third's");
+    assert_eq!(others.spans()[0].name, "the second's");
 }
 
 #[test]
