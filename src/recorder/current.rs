@@ -190,24 +190,23 @@ impl Stack {
     #[inline(always)]
     fn read<R>(&self, position: Position, work: impl FnOnce(&OpenSpan) -> R) -> Option<R> {
         let (index, slot) = self.slot(position)?;
+        let _settling = self.settling(index, slot);
         let span = slot.span.try_borrow().ok()?;
         let result = work(&span);
+        // Before the slot is settled.
         drop(span);
-        if slot.is_exited.get() {
-            self.settle(index);
-        }
         Some(result)
     }
 
     /// Runs `work`, which may run code of the user's, with the span at this position, to be changed.
     fn lend<R>(&self, position: Position, work: impl FnOnce(&mut OpenSpan) -> R) -> Option<R> {
         let (index, slot) = self.slot(position)?;
+        let _settling = self.settling(index, slot);
         let Ok(mut span) = slot.span.try_borrow_mut() else {
             slot.skip();
             return None;
         };
         slot.lent_ids.set(span.ids());
-        let _settling = Settling { stack: self, index };
         let result = work(&mut span);
         // Before the slot is settled.
         drop(span);
@@ -220,28 +219,30 @@ impl Stack {
         let Some((index, slot)) = self.slot(Position::Top) else {
             return work(Parent::None);
         };
+        let _settling = self.settling(index, slot);
+        // Borrowed no longer than the slot is not settled.
         match slot.span.try_borrow() {
-            Ok(span) => {
-                let result = work(span.as_parent());
-                drop(span);
-                if slot.is_exited.get() {
-                    self.settle(index);
-                }
-                result
-            }
+            Ok(span) => work(span.as_parent()),
             Err(_) => slot.with_lent_ids(work),
+        }
+    }
+
+    #[inline(always)]
+    fn settling<'s>(&'s self, index: usize, slot: &'s SpanSlot) -> Settling<'s> {
+        Settling {
+            stack: self,
+            index,
+            slot,
         }
     }
 
     /// Does what could not be done while the span was borrowed.
     #[cold]
-    fn settle(&self, index: usize) {
-        let Some(slot) = self.slot_at(index) else {
-            return;
-        };
-        if slot.is_shown.take()
+    fn settle(&self, index: usize, slot: &SpanSlot) {
+        if slot.is_shown.get()
             && let Ok(span) = slot.span.try_borrow()
         {
+            slot.is_shown.set(false);
             let _ = span.context();
         }
         if slot.is_exited.get() && slot.span.try_borrow_mut().is_ok() {
@@ -282,11 +283,15 @@ fn deeper(mut chunk: &SlotChunk, mut index: usize) -> Option<&SpanSlot> {
 struct Settling<'s> {
     stack: &'s Stack,
     index: usize,
+    slot: &'s SpanSlot,
 }
 
 impl Drop for Settling<'_> {
+    #[inline(always)]
     fn drop(&mut self) {
-        self.stack.settle(self.index);
+        if self.slot.is_exited.get() || self.slot.is_shown.get() {
+            self.stack.settle(self.index, self.slot);
+        }
     }
 }
 

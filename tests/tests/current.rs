@@ -473,6 +473,36 @@ fn a_sampler_may_start_and_enter_spans() {
     );
 }
 
+thread_local! {
+    static GUARD: RefCell<Option<EnteredSpan>> = const { RefCell::new(None) };
+}
+
+#[test]
+fn a_sampler_that_exits_the_parent_and_panics_leaves_no_parent() {
+    struct Panicking;
+
+    impl Sample for Panicking {
+        fn sample<'s>(&'s self, input: &SamplingInput<'_>) -> SamplingResult<'s> {
+            if input.name == "never" {
+                GUARD.take();
+                panic!("by the sampler");
+            }
+            SamplingResult::sampled()
+        }
+    }
+
+    let (receiver, collector) = start(|config| {
+        config.sampler = Sampler::Custom(Arc::new(Panicking));
+    });
+    let _installed = collector.install_for_thread();
+    GUARD.set(Some(span!("exited").entered()));
+    catch_unwind(AssertUnwindSafe(|| span!("never"))).unwrap_err();
+    assert_eq!(collector.ledger().accepted, 1);
+    drop(span!("after"));
+    let spans = finish(&receiver, &collector);
+    assert_parents(&spans, &[("exited", ""), ("after", "")]);
+}
+
 // ---- Random programs ----
 
 const THREADS: usize = 3;
