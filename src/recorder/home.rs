@@ -67,7 +67,14 @@ impl Home {
 const LOCK_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// The cells without owner.
-static IDLE: Mutex<Vec<&'static SpanCells>> = Mutex::new(Vec::new());
+static IDLE: Mutex<Vec<IdleCells>> = Mutex::new(Vec::new());
+
+/// Cells without owner, and the process that had one. In a fork they stay idle, since another thread may
+/// have held their lock.
+struct IdleCells {
+    cells: &'static SpanCells,
+    process: Process,
+}
 
 /// The owner of a collector's cells, shared by its recorders.
 ///
@@ -118,11 +125,15 @@ impl CellsOwner {
 /// Returns cells without owner of which none is in use.
 fn idle(sizes: CellSizes, options: SpanOptions) -> Option<&'static SpanCells> {
     let mut idle = IDLE.try_lock_for(LOCK_TIMEOUT)?;
-    let is_usable = |cells: &&'static SpanCells| {
-        cells.sizes() == sizes && cells.owner.options == options && cells.is_complete()
+    let is_usable = |idle: &IdleCells| {
+        let cells = idle.cells;
+        idle.process.is_current()
+            && cells.sizes() == sizes
+            && cells.owner.options == options
+            && cells.is_complete()
     };
     let index = idle.iter().position(is_usable)?;
-    Some(idle.swap_remove(index))
+    Some(idle.swap_remove(index).cells)
 }
 
 fn allocate(sizes: CellSizes, options: SpanOptions) -> Result<&'static SpanCells, Error> {
@@ -147,7 +158,10 @@ impl Drop for CellsOwner {
         }
         // Without the lock the memory is lost, which is better than to wait for ever.
         if let Some(mut idle) = IDLE.try_lock_for(LOCK_TIMEOUT) {
-            idle.push(self.cells);
+            idle.push(IdleCells {
+                cells: self.cells,
+                process: self.process,
+            });
         }
     }
 }
