@@ -372,10 +372,10 @@ const DROP_TIMEOUT: Duration = Duration::from_secs(1);
 impl Pipeline {
     fn shut_down(&self, deadline: Instant) -> Result<Ledger, Error> {
         if !self.shared.is_forked() {
-            self.recorders.keep_held();
+            self.recorders.keep_held(deadline);
             self.shared.signal.close();
             // Spans that were held meanwhile are refused.
-            self.recorders.keep_held();
+            self.recorders.keep_held(deadline);
         }
         self.network.shut_down(deadline)
     }

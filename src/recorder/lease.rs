@@ -10,7 +10,7 @@ use std::cell::Cell;
 use std::mem;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 use crossbeam_utils::CachePadded;
@@ -103,9 +103,17 @@ impl Recorders {
         Some(recorder)
     }
 
-    /// Creates a recorder for one call, where no other can be had.
-    pub(super) fn create_temporary(&self) -> ThreadRecorder {
-        let ids = Ids::random();
+    /// Creates a recorder for one call, where no other can be had, and that starts spans.
+    pub(super) fn create_starting(&self) -> ThreadRecorder {
+        self.create_temporary(self.parts.shared.ids())
+    }
+
+    /// Creates a recorder for one call, where no other can be had, and that only ends spans.
+    pub(super) fn create_ending(&self) -> ThreadRecorder {
+        self.create_temporary(Ids::unused())
+    }
+
+    fn create_temporary(&self, ids: Ids) -> ThreadRecorder {
         match self.counters() {
             Some(counters) => {
                 let lanes = Lanes::none(Arc::clone(&self.parts.shared), counters, false);
@@ -142,11 +150,12 @@ impl Recorders {
         })
     }
 
-    /// Writes the spans of all held traces that are not decided yet.
-    pub(crate) fn keep_held(&self) {
+    /// Writes the spans of all held traces that are not decided yet, for the shutdown at `deadline`.
+    pub(crate) fn keep_held(&self, deadline: Instant) {
         let cells = self.parts.cells.cells();
         if cells.sizes().traces > 0 {
-            let recorder = self.create_temporary();
+            let mut recorder = self.create_ending();
+            recorder.prepare_for_shutdown(deadline);
             recorder.settle(cells.decide_all(Decision::Kept), Decision::Kept);
         }
     }

@@ -32,15 +32,18 @@ fn find(cells: &'static SpanCells) -> Option<Rc<ThreadRecorder>> {
 pub(super) fn with<R>(recorders: &Recorders, work: impl FnOnce(&ThreadRecorder) -> R) -> R {
     match find(recorders.cells().cells()) {
         Some(recorder) => work(&recorder),
-        None => work(&of_this_thread(recorders)),
+        None => work(&of_this_thread(recorders, Recorders::create_starting)),
     }
 }
 
 /// Returns this thread's recorder, or a temporary one where it can have none.
 #[cold]
 #[inline(never)]
-fn of_this_thread(recorders: &Recorders) -> Rc<ThreadRecorder> {
-    recorder(recorders).unwrap_or_else(|| Rc::new(recorders.create_temporary()))
+fn of_this_thread(
+    recorders: &Recorders,
+    create_temporary: fn(&Recorders) -> ThreadRecorder,
+) -> Rc<ThreadRecorder> {
+    recorder(recorders).unwrap_or_else(|| Rc::new(create_temporary(recorders)))
 }
 
 /// Returns this thread's recorder; `None` if there are too many, or the thread is about to end.
@@ -86,7 +89,10 @@ pub(super) fn end(cell: SpanCell, end_time: u64) -> Result<(), Refused> {
 #[inline(never)]
 fn end_elsewhere(mut cell: SpanCell, end_time: u64) -> Result<(), Refused> {
     match running(cell.pool()) {
-        Ok(recorders) => with(&recorders, |recorder| recorder.end(cell, end_time)),
+        Ok(recorders) => {
+            let recorder = of_this_thread(&recorders, Recorders::create_ending);
+            recorder.end(cell, end_time)
+        }
         Err(why) => {
             cell.leave_trace();
             Err(why)

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::thread::panicking;
+use std::time::Instant;
 
 use crossbeam_channel::Sender;
 use crossbeam_utils::CachePadded;
@@ -74,6 +75,13 @@ impl ThreadRecorder {
         let mut recorder = Self::new(lanes, ids, parts);
         recorder.is_without_place = true;
         recorder
+    }
+
+    /// Prepares to write held spans at a shutdown, which waits no longer than until `deadline`.
+    pub(super) fn prepare_for_shutdown(&mut self, deadline: Instant) {
+        self.writer.get_mut().wait_until(deadline);
+        // A shared recorder would wait longer.
+        self.has_borrowed.set(true);
     }
 
     pub(super) fn set_ids(&mut self, ids: Ids) {

@@ -26,6 +26,8 @@ pub(super) struct Writer {
     /// Whether the last attempt to get a slab failed, after a wait if the policy is to wait. Until
     /// an attempt succeeds, there is no further wait.
     without_room: bool,
+    /// Time after which there is no wait.
+    wait_until: Option<Instant>,
 }
 
 impl Writer {
@@ -36,6 +38,7 @@ impl Writer {
             arrivals,
             shared,
             without_room: false,
+            wait_until: None,
         };
         // The previous recorder may have left waiting spans.
         writer.check_batch();
@@ -51,6 +54,11 @@ impl Writer {
     /// Adds the lane of the collector's own scope.
     pub(super) fn open(&mut self) -> Result<(), Refused> {
         self.lanes.add(None, &self.arrivals).map(|_| ())
+    }
+
+    /// Makes spans that find no room wait no longer than until `deadline`.
+    pub(super) fn wait_until(&mut self, deadline: Instant) {
+        self.wait_until = Some(deadline);
     }
 
     pub(super) fn lanes_mut(&mut self) -> &mut Lanes {
@@ -218,6 +226,7 @@ impl Writer {
             return None;
         };
         let deadline = Instant::now() + Duration::from_millis(timeout_ms);
+        let deadline = self.wait_until.map_or(deadline, |end| end.min(deadline));
         let opened = Pool::open_by(&shared.pool, scope, first_time, deadline, || {
             shared.signal.is_closed()
         });

@@ -1,11 +1,15 @@
 //! The collector that is installed for the process, which has one. So tests run in turn.
 
+use std::cell::RefCell;
+use std::mem;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use otlp_collector::span;
+use otlp_collector::testing::Receiver;
+use otlp_collector::{Collector, InstalledForThread, current, span};
 
-use common::{PATIENCE, start};
+use common::{PATIENCE, config, start};
 
 static IN_TURN: Mutex<()> = Mutex::new(());
 
@@ -66,4 +70,65 @@ fn a_shutdown_does_not_end_a_later_installation() {
         assert!(!span!("of the other").is_none());
         assert_eq!(installed.shutdown().unwrap().delivered(), 1);
     });
+}
+
+#[test]
+fn collectors_come_and_go_while_threads_record() {
+    const COLLECTORS: usize = 30;
+    let _turn = IN_TURN.lock();
+    let receiver = Receiver::start_counting().unwrap();
+    let is_over = AtomicBool::new(false);
+    let record = || {
+        while !is_over.load(Ordering::Relaxed) {
+            let _outside = span!("outside").entered();
+            let inside = span!("inside");
+            current().set_attribute("key", "value");
+            drop(inside);
+        }
+    };
+    thread::scope(|scope| {
+        (0..3).for_each(|_| drop(scope.spawn(record)));
+        for _ in 0..COLLECTORS {
+            let collector = Collector::new(config(&receiver)).unwrap();
+            let installed = collector.install().unwrap();
+            while collector.ledger().accepted < 100 {
+                thread::yield_now();
+            }
+            drop(installed);
+            let ledger = collector.ledger();
+            assert_eq!(ledger.refused.total(), ledger.refused.shut_down, "{ledger}");
+            assert_eq!((ledger.pending(), ledger.held), (0, 0), "{ledger}");
+            assert_eq!(ledger.delivered(), ledger.accepted, "{ledger}");
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn guards_are_leaked_or_dropped_with_their_thread() {
+    thread_local! {
+        static EARLY: RefCell<Option<InstalledForThread>> = const { RefCell::new(None) };
+        static LATE: RefCell<Option<InstalledForThread>> = const { RefCell::new(None) };
+    }
+
+    let _turn = IN_TURN.lock();
+    let (receiver, collector) = start(|_| {});
+    let work = || {
+        // Destructors run in the order of first uses, or the reverse.
+        EARLY.set(None);
+        let guard = collector.install_for_thread();
+        drop(span!("first"));
+        EARLY.set(Some(guard));
+        LATE.set(Some(collector.install_for_thread()));
+        mem::forget(span!("entered").entered());
+        drop(span!("child"));
+    };
+    thread::scope(|scope| scope.spawn(work).join().unwrap());
+    thread::scope(|scope| {
+        let leak = || mem::forget(collector.install_for_thread());
+        scope.spawn(leak).join().unwrap();
+    });
+    assert!(span!("none").is_none());
+    assert_eq!(collector.shutdown().unwrap().delivered(), 3);
+    assert_eq!(receiver.spans().len(), 3);
 }

@@ -2,13 +2,14 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Barrier};
 use std::thread;
 
 use otlp_collector::span::{GenerateIds, IdGenerator, KeepIf, ParentBased, Sampler, TailSampling};
-use otlp_collector::{Config, OpenSpan, Refused, Span, SpanId, TraceId, span};
+use otlp_collector::{Collector, Config, OpenSpan, Overflow, Refused, Span, SpanId, TraceId, span};
 
-use common::{span_id, start, trace_id};
+use common::{ClosedPort, PATIENCE, span_id, start, trace_id};
 
 /// Cells of a collector that has no pages.
 fn only_cells(config: &mut Config, cells: usize) {
@@ -183,6 +184,51 @@ impl GenerateIds for FixedIds {
     fn new_span_id(&mut self) -> SpanId {
         span_id(2)
     }
+}
+
+#[test]
+fn threads_without_recorders_use_the_id_generator() {
+    let (_receiver, collector) = start(|config| {
+        config.recorders_max = 1;
+        config.id_generator = IdGenerator::Custom(Arc::new(|| Box::new(FixedIds)));
+    });
+    on_threads(
+        MANY_THREADS,
+        || collector.start("span"),
+        || (),
+        |span| assert_eq!(span.context().unwrap().trace_id, trace_id(1)),
+    );
+}
+
+/// The buffer is full, and recorders would wait for hours.
+#[test]
+fn a_shutdown_with_held_spans_ends_in_time() {
+    let closed = ClosedPort::new();
+    let mut config = Config {
+        endpoint: closed.endpoint(),
+        buffer_capacity: 100,
+        batch_size: 100,
+        overflow: Overflow::Block {
+            timeout_ms: 3_600_000,
+        },
+        shutdown_timeout_ms: 10,
+        ..Config::default()
+    };
+    only_failed(&mut config);
+    let collector = Collector::new(config).unwrap();
+    let roots: Vec<_> = (0..1000).map(|_| collector.start("root")).collect();
+    for root in &roots {
+        collector.start_child(root, "held").end();
+    }
+    let (ended, end) = channel();
+    thread::spawn(move || {
+        let _ = collector.shutdown();
+        ended.send(collector.ledger()).unwrap();
+    });
+    let ledger = end.recv_timeout(PATIENCE).unwrap();
+    assert_eq!((ledger.held, ledger.pending()), (0, 0), "{ledger}");
+    assert_eq!(ledger.accepted + ledger.refused.total(), 1000, "{ledger}");
+    drop(roots);
 }
 
 #[test]
