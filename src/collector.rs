@@ -104,9 +104,13 @@ impl Collector {
         let (arrivals, recorders) = unbounded();
         let leases = settings.leases;
         let (shared, network) = NetworkHandle::start(settings, recorders, reporter, reported)?;
+        let recorders =
+            Recorders::new(Arc::clone(&shared), arrivals, leases).inspect_err(|_| {
+                let _ = network.shut_down(Instant::now());
+            })?;
         Ok(Self {
             pipeline: Arc::new(Pipeline {
-                recorders: Recorders::new(Arc::clone(&shared), arrivals, leases)?,
+                recorders,
                 shared,
                 network,
                 pinned_threads: PinnedThreads::default(),

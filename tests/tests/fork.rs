@@ -4,6 +4,7 @@
 #![allow(unsafe_code, reason = "forks the process")]
 
 use std::collections::HashSet;
+use std::fs;
 use std::io::{ErrorKind, PipeReader, PipeWriter, Read, Write, pipe};
 use std::net::TcpListener;
 use std::panic::{AssertUnwindSafe, UnwindSafe, catch_unwind};
@@ -201,6 +202,31 @@ fn a_fork_installs_a_collector_of_its_own() {
     let ledger = installed.unwrap().shutdown().unwrap();
     assert_eq!((ledger.delivered(), ledger.refused.total()), (1, 0));
     assert_eq!(receiver.counts().spans, 2);
+}
+
+/// In a fork, since the limit is that of a process.
+#[test]
+fn a_collector_without_memory_for_open_spans_leaves_no_thread() {
+    let _turn = STARTS_THREADS.lock();
+    let threads = || fs::read_dir("/proc/self/task").unwrap().count();
+    assert!(holds_in_a_fork(|| {
+        let limit = libc::rlimit {
+            rlim_cur: 8 << 30,
+            rlim_max: 8 << 30,
+        };
+        // SAFETY: the limit is read from a value that outlives the call.
+        let limited = unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) };
+        assert_eq!(limited, 0);
+        let error = Collector::new(Config {
+            open_span_bytes_total: 16 << 30,
+            ..Config::default()
+        });
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("open_span_bytes_total"), "{error}");
+        while threads() > 1 {
+            thread::yield_now();
+        }
+    }));
 }
 
 /// Writes one id from every source of ids of this process.
