@@ -8,7 +8,7 @@ use std::sync::atomic;
 use std::time::Duration;
 
 use crate::buffer::free_list::FreeList;
-use crate::platform::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::platform::sync::{AtomicU32, AtomicU64, Ordering, RaceProbe};
 use crate::span::id::TraceId;
 use crate::span::sampler::KeepIf;
 
@@ -38,6 +38,8 @@ pub(super) struct HeldTrace {
     /// The decision made by `OpenSpan::keep_trace`, which overrides the rule: 0 for none.
     forced: atomic::AtomicU8,
     rule: Rule,
+    /// Written when a trace begins, read by its members.
+    probe: RaceProbe,
 }
 
 /// A [`KeepIf`] that is shared.
@@ -82,9 +84,11 @@ impl Traces {
         Some(index + 1)
     }
 
-    /// Returns the trace with this number.
+    /// Returns the trace with this number, for one of its members.
     pub(super) fn get(&self, number: u32) -> Option<&HeldTrace> {
-        self.records.get(number.checked_sub(1)? as usize)
+        let trace = self.records.get(number.checked_sub(1)? as usize)?;
+        trace.probe.reads(0..1);
+        Some(trace)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &HeldTrace> {
@@ -112,10 +116,12 @@ impl HeldTrace {
             has_failed: atomic::AtomicBool::new(false),
             forced: atomic::AtomicU8::new(0),
             rule: Rule::default(),
+            probe: RaceProbe::new(1),
         }
     }
 
     fn begin(&self, rule: &KeepIf) {
+        self.probe.writes(0..1);
         self.state
             .store(Decision::Pending.state(), Ordering::Relaxed);
         self.members.store(1, Ordering::Relaxed);
