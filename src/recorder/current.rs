@@ -190,11 +190,12 @@ impl Stack {
     #[inline(always)]
     fn read<R>(&self, position: Position, work: impl FnOnce(&OpenSpan) -> R) -> Option<R> {
         let (index, slot) = self.slot(position)?;
-        let _settling = self.settling(index, slot);
+        // Dropped after the borrow, should the work panic.
+        let settling = self.settling(index, slot);
         let span = slot.span.try_borrow().ok()?;
         let result = work(&span);
-        // Before the slot is settled.
         drop(span);
+        settling.after_reading();
         Some(result)
     }
 
@@ -219,10 +220,14 @@ impl Stack {
         let Some((index, slot)) = self.slot(Position::Top) else {
             return work(Parent::None);
         };
-        let _settling = self.settling(index, slot);
-        // Borrowed no longer than the slot is not settled.
+        let settling = self.settling(index, slot);
         match slot.span.try_borrow() {
-            Ok(span) => work(span.as_parent()),
+            Ok(span) => {
+                let result = work(span.as_parent());
+                drop(span);
+                settling.after_reading();
+                result
+            }
             Err(_) => slot.with_lent_ids(work),
         }
     }
@@ -286,8 +291,19 @@ struct Settling<'s> {
     slot: &'s SpanSlot,
 }
 
-impl Drop for Settling<'_> {
+impl Settling<'_> {
+    /// Settles a slot that was not lent, with fewer checks.
     #[inline(always)]
+    fn after_reading(self) {
+        if self.slot.is_exited.get() {
+            drop(self);
+        } else {
+            mem::forget(self);
+        }
+    }
+}
+
+impl Drop for Settling<'_> {
     fn drop(&mut self) {
         if self.slot.is_exited.get() || self.slot.is_shown.get() {
             self.stack.settle(self.index, self.slot);
