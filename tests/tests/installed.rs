@@ -86,6 +86,7 @@ fn collectors_come_and_go_while_threads_record() {
             drop(inside);
         }
     };
+    let mut ledgers = Vec::new();
     thread::scope(|scope| {
         (0..3).for_each(|_| drop(scope.spawn(record)));
         for _ in 0..COLLECTORS {
@@ -95,13 +96,16 @@ fn collectors_come_and_go_while_threads_record() {
                 thread::yield_now();
             }
             drop(installed);
-            let ledger = collector.ledger();
-            assert_eq!(ledger.refused.total(), ledger.refused.shut_down, "{ledger}");
-            assert_eq!((ledger.pending(), ledger.held), (0, 0), "{ledger}");
-            assert_eq!(ledger.delivered(), ledger.accepted, "{ledger}");
+            // The buffer may have been full.
+            ledgers.push(collector.ledger());
         }
         is_over.store(true, Ordering::Relaxed);
     });
+    for ledger in ledgers {
+        assert_eq!((ledger.pending(), ledger.held), (0, 0), "{ledger}");
+        let with_outcome = ledger.delivered() + ledger.dropped();
+        assert_eq!(with_outcome, ledger.accepted, "{ledger}");
+    }
 }
 
 #[test]
