@@ -24,6 +24,7 @@ use std::ops::Range;
 use std::ptr::NonNull;
 use std::slice;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::panicking;
 
 use crate::buffer::free_list::FreeList;
 use crate::buffer::pool::PAGE_BYTES;
@@ -281,16 +282,23 @@ impl<T> Cell<T> {
         unsafe { self.memory.cast().as_mut() }
     }
 
-    /// Clears all that a former span has left, except in the draft's head.
+    /// Clears all that a former span has left, except in the draft's head and what
+    /// [`set_recording`](Self::set_recording) sets.
     #[inline(always)]
-    pub(crate) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self, scope: u16) {
         let head = self.state_mut();
         head.trace = 0;
-        head.scope = 0;
-        head.is_recording = false;
-        head.in_panic = false;
+        head.scope = scope;
         head.is_local_root = false;
         *head.is_shown.get_mut() = false;
+    }
+
+    /// Makes the span record its data, or not.
+    #[inline(always)]
+    pub(crate) fn set_recording(&mut self, is_recording: bool) {
+        let head = self.state_mut();
+        head.is_recording = is_recording;
+        head.in_panic = is_recording && panicking();
     }
 
     /// Notes that someone sees the span's context.
@@ -487,7 +495,7 @@ mod tests {
             parent_is_remote: false,
             trace_flags: TraceFlags::SAMPLED,
         };
-        cell.reset();
+        cell.reset(0);
         Draft::begin(cell, ids, SpanKind::Client, "", Name::from(name));
     }
 

@@ -172,14 +172,14 @@ mod tests {
 
     fn root(magazine: &mut Magazine<()>) -> Cell<()> {
         let mut root = magazine.take().unwrap();
-        root.reset();
+        root.reset(0);
         root.begin_trace(&FAILED);
         root
     }
 
     fn child(magazine: &mut Magazine<()>, parent: &Cell<()>, end_time: u64) -> Cell<()> {
         let mut child = magazine.take().unwrap();
-        child.reset();
+        child.reset(0);
         child.join_trace(parent);
         child.state_mut().end_time = end_time;
         child
@@ -224,7 +224,7 @@ mod tests {
             // As long as the child is a member, there is no record for another trace.
             assert!(!other.is_in_trace());
             child.leave_trace();
-            other.reset();
+            other.reset(0);
             other.begin_trace(&FAILED);
             assert!(other.is_in_trace());
             assert_eq!(other.trace_decision(), Decision::Pending);

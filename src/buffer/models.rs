@@ -258,7 +258,7 @@ fn cells(cells: u32, traces: u32) -> &'static CellPool<()> {
 
 /// Writes to a cell's head and reads it again, which would be wrong if another thread had it too.
 fn use_cell(cell: &mut Cell<()>, value: u64) {
-    cell.reset();
+    cell.reset(0);
     cell.state_mut().end_time = value;
     thread::yield_now();
     assert_eq!(cell.state().end_time, value);
@@ -316,10 +316,10 @@ fn check_trace(end_child: impl Fn(Cell<()>) -> u64 + Copy + Send + Sync + 'stati
         let pool = cells(3, 1);
         let mut magazine = Magazine::new(pool);
         let mut root = magazine.take().unwrap();
-        root.reset();
+        root.reset(0);
         root.begin_trace(&KeepIf::default());
         let mut child = magazine.take().unwrap();
-        child.reset();
+        child.reset(0);
         child.join_trace(&root);
         let child = thread::spawn(move || end_child(child));
         let held = root
@@ -333,7 +333,7 @@ fn check_trace(end_child: impl Fn(Cell<()>) -> u64 + Copy + Send + Sync + 'stati
         assert!(pool.is_complete());
         // Both have left the trace.
         let mut next = Magazine::new(pool).take().unwrap();
-        next.reset();
+        next.reset(0);
         next.begin_trace(&KeepIf::default());
         assert!(next.is_in_trace());
         next.leave_trace();

@@ -192,7 +192,8 @@ impl SlabWriter {
     /// If `bytes` exceeds the [`room`](Self::room), or the slab has its maximum number of spans.
     #[inline]
     pub(crate) fn commit(&mut self, bytes: usize) {
-        assert!(bytes <= self.room && self.spans_left > 0);
+        assert!(self.spans_left > 0);
+        assert!(bytes <= self.room);
         let start = self.committed.bytes();
         self.holder
             .pool

@@ -201,8 +201,9 @@ impl<'m, M: DraftMemory> Draft<'m, M> {
     /// Sets an attribute; the last one with a key wins.
     #[inline(always)]
     pub(crate) fn set_attribute(&mut self, attribute: &KeyValueRef<'_>, limits: &SpanLimits) {
+        // Copies for the rare ways, so that the original is not borrowed and stays in registers.
         if self.head_mut().keys.may_contain(&attribute.key)
-            && self.replace_attribute(attribute, limits)
+            && self.replace_attribute(&{ *attribute }, limits)
         {
             return;
         }

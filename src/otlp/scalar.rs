@@ -25,10 +25,12 @@ pub(super) fn encode_key_value<O: Output>(
     out: O,
     encode_long: impl FnOnce(u8, KeyValueRef<'_>, &SpanLimits, O) -> Option<O>,
 ) -> Option<O> {
-    let len = match attribute.value {
-        AnyValueRef::String(text) if limits.text(text).len() <= SHORT_MAX => {
-            2 + limits.text(text).len()
-        }
+    let value = match attribute.value {
+        AnyValueRef::String(text) => AnyValueRef::String(limits.text(text)),
+        other => other,
+    };
+    let len = match value {
+        AnyValueRef::String(text) if text.len() <= SHORT_MAX => 2 + text.len(),
         AnyValueRef::Int(number) => 1 + varint_len(number as u64),
         AnyValueRef::Bool(_) => 2,
         AnyValueRef::Double(_) => 9,
@@ -36,19 +38,15 @@ pub(super) fn encode_key_value<O: Output>(
         _ => return encode_long(tag, *attribute, limits, out),
     };
     let out = out.short_key_value(tag, &attribute.key, len)?;
-    encode_short_value(&attribute.value, limits, out)
+    encode_short_value(&value, out)
 }
 
-/// Encodes a value of a common kind. Default values are written too: proto3 omits them only
+/// Encodes a value of a common kind, whose text is cut already. Default values are written too: proto3 omits them only
 /// outside of a oneof.
 #[inline(always)]
-fn encode_short_value<O: Output>(
-    value: &AnyValueRef<'_>,
-    limits: &SpanLimits,
-    mut out: O,
-) -> Option<O> {
+fn encode_short_value<O: Output>(value: &AnyValueRef<'_>, mut out: O) -> Option<O> {
     match *value {
-        AnyValueRef::String(text) => out.delimited(tag::STRING_VALUE, limits.text(text).as_bytes()),
+        AnyValueRef::String(text) => out.delimited(tag::STRING_VALUE, text.as_bytes()),
         AnyValueRef::Int(number) => encode_int(number, out),
         AnyValueRef::Bool(truth) => out.array([tag::BOOL_VALUE, u8::from(truth)]),
         AnyValueRef::Double(number) => {
@@ -101,7 +99,8 @@ pub(super) fn encode_scalar<O: Output>(
     match *value {
         AnyValueRef::Uint(number) => encode_uint(number, out),
         AnyValueRef::Bytes(bytes) => out.delimited(tag::BYTES_VALUE, limits.bytes(bytes)),
-        _ => encode_short_value(value, limits, out),
+        AnyValueRef::String(text) => out.delimited(tag::STRING_VALUE, limits.text(text).as_bytes()),
+        _ => encode_short_value(value, out),
     }
 }
 

@@ -202,49 +202,59 @@ impl<'r, 'b> SpanBuilder<'r, 'b> {
     #[inline(always)]
     pub fn start(self) -> OpenSpan {
         match self.starter {
-            Starter::Recorder(recorder) => self.start_on(recorder),
+            Starter::Recorder(recorder) => self.start_below(self.parent, recorder),
             Starter::OfThread(recorders) => self.start_on_thread(recorders),
-            Starter::Installed => {
-                if installed::is_any() {
-                    self.start_installed()
-                } else {
-                    OpenSpan::none()
-                }
+            Starter::Installed if !installed::is_any() => OpenSpan::none(),
+            // Known at the call site too. Then the builder needs no memory.
+            Starter::Installed if self.is_plain() => {
+                start_plain(self.name, self.kind, self.start_time)
             }
+            Starter::Installed => self.start_installed(),
         }
+    }
+
+    /// Returns whether name, kind and start time are all that was set.
+    #[inline(always)]
+    fn is_plain(&self) -> bool {
+        matches!(self.parent, Parent::Current)
+            && self.attributes.is_empty()
+            && self.links.is_empty()
+            && self.given_scope.is_none()
+            && self.keep_if.is_none()
     }
 
     /// Starts the span with the installed collector, below the current span if that is its parent.
     #[inline(never)]
-    fn start_installed(self) -> OpenSpan {
-        let started = installed::with(
-            #[inline(always)]
-            |recorder| match self.parent {
-                Parent::Current => current::with_parent(
-                    #[inline(always)]
-                    |parent| SpanBuilder { parent, ..self }.start_on(recorder),
-                ),
-                _ => self.start_on(recorder),
-            },
-        );
-        started.unwrap_or_default()
+    fn start_installed(&self) -> OpenSpan {
+        let Some(recorder) = installed::recorder() else {
+            return OpenSpan::none();
+        };
+        match self.parent {
+            Parent::Current => current::with_parent(|parent| self.start_below(parent, &recorder)),
+            parent => self.start_below(parent, &recorder),
+        }
     }
 
     #[inline(never)]
-    fn start_on_thread(self, recorders: &Recorders) -> OpenSpan {
-        local::with(recorders, |recorder| self.start_on(recorder))
+    fn start_on_thread(&self, recorders: &Recorders) -> OpenSpan {
+        self.start_below(self.parent, &local::recorder_of(recorders))
     }
 
     #[inline(always)]
-    fn start_on(self, recorder: &ThreadRecorder) -> OpenSpan {
-        let place = self.parent.as_place();
+    fn start_below(&self, parent: Parent<'_>, recorder: &ThreadRecorder) -> OpenSpan {
+        let place = parent.as_place();
         let ids = new_ids(recorder, place);
         let trace_state = ParentPlace::trace_state(place);
         match choose(recorder, place, &ids) {
             Ok(is_sampled) => {
-                OpenSpan::new(self.begin(recorder, ids.with_sampled(is_sampled), trace_state))
+                let ids = ids.with_sampled(is_sampled);
+                OpenSpan::new(self.begin(parent, recorder, ids, trace_state))
             }
-            Err(sampler) => self.start_by_custom(recorder, sampler, ids, trace_state),
+            // A copy, so that the original is not borrowed and stays in registers.
+            Err(sampler) => {
+                let copy = *self;
+                copy.start_by_custom(parent, recorder, sampler, ids, trace_state)
+            }
         }
     }
 
@@ -252,7 +262,8 @@ impl<'r, 'b> SpanBuilder<'r, 'b> {
     #[cold]
     #[inline(never)]
     fn start_by_custom(
-        self,
+        &self,
+        parent: Parent<'_>,
         recorder: &ThreadRecorder,
         sampler: &dyn Sample,
         ids: SpanIds,
@@ -264,10 +275,10 @@ impl<'r, 'b> SpanBuilder<'r, 'b> {
             links: self.links,
             ..SamplingInput::new(ids.trace_id, self.name.text())
         };
-        let result = ask(sampler, self.parent, input);
+        let result = ask(sampler, parent, input);
         let own_state = result.trace_state.as_ref().map(TraceState::as_str);
         let ids = ids.with_sampled(result.is_sampled);
-        let mut cell = self.begin(recorder, ids, own_state.unwrap_or(trace_state));
+        let mut cell = self.begin(parent, recorder, ids, own_state.unwrap_or(trace_state));
         let mut draft = Draft::of(&mut cell);
         for attribute in result.attributes {
             draft.set_attribute(&attribute.as_key_value(), recorder.limits());
@@ -276,21 +287,26 @@ impl<'r, 'b> SpanBuilder<'r, 'b> {
     }
 
     #[inline(always)]
-    fn begin(self, recorder: &ThreadRecorder, ids: SpanIds, trace_state: &str) -> SpanCell {
+    fn begin(
+        &self,
+        parent: Parent<'_>,
+        recorder: &ThreadRecorder,
+        ids: SpanIds,
+        trace_state: &str,
+    ) -> SpanCell {
         count_start(recorder, &ids);
         let is_sampled = ids.trace_flags.is_sampled();
         let mut cell = match recorder.take_cell() {
             Some(cell) => cell,
-            None => self.take_rare_cell(recorder, is_sampled),
+            None => take_rare_cell(recorder, parent, is_sampled),
         };
-        cell.reset();
-        cell.state_mut().scope = match self.given_scope {
+        cell.reset(match self.given_scope {
             None => self.scope,
             Some(scope) => scope_in(recorder, scope),
-        };
-        recorder.set_recording(&mut cell, is_sampled);
+        });
+        cell.set_recording(is_sampled);
         if is_sampled {
-            self.join_trace(recorder, &mut cell);
+            self.join_trace(parent, recorder, &mut cell);
         }
         let mut draft = Draft::begin(&mut cell, ids, self.kind, trace_state, self.name);
         for attribute in self.attributes {
@@ -308,27 +324,9 @@ impl<'r, 'b> SpanBuilder<'r, 'b> {
         cell
     }
 
-    /// Takes a cell where none is free. A held trace gives up the memory of its ended spans; otherwise
-    /// the span gets a small cell from the heap.
-    #[cold]
-    #[inline(never)]
-    fn take_rare_cell(&self, recorder: &ThreadRecorder, is_sampled: bool) -> SpanCell {
-        if let Parent::Open(parent) = self.parent
-            && std::ptr::eq(parent.pool(), recorder.cells())
-        {
-            recorder.keep_early(parent);
-        }
-        recorder.take_cell().unwrap_or_else(|| {
-            if is_sampled {
-                recorder.counters().count_without_memory();
-            }
-            recorder.take_extra_cell()
-        })
-    }
-
     #[inline(always)]
-    fn join_trace(&self, recorder: &ThreadRecorder, cell: &mut SpanCell) {
-        match self.parent {
+    fn join_trace(&self, parent: Parent<'_>, recorder: &ThreadRecorder, cell: &mut SpanCell) {
+        match parent {
             Parent::Open(parent)
                 if parent.state().is_recording && std::ptr::eq(parent.pool(), cell.pool()) =>
             {
@@ -337,6 +335,43 @@ impl<'r, 'b> SpanBuilder<'r, 'b> {
             _ => recorder.begin_trace(cell, self.keep_if),
         }
     }
+}
+
+/// Starts a span of the installed collector below the current span.
+#[inline(never)]
+fn start_plain(name: Name<'_>, kind: SpanKind, start_time: Option<u64>) -> OpenSpan {
+    let Some(recorder) = installed::recorder() else {
+        return OpenSpan::none();
+    };
+    current::with_parent(
+        #[inline(always)]
+        |parent| {
+            let builder = SpanBuilder {
+                kind,
+                start_time,
+                ..span_builder(name)
+            };
+            builder.start_below(parent, &recorder)
+        },
+    )
+}
+
+/// Takes a cell where none is free. A held trace gives up the memory of its ended spans; otherwise
+/// the span gets a small cell from the heap.
+#[cold]
+#[inline(never)]
+fn take_rare_cell(recorder: &ThreadRecorder, parent: Parent<'_>, is_sampled: bool) -> SpanCell {
+    if let Parent::Open(parent) = parent
+        && std::ptr::eq(parent.pool(), recorder.cells())
+    {
+        recorder.keep_early(parent);
+    }
+    recorder.take_cell().unwrap_or_else(|| {
+        if is_sampled {
+            recorder.counters().count_without_memory();
+        }
+        recorder.take_extra_cell()
+    })
 }
 
 /// Returns the number of a scope, or one that no scope has if it is another collector's.

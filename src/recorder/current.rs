@@ -18,14 +18,15 @@ thread_local! {
     static STACK: Stack = const { Stack::new() };
 }
 
-/// A place in this thread's stack.
+/// A place in this thread's stack: the index of a slot, or one of the constants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Position {
+pub(super) struct Position(usize);
+
+impl Position {
     /// That of the current span, whichever it is.
-    Top,
-    At(usize),
+    pub(super) const TOP: Self = Self(usize::MAX);
     /// That of a span that is not in the stack.
-    Nowhere,
+    pub(super) const NOWHERE: Self = Self(usize::MAX - 1);
 }
 
 /// Stack of entered spans of a thread.
@@ -117,9 +118,9 @@ impl Stack {
     #[inline(always)]
     fn slot(&self, position: Position) -> Option<(usize, &SpanSlot)> {
         let index = match position {
-            Position::Top => self.len.get().checked_sub(1)?,
-            Position::At(index) => index,
-            Position::Nowhere => return None,
+            Position::TOP => self.len.get().checked_sub(1)?,
+            Position::NOWHERE => return None,
+            Position(index) => index,
         };
         Some((index, self.slot_at(index)?))
     }
@@ -138,11 +139,11 @@ impl Stack {
         let index = self.len.get();
         let slot = self.slot_at(index).or_else(|| self.create_slot(index));
         let Some(mut place) = slot.and_then(|slot| slot.span.try_borrow_mut().ok()) else {
-            return Position::Nowhere;
+            return Position::NOWHERE;
         };
         mem::swap(&mut *place, span);
         self.len.set(index + 1);
-        Position::At(index)
+        Position(index)
     }
 
     /// Moves the span at `index` into `place`, which has none.
@@ -166,7 +167,7 @@ impl Stack {
     /// Removes the slots on top whose spans were exited.
     #[cold]
     fn pop_gaps(&self) {
-        while let Some((index, slot)) = self.slot(Position::Top)
+        while let Some((index, slot)) = self.slot(Position::TOP)
             && slot.span.try_borrow().is_ok_and(|span| span.is_none())
         {
             self.len.set(index);
@@ -214,22 +215,23 @@ impl Stack {
         Some(result)
     }
 
-    /// Runs `work` with the current span as parent.
+    /// Runs `work` with the current span as parent, if there is one.
+    // Two calls of `work`, so that each is compiled for its kind of parent.
     #[inline(always)]
-    fn with_parent<R>(&self, work: impl FnOnce(Parent<'_>) -> R) -> R {
-        let Some((index, slot)) = self.slot(Position::Top) else {
+    fn with_parent<R>(&self, work: &impl Fn(Parent<'_>) -> R) -> R {
+        let Some((index, slot)) = self.slot(Position::TOP) else {
             return work(Parent::None);
         };
         let settling = self.settling(index, slot);
-        match slot.span.try_borrow() {
-            Ok(span) => {
-                let result = work(span.as_parent());
-                drop(span);
-                settling.after_reading();
-                result
-            }
-            Err(_) => slot.with_lent_ids(work),
-        }
+        let span = slot.span.try_borrow();
+        let cell = span.as_ref().ok().and_then(|span| span.cell());
+        let Some(cell) = cell else {
+            return slot.with_lent_ids(work);
+        };
+        let result = work(Parent::Open(cell));
+        drop(span);
+        settling.after_reading();
+        result
     }
 
     #[inline(always)]
@@ -259,8 +261,10 @@ impl Stack {
 }
 
 impl SpanSlot {
+    /// Runs `work` with the context of a span that is being changed as parent.
     #[cold]
-    fn with_lent_ids<R>(&self, work: impl FnOnce(Parent<'_>) -> R) -> R {
+    #[inline(never)]
+    fn with_lent_ids<R>(&self, work: &impl Fn(Parent<'_>) -> R) -> R {
         let Some(ids) = self.lent_ids.get() else {
             return work(Parent::None);
         };
@@ -327,18 +331,20 @@ impl Drop for Stack {
 #[inline(always)]
 pub(super) fn enter(span: &mut OpenSpan) -> Position {
     if span.is_none() {
-        return Position::Nowhere;
+        return Position::NOWHERE;
     }
     STACK
         .try_with(|stack| stack.enter(span))
-        .unwrap_or(Position::Nowhere)
+        .unwrap_or(Position::NOWHERE)
 }
 
 /// Moves a span from the stack, wherever it is there, into `place`, which has none.
 #[inline(always)]
-pub(super) fn exit(index: usize, place: &mut OpenSpan) {
-    // Without the thread's storage the span has ended.
-    let _ = STACK.try_with(|stack| stack.exit(index, place));
+pub(super) fn exit(position: Position, place: &mut OpenSpan) {
+    if position != Position::NOWHERE {
+        // Without the thread's storage the span has ended.
+        let _ = STACK.try_with(|stack| stack.exit(position.0, place));
+    }
 }
 
 /// Runs `work`, which runs no code of the user's, with an entered span. Skipped and counted in the span
@@ -362,14 +368,18 @@ pub(super) fn lend<R>(position: Position, work: impl FnOnce(&mut OpenSpan) -> R)
     result.ok().flatten()
 }
 
-/// Runs `work` with the current span as parent.
+/// Runs `work` with the current span as parent, if there is one.
 #[inline(always)]
-pub(super) fn with_parent<R>(work: impl FnOnce(Parent<'_>) -> R) -> R {
-    let mut work = Some(work);
-    let result = STACK.try_with(|stack| work.take().map(|work| stack.with_parent(work)));
-    match (result, work) {
-        (Ok(Some(result)), _) => result,
-        (_, Some(work)) => work(Parent::None),
-        (_, None) => unreachable!("work that was done has a result"),
-    }
+pub(super) fn with_parent<R>(work: impl Fn(Parent<'_>) -> R) -> R {
+    let result = STACK.try_with(
+        #[inline(always)]
+        |stack| stack.with_parent(&work),
+    );
+    result.unwrap_or_else(|_| without_stack(work))
+}
+
+#[cold]
+#[inline(never)]
+fn without_stack<R>(work: impl Fn(Parent<'_>) -> R) -> R {
+    work(Parent::None)
 }

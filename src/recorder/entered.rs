@@ -35,7 +35,7 @@ use crate::span::{AsStatus, EventRef, LinkRef, SpanKind};
 #[inline]
 #[must_use]
 pub fn current() -> CurrentSpan {
-    CurrentSpan::new(Position::Top)
+    CurrentSpan::new(Position::TOP)
 }
 
 /// Access to an entered span: from [`current`] the span that is current when a method is called, from a
@@ -72,9 +72,11 @@ impl CurrentSpan {
     #[inline]
     #[must_use]
     pub fn context(&self) -> Option<SpanContext<'static>> {
-        current::read(self.position, |span| {
-            span.context().map(SpanContext::into_owned)
-        })?
+        current::read(
+            self.position,
+            #[inline(always)]
+            |span| span.context().map(SpanContext::into_owned),
+        )?
     }
 
     /// As [`OpenSpan::inject`].
@@ -249,14 +251,6 @@ impl OpenSpan {
     }
 }
 
-/// Takes an entered span out of the stack, back to its place.
-#[inline(always)]
-fn exit(span: &CurrentSpan, place: &mut OpenSpan) {
-    if let Position::At(index) = span.position {
-        current::exit(index, place);
-    }
-}
-
 /// Guard of a span that is entered and not owned by it: see [`OpenSpan::enter`].
 ///
 /// ```compile_fail
@@ -287,7 +281,7 @@ impl Deref for Entered<'_> {
 impl Drop for Entered<'_> {
     #[inline]
     fn drop(&mut self) {
-        exit(&self.span, self.place);
+        current::exit(self.span.position, self.place);
     }
 }
 
@@ -304,8 +298,8 @@ impl EnteredSpan {
     #[inline]
     #[must_use = "the span ends when it is dropped"]
     pub fn exit(mut self) -> OpenSpan {
-        exit(&self.span, &mut self.place);
-        self.span.position = Position::Nowhere;
+        current::exit(self.span.position, &mut self.place);
+        self.span.position = Position::NOWHERE;
         mem::take(&mut self.place)
     }
 }
@@ -322,6 +316,6 @@ impl Deref for EnteredSpan {
 impl Drop for EnteredSpan {
     #[inline]
     fn drop(&mut self) {
-        exit(&self.span, &mut self.place);
+        current::exit(self.span.position, &mut self.place);
     }
 }

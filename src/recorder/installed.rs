@@ -1,6 +1,7 @@
 //! The collectors that are installed, for the process or for a thread.
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -106,11 +107,10 @@ fn cells() -> InstalledCells {
     })
 }
 
-/// Runs `work` with the calling thread's recorder of the installed collector, if there is one.
+/// Returns the calling thread's recorder of the installed collector, if there is one.
 #[inline(always)]
-pub(super) fn with<R>(work: impl FnOnce(&ThreadRecorder) -> R) -> Option<R> {
-    let cells = cells()?;
-    local::with_recorder_of(cells, |recorder| Ok(work(recorder))).ok()
+pub(super) fn recorder() -> Option<Rc<ThreadRecorder>> {
+    local::recorder_of_cells(cells()?).ok()
 }
 
 /// An installation that ends when this is passed to [`uninstall`] or [`uninstall_for_thread`].

@@ -99,7 +99,7 @@ impl<F: Future> Future for Instrumented<F> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         let mut this = self.project();
         let poll = {
-            let polled = Polled {
+            let _polled = Polled {
                 entered: this.span.enter(),
                 in_panic: panicking(),
             };
@@ -110,7 +110,6 @@ impl<F: Future> Future for Instrumented<F> {
             if poll.is_ready() {
                 this.future.set(None);
             }
-            drop(polled);
             poll
         };
         if poll.is_ready() {

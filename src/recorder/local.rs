@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::cell::RefCell;
+use std::mem;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -27,19 +28,18 @@ fn find(cells: &'static SpanCells) -> Option<Rc<ThreadRecorder>> {
     found.ok().flatten()
 }
 
-/// Runs `work` with this thread's recorder.
+/// Returns this thread's recorder, or a temporary one where it can have none.
 #[inline(always)]
-pub(super) fn with<R>(recorders: &Recorders, work: impl FnOnce(&ThreadRecorder) -> R) -> R {
+pub(super) fn recorder_of(recorders: &Recorders) -> Rc<ThreadRecorder> {
     match find(recorders.cells().cells()) {
-        Some(recorder) => work(&recorder),
-        None => work(&of_this_thread(recorders, Recorders::create_starting)),
+        Some(recorder) => recorder,
+        None => create(recorders, Recorders::create_starting),
     }
 }
 
-/// Returns this thread's recorder, or a temporary one where it can have none.
 #[cold]
 #[inline(never)]
-fn of_this_thread(
+fn create(
     recorders: &Recorders,
     create_temporary: fn(&Recorders) -> ThreadRecorder,
 ) -> Rc<ThreadRecorder> {
@@ -62,20 +62,24 @@ pub(super) fn recorder(recorders: &Recorders) -> Option<Rc<ThreadRecorder>> {
     })
 }
 
-/// Runs `work` with a recorder for a span in these cells, if their collector still exists.
+/// Returns a recorder for spans in these cells, if their collector still exists.
 #[inline(always)]
-pub(super) fn with_recorder_of<R>(
-    cells: &'static SpanCells,
-    work: impl FnOnce(&ThreadRecorder) -> Result<R, Refused>,
-) -> Result<R, Refused> {
+pub(super) fn recorder_of_cells(cells: &'static SpanCells) -> Result<Rc<ThreadRecorder>, Refused> {
     match find(cells) {
-        Some(recorder) => work(&recorder),
-        None => with_host(cells, work),
+        Some(recorder) => Ok(recorder),
+        None => create_for_cells(cells),
     }
 }
 
+#[cold]
+#[inline(never)]
+fn create_for_cells(cells: &'static SpanCells) -> Result<Rc<ThreadRecorder>, Refused> {
+    let recorders = running(cells)?;
+    Ok(recorder_of(&recorders))
+}
+
 /// Ends a sampled span with this thread's recorder, or another one.
-#[inline(always)]
+#[inline(never)]
 pub(super) fn end(cell: SpanCell, end_time: u64) -> Result<(), Refused> {
     let cells = cell.pool();
     match lend(cells, cell, |recorder, cell| recorder.end(cell, end_time)) {
@@ -90,7 +94,7 @@ pub(super) fn end(cell: SpanCell, end_time: u64) -> Result<(), Refused> {
 fn end_elsewhere(mut cell: SpanCell, end_time: u64) -> Result<(), Refused> {
     match running(cell.pool()) {
         Ok(recorders) => {
-            let recorder = of_this_thread(&recorders, Recorders::create_ending);
+            let recorder = create(&recorders, Recorders::create_ending);
             recorder.end(cell, end_time)
         }
         Err(why) => {
@@ -101,7 +105,7 @@ fn end_elsewhere(mut cell: SpanCell, end_time: u64) -> Result<(), Refused> {
 }
 
 /// Gives a cell back to this thread's recorder, or to the pool.
-#[inline(always)]
+#[inline(never)]
 pub(super) fn give_back(cell: SpanCell) {
     let cells = cell.pool();
     if let Err(cell) = lend(cells, cell, |recorder, cell| recorder.give_back(cell)) {
@@ -124,21 +128,14 @@ fn lend<R>(
         let recorder = recorders.find(|recorder| std::ptr::eq(recorder.cells(), cells))?;
         Some(take(recorder, cell.take()?))
     });
-    match (taken, cell) {
-        (Ok(Some(taken)), _) => Ok(taken),
-        (_, Some(cell)) => Err(cell),
-        (_, None) => unreachable!("a cell that was taken has a result"),
+    match taken {
+        Ok(Some(taken)) => {
+            // It was taken.
+            mem::forget(cell);
+            Ok(taken)
+        }
+        _ => Err(cell.expect("the cell was not taken")),
     }
-}
-
-#[cold]
-#[inline(never)]
-fn with_host<R>(
-    cells: &'static SpanCells,
-    work: impl FnOnce(&ThreadRecorder) -> Result<R, Refused>,
-) -> Result<R, Refused> {
-    let recorders = running(cells)?;
-    with(&recorders, work)
 }
 
 /// Returns the recorders of the collector of these cells; fails if it is gone.

@@ -82,8 +82,13 @@ impl OpenSpan {
     }
 
     #[inline(always)]
+    pub(super) fn cell(&self) -> Option<&SpanCell> {
+        self.cell.as_ref()
+    }
+
+    #[inline(always)]
     pub(super) fn as_parent(&self) -> Parent<'_> {
-        self.cell.as_ref().map_or(Parent::None, Parent::Open)
+        self.cell().map_or(Parent::None, Parent::Open)
     }
 
     /// Returns the cell of a span that is recorded, to be changed.
@@ -256,11 +261,11 @@ impl OpenSpan {
         let Some(cell) = self.cell.as_mut().filter(|cell| !cell.is_shown()) else {
             return false;
         };
-        let moved = local::with_recorder_of(cell.pool(), |recorder| {
-            move_below(recorder, cell, parent);
-            Ok(())
-        });
-        moved.is_ok()
+        let recorder = local::recorder_of_cells(cell.pool());
+        recorder.is_ok_and(|recorder| {
+            move_below(&recorder, cell, parent);
+            true
+        })
     }
 
     /// Sets the span's role between services, if its context was not shown yet. Returns whether it
@@ -345,7 +350,7 @@ fn now(cell: &SpanCell) -> u64 {
 }
 
 /// Ends a span on this thread.
-#[inline(never)]
+#[inline(always)]
 fn finish(cell: SpanCell, end_time: u64) -> Result<(), Refused> {
     if cell.state().is_recording {
         return local::end(cell, end_time);
@@ -391,7 +396,7 @@ fn move_below(recorder: &ThreadRecorder, cell: &mut SpanCell, parent: &SpanConte
     if !(result.is_sampled && cell.state().is_local_root) {
         cell.leave_trace();
         cell.state_mut().is_local_root = false;
-        recorder.set_recording(cell, result.is_sampled);
+        cell.set_recording(result.is_sampled);
         if result.is_sampled {
             recorder.begin_trace(cell, None);
         }

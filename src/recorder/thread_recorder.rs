@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
-use std::thread::panicking;
 use std::time::Instant;
 
 use crossbeam_channel::Sender;
@@ -139,13 +138,13 @@ impl ThreadRecorder {
         self.with_ids(
             #[inline(always)]
             |ids| {
-                let random = if ids.are_random() {
+                let (trace_id, span_id, is_random) = ids.for_span(trace_id);
+                let flags = if is_random {
                     TraceFlags::RANDOM
                 } else {
                     TraceFlags::NONE
                 };
-                let (trace_id, span_id) = ids.for_span(trace_id);
-                (trace_id, span_id, random)
+                (trace_id, span_id, flags)
             },
         )
     }
@@ -171,14 +170,6 @@ impl ThreadRecorder {
     #[cold]
     pub(super) fn take_extra_cell(&self) -> SpanCell {
         self.cells().allocate_extra()
-    }
-
-    /// Makes a span that was just placed record its data, or not.
-    #[inline(always)]
-    pub(super) fn set_recording(&self, cell: &mut SpanCell, is_recording: bool) {
-        let state = cell.state_mut();
-        state.is_recording = is_recording;
-        state.in_panic = is_recording && panicking();
     }
 
     /// Holds the trace of a new local root, with tail sampling.

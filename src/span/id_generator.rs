@@ -129,20 +129,28 @@ impl Ids {
         }
     }
 
-    /// Makes the id of a new span, and the id of its trace unless that is given.
-    #[inline]
-    pub(crate) fn for_span(&mut self, trace_id: Option<TraceId>) -> (TraceId, SpanId) {
-        if self.custom.is_none() {
-            return self.random.for_span(trace_id);
+    /// Makes the id of a new span, and the id of its trace unless that is given. Returns also whether
+    /// its trace ids are random.
+    #[inline(always)]
+    pub(crate) fn for_span(&mut self, trace_id: Option<TraceId>) -> (TraceId, SpanId, bool) {
+        match &mut self.custom {
+            None => {
+                let (trace_id, span_id) = self.random.for_span(trace_id);
+                (trace_id, span_id, true)
+            }
+            Some(custom) => for_span_by_custom(&mut **custom, trace_id),
         }
-        let trace_id = trace_id.unwrap_or_else(|| self.new_trace_id());
-        (trace_id, self.new_span_id())
     }
+}
 
-    #[inline]
-    pub(crate) fn are_random(&self) -> bool {
-        self.custom.as_ref().is_none_or(|custom| custom.is_random())
-    }
+#[cold]
+#[inline(never)]
+fn for_span_by_custom(
+    custom: &mut dyn GenerateIds,
+    trace_id: Option<TraceId>,
+) -> (TraceId, SpanId, bool) {
+    let trace_id = trace_id.unwrap_or_else(|| custom.new_trace_id());
+    (trace_id, custom.new_span_id(), custom.is_random())
 }
 
 /// A source of random numbers and ids, used by one thread at a time.
@@ -199,7 +207,7 @@ impl RandomSource {
         new_span_id(self.generator())
     }
 
-    #[inline]
+    #[inline(always)]
     fn for_span(&mut self, of_trace: Option<TraceId>) -> (TraceId, SpanId) {
         let generator = self.generator();
         let trace_id = of_trace.unwrap_or_else(|| new_trace_id(generator));
@@ -225,12 +233,12 @@ impl RandomSource {
 fn new_trace_id(generator: &mut Xoshiro256PlusPlus) -> TraceId {
     let (high, low) = (generator.next_u64(), generator.next_u64());
     let number = u128::from(high) << 64 | u128::from(low);
-    TraceId::from_u128(number).unwrap_or(TraceId::MIN)
+    TraceId::from_bytes(number.to_ne_bytes()).unwrap_or(TraceId::MIN)
 }
 
 #[inline(always)]
 fn new_span_id(generator: &mut Xoshiro256PlusPlus) -> SpanId {
-    SpanId::from_u64(generator.next_u64()).unwrap_or(SpanId::MIN)
+    SpanId::from_bytes(generator.next_u64().to_ne_bytes()).unwrap_or(SpanId::MIN)
 }
 
 /// Seeds from std's random hash keys, for a system that returns an error instead of random bytes.

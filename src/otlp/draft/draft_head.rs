@@ -59,11 +59,10 @@ pub(super) struct Dropped {
 }
 
 impl Dropped {
-    pub(super) const NONE: Self = Self {
-        attributes: 0,
-        events: 0,
-        links: 0,
-    };
+    #[inline(always)]
+    pub(super) fn is_none(&self) -> bool {
+        self.attributes | self.events | self.links == 0
+    }
 
     #[cold]
     pub(super) fn encode_to<O: Output>(&self, out: O) -> Option<O> {

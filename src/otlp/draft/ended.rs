@@ -1,6 +1,6 @@
 //! An open span with its end time, to be encoded into a slab.
 
-use crate::otlp::draft::draft_head::{DraftHead, Dropped};
+use crate::otlp::draft::draft_head::DraftHead;
 use crate::otlp::encode::{self, EncodeSpan};
 use crate::otlp::output::Output;
 use crate::otlp::tag;
@@ -25,7 +25,7 @@ impl EncodeSpan for Ended<'_> {
 
     #[inline(always)]
     fn encode_to<O: Output>(&self, out: O) -> Option<O> {
-        let is_plain = self.head.dropped == Dropped::NONE
+        let is_plain = self.head.dropped.is_none()
             && self.head.start_time != 0
             && self.end_time != 0
             && self.fields.len() < PLAIN_MAX;

@@ -52,6 +52,7 @@ impl SpanContext<'_> {
     }
 
     /// Returns a context that owns its data.
+    #[inline]
     #[must_use]
     pub fn into_owned(self) -> SpanContext<'static> {
         SpanContext {

@@ -121,8 +121,18 @@ impl<'a> TraceState<'a> {
     }
 
     /// Returns a trace state that owns its data.
+    #[inline]
     #[must_use]
     pub fn into_owned(self) -> TraceState<'static> {
+        if self.0.is_empty() {
+            TraceState::EMPTY
+        } else {
+            self.copied()
+        }
+    }
+
+    #[cold]
+    fn copied(self) -> TraceState<'static> {
         TraceState(Cow::Owned(self.0.into_owned()))
     }
 }
