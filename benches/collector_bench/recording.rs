@@ -7,6 +7,7 @@ use std::future::{Future, pending};
 use std::hint::black_box;
 use std::pin::pin;
 use std::task::{Context, Waker};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use criterion::measurement::WallTime;
@@ -14,8 +15,8 @@ use criterion::{BenchmarkGroup, Criterion};
 use otlp_collector::span::{KeepIf, KeyValueRef, ParentBased, Sampler, StatusRef, TailSampling};
 use otlp_collector::testing::Receiver;
 use otlp_collector::{
-    Collector, Config, Instrument, Key, Name, Recorder, SpanKind, SpanRef, current, key, name,
-    span, unix_nanos,
+    Collector, Config, Instrument, Key, Name, OpenSpan, Recorder, SpanKind, SpanRef, current,
+    instrument, key, name, span, unix_nanos,
 };
 
 use crate::workload::{self, ADDRESS, CACHED, PARENT, ROWS, SELECT, SPAN, SYSTEM, TRACE};
@@ -25,6 +26,7 @@ pub fn benches(criterion: &mut Criterion) {
     one_span(criterion);
     open_spans(criterion);
     current_span(criterion);
+    moved_spans(criterion);
     call_sites(criterion);
     sampling(criterion);
 }
@@ -196,6 +198,14 @@ fn current_span(criterion: &mut Criterion) {
             span!("SELECT shop.order_line", start_time: 1_000, db.response.returned_rows = 7);
         black_box(span.entered()).exit().end_at(2_000);
     });
+    add("by a recorder, clock read twice", |recorder| {
+        let mut span = recorder.start(name!("SELECT shop.order_line"));
+        span.set_attribute(key!("db.response.returned_rows"), black_box(7));
+        span.end();
+    });
+    add("by the attribute, clock read twice", |_| {
+        select(black_box(7));
+    });
     let root = span!("SELECT shop.order_line").entered();
     add("below another", |_| {
         span!("SELECT shop.order_line", start_time: 1_000, db.response.returned_rows = 7)
@@ -216,6 +226,79 @@ fn current_span(criterion: &mut Criterion) {
         span!("SELECT shop.order_line", start_time: 1_000, db.response.returned_rows = 7)
             .end_at(2_000);
     });
+}
+
+#[instrument(name = "SELECT shop.order_line", skip_all, fields(db.response.returned_rows = rows))]
+#[inline(always)]
+fn select(rows: i64) {}
+
+/// Measures spans of which half of the buffer is open at once: started and ended on one thread, and ended
+/// on another. The time of a span is that of both threads.
+fn moved_spans(criterion: &mut Criterion) {
+    let pipeline = Pipeline::start(|_| {});
+    let mut group = criterion.benchmark_group("moved span");
+    group.bench_function("ended here", |bencher| {
+        bencher.iter_custom(|rounds| moved(&pipeline, rounds, end_all));
+    });
+    let (to_other, spans) = crossbeam_channel::bounded(1);
+    let (to_here, times) = crossbeam_channel::bounded(1);
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            spans
+                .iter()
+                .try_for_each(|spans| to_here.send(end_all(spans)))
+        });
+        group.bench_function("ended on another thread", |bencher| {
+            bencher.iter_custom(|rounds| {
+                moved(&pipeline, rounds, |spans| {
+                    to_other.send(spans).expect("the other thread");
+                    times.recv().expect("the other thread")
+                })
+            });
+        });
+        drop(to_other);
+    });
+    group.finish();
+}
+
+/// Returns the time of this many spans, which `end` ends and measures.
+fn moved(
+    pipeline: &Pipeline,
+    rounds: u64,
+    mut end: impl FnMut(Vec<OpenSpan>) -> Duration,
+) -> Duration {
+    let mut open = Vec::with_capacity(SPANS as usize / 2);
+    let mut time = Duration::ZERO;
+    let mut left = rounds;
+    while left > 0 {
+        let now = left.min(SPANS / 2);
+        let start = Instant::now();
+        open.extend((0..now).map(|_| {
+            pipeline
+                .recorder
+                .span_builder(SELECT)
+                .start_time(1_000)
+                .start()
+        }));
+        time += start.elapsed();
+        time += end(std::mem::take(&mut open));
+        open.reserve(SPANS as usize / 2);
+        left -= now;
+        let ledger = pipeline
+            .collector
+            .flush(Duration::from_secs(60))
+            .expect("a flush");
+        assert_eq!(ledger.refused.total(), 0, "{ledger}");
+    }
+    time
+}
+
+fn end_all(spans: Vec<OpenSpan>) -> Duration {
+    let start = Instant::now();
+    for span in spans {
+        span.end_at(2_000);
+    }
+    start.elapsed()
 }
 
 /// Measures a span from its start to its commit, by the way to record it.

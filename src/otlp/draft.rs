@@ -162,15 +162,15 @@ impl<'m, M: DraftMemory> Draft<'m, M> {
 
     #[inline(always)]
     fn append_name(&mut self, name: Name<'_>) {
-        if !self.with_room(
-            #[inline(always)]
-            |fields| {
-                fields.append(
-                    #[inline(always)]
-                    |out| encode::encode_name(name, out),
-                )
-            },
-        ) {
+        if !self.fields().append_name(name) {
+            self.append_name_elsewhere(name);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn append_name_elsewhere(&mut self, name: Name<'_>) {
+        if !self.with_more_room(|fields| fields.append_name(name)) {
             // At most half, to leave room for attributes.
             let free = self.fields().free();
             let bytes_max = (free / 2).max(SHORT_NAME_MAX.min(free.saturating_sub(2)));
@@ -181,7 +181,7 @@ impl<'m, M: DraftMemory> Draft<'m, M> {
     #[cold]
     fn append_part_of_name(&mut self, name: &str, bytes_max: usize) {
         let cut = Name::from(&name[..floor_char_boundary(name, bytes_max)]);
-        self.fields().append(|out| encode::encode_name(cut, out));
+        self.fields().append_name(cut);
     }
 
     /// Replaces the name. One without room is cut.
@@ -191,7 +191,7 @@ impl<'m, M: DraftMemory> Draft<'m, M> {
         if let Some(old) = fields.find(tag::NAME) {
             fields.remove(old);
         }
-        if !self.with_room(|fields| fields.append(|out| encode::encode_name(name, out))) {
+        if !self.with_room(|fields| fields.append_name(name)) {
             let free = self.fields().free();
             let headers = if free <= 0x7f { 2 } else { 6 };
             self.append_part_of_name(name.text(), free.saturating_sub(headers));

@@ -4,8 +4,8 @@ use std::fmt;
 use std::ops::Range;
 
 use crate::otlp::output::{Cursor, SPILL};
-use crate::otlp::{tag, value};
-use crate::span::attribute::{Key, KeyValueRef};
+use crate::otlp::{encode, tag, value};
+use crate::span::attribute::{Key, KeyValueRef, Name};
 use crate::span::limits::SpanLimits;
 
 /// Length-delimited fields of `Span`, one after another, and free room behind them.
@@ -70,6 +70,14 @@ impl<'m> DraftFields<'m> {
     pub(super) fn remove(&mut self, field: Range<usize>) {
         self.room.copy_within(field.end..self.len(), field.start);
         *self.len -= field.len() as u32;
+    }
+
+    #[inline(always)]
+    pub(super) fn append_name(&mut self, name: Name<'_>) -> bool {
+        self.append(
+            #[inline(always)]
+            |out| encode::encode_name(name, out),
+        )
     }
 
     #[inline(always)]
