@@ -186,14 +186,15 @@ pub use self::span::{
 pub use self::stats::{Ledger, Refused};
 
 /// Records each call of a function or method as a span of the installed collector, a child of the current
-/// span. An `async fn` is instrumented as by [`Instrument`]: its span starts at the first poll.
+/// span. An `async fn` is instrumented as by [`Instrument`]: its span starts at the first poll, as a child of
+/// the span that is current there.
 ///
 /// The span has the function's name, and its parameters as attributes: numbers, booleans and texts as they
 /// are, others as `Debug` formats them. `self` and parameters whose name begins with `_` are omitted.
 ///
 /// | option | effect |
 /// | --- | --- |
-/// | `name = "…"` | the span's name |
+/// | `name = "…"` | the span's name, a constant |
 /// | `kind = "server"` | its kind: `internal`, `server`, `client`, `producer` or `consumer` |
 /// | `parent = …` | its parent, as in [`span!`]; the parameters can be used |
 /// | `skip(a, b)`, `skip_all` | parameters that do not become attributes |
@@ -201,8 +202,9 @@ pub use self::stats::{Ledger, Refused};
 /// | `err`, `err(Debug)` | for a `Result`: an error gives the status error and is recorded as by [`OpenSpan::record_error`] |
 /// | `ret`, `ret(Display)` | the attribute `return` with what the function returned; with `err`, with what is in `Ok` |
 ///
-/// Functions that return a future and are not `async` end their span when they return it: instrument the
-/// future instead.
+/// A function that ends with `async move { … }` or `Box::pin(async move { … })` is instrumented as an `async fn`:
+/// such are methods with `#[async_trait]`. The parameters must not be moved before. Other functions that return
+/// a future end their span when they return it: instrument the future instead.
 ///
 /// ```
 /// # use otlp_collector::{Collector, Config};

@@ -11,7 +11,7 @@ const KNOWN: &str = "known are name, kind, parent, skip(..), skip_all, fields(..
 /// Options of one function.
 #[derive(Default)]
 pub(crate) struct Options {
-    pub(crate) name: Option<LitStr>,
+    pub(crate) name: Option<Expr>,
     pub(crate) kind: Option<Ident>,
     pub(crate) parent: Option<Expr>,
     pub(crate) skip: Vec<Ident>,
@@ -33,16 +33,20 @@ impl Parse for Options {
         let mut options = Self::default();
         let mut seen: Vec<String> = Vec::new();
         while !input.is_empty() {
-            if input.peek(LitStr) {
-                options.name = Some(input.parse()?);
-                seen.push("name".to_string());
+            let is_name = input.peek(LitStr);
+            let option = if is_name {
+                Ident::new("name", input.span())
             } else {
-                let option: Ident = input.parse()?;
-                if seen.contains(&option.to_string()) {
-                    let message = format!("the option `{option}` occurs twice: remove one");
-                    return Err(Error::new(option.span(), message));
-                }
-                seen.push(option.to_string());
+                input.parse()?
+            };
+            if seen.contains(&option.to_string()) {
+                let message = format!("the option `{option}` occurs twice: remove one");
+                return Err(Error::new(option.span(), message));
+            }
+            seen.push(option.to_string());
+            if is_name {
+                options.name = Some(input.parse()?);
+            } else {
                 options.parse_value(&option, input)?;
             }
             if !input.is_empty() {

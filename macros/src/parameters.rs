@@ -57,6 +57,9 @@ enum Form {
 impl Form {
     fn of(parameter: &Type) -> Self {
         match parameter {
+            // A type that a macro was given.
+            Type::Group(group) => Self::of(&group.elem),
+            Type::Paren(paren) => Self::of(&paren.elem),
             Type::Path(_) if is_one_of(parameter, &VALUES) || is_one_of(parameter, &["f64"]) => {
                 Self::Value
             }

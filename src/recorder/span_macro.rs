@@ -141,6 +141,23 @@ macro_rules! __span_attributes {
         $span.set_attribute($crate::__span_key!($name), $name);
         $crate::__span_attributes!($span, $($($rest)*)?);
     };
+    ($span:ident, $option:ident: $($rest:tt)*) => {
+        ::core::compile_error!(::core::concat!(
+            "no option `", ::core::stringify!($option), ":` is possible here: the options kind, parent, links, \
+             start_time, scope and keep_if come before the attributes, which are written `key = value`"
+        ))
+    };
+    ($span:ident, $key:literal $($rest:tt)*) => {
+        ::core::compile_error!(::core::concat!(
+            "the attribute ", ::core::stringify!($key), " has no value: write ", ::core::stringify!($key), " = value"
+        ))
+    };
+    ($span:ident, $first:ident $(. $part:ident)+ $(, $($rest:tt)*)?) => {
+        ::core::compile_error!(::core::concat!(
+            "the attribute `", ::core::stringify!($first) $(, ".", ::core::stringify!($part))+,
+            "` has no value: write `key = value`; only a variable can stand alone"
+        ))
+    };
 }
 
 /// Makes a key of the parts of its name.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Debug;
 use std::future::Future;
 use std::num::ParseIntError;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 
 use otlp_collector::testing::{ReceivedSpan, Receiver};
@@ -51,6 +51,11 @@ fn run<F: Future>(future: F) -> F::Output {
             return output;
         }
     }
+}
+
+fn poll_once(future: impl Future) -> bool {
+    let mut context = Context::from_waker(Waker::noop());
+    pin!(future).poll(&mut context).is_ready()
 }
 
 async fn wait() {
@@ -172,6 +177,101 @@ impl Service for Store {
     fn serve(&self, times: usize) -> usize {
         times * 2
     }
+}
+
+#[instrument(err, ret(Display), name = "opaque result")]
+fn opaque_result(text: &str) -> Result<impl std::fmt::Display, ParseIntError> {
+    let number: i32 = text.parse()?;
+    Ok(number)
+}
+
+#[instrument(err)]
+async fn opaque_async(text: &str) -> Result<impl std::fmt::Display, Box<dyn std::error::Error>> {
+    wait().await;
+    let number: i32 = text.parse()?;
+    Ok([number].len())
+}
+
+#[instrument]
+async fn never_completes() -> ! {
+    loop {
+        current().add_event("turn", &[]);
+        wait().await;
+    }
+}
+
+/// A method as `#[async_trait]` writes it.
+trait Cache {
+    fn get<'a, 'f>(
+        &'a self,
+        key: &'a str,
+    ) -> Pin<Box<dyn Future<Output = Result<usize, ParseIntError>> + Send + 'f>>
+    where
+        'a: 'f,
+        Self: 'f;
+}
+
+impl Cache for Store {
+    #[instrument(name = concat!("cache", ".get"), skip(self), fields(store = &self.name), err, ret)]
+    fn get<'a, 'f>(
+        &'a self,
+        key: &'a str,
+    ) -> Pin<Box<dyn Future<Output = Result<usize, ParseIntError>> + Send + 'f>>
+    where
+        'a: 'f,
+        Self: 'f,
+    {
+        Box::pin(async move {
+            let __self = self;
+            let key = key;
+            wait().await;
+            span!("in the cache").end();
+            Ok(__self.name.len() + key.parse::<usize>()?)
+        })
+    }
+}
+
+#[instrument]
+fn future_at_the_end(number: u32) -> impl Future<Output = u32> {
+    let twice = number * 2;
+    async move {
+        wait().await;
+        current().set_attribute("twice", twice);
+        twice
+    }
+}
+
+#[instrument]
+fn future_elsewhere(number: u32) -> impl Future<Output = u32> {
+    let futures = [async move { number }];
+    futures.into_iter().next().unwrap()
+}
+
+mod short {
+    //! Bodies on one line, of which `unused_braces` warns in a block of their own.
+    #![deny(unused, clippy::pedantic)]
+
+    use otlp_collector::instrument;
+
+    #[rustfmt::skip]
+    #[instrument]
+    pub fn plain(number: u32) -> u32 { number + 1 }
+
+    #[rustfmt::skip]
+    #[instrument(ret)]
+    pub fn with_result(number: u32) -> u32 { #![allow(unused_variables, reason = "")] let unused = 1; number }
+
+    #[rustfmt::skip]
+    #[instrument]
+    pub async fn asynchronous(number: u32) -> u32 { number + 1 }
+
+    macro_rules! define {
+        ($name:ident, $number:ty, $body:block) => {
+            #[instrument]
+            pub fn $name(number: $number) -> $number $body
+        };
+    }
+    define!(by_macro, u32, { 1 });
 }
 
 #[test]
@@ -300,6 +400,76 @@ fn async_functions_and_methods_are_instrumented() {
     for name in ["asynchronous", "unit", "take", "async result"] {
         assert_eq!(spans[name].parent_span_id, None, "{name}");
     }
+}
+
+#[test]
+fn a_future_at_the_end_of_a_function_is_instrumented() {
+    let (receiver, collector) = start(|_| {});
+    let installed = collector.install_for_thread();
+    let store = Store {
+        name: "store".to_string(),
+    };
+    let cache: Box<dyn Cache> = Box::new(store);
+    assert_eq!(run(cache.get("1")), Ok(6));
+    assert_eq!(run(future_at_the_end(2)), 4);
+    assert_eq!(run(future_elsewhere(5)), 5);
+    assert!(!poll_once(never_completes()));
+    drop(installed);
+    let spans = finish(&receiver, &collector);
+    let get = &spans["cache.get"];
+    assert_eq!(spans["in the cache"].parent_span_id, Some(get.span_id));
+    let text = |text: &str| format!("{text:?}");
+    assert_eq!(
+        attributes(get),
+        [
+            ("key", text("1")),
+            ("store", text("store")),
+            ("return", text("6"))
+        ]
+    );
+    let expected = [("number", "2".to_string()), ("twice", "4".to_string())];
+    assert_eq!(attributes(&spans["future_at_the_end"]), expected);
+    let expected = [("number", "5".to_string())];
+    assert_eq!(attributes(&spans["future_elsewhere"]), expected);
+    assert_eq!(spans["never_completes"].events.len(), 1);
+
+    let (receiver, collector) = start(|_| {});
+    let installed = collector.install_for_thread();
+    assert!(run(cache.get("x")).is_err());
+    drop(installed);
+    let spans = finish(&receiver, &collector);
+    assert!(matches!(spans["cache.get"].status, Status::Error(_)));
+}
+
+#[test]
+fn opaque_types_within_results_are_inferred() {
+    let (receiver, collector) = start(|_| {});
+    let installed = collector.install_for_thread();
+    assert_eq!(opaque_result("3").unwrap().to_string(), "3");
+    assert!(run(opaque_async("x")).is_err());
+    drop(installed);
+    let spans = finish(&receiver, &collector);
+    let expected = [
+        ("text", "\"3\"".to_string()),
+        ("return", "\"3\"".to_string()),
+    ];
+    assert_eq!(attributes(&spans["opaque result"]), expected);
+    assert!(matches!(spans["opaque_async"].status, Status::Error(_)));
+}
+
+#[test]
+fn bodies_keep_their_form() {
+    let (receiver, collector) = start(|_| {});
+    let installed = collector.install_for_thread();
+    assert_eq!(short::plain(1) + short::with_result(1), 3);
+    assert_eq!(run(short::asynchronous(1)) + short::by_macro(5), 3);
+    drop(installed);
+    let spans = finish(&receiver, &collector);
+    // A type that a macro was given is the same type.
+    assert_eq!(
+        attributes(&spans["by_macro"]),
+        [("number", "5".to_string())]
+    );
 }
 
 #[test]
