@@ -82,15 +82,16 @@
 //!
 //! # Guarantees
 //!
-//! * `record`, `record_with` and all calls of an open span, on any threads, make no
-//!   heap allocation, take no lock and make no system call. Exceptions: the first two spans of a thread
-//!   without a [`Recorder`], and spans started while [`Config::open_span_bytes_total`] are in use. Recording
-//!   wakes the network thread if that sleeps while a batch is complete or slabs are running out, and
-//!   [`Overflow::Block`] waits.
-//! * In a fork of the process spans are refused, no call waits for a lock, and random ids differ from the
-//!   parent's.
+//! * `record`, `record_with`, all calls of an open span, [`span!`], entering and exiting, polls of an
+//!   instrumented future, and [`current`] make no heap allocation, take no lock and make no system call, on
+//!   any thread that has recorded before. Exceptions: spans started while
+//!   [`Config::open_span_bytes_total`] are in use, the wake-up of the network thread if that sleeps while a
+//!   batch is complete or slabs are running out, [`Overflow::Block`], and rare ones that the
+//!   [manual](manual::recording) lists.
+//! * In a fork of the process spans are refused, no call waits for a lock for more than 100 ms, and random ids
+//!   differ from the parent's.
 //! * Memory is bounded by [`Config::buffer_capacity`], [`Config::recorders_max`] and
-//!   [`Config::open_span_bytes_total`].
+//!   [`Config::open_span_bytes_total`]; each span that is open beyond the latter takes 256 bytes.
 //! * An open span is never refused for its size: attributes, events and links that do not fit or exceed a
 //!   limit are dropped and counted in it.
 //! * The [`Ledger`] counts every span, at any moment:
@@ -107,7 +108,7 @@
 //! | the root | those that most programs need |
 //! | [`collector`] | pinned threads, [`pin_current_thread`](collector::pin_current_thread) |
 //! | [`config`] | [`Endpoint`](config::Endpoint) and groups of them, redirects, TLS, metrics |
-//! | [`recorder`] | [`SpanBuilder`](recorder::SpanBuilder), detached spans, recorders of a scope |
+//! | [`recorder`] | [`SpanBuilder`](recorder::SpanBuilder), guards of entered spans, recorders of a scope |
 //! | [`span`](mod@span) | owned and borrowed forms of a span's parts, trace context, samplers, limits, scopes, ids |
 //! | [`stats`] | [`Health`](stats::Health), [`Notice`](stats::Notice) and [`OnNotice`](stats::OnNotice), [`Stats`](stats::Stats), parts of the ledger |
 //! | `testing` | a receiver for tests (feature `testing`) |

@@ -60,9 +60,10 @@ struct OneThread;
 /// A handle on the calling thread's recorder.
 ///
 /// [`start`](Self::start) opens a span that ends later. [`record`](Self::record) takes a finished span.
-/// Neither allocates, takes a lock, or waits for another thread, except that with
-/// [`Overflow::Block`](crate::Overflow::Block) a full buffer makes the thread wait. The only system call
-/// wakes the network thread, if that sleeps while a batch is complete or slabs are scarce.
+/// Neither allocates, takes a lock, or waits for another thread, except that a span started while
+/// [`Config::open_span_bytes_total`](crate::Config::open_span_bytes_total) are in use takes 256 bytes from the
+/// heap, and with [`Overflow::Block`](crate::Overflow::Block) a full buffer makes the thread wait. The only
+/// system call wakes the network thread, if that sleeps while a batch is complete or slabs are scarce.
 ///
 /// A thread has one recorder for each collector, which is given back when the thread ends and no handle
 /// is left. A handle stays on its thread (neither `Send` nor `Sync`); spans can leave it. Recorded spans

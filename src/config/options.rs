@@ -88,7 +88,7 @@ options! {
         ///
         /// Two thirds are divided into cells of 512 bytes, of which each open span takes one; the rest into
         /// pages of [`open_span_bytes`](Self::open_span_bytes) for spans that outgrow theirs. By default
-        /// 10,922 spans can be open at a time, of which 672 can be large. Ended spans that
+        /// 10,924 spans can be open at a time, of which 672 can be large. Ended spans that
         /// [`tail_sampling`](Self::tail_sampling) holds keep their cells.
         ///
         /// Memory: as given, allocated and touched at start. It is not freed when the collector is dropped,

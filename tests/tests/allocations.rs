@@ -10,7 +10,9 @@ use std::sync::mpsc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use otlp_collector::span::{KeepIf, KeyValueRef, LinkRef, Sampler, StatusRef, TailSampling};
+use otlp_collector::span::{
+    KeepIf, KeyValueRef, LinkRef, Sampler, SamplingInput, StatusRef, TailSampling,
+};
 use otlp_collector::testing::Receiver;
 use otlp_collector::{
     Collector, Config, Instrument, Key, OpenSpan, Recorder, SpanContext, SpanKind, SpanRef,
@@ -68,7 +70,15 @@ fn record(recorder: &Recorder, spans: u32) -> u32 {
                 "SELECT orders",
             )
         };
-        accepted += u32::from(recorder.record(&span).is_ok());
+        let result = if i % 2 == 0 {
+            recorder.record(&span)
+        } else {
+            let rows = (key!("db.response.returned_rows"), i);
+            recorder.record_with(&span, (rows, (key!("db.cached"), true)))
+        };
+        accepted += u32::from(result.is_ok());
+        let input = SamplingInput::new(span.trace_id, "SELECT orders");
+        assert!(recorder.should_sample(&input).is_sampled);
     }
     accepted
 }

@@ -13,7 +13,7 @@ use otlp_collector::span::{EventRef, KeyValueRef};
 use otlp_collector::testing::Receiver;
 use otlp_collector::{
     Collector, Config, EndpointOptions, Instrument, Overflow, Recorder, Refused, SpanKind, SpanRef,
-    current, span,
+    current, key, span,
 };
 
 const SPANS: u64 = 100_000;
@@ -139,15 +139,16 @@ fn record_marked(situation: &str, recorder: &Recorder, spans: u64) -> u64 {
     refused
 }
 
-/// Records this many spans, alternately finished and open ones. Returns how many were refused because
+/// Records this many spans, finished and open ones in turn. Returns how many were refused because
 /// the buffer was full.
 fn record(recorder: &Recorder, spans: u64) -> u64 {
     let mut refused = 0;
     for number in 0..spans {
-        let result = match number % 4 {
+        let result = match number % 5 {
             0 => record_finished(recorder, number),
-            1 => record_open(recorder, number),
-            2 => record_current(number),
+            1 => record_tuple(recorder, number),
+            2 => record_open(recorder, number),
+            3 => record_current(number),
             _ => record_instrumented(number),
         };
         match result {
@@ -178,6 +179,15 @@ fn record_finished(recorder: &Recorder, number: u64) -> Result<(), Refused> {
             "GET /orders",
         )
     })
+}
+
+fn record_tuple(recorder: &Recorder, number: u64) -> Result<(), Refused> {
+    let span = SpanRef {
+        start_time: START + number,
+        end_time: START + number + 500,
+        ..SpanRef::new(recorder.new_trace_id(), recorder.new_span_id(), "query")
+    };
+    recorder.record_with(&span, ((key!("db.response.returned_rows"), number),))
 }
 
 fn record_open(recorder: &Recorder, number: u64) -> Result<(), Refused> {
