@@ -56,6 +56,31 @@
 //! # }
 //! ```
 //!
+//! [`Collector::install`] makes a collector the process's. Then [`span!`] starts spans anywhere, as children of
+//! the current one:
+//!
+//! ```
+//! # use otlp_collector::{Collector, Config, span};
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let receiver = otlp_collector::testing::Receiver::start()?;
+//! # let collector = Collector::new(Config { endpoint: receiver.endpoint(), ..Config::default() })?;
+//! fn look_up(id: u64) {
+//!     let _query = span!("SELECT orders", "order.id" = id);
+//! }
+//!
+//! let installed = collector.install()?;
+//! {
+//!     let _request = span!("GET /orders", kind: Server).entered();
+//!     look_up(7);
+//! }
+//! installed.shutdown()?;
+//! # receiver.span("SELECT orders").assert_child_of(&receiver.span("GET /orders"));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Futures get a span by [`Instrument`], functions by the attribute [`instrument`].
+//!
 //! # Path of a span
 //!
 //! ```text
