@@ -116,7 +116,7 @@
 //! * In a fork of the process spans are refused, no call waits for a lock for more than 100 ms, and random ids
 //!   differ from the parent's.
 //! * Memory is bounded by [`Config::buffer_capacity`], [`Config::recorders_max`] and
-//!   [`Config::open_span_bytes_total`]; each span that is open beyond the latter takes 256 bytes.
+//!   [`Config::open_span_bytes_total`]; each span that is open beyond the latter takes 225 bytes.
 //! * An open span is never refused for its size: attributes, events and links that do not fit or exceed a
 //!   limit are dropped and counted in it.
 //! * The [`Ledger`] counts every span, at any moment:

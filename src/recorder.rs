@@ -61,7 +61,7 @@ struct OneThread;
 ///
 /// [`start`](Self::start) opens a span that ends later. [`record`](Self::record) takes a finished span.
 /// Neither allocates, takes a lock, or waits for another thread, except that a span started while
-/// [`Config::open_span_bytes_total`](crate::Config::open_span_bytes_total) are in use takes 256 bytes from the
+/// [`Config::open_span_bytes_total`](crate::Config::open_span_bytes_total) are in use takes 225 bytes from the
 /// heap, and with [`Overflow::Block`](crate::Overflow::Block) a full buffer makes the thread wait. The only
 /// system call wakes the network thread, if that sleeps while a batch is complete or slabs are scarce.
 ///

@@ -33,7 +33,7 @@ use crate::stats::refused::Refused;
 /// collector share. Data without room is dropped and counted in the span; a name without room is cut;
 /// a trace state that takes more than half of the room loses its last members.
 ///
-/// When no cell is free, a span gets 256 bytes from the heap: room for ids, times, kind, status code
+/// When no cell is free, a span gets 225 bytes from the heap: room for ids, times, kind, status code
 /// and 31 bytes of name. See [`Stats::spans_without_memory`](crate::stats::Stats::spans_without_memory).
 ///
 /// ```
