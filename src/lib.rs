@@ -229,8 +229,9 @@ pub use self::stats::{Ledger, Refused};
 /// | `ret`, `ret(Display)` | the attribute `return` with what the function returned; with `err`, with what is in `Ok` |
 ///
 /// A function that ends with `async move { … }` or `Box::pin(async move { … })` is instrumented as an `async fn`:
-/// such are methods with `#[async_trait]`. The parameters must not be moved before. Other functions that return
-/// a future end their span when they return it: instrument the future instead.
+/// such are methods with `#[async_trait]`. The future then uses the parameters: `skip` those that are moved
+/// before, or that the future may outlive. Other functions that return a future end their span when they return
+/// it: instrument the future instead.
 ///
 /// ```
 /// # use otlp_collector::{Collector, Config};

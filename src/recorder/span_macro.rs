@@ -10,7 +10,7 @@ pub fn __call_once<R>(body: impl FnOnce() -> R) -> R {
 /// Starts a span of the installed collector: a child of the current span unless `parent:` is given.
 ///
 /// The name is followed by options, then by attributes. Options are the methods of
-/// [`SpanBuilder`](crate::recorder::SpanBuilder): `kind: Server` (a [`SpanKind`](crate::SpanKind)), `parent: &context`
+/// [`SpanBuilder`](crate::recorder::SpanBuilder): `kind: Server` (or any [`SpanKind`](crate::SpanKind)), `parent: &context`
 /// or `parent: None`, `links: &links`, `start_time: nanos`, `scope: &scope`, `keep_if: rule`. Attributes are `"a key" = value`,
 /// `a.key = value`, or a variable by its name. Values are those of
 /// [`OpenSpan::set_attribute`](crate::OpenSpan::set_attribute); `%value` is formatted by `Display` and
@@ -65,7 +65,7 @@ macro_rules! span {
 #[macro_export]
 macro_rules! __span {
     ([$builder:expr] kind: $kind:ident $(, $($rest:tt)*)?) => {
-        $crate::__span!([$builder.kind($crate::SpanKind::$kind)] $($($rest)*)?)
+        $crate::__span!([$builder.kind($crate::__span_kind!($kind))] $($($rest)*)?)
     };
     ([$builder:expr] kind: $kind:expr $(, $($rest:tt)*)?) => {
         $crate::__span!([$builder.kind($kind)] $($($rest)*)?)
@@ -95,6 +95,30 @@ macro_rules! __span {
         }
         span
     }};
+}
+
+/// Returns a kind by its name, or the value of a variable.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __span_kind {
+    (Internal) => {
+        $crate::SpanKind::Internal
+    };
+    (Server) => {
+        $crate::SpanKind::Server
+    };
+    (Client) => {
+        $crate::SpanKind::Client
+    };
+    (Producer) => {
+        $crate::SpanKind::Producer
+    };
+    (Consumer) => {
+        $crate::SpanKind::Consumer
+    };
+    ($kind:ident) => {
+        $kind
+    };
 }
 
 /// Sets attributes, one after the other.

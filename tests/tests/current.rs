@@ -310,10 +310,12 @@ fn the_macro_takes_options_and_attributes_of_all_forms() {
         "g" = ?Some(1),
         "h" = %"shown",
     );
-    let remote = span!("remote", parent: &caller);
+    let kind = SpanKind::Consumer;
+    let remote = span!("remote", kind: kind, parent: &caller);
     drop(span!("optional", parent: Some(&caller), "size" = owned.len()));
     drop((remote, child, parent));
     let spans = finish(&receiver, &collector);
+    assert_eq!(spans["remote"].kind, SpanKind::Consumer);
     let (parent, child) = (&spans["parent"], &spans[KEYED]);
     let texts = |span, keys: &[&str]| -> Vec<_> {
         keys.iter().map(|key| text(span, key).unwrap()).collect()
