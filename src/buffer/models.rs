@@ -376,14 +376,14 @@ fn a_record_is_used_again_only_after_its_last_member() {
         let pool = cells(3, 1);
         let mut magazine = Magazine::new(pool);
         let mut root = magazine.take().unwrap();
-        root.reset();
+        root.reset(0);
         root.begin_trace(&KeepIf::default());
         let mut child = magazine.take().unwrap();
-        child.reset();
+        child.reset(0);
         child.join_trace(&root);
         let begin_another = |mut cell: Cell<()>| {
             cell.leave_trace();
-            cell.reset();
+            cell.reset(0);
             cell.begin_trace(&KeepIf::default());
             let is_held = cell.is_in_trace();
             cell.leave_trace();
@@ -403,10 +403,10 @@ fn a_span_that_is_held_during_a_shutdown_is_seen_by_either_side() {
         let pool = cells(2, 1);
         let mut magazine = Magazine::new(pool);
         let mut root = magazine.take().unwrap();
-        root.reset();
+        root.reset(0);
         root.begin_trace(&KeepIf::default());
         let mut child = magazine.take().unwrap();
-        child.reset();
+        child.reset(0);
         child.join_trace(&root);
         let signal = Arc::new(Signal::new(|| ()));
         let ending = {
