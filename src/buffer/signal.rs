@@ -4,6 +4,8 @@
 //! published something calls [`Signal::notify`], which makes the system call only if the network
 //! thread waits for that event, and at most once per sleep.
 
+use crossbeam_utils::CachePadded;
+
 use crate::platform::fork::{self, Process};
 use crate::platform::sync::{AtomicU32, Ordering, fence};
 use crate::stats::refused::Refused;
@@ -22,7 +24,9 @@ pub(crate) enum WakeOn {
 
 /// Wake-up of the network thread by recorders, and the end of recording.
 pub(crate) struct Signal {
-    awaited: AtomicU32,
+    /// A [`WakeOn`]. In cache lines of its own: the network thread writes it before and after each
+    /// sleep, while every span reads `open_in`.
+    awaited: CachePadded<AtomicU32>,
     /// Generation of the process in which recorders may record: the one that created the signal,
     /// or [`NO_PROCESS`].
     open_in: AtomicU32,
@@ -37,7 +41,7 @@ impl Signal {
     pub(crate) fn new(waker: impl Fn() + Send + Sync + 'static) -> Self {
         let process = Process::current();
         Self {
-            awaited: AtomicU32::new(WakeOn::Nothing as u32),
+            awaited: CachePadded::new(AtomicU32::new(WakeOn::Nothing as u32)),
             open_in: AtomicU32::new(process.generation()),
             process,
             waker: Box::new(waker),
