@@ -4,6 +4,7 @@
 //! waiting, and sleeps until the next deadline, event or wake-up.
 
 pub(crate) mod backlog;
+mod batch_forecast;
 mod command;
 mod compress;
 pub(crate) mod connection;
@@ -46,6 +47,7 @@ use crate::span::id_generator::RandomSource;
 use crate::stats::notice::NoticeKind;
 use crate::stats::{DestinationStats, NetworkStats, Stats};
 
+use self::batch_forecast::BatchForecast;
 pub(crate) use self::command::Command;
 use self::compress::Compressor;
 use self::context::Context;
@@ -83,6 +85,7 @@ pub(crate) struct Exporter {
     errors_shared: u64,
     /// The time at which spans are taken next, even if there are few.
     next_take: Instant,
+    forecast: BatchForecast,
     flushes: Flushes,
     shutdown: Option<Shutdown>,
 }
@@ -110,8 +113,10 @@ impl Exporter {
         let metrics = (settings.metrics.as_ref())
             .map(|metrics| MetricsSender::new(metrics, deliveries.next_id(), moment));
         let open_span_bytes_total = settings.config.open_span_bytes_total;
+        let (batch_size, timeout) = (settings.config.batch_size, settings.batch_timeout);
         Ok(Self {
-            next_take: moment.now + settings.batch_timeout,
+            next_take: moment.now + timeout,
+            forecast: BatchForecast::new(batch_size as u64, timeout, moment.now),
             shared,
             network,
             commands,
@@ -155,7 +160,7 @@ impl Exporter {
     fn turn(&mut self) -> ControlFlow<()> {
         let moment = moment();
         let now = moment.now;
-        self.handle_commands();
+        self.handle_commands(now);
         self.deliveries.note_unused(self.processor.reap());
         self.take_batches(now);
         self.advance_deliveries(moment);
@@ -188,10 +193,10 @@ impl Exporter {
         thread::sleep(PANIC_PAUSE);
     }
 
-    fn handle_commands(&mut self) {
+    fn handle_commands(&mut self, now: Instant) {
         while let Ok(command) = self.commands.try_recv() {
             match command {
-                Command::Flush { deadline, done } => self.begin_flush(deadline, done),
+                Command::Flush { deadline, done } => self.begin_flush(deadline, done, now),
                 Command::Stats { reply } => {
                     // Fails if the caller's own wait has ended.
                     let _ = reply.send(self.snapshot());
@@ -212,18 +217,19 @@ impl Exporter {
 
     fn take_batches(&mut self, now: Instant) {
         if self.deliveries.has_room(now) && self.is_due(now) {
-            self.drain();
+            self.drain(now);
             self.next_take = now + self.shared.settings.batch_timeout;
         }
     }
 
     fn is_due(&mut self, now: Instant) -> bool {
-        let enough = match self.shutdown {
-            None => self.shared.settings.config.batch_size as u64,
-            Some(_) => 1,
+        let waiting = self.processor.spans_waiting();
+        let is_enough = match self.shutdown {
+            None => self.forecast.is_complete(waiting, now),
+            Some(_) => waiting > 0,
         };
-        now >= self.next_take
-            || self.processor.spans_waiting() >= enough
+        is_enough
+            || now >= self.next_take
             || (self.has_few_slabs() && self.processor.has_sealed_slab())
     }
 
@@ -232,10 +238,15 @@ impl Exporter {
     }
 
     /// Takes all committed spans.
-    fn drain(&mut self) {
+    fn drain(&mut self, now: Instant) {
         let deliveries = &mut self.deliveries;
-        let unused = (self.processor).drain(|batch, weight| deliveries.push(batch, weight));
+        let mut spans = 0;
+        let unused = (self.processor).drain(|batch, weight| {
+            spans += batch.spans();
+            deliveries.push(batch, weight);
+        });
         deliveries.note_unused(unused);
+        self.forecast.note_taken(spans, now);
     }
 
     // ---- Making room ----
@@ -243,7 +254,7 @@ impl Exporter {
     fn make_room(&mut self, now: Instant) {
         if self.may_drop() && self.has_few_slabs() {
             // Spans that no destination has room for now occupy slabs too.
-            self.drain();
+            self.drain(now);
         }
         // Half of the buffer is for destinations that keep up; most of it if there are few slabs left.
         let lag_max = self.shared.settings.slabs / if self.has_few_slabs() { 8 } else { 2 };
@@ -345,8 +356,8 @@ impl Exporter {
 
     // ---- Flush and shutdown ----
 
-    fn begin_flush(&mut self, deadline: Instant, done: Sender<()>) {
-        self.drain();
+    fn begin_flush(&mut self, deadline: Instant, done: Sender<()>, now: Instant) {
+        self.drain(now);
         self.deliveries.expedite();
         self.flushes
             .begin(self.deliveries.next_number(), deadline, done);
@@ -408,7 +419,7 @@ impl Exporter {
     }
 
     fn give_up(&mut self, moment: Moment) {
-        self.drain();
+        self.drain(moment.now);
         self.deliveries.give_up(moment);
     }
 
@@ -432,16 +443,19 @@ impl Exporter {
     /// since its start are met at once.
     fn sleep(&mut self, now: Instant) {
         let has_room = self.deliveries.has_room(now);
-        let event = if has_room {
-            WakeOn::Batch
-        } else {
+        let event = if !has_room {
             // Recorders that have ended may have left slabs that can be freed.
             WakeOn::FewSlabs
+        } else if self.forecast.next_at(now).is_some() {
+            // The thread wakes up by itself when the batch is due.
+            WakeOn::TwoBatches
+        } else {
+            WakeOn::Batch
         };
         self.shared.signal.wake_on(event);
         // After `wake_on`: spans published before it are seen here, later ones wake the thread.
         let due = match event {
-            WakeOn::Batch => self.is_due(now),
+            WakeOn::Batch | WakeOn::TwoBatches => self.is_due(now),
             WakeOn::FewSlabs => {
                 self.may_drop() && self.has_few_slabs() && self.processor.has_sealed_slab()
             }
@@ -466,6 +480,7 @@ impl Exporter {
         (self.deliveries.deadline(now).into_iter())
             .chain(metrics)
             .chain(takes.then_some(self.next_take))
+            .chain(self.forecast.next_at(now).filter(|_| takes))
             .chain(self.reporter.deadline(now))
             .chain(self.losses.deadline(has_room))
             .chain(self.shutdown.map(|shutdown| shutdown.next_deadline(now)))

@@ -221,9 +221,14 @@ fn a_pop_while_another_thread_pushes_loses_no_index() {
     });
 }
 
-#[test]
-fn a_complete_batch_is_seen_before_the_sleep_or_wakes_it() {
-    check(|| {
+/// A recorder that writes spans and calls [`Signal::notify`] after each, for batches of one span, while
+/// the network thread runs `sleep`, which returns whether it saw the spans that are to wake it. Fails if
+/// it was not woken either.
+fn check_signal(
+    spans: u8,
+    sleep: impl Fn(&Signal, &SlabReader) -> bool + Copy + Send + Sync + 'static,
+) {
+    check(move || {
         let pool = pool(1, 8);
         let (mut writer, reader) = Pool::open(&pool, 0, 0).unwrap();
         let woken = Arc::new(AtomicBool::new(false));
@@ -234,14 +239,43 @@ fn a_complete_batch_is_seen_before_the_sleep_or_wakes_it() {
         let recorder = {
             let signal = Arc::clone(&signal);
             thread::spawn(move || {
-                write(&mut writer, 1);
-                signal.notify(WakeOn::Batch);
+                for waiting in 1..=spans {
+                    write(&mut writer, waiting);
+                    signal.notify(WakeOn::complete(waiting.into(), 1));
+                }
             })
         };
-        signal.wake_on(WakeOn::Batch);
-        let seen = reader.spans_waiting() > 0;
+        let seen = sleep(&signal, &reader);
         recorder.join().unwrap();
         assert!(seen || woken.load(Ordering::Relaxed));
+    });
+}
+
+#[test]
+fn a_complete_batch_is_seen_before_the_sleep_or_wakes_it() {
+    check_signal(1, |signal, reader| {
+        signal.wake_on(WakeOn::Batch);
+        reader.spans_waiting() > 0
+    });
+}
+
+#[test]
+fn two_batches_are_seen_before_the_sleep_until_a_predicted_time_or_wake_it() {
+    check_signal(2, |signal, reader| {
+        signal.wake_on(WakeOn::TwoBatches);
+        reader.spans_waiting() > 0
+    });
+}
+
+#[test]
+fn a_batch_that_was_late_is_seen_before_the_next_sleep_or_wakes_it() {
+    check_signal(1, |signal, reader| {
+        signal.wake_on(WakeOn::TwoBatches);
+        let seen = reader.spans_waiting() > 0;
+        // The predicted time has come.
+        signal.wake_on(WakeOn::Nothing);
+        signal.wake_on(WakeOn::Batch);
+        seen || reader.spans_waiting() > 0
     });
 }
 

@@ -18,8 +18,20 @@ pub(crate) enum WakeOn {
     Nothing = 0,
     /// Few slabs are free.
     FewSlabs = 1,
+    /// Twice the spans of a batch wait.
+    TwoBatches = 2,
     /// A batch is complete.
-    Batch = 2,
+    Batch = 3,
+}
+
+impl WakeOn {
+    /// Returns the event of this many spans waiting, at least one batch.
+    pub(crate) fn complete(waiting: u64, batch_size: u32) -> Self {
+        match waiting >= 2 * u64::from(batch_size) {
+            true => Self::TwoBatches,
+            false => Self::Batch,
+        }
+    }
 }
 
 /// Wake-up of the network thread by recorders, and the end of recording.

@@ -106,7 +106,8 @@ options! {
         /// Spans of one recorder that are sent without waiting for
         /// [`batch_timeout_ms`](Self::batch_timeout_ms). Default 4,096, at least 1, at most
         /// `buffer_capacity`. A request contains the ready spans of all recorders: more than this under
-        /// load, fewer when the timeout comes first.
+        /// load, fewer when the timeout comes first. At a steady rate it may be up to a quarter less: the
+        /// network thread then wakes up in time by itself, without a system call of a recorder.
         pub batch_size: usize = 4096,
         /// Milliseconds until a finished span is sent, unless requests to the endpoint have to wait.
         /// Default 200, at least 1, at most a day.

@@ -165,7 +165,7 @@ impl Writer {
         let batch_size = self.shared.settings.config.batch_size as u32;
         let waiting = self.lanes.counters.waiting();
         if waiting >= u64::from(batch_size) {
-            self.shared.signal.notify(WakeOn::Batch);
+            (self.shared.signal).notify(WakeOn::complete(waiting, batch_size));
             self.batch_left = batch_size;
         } else {
             self.batch_left = batch_size - waiting as u32;

@@ -7,6 +7,7 @@ use std::mem;
 use std::pin::pin;
 use std::task::{Context, Waker};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use common::PATIENCE;
 use otlp_collector::span::{EventRef, KeyValueRef};
@@ -18,6 +19,9 @@ use otlp_collector::{
 
 const SPANS: u64 = 100_000;
 const ROUNDS: u64 = 100;
+/// 200,000 spans/s.
+const STEADY_SPANS: u64 = 1_000_000;
+const STEADY_ROUNDS: u32 = 5_000;
 
 #[test]
 #[ignore = "needs strace: run .ci/syscalls"]
@@ -34,6 +38,29 @@ fn recording_with_a_healthy_endpoint_only_wakes_the_network_thread() {
     });
     let ledger = collector.flush(PATIENCE).unwrap();
     assert_eq!(ledger.delivered(), 1_000 + SPANS);
+}
+
+#[test]
+#[ignore = "needs strace: run .ci/syscalls"]
+fn recording_at_a_steady_rate_seldom_wakes_the_network_thread() {
+    const INTERVAL: Duration = Duration::from_millis(1);
+    let receiver = Receiver::start_counting().unwrap();
+    let collector = Collector::new(Config {
+        endpoint: receiver.endpoint(),
+        ..Config::default()
+    })
+    .unwrap();
+    on_recording_thread(&collector, |_, recorder| {
+        let began = Instant::now();
+        for round in 0..STEADY_ROUNDS {
+            // Not between the marks: some machines need a system call to read the clock.
+            while began.elapsed() < INTERVAL * round {}
+            let spans = STEADY_SPANS / u64::from(STEADY_ROUNDS);
+            assert_eq!(record_marked("steady", recorder, spans), 0);
+        }
+    });
+    let ledger = collector.flush(PATIENCE).unwrap();
+    assert_eq!(ledger.delivered(), STEADY_SPANS);
 }
 
 #[test]
