@@ -2,10 +2,13 @@
 //!
 //! Where the kernel uses the processor's time stamp counter, so does this clock: reading it takes
 //! less than half the time of `clock_gettime`. The counter is calibrated against the operating
-//! system's clock every few milliseconds, so adjustments of that clock are followed.
+//! system's clock every 10 to 200 ms, the more often the larger the error was, so adjustments of that
+//! clock are followed.
 
 mod anchor;
 mod counter;
+#[cfg(all(test, not(loom)))]
+mod drift_tests;
 
 use std::sync::OnceLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -16,12 +19,15 @@ use self::anchor::{Anchor, ClockSample};
 ///
 /// Reads the operating system's clock. Once the first [`Collector`](crate::Collector) was created,
 /// and if the kernel uses the processor's time stamp counter for its own clock, reads that counter
-/// instead, calibrated to within about a microsecond of the clock.
+/// instead, calibrated to within about a microsecond of the clock. When the rate of that clock
+/// changes, the difference grows for up to 200 ms until it is noticed: to 100 µs if the change is 500
+/// ppm, the most by which NTP slews a clock. A clock that is set is followed within that time as well.
 ///
-/// On one thread the time goes back only if the system's clock does, or by less than a microsecond
-/// if another thread is interrupted during a calibration. Across threads, the time at which a
-/// message is received can be before the time at which it was sent (by up to 3 µs where measured):
-/// processors may read the counter ahead of preceding instructions.
+/// On one thread the time goes back only if the system's clock is set back or slowed down by more
+/// than 0.09 % (`chrony` can), or by that difference if another thread is interrupted during a
+/// calibration. Across threads, the time at which a message is received can be before the time at
+/// which it was sent (by up to 3 µs where measured): processors may read the counter ahead of
+/// preceding instructions.
 ///
 /// ```
 /// let start = otlp_collector::unix_nanos();

@@ -16,14 +16,20 @@ pub(super) struct ClockSample {
     pub(super) steady: u64,
 }
 
-/// Time between calibrations.
-const PERIOD_NANOS: u64 = 10_000_000;
+/// Shortest time between calibrations.
+const PERIOD_NANOS_MIN: u64 = 10_000_000;
+/// Longest time between calibrations. It bounds the error when the clock's rate changes: one of 500 ppm,
+/// the most that NTP slews a clock by, makes 100 µs.
+const PERIOD_NANOS_MAX: u64 = 200_000_000;
+/// Difference from the clock above which the next period is the shortest one. Up to half of it, the next
+/// one is twice as long.
+const ERROR_NANOS_MAX: u64 = 1_000;
 /// Minimum time span from which the counter's rate is computed.
 const CALIBRATION_NANOS: u64 = 5_000_000;
 /// Maximum time span from which the rate is computed; then a new span starts.
 const BASELINE_NANOS_MAX: u64 = 1_000_000_000;
-/// Number of periods for which a calibration is used if there is no newer one.
-const PERIODS_MAX: u64 = 50;
+/// Time for which a calibration is used if there is no newer one.
+const AGE_NANOS_MAX: u64 = 1_000_000_000;
 /// A wall clock set back by more than this is followed at once; by less, gradually.
 const STEP_NANOS: u64 = 1_000_000;
 
@@ -35,11 +41,15 @@ struct Calibration {
     unix: u64,
     /// Nanoseconds added per tick, in units of 2^-32; 0 while unknown.
     pace: u64,
-    /// Time between calibrations, in ticks.
+    /// Time until the next calibration, in ticks.
     period: u64,
+    /// The same in nanoseconds.
+    period_nanos: u64,
     /// Measured nanoseconds per tick, in the unit of `pace`. `pace` is lower while the time is
     /// ahead of the clock.
     rate: u64,
+    /// The monotonic clock at `ticks`.
+    steady: u64,
     base_ticks: u64,
     base_steady: u64,
 }
@@ -50,6 +60,7 @@ impl Calibration {
         Self {
             ticks: sample.ticks,
             unix: sample.unix,
+            steady: sample.steady,
             base_ticks: sample.ticks,
             base_steady: sample.steady,
             ..Self::default()
@@ -58,12 +69,17 @@ impl Calibration {
 
     /// Returns the calibration after one more sample.
     fn next(self, sample: ClockSample) -> Self {
-        let steady = sample.steady.wrapping_sub(self.base_steady);
-        if steady < CALIBRATION_NANOS {
+        if sample.steady.wrapping_sub(self.steady) < CALIBRATION_NANOS {
             return self;
         }
-        let ticks = sample.ticks.wrapping_sub(self.base_ticks);
-        let rate = (u128::from(steady) << 32) / u128::from(ticks.max(1));
+        let error = self.nanos(sample.ticks).map(|t| t.abs_diff(sample.unix));
+        let is_off = error.is_none_or(|error| error > ERROR_NANOS_MAX);
+        // After an error, from the last period alone: the rate may have changed.
+        let since = match is_off {
+            true => (self.ticks, self.steady),
+            false => (self.base_ticks, self.base_steady),
+        };
+        let rate = rate_since(since, sample);
         // The rate is constant. If it changed, the counter was stopped or the virtual machine was
         // moved.
         let changed =
@@ -72,25 +88,28 @@ impl Calibration {
         if rate == 0 || rate > 16 << 32 || changed {
             return Self::first(sample);
         }
-        let next = Self {
-            rate: rate as u64,
-            ..self
-        };
-        let (base_ticks, base_steady) = if steady > BASELINE_NANOS_MAX {
+        let (base_ticks, base_steady) = if is_off {
             (sample.ticks, sample.steady)
+        } else if sample.steady.wrapping_sub(self.base_steady) > BASELINE_NANOS_MAX {
+            (self.ticks, self.steady)
         } else {
-            (self.base_ticks, self.base_steady)
+            since
+        };
+        let period_nanos = match error {
+            _ if is_off => PERIOD_NANOS_MIN,
+            Some(error) if error > ERROR_NANOS_MAX / 2 => self.period_nanos,
+            _ => PERIOD_NANOS_MAX.min(self.period_nanos * 2),
         };
         Self {
             base_ticks,
             base_steady,
-            ..next.anchored(sample)
+            ..self.anchored(sample, rate as u64, period_nanos)
         }
     }
 
     /// Anchors the time at the sample. If the time is ahead of the clock, it does not go back but
     /// advances more slowly for a period.
-    fn anchored(self, sample: ClockSample) -> Self {
+    fn anchored(self, sample: ClockSample, rate: u64, period_nanos: u64) -> Self {
         let time = self.nanos(sample.ticks).unwrap_or(0);
         let ahead = time.saturating_sub(sample.unix);
         let (unix, ahead) = if ahead < STEP_NANOS {
@@ -101,8 +120,11 @@ impl Calibration {
         Self {
             ticks: sample.ticks,
             unix,
-            pace: self.rate - self.rate * ahead / PERIOD_NANOS,
-            period: (PERIOD_NANOS << 32) / self.rate,
+            steady: sample.steady,
+            pace: rate - rate * ahead / period_nanos,
+            period: (period_nanos << 32) / rate,
+            period_nanos,
+            rate,
             ..self
         }
     }
@@ -110,8 +132,17 @@ impl Calibration {
     /// Returns the wall-clock time; `None` if the calibration is missing or too old.
     fn nanos(&self, ticks: u64) -> Option<u64> {
         let elapsed = ticks.wrapping_sub(self.ticks);
-        (elapsed < self.period * PERIODS_MAX).then(|| self.unix + ((elapsed * self.pace) >> 32))
+        let age_max = (AGE_NANOS_MAX << 32).checked_div(self.rate)?;
+        (elapsed < age_max).then(|| self.unix + ((elapsed * self.pace) >> 32))
     }
+}
+
+/// Returns the nanoseconds per tick since these values of counter and monotonic clock, in units of
+/// 2^-32.
+fn rate_since((ticks, steady): (u64, u64), sample: ClockSample) -> u128 {
+    let steady = sample.steady.wrapping_sub(steady);
+    let ticks = sample.ticks.wrapping_sub(ticks);
+    (u128::from(steady) << 32) / u128::from(ticks.max(1))
 }
 
 /// A [`Calibration`] that any thread can read or update: a sequence lock. Readers and writers
@@ -126,7 +157,9 @@ struct AtomicCalibration {
     unix: AtomicU64,
     pace: AtomicU64,
     period: AtomicU64,
+    period_nanos: AtomicU64,
     rate: AtomicU64,
+    steady: AtomicU64,
     base_ticks: AtomicU64,
     base_steady: AtomicU64,
 }
@@ -154,7 +187,9 @@ impl Anchor {
                 unix: AtomicU64::new(0),
                 pace: AtomicU64::new(0),
                 period: AtomicU64::new(0),
+                period_nanos: AtomicU64::new(0),
                 rate: AtomicU64::new(0),
+                steady: AtomicU64::new(0),
                 base_ticks: AtomicU64::new(0),
                 base_steady: AtomicU64::new(0),
             }))
@@ -219,7 +254,9 @@ impl Anchor {
             unix: fields.unix.load(Ordering::Relaxed),
             pace: fields.pace.load(Ordering::Relaxed),
             period: fields.period.load(Ordering::Relaxed),
+            period_nanos: fields.period_nanos.load(Ordering::Relaxed),
             rate: fields.rate.load(Ordering::Relaxed),
+            steady: fields.steady.load(Ordering::Relaxed),
             base_ticks: fields.base_ticks.load(Ordering::Relaxed),
             base_steady: fields.base_steady.load(Ordering::Relaxed),
         };
@@ -239,7 +276,11 @@ impl Anchor {
         fields.unix.store(calibration.unix, Ordering::Relaxed);
         fields.pace.store(calibration.pace, Ordering::Relaxed);
         fields.period.store(calibration.period, Ordering::Relaxed);
+        fields
+            .period_nanos
+            .store(calibration.period_nanos, Ordering::Relaxed);
         fields.rate.store(calibration.rate, Ordering::Relaxed);
+        fields.steady.store(calibration.steady, Ordering::Relaxed);
         fields
             .base_ticks
             .store(calibration.base_ticks, Ordering::Relaxed);
@@ -267,17 +308,17 @@ mod tests {
     fn running() -> Calibration {
         let calibration = Calibration::first(at(0));
         assert_eq!(calibration.next(at(4_999_999)), calibration);
-        calibration.next(at(6_000_000)).next(at(10_000_000))
+        calibration.next(at(5_000_000)).next(at(10_000_000))
     }
 
     #[test]
     fn time_is_known_between_samples_and_for_some_time_after() {
         let calibration = running();
-        for nanos in [10_000_000, 10_000_400, 19_999_999, 500_000_000] {
+        for nanos in [10_000_000, 10_000_400, 19_999_999, 900_000_000] {
             let time = calibration.nanos(at(nanos).ticks).unwrap();
             assert!(time.abs_diff(START + nanos) <= 1 + nanos / 1_000_000_000);
         }
-        assert_eq!(calibration.nanos(at(600_000_000).ticks), None);
+        assert_eq!(calibration.nanos(at(1_100_000_000).ticks), None);
         assert_eq!(calibration.nanos(at(9_000_000).ticks), None);
         assert_eq!(Calibration::first(at(0)).nanos(at(1).ticks), None);
     }
@@ -285,17 +326,38 @@ mod tests {
     #[test]
     fn time_that_is_ahead_slows_down_and_time_that_is_behind_jumps() {
         let mut late = at(20_000_000);
-        late.unix -= 500;
+        late.unix -= 2_000;
         let calibration = running().next(late);
         let time = calibration.nanos(late.ticks).unwrap();
-        assert!(time.abs_diff(late.unix + 500) <= 1);
+        assert!(time.abs_diff(late.unix + 2_000) <= 1);
         let time = calibration.nanos(at(30_000_000).ticks).unwrap();
-        assert!(time.abs_diff(START + 30_000_000 - 500) <= 2, "{time}");
+        assert!(time.abs_diff(START + 30_000_000 - 2_000) <= 2, "{time}");
 
         let mut early = at(20_000_000);
         early.unix += 3_600_000_000_000;
         let calibration = running().next(early);
         assert_eq!(calibration.nanos(early.ticks), Some(early.unix));
+    }
+
+    #[test]
+    fn the_period_doubles_while_the_error_is_small_and_is_short_again_after_a_larger_one() {
+        let mut calibration = running();
+        let mut nanos = 10_000_000;
+        for milliseconds in [40, 80, 160, 200, 200] {
+            nanos += calibration.period_nanos;
+            calibration = calibration.next(at(nanos));
+            assert_eq!(calibration.period_nanos, milliseconds * 1_000_000);
+        }
+        for (error, period_nanos) in [(900, 200_000_000), (1_100, 10_000_000)] {
+            for is_ahead in [false, true] {
+                let mut sample = at(nanos + 200_000_000);
+                sample.unix = match is_ahead {
+                    true => sample.unix - error,
+                    false => sample.unix + error,
+                };
+                assert_eq!(calibration.next(sample).period_nanos, period_nanos);
+            }
+        }
     }
 
     #[test]
@@ -373,13 +435,13 @@ mod models {
             anchor.correct(|| Some(sample(6_000_000)));
             let corrector = {
                 let anchor = Arc::clone(&anchor);
-                thread::spawn(move || anchor.correct(|| Some(sample(9_000_000))))
+                thread::spawn(move || anchor.correct(|| Some(sample(11_000_000))))
             };
-            let ticks = 11_000_000;
+            let ticks = 12_000_000;
             for time in [anchor.fresh_nanos(|| ticks), anchor.nanos(|| ticks)] {
                 assert!(time.is_none_or(|time| time == 1_000_000_000 + ticks));
             }
-            anchor.correct(|| Some(sample(10_000_000)));
+            anchor.correct(|| Some(sample(11_500_000)));
             corrector.join().unwrap();
             assert_eq!(anchor.nanos(|| ticks), Some(1_000_000_000 + ticks));
         });
