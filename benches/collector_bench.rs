@@ -4,6 +4,7 @@
 //! cargo bench --bench collector_bench              # everything
 //! cargo bench --bench collector_bench -- record    # the small benches with this name
 //! cargo bench --bench collector_bench -- report    # the way to a receiver in another process
+//! cargo bench --bench collector_bench -- cold      # spans whose caches other work has taken
 //! cargo bench --bench collector_bench -- growth    # its growth with sizes and counts
 //! cargo bench --bench collector_bench -- draw      # the pages of both again, from the last results
 //! cargo bench --bench collector_bench -- picture   # docs/speed.svg, from benches/peers/results.json
@@ -12,6 +13,8 @@
 //! The report and the growth are also written below `target/bench-report`: as results in JSON, as pages
 //! to look at and, of the latencies, as `.hgrm` files for the HDR plotters.
 
+#[path = "collector_bench/cold.rs"]
+mod cold;
 #[path = "collector_bench/growth.rs"]
 mod growth;
 #[path = "collector_bench/growth_page.rs"]
@@ -89,6 +92,9 @@ fn bench(args: &[String]) -> Result<(), Box<dyn Error>> {
         picture::check()?;
     }
     let wanted = |name: &str| filter.is_none_or(|filter| filter == name);
+    if wanted("cold") {
+        cold::run(size)?;
+    }
     let report = wanted("report").then(|| report::run(size)).transpose()?;
     let growth = wanted("growth").then(|| growth::run(size)).transpose()?;
     page::write(report.as_ref(), growth.as_ref(), size)
