@@ -51,6 +51,7 @@ pub fn run(name: &str, numbers: &[u64]) -> Outcome {
         ("batched", [spans, batch]) => batched(*spans, *batch as usize),
         ("bare-loop", [spans]) => bare_loop(*spans),
         ("paced", [seconds]) => paced(Duration::from_secs(*seconds)),
+        ("specified", [seconds, is_recording]) => specified(*seconds, *is_recording != 0),
         ("record-healthy", [seconds]) => latency(Some(Manner::Takes), *seconds, true),
         ("record-refusing", [seconds]) => latency(Some(Manner::Refuses), *seconds, true),
         ("record-crawling", [seconds]) => latency(Some(Manner::Crawls), *seconds, true),
@@ -313,6 +314,59 @@ fn paced(time: Duration) -> Outcome {
     figures["requests"] = json!(network.requests);
     figures["delivery_ms"] = Distribution::of(&hdr::nanos_of(&network.delivery), 1e6).json();
     Ok(figures)
+}
+
+/// Measures CPU, memory and loss as OpenTelemetry's performance specification asks: 10,000 spans a second to a
+/// receiver in another process. Without spans, the thread only sleeps and wakes up as often.
+fn specified(seconds: u64, is_recording: bool) -> Outcome {
+    const BURST: Duration = Duration::from_millis(1);
+    const SPANS_PER_BURST: u64 = 10;
+    let receiver = Receiver::start(Manner::Takes)?;
+    let resident = machine::resident_bytes();
+    let collector = Collector::new(Config {
+        endpoint: receiver.endpoint.clone(),
+        ..Config::default()
+    })?;
+    let (began, cpu_before) = (Instant::now(), machine::cpu_time());
+    let producing = collector.clone();
+    let worker = thread::spawn(move || -> Result<(), otlp_collector::Error> {
+        let recorder = producing.recorder()?;
+        for burst in 0..seconds * 1_000 {
+            let due = BURST * u32::try_from(burst).unwrap_or(u32::MAX);
+            thread::sleep(due.saturating_sub(began.elapsed()));
+            for _ in 0..SPANS_PER_BURST * u64::from(is_recording) {
+                // A refusal is counted.
+                let _ = workload::record_specified(&recorder);
+            }
+        }
+        Ok(())
+    });
+    let (mut cpu_peak, mut resident_peak) = (0.0_f64, resident);
+    let mut last = (began, cpu_before);
+    for second in 1..=seconds {
+        thread::sleep(Duration::from_secs(second).saturating_sub(began.elapsed()));
+        let now = (Instant::now(), machine::cpu_time());
+        let share = (now.1 - last.1).as_secs_f64() / (now.0 - last.0).as_secs_f64();
+        cpu_peak = cpu_peak.max(share);
+        resident_peak = resident_peak.max(machine::resident_bytes());
+        last = now;
+    }
+    worker.join().map_err(|_| "the worker panicked")??;
+    let elapsed = began.elapsed();
+    let ledger = collector.flush(PATIENCE)?;
+    let cpu = machine::cpu_time() - cpu_before;
+    let received = receiver.end()?;
+    Ok(json!({
+        "seconds": elapsed.as_secs_f64(),
+        "cpu_average": cpu.as_secs_f64() / elapsed.as_secs_f64(),
+        "cpu_peak": cpu_peak,
+        "growth_peak_bytes": resident_peak - resident,
+        "buffer_bytes": collector.buffer_bytes(),
+        "accepted": ledger.accepted,
+        "delivered": ledger.delivered(),
+        "lost": ledger.refused.total() + ledger.dropped() + ledger.accepted - received.spans,
+        "closes": received.spans == ledger.accepted && ledger.delivered() == ledger.accepted,
+    }))
 }
 
 /// Measures each of 200,000 calls of `record` a second, from its intended start. Slices of the same loop

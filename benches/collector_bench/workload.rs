@@ -59,3 +59,25 @@ pub fn record_sized(recorder: &Recorder, bytes: usize, end_time: u64) -> Result<
     };
     recorder.record(&span)
 }
+
+/// Records the root span of OpenTelemetry's performance specification: ten attributes, whose keys and values
+/// have 20 characters each.
+pub fn record_specified(recorder: &Recorder) -> Result<(), Refused> {
+    const KEYS: [Key<'static>; 10] = [
+        key!("attribute.key.....00"),
+        key!("attribute.key.....01"),
+        key!("attribute.key.....02"),
+        key!("attribute.key.....03"),
+        key!("attribute.key.....04"),
+        key!("attribute.key.....05"),
+        key!("attribute.key.....06"),
+        key!("attribute.key.....07"),
+        key!("attribute.key.....08"),
+        key!("attribute.key.....09"),
+    ];
+    let mut span = recorder.span_builder(name!("specified")).start();
+    for key in KEYS {
+        span.set_attribute(key, "the value's 20 bytes");
+    }
+    span.try_end()
+}
