@@ -180,7 +180,7 @@ fn a_clock_that_is_set_back_is_followed_at_once_or_slows_down() {
     for step in [2_000, 500_000, 999_000, 2 * MILLISECOND, HOUR] {
         run.machine.offset -= step as i64;
         if step >= MILLISECOND {
-            // By so much the time goes back.
+            // A step of this size sets the time back.
             run.last = 0;
             let is_followed = |run: &Run| run.last.abs_diff(run.machine.unix()) < MILLISECOND;
             while !is_followed(&run) {
