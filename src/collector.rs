@@ -155,7 +155,7 @@ impl Collector {
     /// [`Recorder::should_sample`].
     #[must_use]
     pub fn should_sample<'s>(&'s self, span: &SamplingInput<'_>) -> SamplingResult<'s> {
-        let sampler = &self.pipeline.shared.settings.config.sampler;
+        let sampler = &self.pipeline.shared.span_settings.sampler;
         sampler.should_sample(span)
     }
 

@@ -266,7 +266,7 @@ impl Recorder {
     /// ```
     #[inline]
     pub fn should_sample<'s>(&'s self, span: &SamplingInput<'_>) -> SamplingResult<'s> {
-        let sampler = &self.recorder.shared().settings.config.sampler;
+        let sampler = &self.recorder.shared().span_settings.sampler;
         sampler.should_sample(span)
     }
 

@@ -2,6 +2,7 @@
 
 mod quota;
 
+use std::mem::offset_of;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,16 +16,19 @@ use crate::platform::fork;
 use crate::platform::sync;
 use crate::shared::quota::Quota;
 use crate::span::id_generator::Ids;
+use crate::span::{Sampler, SpanLimits};
 use crate::stats::BufferUse;
 use crate::stats::counters::{Counters, DestinationCounters};
 use crate::stats::refused::Refused;
 
-/// Settings, memory and counters of a pipeline.
+/// Settings, memory and counters of a pipeline. Every span reads the first cache line.
+#[repr(C, align(64))]
 pub(crate) struct Shared {
+    pub(crate) signal: Signal,
+    pub(crate) span_settings: SpanSettings,
     /// By value: recording reads them without one more indirection.
     pub(crate) settings: Settings,
     pub(crate) pool: sync::Arc<Pool>,
-    pub(crate) signal: Signal,
     pub(crate) counters: Counters,
     pub(crate) scopes: Arc<EncodedScopes>,
     /// Permits for lanes (one slab each) of recorders that `collect` does not share.
@@ -34,6 +38,19 @@ pub(crate) struct Shared {
     /// Last error of a connection or a response.
     pub(crate) last_error: Mutex<Option<String>>,
 }
+
+/// Copies of the options that every span needs.
+#[repr(C)]
+pub(crate) struct SpanSettings {
+    pub(crate) sampler: Sampler,
+    /// Whether there is tail sampling.
+    pub(crate) holds_traces: bool,
+    pub(crate) limits: SpanLimits,
+}
+
+// The last fields of the limits are those of events and links.
+#[cfg(not(loom))]
+const _: () = assert!(offset_of!(Shared, span_settings.limits) <= 44);
 
 impl Shared {
     /// Allocates the buffer.
@@ -51,6 +68,11 @@ impl Shared {
             pool: pool(&settings)?,
             last_error: Mutex::default(),
             signal,
+            span_settings: SpanSettings {
+                sampler: settings.config.sampler.clone(),
+                holds_traces: settings.config.tail_sampling.is_some(),
+                limits: settings.config.span_limits,
+            },
             counters: Counters::new(destinations.collect(), counters_max),
             scopes: Arc::clone(settings.envelope.scopes()),
             own_lanes: Quota::new(recorders_max),

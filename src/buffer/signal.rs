@@ -35,14 +35,20 @@ impl WakeOn {
 }
 
 /// Wake-up of the network thread by recorders, and the end of recording.
+#[repr(C)]
 pub(crate) struct Signal {
-    /// A [`WakeOn`]. In cache lines of its own: the network thread writes it before and after each
-    /// sleep, while every span reads `open_in`.
-    awaited: CachePadded<AtomicU32>,
     /// Generation of the process in which recorders may record: the one that created the signal,
-    /// or [`NO_PROCESS`].
+    /// or [`NO_PROCESS`]. Read by every span.
     open_in: AtomicU32,
     process: Process,
+    sleeper: Box<Sleeper>,
+}
+
+/// The network thread's part of a [`Signal`]. Not beside `open_in`: it is written before and after each
+/// sleep.
+struct Sleeper {
+    /// A [`WakeOn`].
+    awaited: CachePadded<AtomicU32>,
     waker: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -53,10 +59,12 @@ impl Signal {
     pub(crate) fn new(waker: impl Fn() + Send + Sync + 'static) -> Self {
         let process = Process::current();
         Self {
-            awaited: CachePadded::new(AtomicU32::new(WakeOn::Nothing as u32)),
             open_in: AtomicU32::new(process.generation()),
             process,
-            waker: Box::new(waker),
+            sleeper: Box::new(Sleeper {
+                awaited: CachePadded::new(AtomicU32::new(WakeOn::Nothing as u32)),
+                waker: Box::new(waker),
+            }),
         }
     }
 
@@ -66,10 +74,11 @@ impl Signal {
         // Pairs with the fence in `wake_on`: either the network thread sees what was published
         // before this call, or this load sees the event that it waits for.
         fence(Ordering::SeqCst);
-        if self.awaited.load(Ordering::Relaxed) >= event as u32
-            && self.awaited.swap(WakeOn::Nothing as u32, Ordering::Relaxed) != 0
+        let awaited = &self.sleeper.awaited;
+        if awaited.load(Ordering::Relaxed) >= event as u32
+            && awaited.swap(WakeOn::Nothing as u32, Ordering::Relaxed) != 0
         {
-            (self.waker)();
+            self.wake();
         }
     }
 
@@ -77,14 +86,14 @@ impl Signal {
     /// for the last time before a sleep, and with [`WakeOn::Nothing`] after the sleep. Returns
     /// whether a recorder has called the waker since the last call.
     pub(crate) fn wake_on(&self, event: WakeOn) -> bool {
-        let before = self.awaited.swap(event as u32, Ordering::Relaxed);
+        let before = (self.sleeper.awaited).swap(event as u32, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         before == WakeOn::Nothing as u32
     }
 
     /// Wakes the network thread unconditionally. Not for the record path.
     pub(crate) fn wake(&self) {
-        (self.waker)();
+        (self.sleeper.waker)();
     }
 
     /// Makes recorders refuse spans from now on.

@@ -101,7 +101,7 @@ pub(super) fn choose<'s>(
     place: Option<ParentPlace<'_>>,
     ids: &SpanIds,
 ) -> Result<bool, &'s dyn Sample> {
-    let sampler = &recorder.shared().settings.config.sampler;
+    let sampler = &recorder.shared().span_settings.sampler;
     sampler.choose(ids.trace_id, place.map(|place| place.kind()))
 }
 

@@ -122,7 +122,7 @@ impl ThreadRecorder {
 
     #[inline]
     pub(super) fn limits(&self) -> &SpanLimits {
-        &self.shared().settings.config.span_limits
+        &self.shared().span_settings.limits
     }
 
     /// Returns whether the collector is gone.
@@ -175,7 +175,10 @@ impl ThreadRecorder {
     /// Holds the trace of a new local root, with tail sampling.
     #[inline(always)]
     pub(super) fn begin_trace(&self, cell: &mut SpanCell, rule: Option<KeepIf>) {
-        if let Some(sampling) = &self.shared().settings.config.tail_sampling {
+        let shared = self.shared();
+        if shared.span_settings.holds_traces
+            && let Some(sampling) = &shared.settings.config.tail_sampling
+        {
             cell.begin_trace(&rule.unwrap_or(sampling.keep_if));
         }
     }

@@ -1,5 +1,6 @@
 //! Counters of recorders and of the network thread, from which the [`Ledger`] is computed.
 
+use std::mem::offset_of;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -44,16 +45,17 @@ impl Counter {
     }
 }
 
-/// Counters of one recorder.
+/// Counters of one recorder. Those that every span counts are in the first cache line.
+#[repr(C)]
 #[derive(Debug, Default)]
 pub(crate) struct RecorderCounters {
     accepted: Counter,
-    /// By [`Refused::index`].
-    refused: [Counter; Refused::REASONS],
     /// Sampled spans, and unsampled ones, by [`ParentOrigin`].
     started: [Counter; 3],
     sampled_out_at_start: [Counter; 3],
     ended: Counter,
+    /// By [`Refused::index`].
+    refused: [Counter; Refused::REASONS],
     sampled_out_at_end: Counter,
     held: Counter,
     spans_kept_early: Counter,
@@ -61,6 +63,8 @@ pub(crate) struct RecorderCounters {
     /// Accepted spans that the network thread has read. The network thread is the only writer.
     pub(crate) taken: CachePadded<Counter>,
 }
+
+const _: () = assert!(offset_of!(RecorderCounters, refused) == 64);
 
 impl RecorderCounters {
     /// Returns the accepted spans that the network thread has not read.
