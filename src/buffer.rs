@@ -2,13 +2,13 @@
 //! ring that orders them.
 //!
 //! ```text
-//!   recorder                                     network thread
-//!   ────────                                     ──────────────
-//!   Pool::open ──▶ SlabWriter     SlabReader ──▶ ring ──▶ Consumer::pop
-//!                    │ commit        ▲             │ take ──▶ Batch, Batch, …
-//!                    ▼               │             ▼
-//!                  [ header │ committed spans │ free room ]
-//!                    ▲ last of writer, reader and batches gone: back to the pool
+//!   recorder                                  network thread
+//!   ────────                                  ──────────────
+//!   LaneWriter::open ──▶ ring of indices ──▶ SlabQueue::pop ──▶ SlabReader
+//!      │ append                                                   │ take ──▶ Batch, Batch, …
+//!      ▼                                                          ▼
+//!    [ header │ committed spans │ free room ]
+//!      ▲ sealed, and last of reader and batches gone: back to the pool
 //! ```
 //!
 //! A slab enters the ring when it is *opened*, not when it is full. So the network thread can take
@@ -18,8 +18,10 @@ mod cells;
 mod free_list;
 mod header;
 mod held_cells;
+mod lane_writer;
 mod magazine;
 mod pool;
+mod prefetch;
 mod ring;
 mod signal;
 mod slab;
@@ -31,9 +33,11 @@ mod models;
 
 pub(crate) use cells::{CELL_BYTES, Cell, CellPool, CellSizes};
 pub(crate) use header::OVERHEAD_BYTES;
+pub(crate) use lane_writer::{LaneWriter, SlabQueue, lane};
 pub(crate) use magazine::Magazine;
-pub(crate) use pool::{PAGE_BYTES, Pool};
+pub(crate) use pool::{PAGE_BYTES, Pool, SLABS_PER_LANE};
+#[cfg(feature = "internals")]
 pub(crate) use ring::{Consumer, Producer, ring};
 pub(crate) use signal::{Signal, WakeOn};
-pub(crate) use slab::{Batch, SLAB_WEIGHT, SlabReader, SlabWriter};
+pub(crate) use slab::{Batch, SLAB_WEIGHT, SlabReader};
 pub(crate) use traces::Decision;

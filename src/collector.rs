@@ -159,7 +159,7 @@ impl Collector {
         sampler.should_sample(span)
     }
 
-    /// Returns the calling thread's recorder: the fast way to record spans. It has a slab of its own,
+    /// Returns the calling thread's recorder: the fast way to record spans. It has slabs of its own,
     /// and is given back when the thread ends; further calls on the same thread return the same one.
     ///
     /// # Errors

@@ -98,8 +98,8 @@ impl Merger {
         let pool = Pool::new(batches as usize, 0, settings.config.slab_bytes, 1).expect("memory");
         let batches = (0..batches)
             .map(|_| {
-                let (mut writer, mut reader) = Pool::open(&pool, 0, 0).expect("a slab");
-                writer.commit(pool.room_per_slab());
+                let (mut writer, mut reader) = Pool::open(&pool).expect("a slab");
+                writer.write(&vec![0; pool.room_per_slab()]);
                 reader.take().expect("a batch")
             })
             .collect();

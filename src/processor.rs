@@ -6,12 +6,12 @@ use std::sync::Arc;
 use crossbeam_channel::Receiver;
 use crossbeam_utils::CachePadded;
 
-use crate::buffer::{Batch, Consumer, SLAB_WEIGHT, SlabReader};
+use crate::buffer::{Batch, SLAB_WEIGHT, SlabQueue, SlabReader};
 use crate::stats::counters::RecorderCounters;
 
 /// A new lane of a recorder, as sent to the network thread.
 pub(crate) struct NewLane {
-    pub(crate) ring: Consumer<SlabReader>,
+    pub(crate) slabs: SlabQueue,
     pub(crate) counters: Arc<CachePadded<RecorderCounters>>,
 }
 
@@ -53,7 +53,7 @@ impl Processor {
         let mut unused = 0;
         self.lanes.retain_mut(|lane| {
             // Loaded before the last pops: if it is true, nothing is pushed after them.
-            let abandoned = lane.ring.is_abandoned();
+            let abandoned = lane.queue.is_abandoned();
             lane.pop_slabs();
             unused += lane.drop_exhausted();
             !(abandoned && lane.slabs.is_empty())
@@ -78,16 +78,16 @@ impl Processor {
 
 /// The reading side of one recorder's lane: its slabs, in order.
 struct LaneReader {
-    ring: Consumer<SlabReader>,
+    queue: SlabQueue,
     counters: Arc<CachePadded<RecorderCounters>>,
-    /// Slabs popped from the ring. The last one may still be open.
+    /// Slabs popped from the queue. The last one may still be open.
     slabs: VecDeque<SlabReader>,
 }
 
 impl LaneReader {
     fn new(lane: NewLane) -> Self {
         Self {
-            ring: lane.ring,
+            queue: lane.slabs,
             counters: lane.counters,
             slabs: VecDeque::new(),
         }
@@ -149,7 +149,7 @@ impl LaneReader {
     }
 
     fn pop_slabs(&mut self) {
-        while let Some(slab) = self.ring.pop() {
+        while let Some(slab) = self.queue.pop() {
             self.slabs.push_back(slab);
         }
     }
@@ -160,29 +160,25 @@ mod tests {
     use crossbeam_channel::unbounded;
 
     use super::*;
-    use crate::buffer::{Pool, ring};
+    use crate::buffer::{Pool, lane};
 
     #[test]
     fn spans_of_sealed_and_open_slabs_are_taken_and_gone_recorders_are_removed() {
         let pool = Pool::new(3, 0, 4096, 2).unwrap();
         let (sender, new_lanes) = unbounded();
         let mut processor = Processor::new(new_lanes);
-        let (mut producer, consumer) = ring(4);
+        let (mut writer, slabs) = lane(&pool, 0);
         let counters = Arc::default();
         let lane = NewLane {
-            ring: consumer,
+            slabs,
             counters: Arc::clone(&counters),
         };
         sender.send(lane).unwrap();
 
-        let (mut first, reader) = Pool::open(&pool, 0, 0).unwrap();
-        producer.push(reader).ok().unwrap();
-        first.write(b"a");
-        first.write(b"b");
-        drop(first);
-        let (mut second, reader) = Pool::open(&pool, 0, 0).unwrap();
-        producer.push(reader).ok().unwrap();
-        second.write(b"c");
+        assert!(writer.open(0));
+        for span in ["a", "b", "c"] {
+            writer.write(span.as_bytes());
+        }
         assert_eq!(processor.spans_waiting(), 3);
 
         let mut taken = Vec::new();
@@ -191,8 +187,8 @@ mod tests {
         // The first slab was sealed and is free again, the second one is still open.
         assert_eq!(pool.slabs_left(), 3);
 
-        second.write(b"d");
-        drop((second, producer));
+        writer.write(b"d");
+        drop(writer);
         assert_eq!(pool.slabs_left(), 2);
         assert_eq!(processor.reap(), 0);
         assert!(processor.has_recorders());
@@ -209,19 +205,18 @@ mod tests {
         let pool = Pool::new(1, 0, 4096, 4).unwrap();
         let (sender, new_lanes) = unbounded();
         let mut processor = Processor::new(new_lanes);
-        let (mut producer, consumer) = ring(4);
+        let (mut writer, slabs) = lane(&pool, 0);
         let lane = NewLane {
-            ring: consumer,
+            slabs,
             counters: Arc::default(),
         };
         sender.send(lane).unwrap();
-        let (mut writer, reader) = Pool::open(&pool, 0, 0).unwrap();
-        producer.push(reader).ok().unwrap();
+        assert!(writer.open(0));
         writer.write(b"one");
         let mut weights = Vec::new();
         let unused = processor.drain(|_, weight| weights.push(weight));
         assert_eq!((&*weights, unused), (&[SLAB_WEIGHT / 4][..], 0));
-        drop((writer, producer));
+        drop(writer);
         assert_eq!(pool.slabs_left(), 0);
         assert_eq!(processor.reap(), SLAB_WEIGHT / 4 * 3);
         assert_eq!(pool.slabs_left(), 1);

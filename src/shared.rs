@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::buffer::{Pool, Signal};
+use crate::buffer::{Pool, SLABS_PER_LANE, Signal};
 use crate::config::Settings;
 use crate::error::Error;
 use crate::otlp::{EncodedScopes, SCOPES_MAX};
@@ -31,7 +31,7 @@ pub(crate) struct Shared {
     pub(crate) pool: sync::Arc<Pool>,
     pub(crate) counters: Counters,
     pub(crate) scopes: Arc<EncodedScopes>,
-    /// Permits for lanes (one slab each) of recorders that `collect` does not share.
+    /// Permits for lanes (two slabs each) of recorders that `collect` does not share.
     pub(crate) own_lanes: Quota,
     /// Number of recorders so far that got an id generator of their own.
     numbered: AtomicU64,
@@ -135,7 +135,7 @@ fn pool(settings: &Settings) -> Result<sync::Arc<Pool>, Error> {
             format!(
                 "no memory for a buffer of {} MiB: lower buffer_capacity, slab_bytes or \
                  recorders_max",
-                ((slabs + lanes) * slab_bytes) >> 20
+                ((slabs + lanes * SLABS_PER_LANE) * slab_bytes) >> 20
             ),
             None,
         )

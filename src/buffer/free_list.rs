@@ -2,6 +2,7 @@
 
 use crossbeam_utils::CachePadded;
 
+use crate::buffer::prefetch::prefetch;
 use crate::platform::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// A lock-free stack of indices.
@@ -46,6 +47,17 @@ impl FreeList {
                 Err(seen) => head = seen,
             }
         }
+    }
+
+    /// Returns the index that [`pop`](Self::pop) would return now.
+    pub(super) fn peek(&self) -> Option<u32> {
+        (self.head.load(Ordering::Relaxed) as u32).checked_sub(1)
+    }
+
+    /// Starts to load the cache lines that [`peek`](Self::peek) and [`link`](Self::link) read.
+    pub(super) fn prefetch(&self) {
+        prefetch(&self.head);
+        prefetch(&self.next);
     }
 
     pub(super) fn push(&self, index: u32) {

@@ -15,13 +15,15 @@ pub(super) struct Header {
     version: u32,
     /// Id of the spans' instrumentation scope; 0 is the collector's own.
     pub(super) scope: AtomicU32,
-    /// End time of the first span, in Unix nanoseconds.
+    /// End time of the lane's last span before this slab, or of the first one here, in Unix
+    /// nanoseconds.
     pub(super) first_time: AtomicU64,
     /// End time of the last span, in Unix nanoseconds; 0 until sealed.
     pub(super) last_time: AtomicU64,
-    /// Number of spans, their bytes, and whether the slab is sealed: see `Committed` in `slab`.
+    /// Number of spans, their bytes, and whether the slab is sealed: see [`Committed`].
     pub(super) committed: AtomicU64,
-    /// Number of holders: the writer, the reader and each batch. The last one frees the slab.
+    /// Number of holders: the reader and each batch. The last one frees the slab. The writer is
+    /// not one: a slab is freed only after it was sealed.
     pub(super) holders: AtomicU32,
 }
 
@@ -47,5 +49,36 @@ impl Header {
     /// Returns whether the header is one of this layout.
     pub(super) fn is_known(&self) -> bool {
         (self.magic, self.version) == (MAGIC, VERSION)
+    }
+}
+
+/// A slab's progress in one word, so that one store publishes it: bit 63 is set when the slab is
+/// sealed, bits 32..63 are the number of spans, bits 0..32 their bytes.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Committed(pub(super) u64);
+
+impl Committed {
+    const SEALED: u64 = 1 << 63;
+    const ONE_SPAN: u64 = 1 << 32;
+
+    pub(super) fn bytes(self) -> usize {
+        self.0 as u32 as usize
+    }
+
+    pub(super) fn spans(self) -> u32 {
+        (self.0 >> 32) as u32 & (u32::MAX >> 1)
+    }
+
+    pub(super) fn is_sealed(self) -> bool {
+        self.0 & Self::SEALED != 0
+    }
+
+    #[inline(always)]
+    pub(super) fn with_span(self, bytes: usize) -> Self {
+        Self(self.0 + Self::ONE_SPAN + bytes as u64)
+    }
+
+    pub(super) fn sealed(self) -> Self {
+        Self(self.0 | Self::SEALED)
     }
 }

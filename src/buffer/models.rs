@@ -6,9 +6,10 @@ use loom::thread;
 
 use crate::buffer::free_list::FreeList;
 use crate::buffer::pool::PAGE_BYTES;
+use crate::buffer::ring::ring;
 use crate::buffer::{
-    Cell, CellPool, CellSizes, Decision, Magazine, Pool, Signal, SlabReader, SlabWriter, WakeOn,
-    ring,
+    Cell, CellPool, CellSizes, Decision, LaneWriter, Magazine, Pool, Signal, SlabQueue, SlabReader,
+    WakeOn, lane,
 };
 use crate::platform::sync::{Arc, AtomicBool, Ordering};
 use crate::span::sampler::KeepIf;
@@ -26,7 +27,7 @@ fn pool(slabs: usize, spans_per_slab: u32) -> Arc<Pool> {
 }
 
 /// Writes one span whose bytes all equal `value`.
-fn write(writer: &mut SlabWriter, value: u8) {
+fn write(writer: &mut LaneWriter, value: u8) {
     writer.write(&[value; u8::MAX as usize][..usize::from(value)]);
 }
 
@@ -43,15 +44,38 @@ fn take(reader: &mut SlabReader, expected: &mut u8) {
     assert!(bytes.is_empty());
 }
 
+/// Takes all spans of a lane, until its writing side is dropped.
+fn take_all(queue: &mut SlabQueue, expected: &mut u8) {
+    let mut open: Option<SlabReader> = None;
+    loop {
+        // Loaded before the last pop: if it is true, nothing is pushed after that.
+        let abandoned = queue.is_abandoned();
+        while let Some(reader) = open.as_mut() {
+            take(reader, expected);
+            if !reader.is_exhausted() {
+                break;
+            }
+            open = queue.pop();
+        }
+        if open.is_none() {
+            open = queue.pop();
+        }
+        if open.is_none() && abandoned {
+            return;
+        }
+        thread::yield_now();
+    }
+}
+
 #[test]
 fn a_prefix_is_taken_while_the_writer_commits_and_seals() {
     check(|| {
         let pool = pool(1, 8);
-        let (mut writer, mut reader) = Pool::open(&pool, 0, 0).unwrap();
+        let (mut writer, mut reader) = Pool::open(&pool).unwrap();
         let recorder = thread::spawn(move || {
             write(&mut writer, 1);
             write(&mut writer, 2);
-            writer.seal(0);
+            writer.seal();
         });
         let mut expected = 1;
         take(&mut reader, &mut expected);
@@ -61,21 +85,44 @@ fn a_prefix_is_taken_while_the_writer_commits_and_seals() {
         assert_eq!(expected, 3);
         assert!(reader.is_exhausted());
         drop(reader);
-        assert_eq!(pool.slabs_left(), 1);
+        assert!(pool.is_complete());
     });
 }
 
 #[test]
-fn a_slab_is_used_again_only_after_its_last_reader() {
+fn a_sealed_slab_is_used_again_by_its_reader_after_all_accesses_of_its_writer() {
     check(|| {
         let pool = pool(1, 8);
-        let (mut writer, mut reader) = Pool::open(&pool, 0, 0).unwrap();
+        let (mut writer, mut reader) = Pool::open(&pool).unwrap();
+        let recorder = thread::spawn(move || {
+            write(&mut writer, 1);
+            // A span that has no room.
+            writer.scribble(9);
+            writer.seal();
+        });
+        if reader.is_sealed() {
+            let batch = reader.take().unwrap();
+            drop(reader);
+            assert_eq!(&*batch, [1]);
+            drop(batch);
+            let (mut again, _reader) = Pool::open(&pool).unwrap();
+            write(&mut again, 9);
+        }
+        recorder.join().unwrap();
+    });
+}
+
+#[test]
+fn a_slab_is_used_again_by_its_writer_only_after_its_last_reader() {
+    check(|| {
+        let pool = pool(1, 8);
+        let (mut writer, mut reader) = Pool::open(&pool).unwrap();
         let again = Arc::clone(&pool);
         let recorder = thread::spawn(move || {
             write(&mut writer, 1);
             drop(writer);
-            // Succeeds only in interleavings in which the reader was dropped already.
-            if let Some((mut writer, _reader)) = Pool::open(&again, 0, 0) {
+            // Succeeds only in interleavings in which the reader was dropped already, after the seal.
+            if let Some((mut writer, _reader)) = Pool::open(&again) {
                 write(&mut writer, 5);
             }
         });
@@ -87,43 +134,121 @@ fn a_slab_is_used_again_only_after_its_last_reader() {
 }
 
 #[test]
+fn a_slab_whose_reader_goes_before_the_seal_is_not_used_again() {
+    check(|| {
+        let pool = pool(1, 8);
+        let (mut writer, reader) = Pool::open(&pool).unwrap();
+        let reading = thread::spawn(move || drop(reader));
+        let again = Arc::clone(&pool);
+        write(&mut writer, 1);
+        let other = thread::spawn(move || {
+            if let Some((mut writer, _reader)) = Pool::open(&again) {
+                write(&mut writer, 5);
+            }
+        });
+        write(&mut writer, 2);
+        writer.scribble(9);
+        drop(writer);
+        reading.join().unwrap();
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn batches_of_a_slab_on_two_threads_free_it_after_both() {
+    check(|| {
+        let pool = pool(1, 8);
+        let (mut writer, mut reader) = Pool::open(&pool).unwrap();
+        write(&mut writer, 1);
+        let first = reader.take().unwrap();
+        drop(writer);
+        let again = Arc::clone(&pool);
+        let other = thread::spawn(move || {
+            assert_eq!(&*first, [1]);
+            drop(first);
+            if let Some((mut writer, _reader)) = Pool::open(&again) {
+                write(&mut writer, 5);
+            }
+        });
+        drop(reader);
+        if let Some((mut writer, _reader)) = Pool::open(&pool) {
+            write(&mut writer, 6);
+        }
+        other.join().unwrap();
+    });
+}
+
+#[test]
 fn slabs_cross_the_ring_and_nothing_is_lost_when_the_thread_exits() {
     check(|| {
         let pool = pool(2, 1);
-        let (mut producer, mut consumer) = ring(2);
-        let recorder = {
-            let pool = Arc::clone(&pool);
-            thread::spawn(move || {
-                for value in 1..=2 {
-                    let (mut writer, reader) = Pool::open(&pool, 0, 0).unwrap();
-                    assert!(producer.push(reader).is_ok());
-                    write(&mut writer, value);
-                }
-            })
-        };
+        let (mut writer, mut queue) = lane(&pool, 0);
+        let recorder = thread::spawn(move || {
+            assert!(writer.open(0));
+            write(&mut writer, 1);
+            // In the spare, or in a slab that is free now.
+            write(&mut writer, 2);
+        });
         let mut expected = 1;
-        let mut open: Option<SlabReader> = None;
-        loop {
-            // Loaded before the last pop: if it is true, nothing is pushed after that.
-            let abandoned = consumer.is_abandoned();
-            while let Some(reader) = open.as_mut() {
-                take(reader, &mut expected);
-                if !reader.is_exhausted() {
-                    break;
-                }
-                open = consumer.pop();
-            }
-            if open.is_none() {
-                open = consumer.pop();
-            }
-            if open.is_none() && abandoned {
-                break;
-            }
-            thread::yield_now();
-        }
+        take_all(&mut queue, &mut expected);
         recorder.join().unwrap();
         assert_eq!(expected, 3);
-        assert_eq!(pool.slabs_left(), 2);
+        assert!(pool.is_complete());
+    });
+}
+
+/// The last span makes another step in each case: publishes the slab, prepares the spare, takes it,
+/// seals.
+#[test]
+fn a_lane_that_is_dropped_at_any_step_frees_its_slabs() {
+    for spans in 0..=5 {
+        check(move || {
+            let pool = Pool::new(1, 1, PAGE_BYTES, 5).unwrap();
+            assert!(pool.join());
+            let (mut writer, mut queue) = lane(&pool, 0);
+            assert!(writer.open(0));
+            for value in 1..spans {
+                write(&mut writer, value);
+            }
+            let recorder = thread::spawn(move || {
+                if spans > 0 {
+                    write(&mut writer, spans);
+                }
+                drop(writer);
+            });
+            let mut expected = 1;
+            take_all(&mut queue, &mut expected);
+            recorder.join().unwrap();
+            assert_eq!(expected, spans + 1);
+            drop(queue);
+            assert!(pool.is_complete());
+        });
+    }
+}
+
+#[test]
+fn a_spare_is_taken_while_the_reader_frees_another_slab() {
+    check(|| {
+        let pool = Pool::new(2, 0, PAGE_BYTES, 5).unwrap();
+        let (mut sealed, mut reader) = Pool::open(&pool).unwrap();
+        write(&mut sealed, 1);
+        drop(sealed);
+        let (mut writer, mut queue) = lane(&pool, 0);
+        assert!(writer.open(0));
+        (1..=3).for_each(|value| write(&mut writer, value));
+        let freeing = thread::spawn(move || {
+            take(&mut reader, &mut 1);
+            drop(reader);
+        });
+        // The fourth span takes the spare, if there is one, and the fifth one opens it.
+        (4..=5).for_each(|value| write(&mut writer, value));
+        let spans = if writer.try_write(&[6; 6]) { 6 } else { 5 };
+        drop(writer);
+        freeing.join().unwrap();
+        let mut expected = 1;
+        take_all(&mut queue, &mut expected);
+        assert_eq!(expected, spans + 1);
+        assert!(pool.is_complete());
     });
 }
 
@@ -159,8 +284,9 @@ fn two_threads_never_get_the_same_slab() {
             .map(|_| {
                 let pool = Arc::clone(&pool);
                 thread::spawn(move || {
-                    let (mut writer, mut reader) = Pool::open(&pool, 0, 0).unwrap();
+                    let (mut writer, mut reader) = Pool::open(&pool).unwrap();
                     write(&mut writer, 3);
+                    writer.seal();
                     let batch = reader.take().unwrap();
                     assert_eq!(&*batch, [3, 3, 3]);
                 })
@@ -169,7 +295,7 @@ fn two_threads_never_get_the_same_slab() {
         for thread in threads {
             thread.join().unwrap();
         }
-        assert_eq!(pool.slabs_left(), 2);
+        assert!(pool.is_complete());
     });
 }
 
@@ -230,7 +356,7 @@ fn check_signal(
 ) {
     check(move || {
         let pool = pool(1, 8);
-        let (mut writer, reader) = Pool::open(&pool, 0, 0).unwrap();
+        let (mut writer, reader) = Pool::open(&pool).unwrap();
         let woken = Arc::new(AtomicBool::new(false));
         let signal = Arc::new(Signal::new({
             let woken = Arc::clone(&woken);

@@ -11,6 +11,7 @@ use std::mem::MaybeUninit;
 
 use crossbeam_utils::CachePadded;
 
+use crate::buffer::prefetch::prefetch;
 use crate::platform::sync::{Arc, AtomicBool, AtomicU64, Ordering, UnsafeCell};
 
 /// Creates a ring for at least `capacity` items.
@@ -101,7 +102,20 @@ impl<T> Producer<T> {
         Ok(())
     }
 
-    fn has_room(&mut self) -> bool {
+    /// Starts to load what [`prefetch_next`](Self::prefetch_next) and [`push`](Self::push) need.
+    pub(super) fn prefetch(&self) {
+        prefetch(&self.buffer.slots);
+        prefetch(&self.buffer.tail);
+    }
+
+    /// Starts to load the cache lines that the next [`push`](Self::push) writes.
+    pub(super) fn prefetch_next(&self) {
+        prefetch(self.buffer.slot(self.tail));
+        prefetch(&self.buffer.tail);
+    }
+
+    /// Returns whether the next [`push`](Self::push) succeeds.
+    pub(super) fn has_room(&mut self) -> bool {
         let capacity = self.buffer.slots.len() as u64;
         if self.tail - self.head_seen == capacity {
             self.head_seen = self.buffer.head.load(Ordering::Acquire);

@@ -1,56 +1,24 @@
-//! A slab: a block of memory of fixed size with a self-describing header, then encoded spans.
+//! A slab: a block of memory of fixed size with a self-describing header, then encoded spans. Here
+//! is its reading side; `lane_writer` has the writing side.
 //!
 //! The header's `committed` word is the whole protocol. The writer writes only after the committed
 //! bytes and publishes with one release store. Readers read only the committed bytes, after an
-//! acquire load.
+//! acquire load. The seal, the last store to that word, is the writer's last access to the slab.
 
 #![allow(
     unsafe_code,
-    reason = "two threads share a block, each with exclusive use of one part"
+    reason = "reads the part of a block that its writer no longer writes"
 )]
 
 use std::fmt;
 use std::ops::{Deref, Range};
-use std::ptr::NonNull;
-use std::time::Instant;
 
-use crate::buffer::header::Header;
+use crate::buffer::header::{Committed, Header};
 use crate::buffer::pool::Pool;
-use crate::otlp::SPILL;
 use crate::platform::sync::{Arc, Ordering};
 
 /// Weight of a whole slab. Weights measure how much of the buffer a batch occupies.
 pub(crate) const SLAB_WEIGHT: u64 = 1 << 20;
-
-/// A slab's progress in one word, so that one store publishes it: bit 63 is set when the slab is
-/// sealed, bits 32..63 are the number of spans, bits 0..32 their bytes.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-struct Committed(u64);
-
-impl Committed {
-    const SEALED: u64 = 1 << 63;
-    const ONE_SPAN: u64 = 1 << 32;
-
-    fn bytes(self) -> usize {
-        self.0 as u32 as usize
-    }
-
-    fn spans(self) -> u32 {
-        (self.0 >> 32) as u32 & (u32::MAX >> 1)
-    }
-
-    fn is_sealed(self) -> bool {
-        self.0 & Self::SEALED != 0
-    }
-
-    fn with_span(self, bytes: usize) -> Self {
-        Self(self.0 + Self::ONE_SPAN + bytes as u64)
-    }
-
-    fn sealed(self) -> Self {
-        Self(self.0 | Self::SEALED)
-    }
-}
 
 /// A counted reference to a slab of `pool`. Dropping the last one frees the slab.
 struct Holder {
@@ -100,150 +68,24 @@ impl Drop for Holder {
     }
 }
 
-impl Pool {
-    /// Opens a free slab for spans of `scope`, the first of which ended at `first_time` (Unix
-    /// nanoseconds). Returns `None` if too many slabs wait for delivery.
-    pub(crate) fn open(
-        pool: &Arc<Self>,
-        scope: u32,
-        first_time: u64,
-    ) -> Option<(SlabWriter, SlabReader)> {
-        let index = pool.take()?;
-        Some(open(pool, index, scope, first_time))
-    }
-
-    /// Opens a slab as [`open`](Self::open) does, but waits for a free one until `deadline` or until
-    /// `is_cancelled` returns true.
-    pub(crate) fn open_by(
-        pool: &Arc<Self>,
-        scope: u32,
-        first_time: u64,
-        deadline: Instant,
-        is_cancelled: impl Fn() -> bool,
-    ) -> Option<(SlabWriter, SlabReader)> {
-        let opened = pool.wait(deadline, || match Self::open(pool, scope, first_time) {
-            None if is_cancelled() => Some(None),
-            None => None,
-            opened => Some(opened),
-        });
-        opened.flatten()
-    }
-}
-
-/// Creates both ends of the slab `index`, which was just taken from the free slabs of `pool`.
-fn open(pool: &Arc<Pool>, index: u32, scope: u32, first_time: u64) -> (SlabWriter, SlabReader) {
-    let header = pool.header(index);
-    debug_assert!(header.is_known());
-    header.scope.store(scope, Ordering::Relaxed);
-    header.first_time.store(first_time, Ordering::Relaxed);
-    header.last_time.store(0, Ordering::Relaxed);
-    header.committed.store(0, Ordering::Relaxed);
-    header.holders.store(2, Ordering::Relaxed);
-    let holder = || Holder {
-        pool: Arc::clone(pool),
-        index,
-    };
-    let writer = SlabWriter {
-        tail: pool.spans(index),
-        room: pool.room_per_slab(),
-        spans_left: pool.spans_per_slab(),
-        committed: Committed::default(),
-        holder: holder(),
-    };
-    let reader = SlabReader {
-        taken: Committed::default(),
-        holder: holder(),
-    };
-    (writer, reader)
-}
-
-/// The only writing end of a slab, owned by one recorder. Dropping it seals the slab.
-pub(crate) struct SlabWriter {
-    /// Address of the next span.
-    tail: NonNull<u8>,
-    /// Free bytes from `tail` on, without the spill.
-    room: usize,
-    spans_left: u32,
-    committed: Committed,
-    holder: Holder,
-}
-
-// SAFETY: only the writer writes to the slab's free room, on whichever thread it is. `tail` points
-// into memory that the holder's pool keeps alive.
-unsafe impl Send for SlabWriter {}
-
-impl SlabWriter {
-    /// Returns the free room, whose last [`SPILL`] bytes cannot be committed; `None` if the slab
-    /// has its maximum number of spans.
-    #[inline]
-    pub(crate) fn room(&mut self) -> Option<&mut [u8]> {
-        if self.spans_left == 0 {
-            return None;
-        }
-        // SAFETY: `tail..tail + room + SPILL` lies within the slab, was initialised when the pool
-        // was created, and is used by this writer alone: `commit` removes the committed bytes from
-        // this range before a reader can see them.
-        Some(unsafe { std::slice::from_raw_parts_mut(self.tail.as_ptr(), self.room + SPILL) })
-    }
-
-    /// Publishes one span: the first `bytes` bytes of the free room.
-    ///
-    /// # Panics
-    /// If `bytes` exceeds the [`room`](Self::room), or the slab has its maximum number of spans.
-    #[inline]
-    pub(crate) fn commit(&mut self, bytes: usize) {
-        assert!(self.spans_left > 0);
-        assert!(bytes <= self.room);
-        let start = self.committed.bytes();
-        self.holder
-            .pool
-            .probe(self.holder.index)
-            .writes(start..start + bytes);
-        self.committed = self.committed.with_span(bytes);
-        // SAFETY: `bytes <= room`, so the new tail is within the slab or one past its end.
-        self.tail = unsafe { self.tail.add(bytes) };
-        self.room -= bytes;
-        self.spans_left -= 1;
-        self.holder
-            .header()
-            .committed
-            .store(self.committed.0, Ordering::Release);
-    }
-
-    /// Writes and publishes one span.
-    #[cfg(test)]
-    pub(crate) fn write(&mut self, span: &[u8]) {
-        self.room().unwrap()[..span.len()].copy_from_slice(span);
-        self.commit(span.len());
-    }
-
-    /// Seals the slab, whose last span ended at `last_time`. Nothing more is written to it.
-    pub(crate) fn seal(self, last_time: u64) {
-        self.holder
-            .header()
-            .last_time
-            .store(last_time, Ordering::Relaxed);
-    }
-}
-
-impl Drop for SlabWriter {
-    fn drop(&mut self) {
-        // Counted before the store: after it the slab may be freed, which decrements the count.
-        self.holder.pool.seal();
-        self.holder
-            .header()
-            .committed
-            .store(self.committed.sealed().0, Ordering::Release);
-    }
-}
-
-/// The only reading end of a slab, owned by the ring, then by the network thread.
+/// The only reading end of a slab, owned by the network thread.
 pub(crate) struct SlabReader {
     taken: Committed,
     holder: Holder,
 }
 
 impl SlabReader {
+    /// Creates the reader of a slab whose writer has published it, with one holder.
+    pub(super) fn new(pool: &Arc<Pool>, index: u32) -> Self {
+        Self {
+            taken: Committed::default(),
+            holder: Holder {
+                pool: Arc::clone(pool),
+                index,
+            },
+        }
+    }
+
     /// Returns the number of spans committed and not yet taken.
     pub(crate) fn spans_waiting(&self) -> u32 {
         self.committed().spans() - self.taken.spans()
@@ -288,6 +130,17 @@ impl SlabReader {
 
     fn committed(&self) -> Committed {
         Committed(self.holder.header().committed.load(Ordering::Acquire))
+    }
+}
+
+impl Drop for SlabReader {
+    fn drop(&mut self) {
+        if !self.is_sealed() {
+            // The network thread ends before the recorder, which may still write to the slab. One
+            // holder is left for ever, so that the slab is not used again; its memory is freed with
+            // the pool's.
+            self.holder.header().holders.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -351,17 +204,16 @@ impl fmt::Debug for Batch {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::thread;
 
-    use super::{SPILL, SlabReader, SlabWriter};
-    use crate::buffer::{Consumer, Pool, Producer, ring};
+    use super::SlabReader;
+    use crate::buffer::{LaneWriter, Pool, SlabQueue, lane};
 
     #[test]
     fn a_batch_has_the_spans_committed_since_the_last_one() {
         let pool = Pool::new(1, 0, 4096, 100).unwrap();
-        let (mut writer, mut reader) = Pool::open(&pool, 0, 7).unwrap();
+        let (mut writer, mut reader) = Pool::open(&pool).unwrap();
         assert!(reader.take().is_none());
 
         for text in ["one", "two"] {
@@ -373,7 +225,7 @@ mod tests {
         assert!(!reader.is_exhausted());
 
         writer.write(b"tres");
-        writer.seal(9);
+        writer.seal();
         assert!(!reader.is_exhausted());
         assert_eq!(&*reader.take().unwrap(), b"tres");
         assert!(reader.is_exhausted());
@@ -382,7 +234,7 @@ mod tests {
     #[test]
     fn a_batch_is_split_between_spans_and_its_parts_share_the_slab() {
         let pool = Pool::new(1, 0, 4096, 10).unwrap();
-        let (mut writer, mut reader) = Pool::open(&pool, 0, 7).unwrap();
+        let (mut writer, mut reader) = Pool::open(&pool).unwrap();
         for text in ["zero", "one", "three"] {
             writer.write(text.as_bytes());
         }
@@ -399,78 +251,66 @@ mod tests {
     }
 
     #[test]
-    fn a_slab_is_full_when_it_has_no_room_or_all_its_spans() {
-        let pool = Pool::new(2, 0, 4096, 2).unwrap();
-        let (mut writer, _reader) = Pool::open(&pool, 0, 0).unwrap();
-        assert_eq!(writer.room().unwrap().len(), pool.room_per_slab() + SPILL);
-        writer.write(b"one");
-        assert_eq!(
-            writer.room().unwrap().len(),
-            pool.room_per_slab() + SPILL - 3
-        );
-        writer.write(b"two");
-        assert!(writer.room().is_none());
-    }
-
-    #[test]
-    fn a_slab_is_free_when_its_last_holder_is_dropped() {
+    fn a_sealed_slab_is_free_when_its_last_holder_is_dropped() {
         let pool = Pool::new(1, 0, 4096, 10).unwrap();
-        let (mut writer, mut reader) = Pool::open(&pool, 0, 0).unwrap();
+        let (mut writer, mut reader) = Pool::open(&pool).unwrap();
         writer.write(&[1]);
         let batch = reader.take().unwrap();
         let second = batch.clone();
         drop((writer, reader, batch));
         assert_eq!(pool.slabs_left(), 0);
-        assert!(Pool::open(&pool, 0, 0).is_none());
+        assert!(Pool::open(&pool).is_none());
         drop(second);
-        assert_eq!(pool.slabs_left(), 1);
-        assert!(Pool::open(&pool, 0, 0).is_some());
+        assert!(pool.is_complete());
+        assert!(Pool::open(&pool).is_some());
     }
 
     #[test]
-    fn open_slabs_of_idle_recorders_take_no_shared_slabs() {
-        const RECORDERS: usize = 5;
-        let pool = Pool::new(2, RECORDERS, 4096, 10).unwrap();
-        assert_eq!(pool.bytes(), 2 * 4096);
-        let open: Vec<_> = (0..RECORDERS)
-            .map(|_| {
-                assert!(pool.join());
-                Pool::open(&pool, 0, 0).unwrap()
-            })
-            .collect();
-        assert_eq!((pool.slabs_left(), pool.bytes()), (2, 7 * 4096));
-        // Dropping both ends seals and frees the slabs.
-        drop(
-            open.into_iter()
-                .map(|(_, reader)| reader)
-                .collect::<Vec<_>>(),
-        );
-        assert_eq!(pool.slabs_left(), 2);
-        // A recorder that replaces another one needs no more memory.
-        pool.leave();
-        assert!(pool.join());
-        assert_eq!(pool.bytes(), 7 * 4096);
+    fn a_slab_whose_reader_is_dropped_before_the_seal_is_not_used_again() {
+        let pool = Pool::new(2, 0, 4096, 10).unwrap();
+        let (mut writer, mut reader) = Pool::open(&pool).unwrap();
+        writer.write(&[1; SPAN_BYTES]);
+        let batch = reader.take().unwrap();
+        drop(reader);
+        // The writer still uses it.
+        writer.write(&[2; SPAN_BYTES]);
+        assert_eq!(*batch, [1; SPAN_BYTES]);
+        drop((writer, batch));
+        assert_eq!(pool.slabs_left(), 1);
+        // There is one slab left to use.
+        drop(Pool::open(&pool).unwrap());
+        assert!(Pool::open(&pool).is_some());
     }
 
     #[test]
     fn a_slab_that_another_thread_has_read_can_be_written_again() {
         let pool = Pool::new(1, 0, 4096, 10).unwrap();
-        let (mut writer, mut reader) = Pool::open(&pool, 0, 0).unwrap();
+        let (mut writer, mut reader) = Pool::open(&pool).unwrap();
         writer.write(&[1; SPAN_BYTES]);
-        // Relaxed, to order nothing: the count of holders alone must do that.
-        let is_read = AtomicBool::new(false);
+        // Relaxed, to order nothing: the seal and the count of holders alone must do that.
+        let (is_sealed, is_read) = (AtomicBool::new(false), AtomicBool::new(false));
         thread::scope(|threads| {
             let read = threads.spawn(|| {
                 let batch = reader.take().unwrap();
                 assert_eq!(*batch, [1; SPAN_BYTES]);
+                while !is_sealed.load(Ordering::Relaxed) || !reader.is_sealed() {
+                    thread::yield_now();
+                }
                 drop((batch, reader));
                 is_read.store(true, Ordering::Relaxed);
             });
+            drop(writer);
+            is_sealed.store(true, Ordering::Relaxed);
             while !is_read.load(Ordering::Relaxed) {
                 thread::yield_now();
             }
-            drop(writer);
-            let (mut again, _) = Pool::open(&pool, 0, 0).unwrap();
+            // The count of sealed slabs may be seen late, too.
+            let (mut again, _reader) = loop {
+                match Pool::open(&pool) {
+                    Some(opened) => break opened,
+                    None => thread::yield_now(),
+                }
+            };
             again.write(&[2; SPAN_BYTES]);
             read.join().unwrap();
         });
@@ -483,59 +323,58 @@ mod tests {
 
     #[test]
     fn slabs_pass_between_threads_and_are_reused() {
-        let pool = Pool::new(2, usize::from(WRITERS), 4096, 10).unwrap();
+        let pool = Pool::new(2, usize::from(WRITERS), 4096, SPANS as u32).unwrap();
         thread::scope(|threads| {
             for number in 1..=WRITERS {
                 assert!(pool.join());
-                let (producer, consumer) = ring(SLABS);
-                let pool = &pool;
-                threads.spawn(move || write_slabs(pool, producer, number));
-                threads.spawn(move || read_slabs(consumer, number));
+                let (writer, queue) = lane(&pool, 0);
+                threads.spawn(move || write_slabs(writer, number));
+                threads.spawn(move || read_slabs(queue, number));
             }
         });
-        assert_eq!(pool.slabs_left(), 2);
+        assert!(pool.is_complete());
     }
 
-    fn write_slabs(pool: &Arc<Pool>, mut ring: Producer<SlabReader>, number: u8) {
-        for _ in 0..SLABS {
-            let (mut writer, reader) = loop {
-                match Pool::open(pool, 0, 0) {
-                    Some(opened) => break opened,
-                    None => thread::yield_now(),
-                }
-            };
-            assert!(ring.push(reader).is_ok());
-            write_spans(&mut writer, number);
-            writer.seal(1);
-        }
-    }
-
-    fn write_spans(writer: &mut SlabWriter, number: u8) {
-        for span in 0..SPANS {
-            writer.write(&[number + WRITERS * span as u8; SPAN_BYTES]);
-        }
-    }
-
-    fn read_slabs(mut ring: Consumer<SlabReader>, number: u8) {
-        for _ in 0..SLABS {
-            let mut reader = loop {
-                match ring.pop() {
-                    Some(reader) => break reader,
-                    None => thread::yield_now(),
-                }
-            };
-            let mut spans = Vec::new();
-            while !reader.is_exhausted() {
-                match reader.take() {
-                    Some(batch) => spans.extend_from_slice(&batch),
-                    None => thread::yield_now(),
-                }
+    fn write_slabs(mut writer: LaneWriter, number: u8) {
+        for slab in 0..SLABS {
+            while !writer.is_open() && !writer.open(0) {
+                thread::yield_now();
             }
-            let mut expected = Vec::new();
-            for span in 0..SPANS {
-                expected.extend([number + WRITERS * span as u8; SPAN_BYTES]);
+            // Some slabs are sealed by their last span, some before.
+            let is_whole = slab % 3 > 0;
+            for span in 0..SPANS - usize::from(!is_whole) {
+                writer.write(&[number + WRITERS * span as u8; SPAN_BYTES]);
             }
-            assert_eq!(spans, expected);
+            if !is_whole {
+                writer.seal();
+            }
         }
+    }
+
+    fn read_slabs(mut queue: SlabQueue, number: u8) {
+        let mut slab = 0;
+        while slab < SLABS {
+            let Some(mut reader) = queue.pop() else {
+                thread::yield_now();
+                continue;
+            };
+            read_slab(&mut reader, number, SPANS - usize::from(slab % 3 == 0));
+            slab += 1;
+        }
+    }
+
+    fn read_slab(reader: &mut SlabReader, number: u8, spans: usize) {
+        let mut bytes = Vec::new();
+        while !reader.is_exhausted() {
+            match reader.take() {
+                Some(batch) => bytes.extend_from_slice(&batch),
+                None => thread::yield_now(),
+            }
+        }
+        let mut expected = Vec::new();
+        for span in 0..spans {
+            expected.extend([number + WRITERS * span as u8; SPAN_BYTES]);
+        }
+        assert_eq!(bytes, expected);
     }
 }

@@ -116,14 +116,14 @@ options! {
         ///
         /// Memory: 256 bytes for each, rounded up to whole slabs, and one more slab for every 32: 26.5 MB
         /// by default, allocated and touched at start. Larger spans fill it before this number is
-        /// reached; of smaller ones slightly more may fit. Each recorder has a slab of its own besides.
+        /// reached; of smaller ones slightly more may fit. Each recorder has two slabs of its own besides.
         ///
         /// [`overflow`](Self::overflow) defines what happens when the buffer is full.
         pub buffer_capacity: usize = 100_000,
         /// Bytes of a slab, the unit of the buffer: the largest span is 128 bytes smaller. Default 64 KiB,
         /// at least 4 KiB, at most 16 MiB, rounded up to whole pages.
         ///
-        /// Memory: one slab for each recorder besides the buffer.
+        /// Memory: two slabs for each recorder besides the buffer.
         ///
         /// A larger span is refused as [`Refused::TooLarge`](crate::Refused::TooLarge).
         pub slab_bytes: usize = 64 * 1024,
@@ -143,8 +143,8 @@ options! {
         /// at least 1, at most 1,048,576. Each further instrumentation scope of a recorder counts as one more. While at least half of the
         /// number is free, a new recorder keeps the scopes of a dropped one.
         ///
-        /// Memory for each: a slab, 1 KiB, and 24 bytes for each slab of the buffer (rounded up to a power
-        /// of two), touched when the recorder is created and kept for the next one.
+        /// Memory for each: two slabs, 1 KiB, and 4 bytes for each slab of the buffer (rounded up to a
+        /// power of two), touched when the recorder is created and kept for the next one.
         ///
         /// Beyond the limit [`Collector::recorder`](crate::Collector::recorder) fails.
         pub recorders_max: usize = 1024,

@@ -39,7 +39,7 @@ pub(crate) struct Settings {
     pub(crate) envelope: Envelope,
     pub(crate) batch_timeout: Duration,
     pub(crate) shutdown_timeout: Duration,
-    /// Sealed slabs that can wait at a time; each recorder has one more slab.
+    /// Sealed slabs that can wait at a time; each lane has two more slabs.
     pub(crate) slabs: usize,
     /// With fewer slabs left than this the network thread is called.
     pub(crate) few_slabs: usize,

@@ -167,15 +167,15 @@ mod tests {
     fn batches_keep_their_numbers_and_weights_are_shares_of_slabs() {
         let pool = Pool::new(2, 0, 4096, 4).unwrap();
         let mut backlog = Backlog::new();
-        let (mut writer, mut reader) = Pool::open(&pool, 0, 0).unwrap();
+        let (mut writer, mut reader) = Pool::open(&pool).unwrap();
         for span in [&b"one"[..], b"four"] {
             let before = reader.weight_taken();
             writer.write(span);
             let batch = reader.take().unwrap();
             backlog.push(batch, reader.weight_taken() - before);
         }
-        let (mut long, mut long_reader) = Pool::open(&pool, 0, 0).unwrap();
-        long.commit(pool.room_per_slab());
+        let (mut long, mut long_reader) = Pool::open(&pool).unwrap();
+        long.write(&vec![0; pool.room_per_slab()]);
         let batch = long_reader.take().unwrap();
         backlog.push(batch, long_reader.weight_taken());
 

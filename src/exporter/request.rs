@@ -181,7 +181,7 @@ impl Request {
     /// Creates a request in which each text is a batch of one span, without an envelope.
     pub(crate) fn of_texts(texts: &[&str]) -> Self {
         let pool = crate::buffer::Pool::new(1, 0, 4096, 100).expect("memory");
-        let (mut writer, mut reader) = crate::buffer::Pool::open(&pool, 0, 0).expect("a slab");
+        let (mut writer, mut reader) = crate::buffer::Pool::open(&pool).expect("a slab");
         let batches: Vec<_> = (texts.iter())
             .map(|text| {
                 writer.write(text.as_bytes());
@@ -286,7 +286,7 @@ mod tests {
             ..proto::ScopeSpans::default()
         };
         let pool = Pool::new(1, 0, 64 << 10, 100).unwrap();
-        let (mut writer, mut reader) = Pool::open(&pool, 0, 0).unwrap();
+        let (mut writer, mut reader) = Pool::open(&pool).unwrap();
         for _ in 0..spans {
             writer.write(&scope_spans.encode_to_vec());
         }

@@ -27,6 +27,12 @@ pub(crate) trait EncodeSpan: Copy {
         encode_at(self, room)
     }
 
+    /// As [`encode`](Self::encode), where speed matters less than the size of the code.
+    #[inline(always)]
+    fn encode_again(&self, room: &mut [u8]) -> Option<usize> {
+        encode_out_of_line(self, room)
+    }
+
     /// Returns the encoded length in bytes. Counting stops early above the size of any slab, so
     /// larger results are only a lower bound.
     #[cold]

@@ -85,3 +85,35 @@ impl RaceProbe {
         cells.for_each(|cell| cell.with(|_| ()));
     }
 }
+
+/// Stand-ins for the bytes of several slabs.
+#[derive(Debug)]
+pub(crate) struct RaceProbes {
+    #[cfg(loom)]
+    slabs: Box<[RaceProbe]>,
+}
+
+#[cfg(not(loom))]
+impl RaceProbes {
+    pub(crate) fn new(_slabs: usize, _bytes: usize) -> Self {
+        Self {}
+    }
+
+    #[inline(always)]
+    pub(crate) fn slab(&self, _index: u32) -> &RaceProbe {
+        &RaceProbe {}
+    }
+}
+
+#[cfg(loom)]
+impl RaceProbes {
+    pub(crate) fn new(slabs: usize, bytes: usize) -> Self {
+        Self {
+            slabs: (0..slabs).map(|_| RaceProbe::new(bytes)).collect(),
+        }
+    }
+
+    pub(crate) fn slab(&self, index: u32) -> &RaceProbe {
+        &self.slabs[index as usize]
+    }
+}

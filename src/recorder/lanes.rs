@@ -7,7 +7,7 @@ use crossbeam_channel::Sender;
 use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 
-use crate::buffer::{Producer, SlabReader, SlabWriter, ring};
+use crate::buffer::{LaneWriter, lane};
 use crate::processor::NewLane;
 use crate::shared::Shared;
 use crate::span::scope::Scope;
@@ -26,16 +26,13 @@ pub(super) struct Lanes {
     shared: Arc<Shared>,
 }
 
-/// The open slab for one scope, and the ring that its reader is passed through.
+/// The writing side of the slabs for one scope.
 pub(super) struct Lane {
+    pub(super) slabs: LaneWriter,
     /// `None` is the collector's own scope.
     scope: Option<Scope>,
     /// Whether the lane is from a previous recorder and was not used by this one yet.
     is_left: bool,
-    pub(super) slab: Option<SlabWriter>,
-    pub(super) ring: Producer<SlabReader>,
-    /// End time of the last span.
-    pub(super) last_time: u64,
 }
 
 /// Lanes of recorders that are gone, for new recorders.
@@ -98,20 +95,19 @@ impl Lanes {
         if !self.join() {
             return Err(Refused::NoSlab);
         }
-        let (producer, consumer) = ring(self.shared.settings.slabs + 1);
+        let scope_id = scope.as_ref().map_or(0, Scope::id);
+        let (slabs, queue) = lane(&self.shared.pool, scope_id);
         let arrival = NewLane {
-            ring: consumer,
+            slabs: queue,
             counters: Arc::clone(&self.counters),
         };
         // Fails only if the network thread is gone. Then all spans are refused anyway.
         let _ = arrivals.send(arrival);
         self.shared.signal.wake();
         self.list.push(Lane {
+            slabs,
             scope,
             is_left: false,
-            slab: None,
-            ring: producer,
-            last_time: 0,
         });
         Ok(self.list.len() - 1)
     }
@@ -120,13 +116,13 @@ impl Lanes {
     pub(super) fn reuse(&mut self, scope: &Scope) -> Option<usize> {
         let mut lanes = self.list.iter_mut().enumerate();
         let (index, lane) = lanes.find(|(_, lane)| lane.is_left && lane.scope.is_some())?;
-        lane.seal();
+        lane.slabs.set_scope(scope.id());
         lane.scope = Some(scope.clone());
         lane.is_left = false;
         Some(index)
     }
 
-    /// Reserves a slab for another lane. Returns false if there is none.
+    /// Reserves the slabs of another lane. Returns false if there is none.
     fn join(&self) -> bool {
         if self.is_lent {
             return self.shared.pool.join();
@@ -180,20 +176,8 @@ impl Drop for Lanes {
 }
 
 impl Lane {
-    pub(super) fn scope_id(&self) -> u32 {
+    fn scope_id(&self) -> u32 {
         self.scope.as_ref().map_or(0, Scope::id)
-    }
-
-    pub(super) fn seal(&mut self) {
-        if let Some(slab) = self.slab.take() {
-            slab.seal(self.last_time);
-        }
-    }
-}
-
-impl Drop for Lane {
-    fn drop(&mut self) {
-        self.seal();
     }
 }
 

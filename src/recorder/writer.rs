@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
-use crate::buffer::{Pool, SlabReader, SlabWriter, WakeOn};
+use crate::buffer::WakeOn;
 use crate::config::Overflow;
 use crate::otlp::encode::EncodeSpan;
 use crate::processor::NewLane;
@@ -23,6 +23,8 @@ pub(super) struct Writer {
     arrivals: Sender<NewLane>,
     /// Number of spans to write before the next check whether a batch is complete.
     batch_left: u32,
+    /// With fewer slabs left than this the network thread is called.
+    few_slabs: usize,
     /// Whether the last attempt to get a slab failed, after a wait if the policy is to wait. Until
     /// an attempt succeeds, there is no further wait.
     without_room: bool,
@@ -34,6 +36,7 @@ impl Writer {
     pub(super) fn new(lanes: Lanes, arrivals: Sender<NewLane>, shared: Arc<Shared>) -> Self {
         let mut writer = Self {
             batch_left: shared.settings.config.batch_size as u32,
+            few_slabs: shared.settings.few_slabs,
             lanes,
             arrivals,
             shared,
@@ -110,15 +113,19 @@ impl Writer {
 
     #[inline(always)]
     fn place(&mut self, lane: usize, span: &impl EncodeSpan) -> Result<(), Refused> {
-        if !self.append(lane, span) {
-            // A copy, so that the original is not borrowed by the call and stays in registers.
-            return self.place_in_next_slab(lane, &{ *span });
+        let is_appended = self.append(
+            lane,
+            span.end_time(),
+            #[inline(always)]
+            |room| span.encode(room),
+        );
+        if is_appended {
+            return Ok(());
         }
-        self.batch_left -= 1;
-        if self.batch_left == 0 {
-            self.check_batch();
-        }
-        Ok(())
+        // A copy, so that the original is not borrowed by the call and stays in registers. Not a loop
+        // around the one encoder: the compiler would compute before it what the encoder computes, and
+        // spill the results.
+        self.place_in_next_slab(lane, &{ *span })
     }
 
     #[cold]
@@ -129,32 +136,47 @@ impl Writer {
             self.lanes.counters.accept();
             return Ok(());
         }
-        let bytes = self.next_slab(lane, span)?;
-        if !self.append(lane, span) {
-            // Unreachable: the span was measured, and the slab is new.
-            let bytes_max = self.shared.pool.room_per_slab();
-            return Err(Refused::TooLarge { bytes, bytes_max });
+        loop {
+            self.next_slab(lane, span.end_time(), &|| span.encoded_len())?;
+            if self.append(lane, span.end_time(), |room| span.encode_again(room)) {
+                return Ok(());
+            }
         }
-        self.check_batch();
-        Ok(())
     }
 
-    /// Appends the span to the lane's slab. Returns false if there is no slab or no room.
+    /// Appends the span that `encode` writes to the lane's slab. Returns false if there is no slab or no
+    /// room.
     #[inline(always)]
-    fn append(&mut self, lane: usize, span: &impl EncodeSpan) -> bool {
-        let Some(lane) = self.lanes.list.get_mut(lane) else {
+    fn append(
+        &mut self,
+        index: usize,
+        end_time: u64,
+        encode: impl FnOnce(&mut [u8]) -> Option<usize>,
+    ) -> bool {
+        let Some(lane) = self.lanes.list.get_mut(index) else {
             return false;
         };
-        let Some(slab) = &mut lane.slab else {
+        let counters = &self.lanes.counters;
+        let is_appended = lane.slabs.append(
+            end_time,
+            #[inline(always)]
+            |room| {
+                let bytes = encode(room)?;
+                // Counted before the commit, so that no span is delivered before it is accepted.
+                counters.accept();
+                Some(bytes)
+            },
+        );
+        if !is_appended {
             return false;
-        };
-        let Some(bytes) = slab.room().and_then(|room| span.encode(room)) else {
-            return false;
-        };
-        // Counted before the commit, so that no span is delivered before it is accepted.
-        self.lanes.counters.accept();
-        slab.commit(bytes);
-        lane.last_time = span.end_time();
+        }
+        if lane.slabs.is_due() {
+            self.advance(index);
+        }
+        self.batch_left -= 1;
+        if self.batch_left == 0 {
+            self.check_batch();
+        }
         true
     }
 
@@ -172,66 +194,79 @@ impl Writer {
         }
     }
 
-    /// Seals the lane's slab, which has no room for the span, and opens another. Returns the span's
-    /// length.
+    /// Makes a step towards the lane's next slab. Wakes the network thread if few are left after one
+    /// was opened.
     #[cold]
     #[inline(never)]
-    fn next_slab(&mut self, lane: usize, span: &impl EncodeSpan) -> Result<usize, Refused> {
-        if lane >= self.lanes.list.len() {
-            return Err(Refused::NoSlab);
+    fn advance(&mut self, lane: usize) {
+        let is_new = self.lanes.list[lane].slabs.advance();
+        if is_new && self.shared.pool.slabs_left() < self.few_slabs {
+            self.shared.signal.notify(WakeOn::FewSlabs);
         }
+    }
+
+    /// Opens another slab for the lane, whose slab has no room for a span of the length that `measure`
+    /// returns, with this end time.
+    fn next_slab(
+        &mut self,
+        index: usize,
+        end_time: u64,
+        measure: &dyn Fn() -> usize,
+    ) -> Result<(), Refused> {
         let pool = &self.shared.pool;
-        if self.without_room && self.lanes.list[lane].slab.is_none() && pool.slabs_left() == 0 {
+        let lane = self.lanes.list.get_mut(index).ok_or(Refused::NoSlab)?;
+        let slabs = &mut lane.slabs;
+        if self.without_room && !slabs.is_open() && pool.slabs_left() == 0 {
             // Nothing has changed since the last attempt, so refuse as fast as recording would be.
             return Err(Refused::BufferFull);
         }
-        let bytes = span.encoded_len();
         let bytes_max = pool.room_per_slab();
-        if bytes > bytes_max {
+        let check_length = || match measure() {
+            bytes if bytes > bytes_max => Err(Refused::TooLarge { bytes, bytes_max }),
+            bytes => Ok(bytes),
+        };
+        // Not if the span is likely to fit into a new slab, because this takes as long as recording several.
+        if slabs.is_empty() {
+            let bytes = check_length()?;
+            // Unreachable: a span of that length fits.
             return Err(Refused::TooLarge { bytes, bytes_max });
         }
-        self.lanes.list[lane].seal();
-        let Some((writer, reader)) =
-            self.open_slab(self.lanes.list[lane].scope_id(), span.end_time())
-        else {
-            // The shutdown may have begun during the wait.
-            self.check_open()?;
-            return Err(Refused::BufferFull);
-        };
-        if self.lanes.list[lane].ring.push(reader).is_err() {
-            // Unreachable: the ring has a slot for each slab that can wait for delivery.
-            return Err(Refused::BufferFull);
+        if slabs.has_much_room() {
+            check_length()?;
         }
-        self.lanes.list[lane].slab = Some(writer);
-        if self.shared.pool.slabs_left() < self.shared.settings.few_slabs {
-            self.shared.signal.notify(WakeOn::FewSlabs);
+        slabs.seal();
+        if !slabs.open(end_time) {
+            check_length()?;
+            self.wait_for_slab(index, end_time)?;
         }
-        Ok(bytes)
+        self.without_room = false;
+        Ok(())
     }
 
-    /// Opens a free slab, and waits for one if the overflow policy is to block.
-    fn open_slab(&mut self, scope: u32, first_time: u64) -> Option<(SlabWriter, SlabReader)> {
+    /// Opens a slab once there is one, if the overflow policy is to block.
+    fn wait_for_slab(&mut self, index: usize, end_time: u64) -> Result<(), Refused> {
         let shared = &*self.shared;
-        let opened = Pool::open(&shared.pool, scope, first_time);
-        if opened.is_some() {
-            self.without_room = false;
-            return opened;
-        }
         // Only once each time the buffer fills up: waking the network thread costs a system call.
-        if std::mem::replace(&mut self.without_room, true) {
-            return None;
+        if mem::replace(&mut self.without_room, true) {
+            return Err(Refused::BufferFull);
         }
         shared.signal.notify(WakeOn::FewSlabs);
         let Overflow::Block { timeout_ms } = shared.settings.config.overflow else {
-            return None;
+            return Err(Refused::BufferFull);
         };
         let deadline = Instant::now() + Duration::from_millis(timeout_ms);
         let deadline = self.wait_until.map_or(deadline, |end| end.min(deadline));
-        let opened = Pool::open_by(&shared.pool, scope, first_time, deadline, || {
-            shared.signal.is_closed()
+        let slabs = &mut self.lanes.list[index].slabs;
+        let opened = shared.pool.wait(deadline, || {
+            let is_opened = slabs.open(end_time);
+            (is_opened || shared.signal.is_closed()).then_some(is_opened)
         });
-        self.without_room = opened.is_none();
-        opened
+        if opened == Some(true) {
+            return Ok(());
+        }
+        // The shutdown may have begun during the wait.
+        self.check_open()?;
+        Err(Refused::BufferFull)
     }
 }
 

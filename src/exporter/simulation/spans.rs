@@ -5,17 +5,16 @@ use std::sync::Arc;
 use crossbeam_channel::unbounded;
 use prost::Message;
 
-use crate::buffer::{Pool, Producer, SlabReader, SlabWriter, ring};
+use crate::buffer::{LaneWriter, Pool, lane};
 use crate::config::Settings;
 use crate::exporter::deliveries::Deliveries;
-use crate::otlp::{SPILL, proto};
+use crate::otlp::proto;
 use crate::processor::{NewLane, Processor};
 
 /// A recorder and the processor that takes its batches.
 pub(super) struct SpanSource {
     pub(super) pool: Arc<Pool>,
-    ring: Producer<SlabReader>,
-    writer: Option<SlabWriter>,
+    writer: LaneWriter,
     processor: Processor,
     /// The number of the next span.
     next: u64,
@@ -26,16 +25,16 @@ impl SpanSource {
         let (slabs, bytes) = (settings.slabs, settings.config.slab_bytes);
         let pool = Pool::new(slabs, 1, bytes, settings.spans_per_slab).unwrap();
         let (recorders, arrivals) = unbounded();
-        let (producer, consumer) = ring(slabs + 2);
+        assert!(pool.join());
+        let (writer, slabs) = lane(&pool, 0);
         let arrival = NewLane {
-            ring: consumer,
+            slabs,
             counters: Arc::default(),
         };
         recorders.send(arrival).ok().unwrap();
         Self {
             pool,
-            ring: producer,
-            writer: None,
+            writer,
             processor: Processor::new(arrivals),
             next: 1,
         }
@@ -55,16 +54,13 @@ impl SpanSource {
             ..proto::ScopeSpans::default()
         };
         let encoded = scope_spans.encode_to_vec();
-        let room = self.writer.as_mut().and_then(SlabWriter::room);
-        if room.is_none_or(|room| room.len() - SPILL < encoded.len()) {
-            self.writer = None;
-            let Some((writer, reader)) = Pool::open(&self.pool, 0, 0) else {
+        if !self.writer.try_write(&encoded) {
+            self.writer.seal();
+            if !self.writer.open(0) {
                 return false;
-            };
-            self.ring.push(reader).ok().unwrap();
-            self.writer = Some(writer);
+            }
+            self.writer.write(&encoded);
         }
-        self.writer.as_mut().unwrap().write(&encoded);
         self.next += 1;
         true
     }

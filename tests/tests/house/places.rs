@@ -10,7 +10,9 @@ use crate::{assert_found, check};
 const UNSAFE: &[&str] = &[
     "benches/peers/src/allocations.rs",
     "src/buffer/cells.rs",
+    "src/buffer/lane_writer.rs",
     "src/buffer/pool.rs",
+    "src/buffer/prefetch.rs",
     "src/buffer/ring.rs",
     "src/buffer/slab.rs",
     "src/platform/clock/counter.rs",
