@@ -6,6 +6,7 @@
 //! cargo bench --bench collector_bench -- report    # the way to a receiver in another process
 //! cargo bench --bench collector_bench -- cold      # spans whose caches other work has taken
 //! cargo bench --bench collector_bench -- growth    # its growth with sizes and counts
+//! cargo bench --bench collector_bench -- service-time # single calls to the far tail
 //! cargo bench --bench collector_bench -- draw      # the pages of both again, from the last results
 //! cargo bench --bench collector_bench -- picture   # docs/speed.svg, from benches/peers/results.json
 //! ```
@@ -43,6 +44,8 @@ mod report;
 mod report_page;
 #[path = "collector_bench/scenario.rs"]
 mod scenario;
+#[path = "collector_bench/service_time.rs"]
+mod service_time;
 #[path = "collector_bench/soak.rs"]
 mod soak;
 #[path = "collector_bench/workload.rs"]
@@ -59,6 +62,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         Some(scenario::ARGUMENT) => measure(&args[1], &args[2..]),
         Some("isolation") => isolation::run(),
         Some("soak") => soak::run(args.get(1).and_then(|n| n.parse().ok()).unwrap_or(10)),
+        Some("service-time") => {
+            service_time::run(args.get(1).and_then(|n| n.parse().ok()).unwrap_or(5))
+        }
         Some("draw") => page::draw(),
         Some("picture") => picture::write(),
         _ => bench(&args),

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use crate::hdr::{self, Distribution};
 use crate::machine;
 use crate::receiver::{Manner, Received, Receiver};
-use crate::workload;
+use crate::{service_time, workload};
 
 /// Argument that makes the program run one measurement.
 pub const ARGUMENT: &str = "--measure";
@@ -57,6 +57,8 @@ pub fn run(name: &str, numbers: &[u64]) -> Outcome {
         ("record-crawling", [seconds]) => latency(Some(Manner::Crawls), *seconds, true),
         ("record-dead", [seconds]) => latency(None, *seconds, true),
         ("record-full", [seconds]) => latency(None, *seconds, false),
+        ("service-dead", [seconds]) => service_time::measure(false, *seconds),
+        ("service-live", [seconds]) => service_time::measure(true, *seconds),
         ("memory", []) => memory(),
         ("threads", [count, spans]) => threads(*count as usize, *spans),
         _ => Err(format!("no measurement is called {name} and takes {numbers:?}").into()),
