@@ -119,6 +119,11 @@ impl Collector {
         })
     }
 
+    #[cfg(feature = "tracing")]
+    pub(crate) fn recorders(&self) -> &Recorders {
+        &self.pipeline.recorders
+    }
+
     /// Records a finished span from any thread. A span without an end time ends now.
     ///
     /// The call borrows a shared recorder; there are 32 for each core, at most 256. If all are in use, it

@@ -137,6 +137,7 @@
 //! | [`span`](mod@span) | owned and borrowed forms of a span's parts, trace context, samplers, limits, scopes, ids |
 //! | [`stats`] | [`Health`](stats::Health), [`Notice`](stats::Notice) and [`OnNotice`](stats::OnNotice), [`Stats`](stats::Stats), parts of the ledger |
 //! | `testing` | a receiver for tests (feature `testing`) |
+//! | `tracing` | a layer for `tracing`, and access to its spans (feature `tracing`) |
 //!
 //! A name that ends with `Ref` is the borrowed form of the one without, such as [`SpanRef`] of [`Span`].
 //!
@@ -160,6 +161,7 @@
 //! * `gzip`, `zstd`: compressed bodies ([`Compression`]).
 //! * `tls`: `https` endpoints ([`TlsOptions`](config::TlsOptions)).
 //! * `macros`: the attribute [`instrument`], which records calls of a function.
+//! * `tracing`: spans and events of the crate `tracing`, in the module `tracing`.
 //! * `testing`: a small OTLP/HTTP receiver for tests, in the module `testing`.
 //!
 //! None is enabled by default, and none changes the behaviour of others.
@@ -188,6 +190,8 @@ pub mod span;
 pub mod stats;
 #[cfg(feature = "testing")]
 pub mod testing;
+#[cfg(feature = "tracing")]
+pub mod tracing;
 
 #[doc(inline)]
 pub use self::collector::Collector;

@@ -1,7 +1,13 @@
 //! Recorders and open spans: the application thread's half of the pipeline.
 
 mod builder;
+#[cfg_attr(
+    not(feature = "tracing"),
+    allow(dead_code, reason = "shared spans are those of doors, which are features")
+)]
 mod current;
+#[cfg(feature = "tracing")]
+mod door;
 mod entered;
 mod finished;
 mod home;
@@ -13,6 +19,11 @@ mod local;
 mod open_span;
 mod placement;
 mod scoped;
+#[cfg_attr(
+    not(feature = "tracing"),
+    allow(dead_code, reason = "shared spans are those of doors, which are features")
+)]
+mod shared_span;
 mod span_macro;
 mod thread_recorder;
 mod writer;
@@ -32,6 +43,12 @@ use self::builder::Starter;
 use self::thread_recorder::{OWN_SCOPE, ThreadRecorder};
 
 pub use self::builder::{ParentRef, SpanBuilder, span_builder};
+#[cfg(feature = "tracing")]
+pub(crate) use self::current::{
+    Innermost, drop_ended, enter_shared, exit_shared, innermost, with_owned,
+};
+#[cfg(feature = "tracing")]
+pub(crate) use self::door::{DoorParent, DoorStarter};
 pub use self::entered::{CurrentSpan, Entered, EnteredSpan, current};
 pub(crate) use self::installed::{
     InstallationNumber, install, install_for_thread, uninstall, uninstall_for_thread,
@@ -41,6 +58,8 @@ pub(crate) use self::lease::Recorders;
 pub(crate) use self::local::drop_orphans;
 pub use self::open_span::OpenSpan;
 pub use self::scoped::ScopedRecorder;
+#[cfg(feature = "tracing")]
+pub(crate) use self::shared_span::{SharedRef, SharedSpan};
 pub use self::span_macro::__call_once;
 
 /// Tests that a recorder is neither `Send` nor `Sync`.

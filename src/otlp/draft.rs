@@ -1,8 +1,18 @@
 //! A span that has not ended. Its data is encoded as it is added, so that ending it is a copy.
 
+#[cfg_attr(
+    not(feature = "tracing"),
+    allow(dead_code, reason = "call sites have constants in doors, which are features")
+)]
+mod constants;
 mod draft_fields;
 mod draft_head;
 mod ended;
+#[cfg_attr(
+    not(feature = "tracing"),
+    allow(dead_code, reason = "only doors, which are features, encode events part by part")
+)]
+mod event_draft;
 
 use std::fmt;
 
@@ -18,8 +28,12 @@ use self::draft_fields::{DraftFields, floor_char_boundary, leading_members, name
 
 use self::draft_head::StatusCode;
 
+#[cfg(feature = "tracing")]
+pub(crate) use self::constants::ConstantAttributes;
 pub(crate) use self::draft_head::{DraftHead, SpanIds};
 pub(crate) use self::ended::Ended;
+#[cfg(feature = "tracing")]
+pub(crate) use self::event_draft::EventDraft;
 
 /// Bytes of a name that fit into the smallest room.
 pub(crate) const SHORT_NAME_MAX: usize = 31;
@@ -42,6 +56,13 @@ pub(crate) trait DraftMemory {
 
     /// Enlarges the room and keeps its content. Returns false if it has its largest size.
     fn grow(&mut self) -> bool;
+
+    /// Returns whether the limits allow one more event.
+    #[inline(always)]
+    fn may_add_event(&self, limits: &SpanLimits) -> bool {
+        let events = self.head().events;
+        u32::from(events) < limits.event_count && events < u16::MAX
+    }
 
     /// Returns the encoded fields.
     #[inline(always)]
@@ -260,6 +281,34 @@ impl<'m, M: DraftMemory> Draft<'m, M> {
         count_dropped(&mut head.dropped.attributes);
     }
 
+    /// Sets attributes that were encoded in advance.
+    #[cfg(feature = "tracing")]
+    #[inline(always)]
+    pub(crate) fn set_constants(&mut self, constants: &ConstantAttributes, limits: &SpanLimits) {
+        let (head, count) = (self.head_mut(), constants.len());
+        let is_new = !head.keys.may_contain_any(&constants.keys);
+        let attributes = u32::from(head.attributes) + u32::from(count);
+        if is_new
+            && attributes <= limits.attribute_count
+            && constants.are_within(limits)
+            && self.with_room(|fields| fields.append(|out| out.bytes(&constants.in_span)))
+        {
+            let head = self.head_mut();
+            head.keys.insert_all(&constants.keys);
+            head.attributes += count;
+        } else {
+            self.set_each(constants, limits);
+        }
+    }
+
+    #[cfg(feature = "tracing")]
+    #[cold]
+    fn set_each(&mut self, constants: &ConstantAttributes, limits: &SpanLimits) {
+        for attribute in &constants.attributes {
+            self.set_attribute(attribute, limits);
+        }
+    }
+
     /// Counts attributes that could not be set.
     pub(crate) fn count_dropped_attributes(&mut self, count: u32) {
         let dropped = &mut self.head_mut().dropped.attributes;
@@ -333,15 +382,25 @@ impl<'m, M: DraftMemory> Draft<'m, M> {
     #[inline(never)]
     pub(crate) fn add_event(&mut self, event: &EventRef<'_>, limits: &SpanLimits) {
         let event = event.as_event();
-        let is_added = self.may_add_event(limits)
+        let is_added = self.0.may_add_event(limits)
             && self
                 .with_room(|fields| fields.append(|out| encode::encode_event(&event, limits, out)));
         self.note_event(is_added);
     }
 
-    fn may_add_event(&mut self, limits: &SpanLimits) -> bool {
-        let events = self.head_mut().events;
-        u32::from(events) < limits.event_count && events < u16::MAX
+    /// Adds an event that is encoded already.
+    #[cfg(feature = "tracing")]
+    #[inline(always)]
+    pub(crate) fn add_encoded_event(&mut self, event: &[u8], limits: &SpanLimits) {
+        let is_added = self.0.may_add_event(limits)
+            && self.with_room(|fields| fields.append(|out| out.long_delimited(tag::EVENTS, event)));
+        self.note_event(is_added);
+    }
+
+    /// Counts an event that was not added.
+    #[cfg(feature = "tracing")]
+    pub(crate) fn count_dropped_event(&mut self) {
+        self.note_event(false);
     }
 
     fn note_event(&mut self, is_added: bool) {
@@ -373,7 +432,7 @@ impl<'m, M: DraftMemory> Draft<'m, M> {
         } else {
             time_and_names_and_headers
         };
-        let is_added = self.may_add_event(limits)
+        let is_added = self.0.may_add_event(limits)
             && self.format(error, with_it, |fields, message| {
                 let attributes = [
                     KeyValueRef::new(crate::key!("exception.message"), message),

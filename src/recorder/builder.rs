@@ -337,6 +337,17 @@ impl<'r, 'b> SpanBuilder<'r, 'b> {
     }
 }
 
+/// Starts a span below a parent.
+#[cfg(feature = "tracing")]
+#[inline(never)]
+pub(super) fn begin_below(
+    recorder: &ThreadRecorder,
+    name: Name<'_>,
+    parent: Parent<'_>,
+) -> OpenSpan {
+    span_builder(name).start_below(parent, recorder)
+}
+
 /// Starts a span of the installed collector below the current span.
 #[inline(never)]
 fn start_plain(name: Name<'_>, kind: SpanKind, start_time: Option<u64>) -> OpenSpan {

@@ -89,6 +89,12 @@ impl Recorders {
         &self.parts.cells
     }
 
+    /// Returns the cells' owner, which keeps other collectors from using them.
+    #[cfg(feature = "tracing")]
+    pub(super) fn cells_owner(&self) -> Arc<CellsOwner> {
+        Arc::clone(&self.parts.cells)
+    }
+
     /// Creates a recorder for the calling thread, which has no slab unless another recorder has left
     /// some; `None` if there are too many recorders.
     pub(super) fn create(&self) -> Option<ThreadRecorder> {

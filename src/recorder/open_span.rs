@@ -93,13 +93,30 @@ impl OpenSpan {
 
     /// Returns the cell of a span that is recorded, to be changed.
     #[inline(always)]
-    fn recording(&mut self) -> Option<(Draft<'_, SpanCell>, &'static SpanLimits)> {
+    pub(super) fn recording(&mut self) -> Option<(Draft<'_, SpanCell>, &'static SpanLimits)> {
         let cell = self.cell.as_mut()?;
         if !cell.state().is_recording {
             return None;
         }
         let limits = &cell.pool().owner.options.limits;
         Some((Draft::of(cell), limits))
+    }
+
+    #[cfg(feature = "tracing")]
+    pub(super) fn set_recording(&mut self, is_recording: bool) {
+        if let Some(cell) = &mut self.cell {
+            cell.set_recording(is_recording);
+        }
+    }
+
+    /// Returns whether an event would be added and not only counted, if there is room.
+    #[cfg_attr(not(feature = "tracing"), allow(dead_code, reason = "as shared spans"))]
+    #[inline(always)]
+    pub(crate) fn may_add_event(&self) -> bool {
+        self.cell.as_ref().is_some_and(|cell| {
+            let limits = &cell.pool().owner.options.limits;
+            cell.may_add_event(limits)
+        })
     }
 
     /// Returns the context, to be passed to other processes and as parent of other spans.

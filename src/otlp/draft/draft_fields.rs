@@ -166,7 +166,7 @@ impl<'m> DraftFields<'m> {
 
 /// Place of a formatted text at the end of the free room.
 pub(super) struct Formatted {
-    start: usize,
+    pub(super) start: usize,
     pub(super) len: usize,
     pub(super) is_cut: bool,
 }

@@ -147,6 +147,46 @@ impl PartialEq<&str> for Name<'_> {
     }
 }
 
+/// Keys and names that are known only when the program runs, and kept for ever.
+#[cfg(feature = "tracing")]
+impl Prepared {
+    fn leak(tag: u8, text: &'static str, rest: &[u8]) -> &'static Self {
+        let text_len = prepare::field_len(text);
+        let blocks = prepare::blocks(text_len + rest.len());
+        let mut bytes = vec![0; blocks * size_of::<WireBlock>()];
+        if !text.is_empty() {
+            let header = text_len - text.len();
+            bytes[0] = tag;
+            let mut len = text.len();
+            for byte in &mut bytes[1..header] {
+                *byte = len as u8 & 0x7f | 0x80;
+                len >>= 7;
+            }
+            bytes[header - 1] &= 0x7f;
+            bytes[header..text_len].copy_from_slice(text.as_bytes());
+        }
+        bytes[text_len..text_len + rest.len()].copy_from_slice(rest);
+        let (blocks, _) = bytes.leak().as_chunks();
+        Box::leak(Box::new(Self::new(text, blocks, text_len + rest.len())))
+    }
+}
+
+#[cfg(feature = "tracing")]
+impl Key<'static> {
+    /// Prepares a key. Its wire form is never freed.
+    pub(crate) fn leak(text: &'static str) -> Self {
+        Self::prepared(Prepared::leak(prepare::KEY, text, &[prepare::VALUE]))
+    }
+}
+
+#[cfg(feature = "tracing")]
+impl Name<'static> {
+    /// Prepares a name. Its wire form is never freed.
+    pub(crate) fn leak(text: &'static str) -> Self {
+        Self::prepared(Prepared::leak(prepare::NAME, text, &[]))
+    }
+}
+
 /// Bytes known at compile time, in blocks of a fixed size, so that a copy needs neither loop nor call.
 #[derive(Debug)]
 pub(crate) struct Wire {
@@ -188,6 +228,22 @@ impl Keys {
     pub(crate) fn may_contain(&self, key: &Key<'_>) -> bool {
         let fingerprint = key.fingerprint();
         self.0[usize::from(fingerprint >> 6)] >> (fingerprint & 63) & 1 != 0
+    }
+
+    /// Returns false only if no key is in both sets.
+    #[cfg(feature = "tracing")]
+    #[inline(always)]
+    pub(crate) fn may_contain_any(&self, others: &Self) -> bool {
+        let mut pairs = self.0.iter().zip(&others.0);
+        pairs.any(|(own, other)| own & other != 0)
+    }
+
+    #[cfg(feature = "tracing")]
+    #[inline(always)]
+    pub(crate) fn insert_all(&mut self, others: &Self) {
+        for (own, other) in self.0.iter_mut().zip(&others.0) {
+            *own |= other;
+        }
     }
 
     #[inline(always)]

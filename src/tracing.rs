@@ -1,0 +1,20 @@
+//! Spans and events of the crate `tracing`.
+//!
+//! [`layer`] stands beside other layers on a `tracing_subscriber::Registry`. [`SpanExt`] gives access to
+//! what `tracing` does not have: contexts, parents in other processes, links.
+
+mod call_site;
+mod door;
+mod error_chain;
+mod event_visitor;
+mod layer;
+mod options;
+mod scratch;
+mod span_ext;
+mod span_table;
+mod span_visitor;
+mod thread_attributes;
+mod timings;
+
+pub use self::layer::{OtlpLayer, layer};
+pub use self::span_ext::SpanExt;
