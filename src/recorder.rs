@@ -3,7 +3,10 @@
 mod builder;
 #[cfg_attr(
     not(feature = "tracing"),
-    allow(dead_code, reason = "shared spans are those of doors, which are features")
+    allow(
+        dead_code,
+        reason = "shared spans are those of doors, which are features"
+    )
 )]
 mod current;
 #[cfg(feature = "tracing")]
@@ -21,7 +24,10 @@ mod placement;
 mod scoped;
 #[cfg_attr(
     not(feature = "tracing"),
-    allow(dead_code, reason = "shared spans are those of doors, which are features")
+    allow(
+        dead_code,
+        reason = "shared spans are those of doors, which are features"
+    )
 )]
 mod shared_span;
 mod span_macro;

@@ -2,7 +2,10 @@
 
 #[cfg_attr(
     not(feature = "tracing"),
-    allow(dead_code, reason = "call sites have constants in doors, which are features")
+    allow(
+        dead_code,
+        reason = "call sites have constants in doors, which are features"
+    )
 )]
 mod constants;
 mod draft_fields;
@@ -10,7 +13,10 @@ mod draft_head;
 mod ended;
 #[cfg_attr(
     not(feature = "tracing"),
-    allow(dead_code, reason = "only doors, which are features, encode events part by part")
+    allow(
+        dead_code,
+        reason = "only doors, which are features, encode events part by part"
+    )
 )]
 mod event_draft;
 

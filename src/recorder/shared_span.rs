@@ -291,10 +291,7 @@ impl SharedRef {
             return OpenSpan::none();
         };
         let mut span = std::mem::take(&mut *place);
-        (self.place.state).store(
-            (self.generation + 1) << bit::GENERATION,
-            Ordering::Release,
-        );
+        (self.place.state).store((self.generation + 1) << bit::GENERATION, Ordering::Release);
         if self.place.skipped.load(Ordering::Relaxed) != 0 {
             span.count_dropped_attributes(self.place.skipped.swap(0, Ordering::Relaxed));
         }

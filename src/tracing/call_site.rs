@@ -99,7 +99,6 @@ impl CallSite {
             fields: fields.collect(),
         }))
     }
-
 }
 
 impl SiteField {
@@ -145,10 +144,14 @@ fn key_of(field: &'static str) -> &'static str {
 }
 
 fn location(metadata: &'static Metadata<'static>) -> Vec<KeyValueRef<'static>> {
-    let file = metadata.file().map(|file| KeyValueRef::new(key!("code.file.path"), file));
-    let line = metadata.line().map(|line| KeyValueRef::new(key!("code.line.number"), line));
-    let module = (metadata.module_path())
-        .map(|module| KeyValueRef::new(key!("code.module.name"), module));
+    let file = metadata
+        .file()
+        .map(|file| KeyValueRef::new(key!("code.file.path"), file));
+    let line = metadata
+        .line()
+        .map(|line| KeyValueRef::new(key!("code.line.number"), line));
+    let module =
+        (metadata.module_path()).map(|module| KeyValueRef::new(key!("code.module.name"), module));
     [file, line, module].into_iter().flatten().collect()
 }
 
@@ -253,6 +256,9 @@ mod tests {
         use FieldRole::{Attribute, Skipped, SpanName};
         assert_eq!(roles, [Skipped, Attribute, Attribute, SpanName]);
         assert!(site.level.attributes.is_empty());
-        assert_eq!((site.target.attributes.len(), site.location.attributes.len()), (1, 3));
+        assert_eq!(
+            (site.target.attributes.len(), site.location.attributes.len()),
+            (1, 3)
+        );
     }
 }

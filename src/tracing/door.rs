@@ -177,7 +177,10 @@ impl Door {
     #[inline(always)]
     pub(super) fn close(&self, id: u64) {
         if let Some(place) = self.table.find(id) {
-            let times = self.table.timings(place).map(|timings| timings.end(unix_nanos()));
+            let times = self
+                .table
+                .timings(place)
+                .map(|timings| timings.end(unix_nanos()));
             let mut span = self.table.remove(place);
             if let Some((busy, idle)) = times {
                 span.set_attribute(key!("busy_ns"), busy);

@@ -81,7 +81,11 @@ impl<'v> EventVisitor<'v> {
         if !self.event.has_name() {
             self.event.name(metadata.name());
         }
-        let message = if self.has_error { self.text.as_str() } else { "" };
+        let message = if self.has_error {
+            self.text.as_str()
+        } else {
+            ""
+        };
         EventEffect {
             event: self.event.finish(),
             description: if self.has_message { "" } else { message },

@@ -109,7 +109,10 @@ pub trait SpanExt: Sealed {
     fn set_attribute_display<'a>(&self, key: impl Into<Key<'a>>, value: &dyn fmt::Display) {
         // Formatted before the span is taken.
         with_scratch(DISPLAY_MAX, |scratch| {
-            self.set_attribute(key.into().text(), scratch.text.format(format_args!("{value}")));
+            self.set_attribute(
+                key.into().text(),
+                scratch.text.format(format_args!("{value}")),
+            );
         });
     }
 

@@ -76,9 +76,9 @@ impl EventDraft {
     #[inline(always)]
     pub(crate) fn attribute(&mut self, attribute: &KeyValueRef<'_>, limits: &SpanLimits) {
         let is_added = self.attributes < limits.event_attribute_count
-            && self
-                .fields()
-                .append(|out| value::encode_attribute(tag::EVENT_ATTRIBUTES, attribute, limits, out));
+            && self.fields().append(|out| {
+                value::encode_attribute(tag::EVENT_ATTRIBUTES, attribute, limits, out)
+            });
         self.note_attribute(is_added);
     }
 
@@ -88,9 +88,7 @@ impl EventDraft {
         let count = u32::from(constants.len());
         if self.attributes + count <= limits.event_attribute_count
             && constants.are_within(limits)
-            && self
-                .fields()
-                .append(|out| out.bytes(&constants.in_event))
+            && self.fields().append(|out| out.bytes(&constants.in_event))
         {
             self.attributes += count;
             return;
