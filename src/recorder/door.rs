@@ -24,7 +24,7 @@ pub(crate) enum DoorParent {
     Shared(SharedRef),
 }
 
-/// Starts spans of one collector, as long as that exists.
+/// A starter of spans of one collector, as long as that exists.
 pub(crate) struct DoorStarter {
     cells: Arc<CellsOwner>,
 }

@@ -40,7 +40,7 @@ pub(crate) struct SharedSpan {
     span: Mutex<OpenSpan>,
     /// Generation, which is odd while there is a span, and bits.
     state: AtomicU64,
-    /// A copy of the ids, once they cannot change any more.
+    /// A copy of the ids, once they can no longer change.
     ids: [AtomicU64; 3],
     /// Changes that were not made, since the span was being changed.
     skipped: AtomicU32,

@@ -5,7 +5,6 @@ use std::sync::OnceLock;
 use tracing_core::Metadata;
 use tracing_core::field::Field;
 
-use crate::key;
 use crate::otlp::draft::ConstantAttributes;
 use crate::span::attribute::{Key, KeyValueRef, Name};
 
@@ -53,6 +52,7 @@ const TABLES: usize = 7;
 /// Places of a table that are looked at, from a call site's own on.
 const LOOKED_AT: usize = 8;
 
+/// Call sites by a hash of their address.
 type SiteTable = Box<[OnceLock<&'static CallSite>]>;
 
 /// All call sites that were used, by the addresses of their metadata.
@@ -91,9 +91,12 @@ impl CallSite {
             name: Name::leak(metadata.name()),
             has_message: names.contains(&"message"),
             location: constants(location(metadata)),
-            target: constants(vec![KeyValueRef::new(key!("target"), metadata.target())]),
+            target: constants(vec![KeyValueRef::new(
+                crate::key!("target"),
+                metadata.target(),
+            )]),
             level: constants(vec![KeyValueRef::new(
-                key!("level"),
+                crate::key!("level"),
                 metadata.level().as_str(),
             )]),
             fields: fields.collect(),
@@ -146,12 +149,12 @@ fn key_of(field: &'static str) -> &'static str {
 fn location(metadata: &'static Metadata<'static>) -> Vec<KeyValueRef<'static>> {
     let file = metadata
         .file()
-        .map(|file| KeyValueRef::new(key!("code.file.path"), file));
+        .map(|file| KeyValueRef::new(crate::key!("code.file.path"), file));
     let line = metadata
         .line()
-        .map(|line| KeyValueRef::new(key!("code.line.number"), line));
-    let module =
-        (metadata.module_path()).map(|module| KeyValueRef::new(key!("code.module.name"), module));
+        .map(|line| KeyValueRef::new(crate::key!("code.line.number"), line));
+    let module = (metadata.module_path())
+        .map(|module| KeyValueRef::new(crate::key!("code.module.name"), module));
     [file, line, module].into_iter().flatten().collect()
 }
 

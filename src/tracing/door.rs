@@ -1,11 +1,11 @@
-//! What the layer and the subscriber have in common: spans by id, and what happens to them.
+//! The common part of the layer and the subscriber: spans by id, and the calls that change them.
 
-use tracing_core::Event;
-use tracing_core::Level;
+use std::thread::panicking;
+
 use tracing_core::span::{Attributes, Record};
+use tracing_core::{Event, Level};
 
 use crate::collector::Collector;
-use crate::key;
 use crate::platform::clock::unix_nanos;
 use crate::recorder::{
     DoorParent, DoorStarter, Innermost, OpenSpan, SharedRef, drop_ended, enter_shared, exit_shared,
@@ -20,6 +20,7 @@ use crate::tracing::scratch::with_scratch;
 use crate::tracing::span_table::SpanTable;
 use crate::tracing::span_visitor::{SpanVisitor, VisitedSpan};
 use crate::tracing::thread_attributes::set_thread;
+use crate::tracing::timings::Times;
 
 /// Spans of `tracing` that go to one collector.
 ///
@@ -38,7 +39,7 @@ impl Door {
         let starter = DoorStarter::new(collector.recorders())?;
         let options = Options::DEFAULT;
         Some(Self {
-            table: SpanTable::take(places(&starter), options.tracked_inactivity),
+            table: SpanTable::take(places(&starter), options.needs_timings()),
             // A text can take half of the memory that is free.
             scratch_bytes: (2 * starter.span_bytes()).clamp(SCRATCH_MIN, SCRATCH_MAX),
             starter,
@@ -56,8 +57,17 @@ impl Door {
 
     pub(super) fn track_inactivity(&mut self, is_on: bool) {
         self.options.tracked_inactivity = is_on;
+        self.replace_table();
+    }
+
+    pub(super) fn end_at_last_exit(&mut self, is_on: bool) {
+        self.options.end_at_last_exit = is_on;
+        self.replace_table();
+    }
+
+    fn replace_table(&mut self) {
         self.table.give_back();
-        self.table = SpanTable::take(places(&self.starter), is_on);
+        self.table = SpanTable::take(places(&self.starter), self.options.needs_timings());
     }
 
     /// Returns the span with this id.
@@ -177,16 +187,25 @@ impl Door {
     #[inline(always)]
     pub(super) fn close(&self, id: u64) {
         if let Some(place) = self.table.find(id) {
-            let times = self
-                .table
-                .timings(place)
-                .map(|timings| timings.end(unix_nanos()));
-            let mut span = self.table.remove(place);
-            if let Some((busy, idle)) = times {
-                span.set_attribute(key!("busy_ns"), busy);
-                span.set_attribute(key!("idle_ns"), idle);
+            let timings = self.table.timings(place);
+            let times = timings.map(|timings| timings.end(unix_nanos()));
+            let span = self.table.remove(place);
+            match times {
+                Some(times) => self.end_with(span, &times),
+                // Not ended: a panic gives it the status error.
+                None => drop(span),
             }
-            // Dropped, not ended: a panic gives it the status error.
+        }
+    }
+
+    #[cold]
+    fn end_with(&self, mut span: OpenSpan, times: &Times) {
+        if self.options.tracked_inactivity {
+            span.set_attribute(crate::key!("busy_ns"), times.busy);
+            span.set_attribute(crate::key!("idle_ns"), times.idle);
+        }
+        if self.options.end_at_last_exit && times.last_exit != 0 && !panicking() {
+            span.end_at(times.last_exit);
         }
     }
 
@@ -236,7 +255,7 @@ impl Door {
         if let Some(message) = effect.exception
             && self.options.error_records_to_exceptions
         {
-            span.set_attribute(key!("exception.message"), message);
+            span.set_attribute(crate::key!("exception.message"), message);
         }
     }
 

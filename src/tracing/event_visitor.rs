@@ -6,7 +6,6 @@ use std::fmt;
 use tracing_core::Metadata;
 use tracing_core::field::{Field, Visit};
 
-use crate::key;
 use crate::otlp::draft::EventDraft;
 use crate::span::attribute::{AnyValueRef, Key, KeyValueRef};
 use crate::span::limits::SpanLimits;
@@ -15,7 +14,7 @@ use crate::tracing::error_chain::with_chain;
 use crate::tracing::options::Options;
 use crate::tracing::scratch::{BoundedText, Scratch};
 
-const EXCEPTION_MESSAGE: Key<'static> = key!("exception.message");
+const EXCEPTION_MESSAGE: Key<'static> = crate::key!("exception.message");
 
 /// Visitor of the fields of an event.
 pub(super) struct EventVisitor<'v> {
@@ -31,7 +30,7 @@ pub(super) struct EventVisitor<'v> {
     has_error_value: bool,
 }
 
-/// What an event changes in its span, besides being added.
+/// The changes of a span by an event.
 pub(super) struct EventEffect<'v> {
     pub(super) event: &'v [u8],
     /// The message of the field `error` of an event without a message.
@@ -109,7 +108,7 @@ impl<'v> EventVisitor<'v> {
         }
     }
 
-    /// Adds a value that is no text.
+    /// Adds a value other than a text.
     #[inline(always)]
     fn set<'a>(&mut self, field: &Field, value: impl Into<AnyValueRef<'a>>) {
         let SiteField { key, role } = self.field(field);

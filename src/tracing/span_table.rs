@@ -38,7 +38,7 @@ struct Bucket([AtomicU64; BUCKET]);
 
 /// Index of a span in its table.
 #[derive(Clone, Copy)]
-pub(super) struct Place(usize);
+pub(super) struct SpanPlace(usize);
 
 /// Tables without a door.
 static IDLE: Mutex<Vec<&'static SpanTable>> = Mutex::new(Vec::new());
@@ -80,7 +80,7 @@ impl SpanTable {
         let ids = self.buckets.iter().flat_map(|bucket| &bucket.0);
         for (index, id) in ids.enumerate() {
             if id.load(Ordering::Acquire) != 0 {
-                drop(self.remove(Place(index)));
+                drop(self.remove(SpanPlace(index)));
             }
         }
         if let Some(mut idle) = IDLE.try_lock_for(LOCK_TIMEOUT) {
@@ -96,15 +96,15 @@ impl SpanTable {
     }
 
     #[inline(always)]
-    fn find_in(&self, bucket: usize, id: u64) -> Option<Place> {
+    fn find_in(&self, bucket: usize, id: u64) -> Option<SpanPlace> {
         let ids = &self.buckets[bucket].0;
         let index = ids.iter().position(|at| at.load(Ordering::Acquire) == id)?;
-        Some(Place(bucket * BUCKET + index))
+        Some(SpanPlace(bucket * BUCKET + index))
     }
 
     /// Returns the place of an open span.
     #[inline(always)]
-    pub(super) fn find(&self, id: u64) -> Option<Place> {
+    pub(super) fn find(&self, id: u64) -> Option<SpanPlace> {
         let first = self.first_bucket(id);
         match self.find_in(first, id) {
             Some(place) => Some(place),
@@ -114,7 +114,7 @@ impl SpanTable {
 
     #[cold]
     #[inline(never)]
-    fn find_further(&self, first: usize, id: u64) -> Option<Place> {
+    fn find_further(&self, first: usize, id: u64) -> Option<SpanPlace> {
         self.further(first)
             .find_map(|bucket| self.find_in(bucket, id))
     }
@@ -137,13 +137,13 @@ impl SpanTable {
 
     #[cold]
     #[inline(never)]
-    fn claim_further(&self, first: usize, id: u64) -> Option<Place> {
+    fn claim_further(&self, first: usize, id: u64) -> Option<SpanPlace> {
         self.further(first)
             .find_map(|bucket| self.claim_in(bucket, id))
     }
 
     #[inline(always)]
-    fn claim_in(&self, bucket: usize, id: u64) -> Option<Place> {
+    fn claim_in(&self, bucket: usize, id: u64) -> Option<SpanPlace> {
         let ids = &self.buckets[bucket].0;
         let index = ids.iter().position(|at| {
             at.load(Ordering::Relaxed) == 0
@@ -151,12 +151,12 @@ impl SpanTable {
                     .compare_exchange(0, id, Ordering::Acquire, Ordering::Relaxed)
                     .is_ok()
         })?;
-        Some(Place(bucket * BUCKET + index))
+        Some(SpanPlace(bucket * BUCKET + index))
     }
 
     /// Returns the span in a place.
     #[inline(always)]
-    pub(super) fn span(&'static self, place: Place) -> SharedRef {
+    pub(super) fn span(&'static self, place: SpanPlace) -> SharedRef {
         self.spans[place.0].current()
     }
 
@@ -168,20 +168,20 @@ impl SpanTable {
 
     /// Returns the times of a span, if they are measured.
     #[inline(always)]
-    pub(super) fn timings(&self, place: Place) -> Option<&Timings> {
+    pub(super) fn timings(&self, place: SpanPlace) -> Option<&Timings> {
         self.timings.get(place.0)
     }
 
     /// Takes a span out of its place, which becomes free.
     #[inline(always)]
-    pub(super) fn remove(&'static self, place: Place) -> OpenSpan {
+    pub(super) fn remove(&'static self, place: SpanPlace) -> OpenSpan {
         let span = self.span(place).take();
         self.release(place);
         span
     }
 
     #[inline(always)]
-    fn release(&self, Place(index): Place) {
+    fn release(&self, SpanPlace(index): SpanPlace) {
         self.buckets[index / BUCKET].0[index % BUCKET].store(0, Ordering::Release);
     }
 }
@@ -189,11 +189,11 @@ impl SpanTable {
 /// A place that a span gets when it has started. Without a span it becomes free again.
 pub(super) struct ClaimedPlace {
     table: &'static SpanTable,
-    place: Place,
+    place: SpanPlace,
 }
 
 impl ClaimedPlace {
-    pub(super) fn place(&self) -> Place {
+    pub(super) fn place(&self) -> SpanPlace {
         self.place
     }
 

@@ -5,7 +5,6 @@ use std::fmt;
 
 use tracing_core::field::{Field, Visit};
 
-use crate::key;
 use crate::recorder::{OpenSpan, SharedRef};
 use crate::span::attribute::{AnyValueRef, Key};
 use crate::span::{SpanKind, StatusRef};
@@ -46,7 +45,7 @@ impl SpanVisitor<'_> {
         }
     }
 
-    /// Sets a value that is no text.
+    /// Sets a value other than a text.
     #[inline(always)]
     fn set<'a>(&mut self, field: &Field, value: impl Into<AnyValueRef<'a>>) {
         let field = self.field(field);
@@ -121,7 +120,7 @@ impl SpanVisitor<'_> {
             self.change(|span| {
                 span.set_attribute(key, message);
                 if is_exception {
-                    span.set_attribute(key!("exception.message"), message);
+                    span.set_attribute(crate::key!("exception.message"), message);
                 }
             });
             scratch.text.clear();

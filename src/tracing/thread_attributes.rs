@@ -3,7 +3,6 @@
 use std::cell::OnceCell;
 use std::thread;
 
-use crate::key;
 use crate::recorder::OpenSpan;
 
 /// A thread, as OpenTelemetry describes it.
@@ -35,10 +34,10 @@ pub(super) fn set_thread(span: &mut OpenSpan) {
     let _ = THREAD.try_with(|thread| {
         let thread = thread.get_or_init(ThreadAttributes::of_thread);
         if let Some(id) = thread.id {
-            span.set_attribute(key!("thread.id"), id);
+            span.set_attribute(crate::key!("thread.id"), id);
         }
         if let Some(name) = &thread.name {
-            span.set_attribute(key!("thread.name"), &**name);
+            span.set_attribute(crate::key!("thread.name"), &**name);
         }
     });
 }

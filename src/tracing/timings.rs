@@ -14,6 +14,16 @@ pub(super) struct Timings {
     changed: AtomicU64,
     busy: AtomicU64,
     idle: AtomicU64,
+    /// Time of the last exit; 0 before the first.
+    exited: AtomicU64,
+}
+
+/// Times of a span that is closed.
+pub(super) struct Times {
+    pub(super) busy: u64,
+    pub(super) idle: u64,
+    /// 0 if the span was never entered.
+    pub(super) last_exit: u64,
 }
 
 impl Timings {
@@ -22,6 +32,7 @@ impl Timings {
         self.changed.store(now, Ordering::Relaxed);
         self.busy.store(0, Ordering::Relaxed);
         self.idle.store(0, Ordering::Relaxed);
+        self.exited.store(0, Ordering::Relaxed);
     }
 
     pub(super) fn enter(&self, now: u64) {
@@ -34,6 +45,7 @@ impl Timings {
         if self.entered.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.add_to(&self.busy, now);
         }
+        self.exited.fetch_max(now, Ordering::Relaxed);
     }
 
     fn add_to(&self, total: &AtomicU64, now: u64) {
@@ -41,15 +53,16 @@ impl Timings {
         total.fetch_add(now.saturating_sub(since), Ordering::Relaxed);
     }
 
-    /// Returns the busy and the idle nanoseconds of a span that ends now.
-    pub(super) fn end(&self, now: u64) -> (u64, u64) {
+    /// Returns the times of a span that is closed now, in nanoseconds.
+    pub(super) fn end(&self, now: u64) -> Times {
         let rest = now.saturating_sub(self.changed.load(Ordering::Relaxed));
         let busy = self.busy.load(Ordering::Relaxed);
         let idle = self.idle.load(Ordering::Relaxed);
-        if self.entered.load(Ordering::Acquire) == 0 {
-            (busy, idle + rest)
-        } else {
-            (busy + rest, idle)
+        let is_idle = self.entered.load(Ordering::Acquire) == 0;
+        Times {
+            busy: if is_idle { busy } else { busy + rest },
+            idle: if is_idle { idle + rest } else { idle },
+            last_exit: self.exited.load(Ordering::Relaxed),
         }
     }
 }

@@ -300,6 +300,65 @@ fn use_current_span_of_none(spans: u32) {
     }
 }
 
+/// Spans of `tracing` with fields of all kinds, events, errors, links and changes.
+fn use_tracing(traces: u32) {
+    use otlp_collector::tracing::SpanExt;
+    use tracing::{error, info, info_span};
+
+    for number in 0..traces {
+        let request = info_span!(
+            "request",
+            number,
+            path = "/orders",
+            later = tracing::field::Empty
+        );
+        let entered = request.clone().entered();
+        request.record("later", tracing::field::display(number));
+        info!(number, shown = %number, "event {number}");
+        {
+            let query = info_span!("query", size = ?number, otel.kind = "client").entered();
+            query.follows_from(&request);
+            query.set_attribute("any key", 5);
+            error!(error = %number);
+            drop(span!("below"));
+        }
+        let mut polls = 0;
+        let future = poll_fn(|_| {
+            polls += 1;
+            match polls {
+                1 => Poll::Pending,
+                _ => Poll::Ready(()),
+            }
+        });
+        let span = info_span!(parent: &request, "future");
+        let mut future = pin!(tracing::Instrument::instrument(future, span));
+        let mut context = Context::from_waker(Waker::noop());
+        while future.as_mut().poll(&mut context).is_pending() {}
+        assert!(request.context().is_some());
+        drop(entered);
+    }
+}
+
+#[test]
+fn the_layer_for_tracing_allocates_nothing() {
+    use tracing_subscriber::prelude::*;
+
+    let (_receiver, collector) = with_open_spans(|_| {});
+    let layer = otlp_collector::tracing::layer(&collector)
+        .with_location(true)
+        .with_threads(true)
+        .with_target(true)
+        .with_level(true)
+        .with_tracked_inactivity(true);
+    let installed = collector.install_for_thread();
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+        use_tracing(10);
+        assert_eq!(allocations(|| use_tracing(5_000)), 0);
+    });
+    drop(installed);
+    assert_eq!(collector.shutdown().unwrap().delivered(), 4 * 5_010);
+}
+
 #[test]
 fn spans_beyond_the_memory_allocate_one_small_cell_each() {
     let (_receiver, collector) = with_open_spans(|config| config.open_span_bytes_total = 512);

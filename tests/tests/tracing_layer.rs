@@ -416,6 +416,30 @@ fn options_add_constants() {
 }
 
 #[test]
+fn a_span_ends_when_it_is_closed_or_with_its_last_exit() {
+    let program = || {
+        let parent = info_span!("parent");
+        let child = parent.in_scope(|| info_span!("child"));
+        let never = info_span!("never entered");
+        drop(parent);
+        info_span!("between").in_scope(|| {});
+        drop(child);
+        drop(never);
+    };
+    let end = |spans: &[ReceivedSpan], name: &str| {
+        let span = spans.iter().find(|span| span.name == name).unwrap();
+        span.end_time
+    };
+    let spans = spans_of(|layer| layer, program);
+    // A registry keeps the parent until its child is closed.
+    assert!(end(&spans, "parent") >= end(&spans, "child"));
+    let spans = spans_of(|layer| layer.with_end_at_last_exit(true), program);
+    assert!(end(&spans, "parent") <= end(&spans, "between"));
+    assert!(end(&spans, "never entered") >= end(&spans, "child"));
+    assert!(spans.iter().all(|span| span.attributes.is_empty()));
+}
+
+#[test]
 fn a_field_replaces_a_constant_with_its_key() {
     let options = |layer: OtlpLayer| layer.with_level(true).with_target(true);
     let spans = spans_of(options, || {

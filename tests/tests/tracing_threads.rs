@@ -48,7 +48,7 @@ fn any_step() -> impl Strategy<Value = (usize, Step)> {
     (0..THREADS, step)
 }
 
-/// What is expected of a span.
+/// The expected content of a span.
 #[derive(Debug, Default)]
 struct Expected {
     parent: Option<usize>,

@@ -20,7 +20,7 @@ pub(crate) struct EventDraft {
 }
 
 impl EventDraft {
-    /// Allocates room for events of so many bytes.
+    /// Allocates room for events of this many bytes.
     pub(crate) fn new(bytes: usize) -> Self {
         Self {
             room: vec![0; bytes + SPILL].into_boxed_slice(),
