@@ -10,6 +10,7 @@
 mod allocations;
 mod check;
 mod child;
+mod doors;
 mod machine;
 mod options;
 mod peers;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
     let result = match args.first().map(String::as_str) {
         Some(receiver::ARGUMENT) => receiver::run(&args[1..]).map_err(Into::into),
         Some(child::ARGUMENT) => child::run(&args[1..]),
+        Some(doors::ARGUMENT) => doors::run(&args[1..]),
         _ => compare(),
     };
     match result {

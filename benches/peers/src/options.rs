@@ -14,6 +14,7 @@ Measures this library and others side by side. benches/peers/run builds and star
     --no-builds     do not build a program with each library (an option of the script)
     --builds FILE   what the script found when it built them: lines of name, crates and
                     seconds
+    doors [N]       instead of all that: the cost of the layers for tracing, N rounds
     --json FILE     where the figures go, besides
     --measured TEXT date and machine, for that file (an option of the script)
     --help          print this";

@@ -3,7 +3,7 @@
 mod emit;
 mod fastrace;
 mod ours;
-mod sdk;
+pub mod sdk;
 mod tracing;
 
 use crate::workload::Workload;
