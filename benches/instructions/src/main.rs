@@ -16,6 +16,8 @@ use otlp_collector::{
     Collector, Config, Instrument, Key, Name, Recorder, SpanId, SpanKind, SpanRef, TraceId, key, name, span,
 };
 
+use tracing_subscriber::layer::SubscriberExt;
+
 const SYSTEM: Key<'static> = key!("db.system.name");
 const ADDRESS: Key<'static> = key!("server.address");
 const ROWS: Key<'static> = key!("db.response.returned_rows");
@@ -53,6 +55,14 @@ fn main() -> ExitCode {
         .map_or("http://127.0.0.1:9", |endpoint| endpoint);
     let collector = Collector::new(config(kind, endpoint)).expect("a valid configuration");
     let recorder = collector.recorder().expect("a recorder");
+    if kind == "tracing-registry" {
+        let subscriber = tracing_subscriber::registry();
+        tracing::subscriber::set_global_default(subscriber).expect("the first");
+    } else if kind.starts_with("tracing") {
+        let layer = otlp_collector::tracing::layer(&collector);
+        let subscriber = tracing_subscriber::registry().with(layer);
+        tracing::subscriber::set_global_default(subscriber).expect("the first");
+    }
     // The other kinds have a recorder, so only `inert` is without the collector.
     let _installed = (kind != "inert").then(|| collector.install());
     record(kind, spans, &recorder);
@@ -74,7 +84,7 @@ fn receive() -> ! {
 
 fn config(kind: &str, endpoint: &str) -> Config {
     let sampler = match kind {
-        "unsampled" => ParentBased::new(Sampler::AlwaysOff).into(),
+        "unsampled" | "tracing-unsampled" => ParentBased::new(Sampler::AlwaysOff).into(),
         _ => Sampler::default(),
     };
     Config {
@@ -105,6 +115,9 @@ fn record(kind: &str, spans: u64, recorder: &Recorder) {
         "instrumented" => (0..spans).for_each(|n| instrumented(n, 1)),
         "instrumented-poll" => instrumented(0, spans),
         "context" => context(spans),
+        "tracing" | "tracing-registry" | "tracing-unsampled" => (0..spans).for_each(traced),
+        "tracing-event" => traced_events(spans),
+        "tracing-poll" => traced_polls(spans),
         other => panic!("no kind of span is called {other}"),
     }
 }
@@ -220,5 +233,35 @@ fn context(times: u64) {
     let _entered = start(0).entered();
     for _ in 0..times {
         black_box(otlp_collector::current().context());
+    }
+}
+
+/// The same span by the crate `tracing`, entered once.
+#[inline(always)]
+fn traced(_: u64) {
+    let span = tracing::info_span!(
+        "SELECT shop.order_line",
+        db.system.name = "postgresql",
+        server.address = "orders-db-3.internal",
+        db.response.returned_rows = 17,
+        db.cached = true,
+    );
+    black_box(span.entered());
+}
+
+/// Events in spans of 20 each.
+fn traced_events(events: u64) {
+    for _ in 0..events / 20 {
+        let _entered = tracing::info_span!("events").entered();
+        for attempt in 0..20 {
+            tracing::info!(attempt, reason = "timeout", "retried");
+        }
+    }
+}
+
+fn traced_polls(polls: u64) {
+    let span = tracing::info_span!("polled");
+    for _ in 0..polls {
+        black_box(&span).in_scope(|| black_box(()));
     }
 }
