@@ -51,7 +51,7 @@ use self::thread_recorder::{OWN_SCOPE, ThreadRecorder};
 pub use self::builder::{ParentRef, SpanBuilder, span_builder};
 #[cfg(feature = "tracing")]
 pub(crate) use self::current::{
-    Innermost, drop_ended, enter_shared, exit_shared, innermost, with_owned,
+    Innermost, drop_ended, enter_shared, exit_shared, innermost, innermost_shared, with_owned,
 };
 #[cfg(feature = "tracing")]
 pub(crate) use self::door::{DoorParent, DoorStarter};

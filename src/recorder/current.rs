@@ -561,6 +561,20 @@ pub(crate) fn innermost(owner: u32) -> Option<Innermost> {
     found.ok().flatten()
 }
 
+/// Returns the innermost span that is shared by this owner.
+pub(crate) fn innermost_shared(owner: u32) -> Option<SharedRef> {
+    let found = STACK.try_with(|stack| {
+        let mut slots = (0..stack.len.get())
+            .rev()
+            .map_while(|index| stack.slot_at(index));
+        slots.find_map(|slot| {
+            let span = slot.shared.get()?;
+            (span.place().owner() == owner && span.is_open()).then_some(span)
+        })
+    });
+    found.ok().flatten()
+}
+
 /// Runs `work` with an entered span that is owned by a guard, as [`with`] does.
 pub(crate) fn with_owned<R>(
     position: OwnedPosition,

@@ -10,7 +10,9 @@ use crate::span::attribute::{Key, KeyValueRef, Name};
 
 /// A place in the program that starts spans or emits events.
 pub(super) struct CallSite {
-    metadata: &'static Metadata<'static>,
+    pub(super) metadata: &'static Metadata<'static>,
+    /// Place among all call sites.
+    pub(super) number: SiteNumber,
     pub(super) name: Name<'static>,
     fields: Box<[SiteField]>,
     /// Whether the fields of an event have a message.
@@ -18,6 +20,26 @@ pub(super) struct CallSite {
     pub(super) location: ConstantAttributes,
     pub(super) target: ConstantAttributes,
     pub(super) level: ConstantAttributes,
+}
+
+/// Number of a call site: that of its table, and its place there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SiteNumber(u32);
+
+impl SiteNumber {
+    const PLACE: u32 = 24;
+
+    fn new(table: usize, place: usize) -> Self {
+        Self((table as u32) << Self::PLACE | place as u32)
+    }
+
+    pub(super) fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+
+    pub(super) fn to_bits(self) -> u32 {
+        self.0
+    }
 }
 
 /// A field of a call site.
@@ -69,7 +91,14 @@ impl CallSite {
         }
     }
 
-    fn leak(metadata: &'static Metadata<'static>) -> &'static Self {
+    /// Returns the call site with this number.
+    pub(super) fn by_number(SiteNumber(number): SiteNumber) -> Option<&'static Self> {
+        let table = SITES.get((number >> SiteNumber::PLACE) as usize)?.get()?;
+        let place = number & ((1 << SiteNumber::PLACE) - 1);
+        table.get(place as usize)?.get().copied()
+    }
+
+    fn leak(metadata: &'static Metadata<'static>, number: SiteNumber) -> &'static Self {
         let names: Vec<_> = metadata.fields().iter().map(|field| field.name()).collect();
         let is_free = |constant: &KeyValueRef<'_>| {
             let mut keys = names.iter().map(|name| key_of(name));
@@ -88,6 +117,7 @@ impl CallSite {
         };
         Box::leak(Box::new(Self {
             metadata,
+            number,
             name: Name::leak(metadata.name()),
             has_message: names.contains(&"message"),
             location: constants(location(metadata)),
@@ -160,15 +190,15 @@ fn location(metadata: &'static Metadata<'static>) -> Vec<KeyValueRef<'static>> {
 
 /// Returns the places of a table that a call site can have.
 #[inline(always)]
-fn places<'t>(
-    table: &'t [OnceLock<&'static CallSite>],
+fn places(
+    table: &[OnceLock<&'static CallSite>],
     metadata: &'static Metadata<'static>,
-) -> impl Iterator<Item = &'t OnceLock<&'static CallSite>> {
+) -> impl Iterator<Item = usize> + use<> {
     const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
     let address = std::ptr::from_ref(metadata).addr() as u64;
     let first = (address.wrapping_mul(ODD) >> 32) as usize;
     let last = table.len() - 1;
-    (0..LOOKED_AT).map(move |offset| &table[(first + offset) & last])
+    (0..LOOKED_AT).map(move |offset| (first + offset) & last)
 }
 
 #[inline(always)]
@@ -177,7 +207,7 @@ fn find(
     metadata: &'static Metadata<'static>,
 ) -> Option<&'static CallSite> {
     for place in places(table, metadata) {
-        let site = place.get()?;
+        let site = table[place].get()?;
         if std::ptr::eq(site.metadata, metadata) {
             return Some(site);
         }
@@ -194,7 +224,8 @@ fn find_or_create(metadata: &'static Metadata<'static>) -> Option<&'static CallS
             (0..places).map(|_| OnceLock::new()).collect()
         });
         for place in places(table, metadata) {
-            let site = place.get_or_init(|| CallSite::leak(metadata));
+            let number = SiteNumber::new(number, place);
+            let site = table[place].get_or_init(|| CallSite::leak(metadata, number));
             if std::ptr::eq(site.metadata, metadata) {
                 return Some(site);
             }
@@ -247,6 +278,10 @@ mod tests {
         let sites: Vec<_> = all.iter().map(|one| CallSite::of(one).unwrap()).collect();
         for (metadata, site) in all.iter().zip(&sites) {
             assert!(std::ptr::eq(CallSite::of(metadata).unwrap(), *site));
+            assert!(std::ptr::eq(
+                CallSite::by_number(site.number).unwrap(),
+                *site
+            ));
         }
         let different: HashSet<_> = sites.iter().map(|site| std::ptr::from_ref(*site)).collect();
         assert_eq!(different.len(), all.len());

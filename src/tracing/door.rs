@@ -17,7 +17,7 @@ use crate::tracing::call_site::CallSite;
 use crate::tracing::event_visitor::{EventEffect, EventVisitor};
 use crate::tracing::options::Options;
 use crate::tracing::scratch::with_scratch;
-use crate::tracing::span_table::SpanTable;
+use crate::tracing::span_table::{ClaimedPlace, NOWHERE, SpanPlace, SpanTable, TableParts};
 use crate::tracing::span_visitor::{SpanVisitor, VisitedSpan};
 use crate::tracing::thread_attributes::set_thread;
 use crate::tracing::timings::Times;
@@ -26,20 +26,22 @@ use crate::tracing::timings::Times;
 ///
 /// No span is taken while code of the user's formats a value, so such code may do anything to any
 /// span.
-pub(super) struct Door {
+///
+/// `OWN_IDS`: whether the table makes the ids, and not a `Registry`.
+pub(super) struct Door<const OWN_IDS: bool> {
     starter: DoorStarter,
     table: &'static SpanTable,
     options: Options,
     scratch_bytes: usize,
 }
 
-impl Door {
+impl<const OWN_IDS: bool> Door<OWN_IDS> {
     /// Returns `None` for a disabled collector.
     pub(super) fn new(collector: &Collector) -> Option<Self> {
         let starter = DoorStarter::new(collector.recorders())?;
         let options = Options::DEFAULT;
         Some(Self {
-            table: SpanTable::take(places(&starter), options.needs_timings()),
+            table: Self::table_for(&starter, &options),
             // A text can take half of the memory that is free.
             scratch_bytes: (2 * starter.span_bytes()).clamp(SCRATCH_MIN, SCRATCH_MAX),
             starter,
@@ -67,25 +69,67 @@ impl Door {
 
     fn replace_table(&mut self) {
         self.table.give_back();
-        self.table = SpanTable::take(places(&self.starter), self.options.needs_timings());
+        self.table = Self::table_for(&self.starter, &self.options);
+    }
+
+    /// Returns a table with places for all spans that have memory, and spare ones for spans that have
+    /// none and for those that are not sampled.
+    fn table_for(starter: &DoorStarter, options: &Options) -> &'static SpanTable {
+        let spans_max = starter.spans_max() + starter.spans_max() / 2;
+        let parts = TableParts {
+            has_timings: options.needs_timings(),
+            has_handles: OWN_IDS,
+        };
+        SpanTable::take(spans_max, parts)
+    }
+
+    pub(super) fn table(&self) -> &'static SpanTable {
+        self.table
+    }
+
+    #[inline(always)]
+    pub(super) fn find(&self, id: u64) -> Option<SpanPlace> {
+        if OWN_IDS {
+            self.table.find_own(id)
+        } else {
+            self.table.find(id)
+        }
     }
 
     /// Returns the span with this id.
     #[inline]
     pub(super) fn span(&self, id: u64) -> Option<SharedRef> {
-        self.table.span_by_id(id)
+        self.find(id).map(|place| self.table.span(place))
     }
 
     // ---- Spans ----
 
-    /// Starts a span.
+    /// Starts a span with an id of a registry's.
     #[inline(always)]
     pub(super) fn start(&self, attributes: &Attributes<'_>, id: u64) {
-        // Given back if code of the user's panics.
-        let Some(place) = self.table.claim(id) else {
+        match self.table.claim(id) {
+            Some(place) => self.start_in(place, attributes),
+            None => self.starter.count_without_place(),
+        }
+    }
+
+    /// Starts a span and returns its id.
+    #[inline(always)]
+    pub(super) fn start_new(&self, attributes: &Attributes<'_>) -> u64 {
+        let Some((place, id)) = self.table.claim_new() else {
             self.starter.count_without_place();
-            return;
+            return NOWHERE;
         };
+        if let Some(site) = CallSite::of(attributes.metadata()) {
+            self.table.set_site(place.place(), site);
+        }
+        self.start_in(place, attributes);
+        id
+    }
+
+    /// Starts a span in a place that is given back if code of the user's panics.
+    #[inline(always)]
+    fn start_in(&self, place: ClaimedPlace, attributes: &Attributes<'_>) {
         let metadata = attributes.metadata();
         let site = CallSite::of(metadata);
         let name = site.map_or_else(|| Name::from(metadata.name()), |site| site.name);
@@ -163,7 +207,7 @@ impl Door {
 
     #[inline(always)]
     pub(super) fn enter(&self, id: u64) {
-        if let Some(place) = self.table.find(id) {
+        if let Some(place) = self.find(id) {
             enter_shared(self.table.span(place));
             if let Some(timings) = self.table.timings(place) {
                 timings.enter(unix_nanos());
@@ -173,7 +217,7 @@ impl Door {
 
     #[inline(always)]
     pub(super) fn exit(&self, id: u64) {
-        let Some(place) = self.table.find(id) else {
+        let Some(place) = self.find(id) else {
             drop_ended();
             return;
         };
@@ -186,15 +230,20 @@ impl Door {
     /// Ends a span.
     #[inline(always)]
     pub(super) fn close(&self, id: u64) {
-        if let Some(place) = self.table.find(id) {
-            let timings = self.table.timings(place);
-            let times = timings.map(|timings| timings.end(unix_nanos()));
-            let span = self.table.remove(place);
-            match times {
-                Some(times) => self.end_with(span, &times),
-                // Not ended: a panic gives it the status error.
-                None => drop(span),
-            }
+        if let Some(place) = self.find(id) {
+            self.close_place(place);
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn close_place(&self, place: SpanPlace) {
+        let timings = self.table.timings(place);
+        let times = timings.map(|timings| timings.end(unix_nanos()));
+        let span = self.table.remove(place);
+        match times {
+            Some(times) => self.end_with(span, &times),
+            // Not ended: a panic gives it the status error.
+            None => drop(span),
         }
     }
 
@@ -271,7 +320,7 @@ impl Door {
     }
 }
 
-impl Drop for Door {
+impl<const OWN_IDS: bool> Drop for Door<OWN_IDS> {
     fn drop(&mut self) {
         self.table.give_back();
     }
@@ -280,12 +329,6 @@ impl Drop for Door {
 /// Bytes of a thread's scratch.
 const SCRATCH_MIN: usize = 1 << 12;
 const SCRATCH_MAX: usize = 1 << 16;
-
-/// Returns the number of places of a table: enough for all spans that have memory, and spare ones for
-/// spans that have none and for those that are not sampled.
-fn places(starter: &DoorStarter) -> usize {
-    starter.spans_max() + starter.spans_max() / 2
-}
 
 /// The span that an event belongs to.
 #[derive(Clone, Copy)]

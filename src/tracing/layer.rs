@@ -16,7 +16,7 @@ use crate::tracing::options::option_methods;
 /// A layer that sends spans of `tracing`, and their events, to a collector: see [`layer`].
 pub struct OtlpLayer {
     /// None if the collector is disabled.
-    door: Option<Door>,
+    door: Option<Door<false>>,
 }
 
 /// Creates a layer that sends spans of `tracing`, and their events, to a collector.
@@ -64,7 +64,7 @@ pub fn layer(collector: &Collector) -> OtlpLayer {
 impl OtlpLayer {
     option_methods!();
 
-    pub(super) fn door(&self) -> Option<&Door> {
+    pub(super) fn door(&self) -> Option<&Door<false>> {
         self.door.as_ref()
     }
 }

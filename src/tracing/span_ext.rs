@@ -9,8 +9,9 @@ use crate::span::id::{SpanId, TraceId};
 use crate::span::{AsStatus, LinkRef};
 use crate::tracing::layer::OtlpLayer;
 use crate::tracing::scratch::with_scratch;
+use crate::tracing::subscriber::OtlpSubscriber;
 
-/// Access to a span of `tracing` that is sent by an [`OtlpLayer`].
+/// Access to a span of `tracing` that is sent by an [`OtlpLayer`] or [`OtlpSubscriber`].
 ///
 /// Without one, with one that a filter keeps from seeing this span, or behind a
 /// `tracing_subscriber::reload::Layer`, all methods do nothing. Of several layers the outermost counts.
@@ -166,8 +167,11 @@ impl SharedSpanRef {
 impl Sealed for ::tracing::Span {
     fn shared(&self) -> Option<SharedSpanRef> {
         let span = self.with_subscriber(|(id, dispatch)| {
-            let door = dispatch.downcast_ref::<OtlpLayer>()?.door()?;
-            door.span(id.into_u64())
+            if let Some(layer) = dispatch.downcast_ref::<OtlpLayer>() {
+                return layer.door()?.span(id.into_u64());
+            }
+            let subscriber = dispatch.downcast_ref::<OtlpSubscriber>()?;
+            subscriber.door()?.span(id.into_u64())
         });
         span.flatten().map(SharedSpanRef)
     }

@@ -1,13 +1,15 @@
 //! The open spans of a door, found by the ids that `tracing` gives them.
 
+use std::cell::Cell;
 use std::iter;
 use std::mem;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use crate::recorder::{OpenSpan, SharedRef, SharedSpan};
+use crate::tracing::call_site::{CallSite, SiteNumber};
 use crate::tracing::timings::Timings;
 
 /// Ids of a bucket, which are a cache line.
@@ -29,7 +31,26 @@ pub(super) struct SpanTable {
     buckets: Box<[Bucket]>,
     spans: Box<[SharedSpan]>,
     timings: Box<[Timings]>,
+    handles: Box<[Handles]>,
     owner: u32,
+}
+
+/// Optional parts of a table.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct TableParts {
+    pub(super) has_timings: bool,
+    /// Whether the table makes the ids.
+    pub(super) has_handles: bool,
+}
+
+/// Handles of a span, and its id.
+#[derive(Default)]
+struct Handles {
+    count: AtomicU32,
+    /// Makes the ids of a place differ.
+    generation: AtomicU32,
+    /// Number of the call site.
+    site: AtomicU32,
 }
 
 /// Ids of spans; 0 where there is none.
@@ -45,28 +66,32 @@ static IDLE: Mutex<Vec<&'static SpanTable>> = Mutex::new(Vec::new());
 
 impl SpanTable {
     /// Takes or allocates a table with places for at least this many spans.
-    pub(super) fn take(spans_max: usize, has_timings: bool) -> &'static Self {
+    pub(super) fn take(spans_max: usize, parts: TableParts) -> &'static Self {
         let buckets = (spans_max / BUCKET).next_power_of_two();
         let is_usable = |table: &&'static Self| {
-            table.buckets.len() == buckets && table.timings.is_empty() != has_timings
+            table.buckets.len() == buckets
+                && table.timings.is_empty() != parts.has_timings
+                && table.handles.is_empty() != parts.has_handles
         };
         let mut idle = IDLE.try_lock_for(LOCK_TIMEOUT);
         let found = idle.as_mut().and_then(|idle| {
             let index = idle.iter().position(is_usable)?;
             Some(idle.swap_remove(index))
         });
-        found.unwrap_or_else(|| Box::leak(Box::new(Self::new(buckets, has_timings))))
+        found.unwrap_or_else(|| Box::leak(Box::new(Self::new(buckets, parts))))
     }
 
-    fn new(buckets: usize, has_timings: bool) -> Self {
+    fn new(buckets: usize, parts: TableParts) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let owner = NUMBER.fetch_add(1, Ordering::Relaxed);
         let spans = buckets * BUCKET;
-        let timings = if has_timings { spans } else { 0 };
+        let timings = if parts.has_timings { spans } else { 0 };
+        let handles = if parts.has_handles { spans } else { 0 };
         Self {
             buckets: iter::repeat_with(Bucket::new).take(buckets).collect(),
             spans: (0..spans).map(|_| SharedSpan::new(owner)).collect(),
             timings: iter::repeat_with(Timings::default).take(timings).collect(),
+            handles: iter::repeat_with(Handles::default).take(handles).collect(),
             owner,
         }
     }
@@ -160,12 +185,6 @@ impl SpanTable {
         self.spans[place.0].current()
     }
 
-    /// Returns the span with this id.
-    #[inline(always)]
-    pub(super) fn span_by_id(&'static self, id: u64) -> Option<SharedRef> {
-        self.find(id).map(|place| self.span(place))
-    }
-
     /// Returns the times of a span, if they are measured.
     #[inline(always)]
     pub(super) fn timings(&self, place: SpanPlace) -> Option<&Timings> {
@@ -184,6 +203,107 @@ impl SpanTable {
     fn release(&self, SpanPlace(index): SpanPlace) {
         self.buckets[index / BUCKET].0[index % BUCKET].store(0, Ordering::Release);
     }
+}
+
+// ---- Ids of the table's own ----
+
+/// Buckets that are looked at for a new span.
+const BUCKETS_FOR_NEW: usize = 64;
+
+/// Id of a span that has no place.
+pub(super) const NOWHERE: u64 = u64::MAX;
+
+thread_local! {
+    /// The bucket that had room for this thread's last span; 0 at first. Has no destructor, so it can be used
+    /// until the thread has ended.
+    static BUCKET_OF_THREAD: Cell<usize> = const { Cell::new(0) };
+}
+
+impl SpanTable {
+    /// Takes a place for a span that starts, with one handle, and makes its id.
+    #[inline(always)]
+    pub(super) fn claim_new(&'static self) -> Option<(ClaimedPlace, u64)> {
+        let first = match BUCKET_OF_THREAD.get() {
+            0 => first_bucket_of_thread(),
+            bucket => bucket,
+        };
+        let last = self.buckets.len() - 1;
+        (first..first + BUCKETS_FOR_NEW).find_map(|bucket| {
+            let claimed = self.claim_new_in(bucket & last)?;
+            BUCKET_OF_THREAD.set(bucket);
+            Some(claimed)
+        })
+    }
+
+    #[inline(always)]
+    fn claim_new_in(&'static self, bucket: usize) -> Option<(ClaimedPlace, u64)> {
+        let ids = self.buckets[bucket].0.iter().enumerate();
+        let mut free = ids.filter(|(_, id)| id.load(Ordering::Relaxed) == 0);
+        free.find_map(|(index, place)| {
+            let index = bucket * BUCKET + index;
+            let handles = &self.handles[index];
+            let generation = handles.generation.load(Ordering::Relaxed).wrapping_add(1);
+            let id = u64::from(generation) << 32 | (index as u64 + 1);
+            place
+                .compare_exchange(0, id, Ordering::Acquire, Ordering::Relaxed)
+                .ok()?;
+            handles.generation.store(generation, Ordering::Relaxed);
+            handles.count.store(1, Ordering::Relaxed);
+            let place = SpanPlace(index);
+            Some((ClaimedPlace { table: self, place }, id))
+        })
+    }
+
+    /// Returns the place of an open span with an id of this table's.
+    #[inline(always)]
+    pub(super) fn find_own(&self, id: u64) -> Option<SpanPlace> {
+        let index = (id as u32 as usize).wrapping_sub(1);
+        let bucket = self.buckets.get(index / BUCKET)?;
+        let is_open = bucket.0[index % BUCKET].load(Ordering::Acquire) == id;
+        is_open.then_some(SpanPlace(index))
+    }
+
+    pub(super) fn set_site(&self, place: SpanPlace, site: &'static CallSite) {
+        let number = site.number.to_bits();
+        self.handles[place.0].site.store(number, Ordering::Relaxed);
+    }
+
+    /// Returns id and call site of an open span of this table.
+    pub(super) fn id_and_site(&self, span: SharedRef) -> Option<(u64, &'static CallSite)> {
+        let first = self.spans.as_ptr().addr();
+        let offset = std::ptr::from_ref(span.place()).addr().checked_sub(first)?;
+        let index = offset / size_of::<SharedSpan>();
+        let number = self.handles.get(index)?.site.load(Ordering::Relaxed);
+        let id = self.buckets[index / BUCKET].0[index % BUCKET].load(Ordering::Acquire);
+        let site = CallSite::by_number(SiteNumber::from_bits(number))?;
+        (id != 0 && span.is_open()).then_some((id, site))
+    }
+
+    /// Adds a handle.
+    #[inline(always)]
+    pub(super) fn add_handle(&self, place: SpanPlace) {
+        self.handles[place.0].count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Removes a handle. Returns whether it was the last.
+    #[inline(always)]
+    pub(super) fn remove_handle(&self, place: SpanPlace) -> bool {
+        let is_last = self.handles[place.0].count.fetch_sub(1, Ordering::Release) == 1;
+        if is_last {
+            // Sees all that other threads did with the span.
+            fence(Ordering::Acquire);
+        }
+        is_last
+    }
+}
+
+#[cold]
+fn first_bucket_of_thread() -> usize {
+    const ODD: usize = 0x9e37_79b1;
+    static THREADS: AtomicU32 = AtomicU32::new(1);
+    let thread = THREADS.fetch_add(1, Ordering::Relaxed) as usize;
+    // Never 0, and far from those of other threads.
+    thread.wrapping_mul(ODD) >> 8 & 0xff_ffff | 1
 }
 
 /// A place that a span gets when it has started. Without a span it becomes free again.

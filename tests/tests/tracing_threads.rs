@@ -7,7 +7,7 @@ use std::thread;
 use common::start;
 use otlp_collector::recorder::EnteredSpan;
 use otlp_collector::testing::{self, ReceivedSpan};
-use otlp_collector::tracing::layer;
+use otlp_collector::tracing::{layer, subscriber};
 use otlp_collector::{Collector, Overflow, span_builder};
 use proptest::prelude::*;
 use tracing::{Dispatch, Instrument, Span, info, info_span};
@@ -233,9 +233,14 @@ proptest! {
     #[test]
     fn random_programs_give_the_tree_of_a_naive_model(
         steps in prop::collection::vec(any_step(), 0..120),
+        has_registry in any::<bool>(),
     ) {
         let (receiver, collector) = start(|_| {});
-        let dispatch = Dispatch::new(tracing_subscriber::registry().with(layer(&collector)));
+        let dispatch = if has_registry {
+            Dispatch::new(tracing_subscriber::registry().with(layer(&collector)))
+        } else {
+            Dispatch::new(subscriber(&collector))
+        };
         let workers = Workers::start(&dispatch, &collector);
         let mut model = Model::default();
         // A registry closes the parents of closed spans through the default subscriber.
@@ -260,14 +265,24 @@ async fn query(number: u64) {
 
 #[test]
 fn tasks_that_migrate_lose_no_span() {
-    const TASKS: u64 = 100_000;
+    run_tasks(100_000, |collector| {
+        Dispatch::new(tracing_subscriber::registry().with(layer(collector)))
+    });
+}
+
+#[test]
+fn tasks_that_migrate_lose_no_span_without_a_registry() {
+    run_tasks(100_000, |collector| Dispatch::new(subscriber(collector)));
+}
+
+fn run_tasks(tasks: u64, dispatch: impl FnOnce(&Collector) -> Dispatch) {
     let receiver = testing::Receiver::start_counting().unwrap();
     let collector = Collector::new(otlp_collector::Config {
         overflow: Overflow::Block { timeout_ms: 60_000 },
         ..common::config(&receiver)
     })
     .unwrap();
-    let dispatch = Dispatch::new(tracing_subscriber::registry().with(layer(&collector)));
+    let dispatch = dispatch(&collector);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(4)
         .on_thread_start({
@@ -284,7 +299,7 @@ fn tasks_that_migrate_lose_no_span() {
             handed_over.await.unwrap();
         };
         let mut running = Vec::new();
-        for number in 0..TASKS {
+        for number in 0..tasks {
             let span =
                 tracing::dispatcher::with_default(&dispatch, || info_span!("request", number));
             running.push(tokio::spawn(request(number).instrument(span)));
@@ -297,7 +312,7 @@ fn tasks_that_migrate_lose_no_span() {
     });
     drop(runtime);
     let ledger = collector.shutdown().unwrap();
-    assert_eq!((ledger.delivered(), ledger.refused.total()), (3 * TASKS, 0));
+    assert_eq!((ledger.delivered(), ledger.refused.total()), (3 * tasks, 0));
     assert_eq!(collector.stats().spans_without_memory, 0);
 }
 
