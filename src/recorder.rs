@@ -1,13 +1,6 @@
 //! Recorders and open spans: the application thread's half of the pipeline.
 
 mod builder;
-#[cfg_attr(
-    not(feature = "tracing"),
-    allow(
-        dead_code,
-        reason = "shared spans are those of doors, which are features"
-    )
-)]
 mod current;
 #[cfg(feature = "tracing")]
 mod door;
@@ -50,7 +43,7 @@ use self::thread_recorder::{OWN_SCOPE, ThreadRecorder};
 
 pub use self::builder::{ParentRef, SpanBuilder, span_builder};
 #[cfg(feature = "tracing")]
-pub(crate) use self::current::{
+pub(crate) use self::current::shared_entries::{
     Innermost, drop_ended, enter_shared, exit_shared, innermost, innermost_shared, with_owned,
 };
 #[cfg(feature = "tracing")]

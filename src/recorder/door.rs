@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::otlp::draft::{ConstantAttributes, DraftMemory};
 use crate::recorder::builder::begin_below;
-use crate::recorder::current;
+use crate::recorder::current::shared_entries;
 use crate::recorder::home::CellsOwner;
 use crate::recorder::lease::Recorders;
 use crate::recorder::local;
@@ -62,7 +62,7 @@ impl DoorStarter {
         let begin = |parent: Parent<'_>| begin_below(&recorder, name, parent);
         match parent {
             DoorParent::None => begin(Parent::None),
-            DoorParent::Current => current::with_parent_of(owner, begin),
+            DoorParent::Current => shared_entries::with_parent_of(owner, begin),
             DoorParent::Shared(span) => span.with_parent(&begin),
         }
     }

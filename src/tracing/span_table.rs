@@ -207,8 +207,10 @@ impl SpanTable {
 
 // ---- Ids of the table's own ----
 
-/// Buckets that are looked at for a new span.
-const BUCKETS_FOR_NEW: usize = 64;
+/// Buckets that are looked at for a new span: some beside the last one's, then others anywhere, in case
+/// that a long row is full.
+const BUCKETS_BESIDE: usize = 4;
+const BUCKETS_ANYWHERE: usize = 100;
 
 /// Id of a span that has no place.
 pub(super) const NOWHERE: u64 = u64::MAX;
@@ -227,16 +229,35 @@ impl SpanTable {
             0 => first_bucket_of_thread(),
             bucket => bucket,
         };
-        let last = self.buckets.len() - 1;
-        (first..first + BUCKETS_FOR_NEW).find_map(|bucket| {
-            let claimed = self.claim_new_in(bucket & last)?;
-            BUCKET_OF_THREAD.set(bucket);
+        match self.claim_new_in(first) {
+            Some(claimed) => Some(claimed),
+            None => self.claim_new_elsewhere(first),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn claim_new_elsewhere(&'static self, first: usize) -> Option<(ClaimedPlace, u64)> {
+        let beside = (1..=BUCKETS_BESIDE).map(|offset| first.wrapping_add(offset));
+        let mut random = first as u64;
+        let anywhere = iter::repeat_with(|| {
+            // A linear congruential generator, by Knuth.
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (random >> 33) as usize
+        });
+        let mut buckets = beside.chain(anywhere.take(BUCKETS_ANYWHERE));
+        buckets.find_map(|bucket| {
+            let claimed = self.claim_new_in(bucket)?;
+            BUCKET_OF_THREAD.set(bucket.max(1));
             Some(claimed)
         })
     }
 
     #[inline(always)]
     fn claim_new_in(&'static self, bucket: usize) -> Option<(ClaimedPlace, u64)> {
+        let bucket = bucket & (self.buckets.len() - 1);
         let ids = self.buckets[bucket].0.iter().enumerate();
         let mut free = ids.filter(|(_, id)| id.load(Ordering::Relaxed) == 0);
         free.find_map(|(index, place)| {

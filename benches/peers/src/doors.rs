@@ -35,7 +35,10 @@ const DOORS: &[&str] = &[
     "Registry alone",
     "layer",
     "layer, all constants",
+    "layer, location",
     "layer, unsampled",
+    "subscriber",
+    "subscriber, unsampled",
     "tracing-opentelemetry, lean",
     "tracing-opentelemetry, default",
     "tracing-opentelemetry, unsampled",
@@ -107,11 +110,18 @@ fn start(door: &str, endpoint: &str) -> Result<Started, Box<dyn Error>> {
             install(registry)?;
             Started::None
         }
-        "layer" | "layer, all constants" | "layer, unsampled" => {
+        "layer" | "layer, all constants" | "layer, location" | "layer, unsampled" => {
             let collector = ours(door.ends_with("unsampled").then_some(off))?;
             let is_full = door.ends_with("constants");
-            let constants = |layer: OtlpLayer| layer.with_location(is_full).with_target(is_full).with_level(is_full);
+            let has_location = is_full || door.ends_with("location");
+            let constants =
+                |layer: OtlpLayer| layer.with_location(has_location).with_target(is_full).with_level(is_full);
             install(registry.with(constants(otlp_collector::tracing::layer(&collector))))?;
+            Started::Ours(collector)
+        }
+        "subscriber" | "subscriber, unsampled" => {
+            let collector = ours(door.ends_with("unsampled").then_some(off))?;
+            install(otlp_collector::tracing::subscriber(&collector).with_max_level(LevelFilter::INFO))?;
             Started::Ours(collector)
         }
         _ => {
