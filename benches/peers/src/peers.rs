@@ -79,6 +79,12 @@ pub const ALL: &[Configuration] = &[
     ),
     Configuration::new("otlp-collector", "open spans", ours::open_spans),
     Configuration::new("otlp-collector", "collect", ours::collecting),
+    Configuration::new("otlp-collector", "tracing layer", tracing::our_layer),
+    Configuration::new(
+        "otlp-collector",
+        "tracing subscriber",
+        tracing::our_subscriber,
+    ),
     Configuration::new("opentelemetry_sdk", "default", sdk::default),
     Configuration::new("opentelemetry_sdk", "tuned", sdk::tuned),
     Configuration::new("fastrace", "default", fastrace::default).texts_only(),

@@ -36,7 +36,7 @@ pub fn collecting(endpoint: &str) -> Box<dyn Peer> {
     Box::new(Collecting(start(config(endpoint))))
 }
 
-fn config(endpoint: &str) -> Config {
+pub fn config(endpoint: &str) -> Config {
     Config {
         endpoint: endpoint.to_string(),
         service_name: SERVICE.to_string(),
@@ -44,11 +44,11 @@ fn config(endpoint: &str) -> Config {
     }
 }
 
-fn start(config: Config) -> Collector {
+pub fn start(config: Config) -> Collector {
     Collector::new(config).expect("a valid configuration")
 }
 
-fn finish(collector: &Collector) -> Finished {
+pub fn finish(collector: &Collector) -> Finished {
     match collector.shutdown() {
         Ok(ledger) => Finished {
             lost: Some(ledger.refused.total() + ledger.dropped() + ledger.rejected()),
@@ -61,7 +61,7 @@ fn finish(collector: &Collector) -> Finished {
 const TRACE: TraceId = TraceId::from_bytes(TRACE_ID).unwrap();
 const PARENT: SpanId = SpanId::from_bytes(PARENT_ID).unwrap();
 
-fn parent() -> SpanContext<'static> {
+pub fn parent() -> SpanContext<'static> {
     SpanContext {
         is_remote: true,
         ..SpanContext::new(TRACE, PARENT)

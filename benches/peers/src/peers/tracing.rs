@@ -1,4 +1,5 @@
-//! tracing with tracing-opentelemetry, over the same SDK and exporter.
+//! tracing: with tracing-opentelemetry, over the same SDK and exporter, and with this library's layer and
+//! subscriber.
 
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_sdk::trace::SdkTracerProvider;
@@ -8,7 +9,9 @@ use tracing_opentelemetry::{OpenTelemetryLayer, OpenTelemetrySpanExt};
 use tracing_subscriber::Registry;
 use tracing_subscriber::layer::SubscriberExt;
 
-use super::{Finished, Peer, sdk};
+use otlp_collector::Collector;
+
+use super::{Finished, Peer, ours, sdk};
 use crate::workload::{POSTGRESQL, SERVICE, Workload, address, cached, rows};
 
 pub const NOTES: &str = "tracing-opentelemetry: default enters each span, and sends the code's \
@@ -62,23 +65,58 @@ struct Tracing {
 
 impl Peer for Tracing {
     fn produce(&self, workload: &mut Workload) {
-        let address = address();
         let parent = info_span!("request");
         parent
             .set_parent(sdk::parent())
             .expect("it has not started");
-        let parent = parent.entered();
-        if self.enters {
-            workload.run(|number| drop(span(&address, number).entered()));
-        } else {
-            workload.run(|number| drop(span(&address, number)));
-        }
-        // Left open, or it would be a span that the others do not send.
-        std::mem::forget(parent);
+        produce_below(parent, self.enters, workload);
     }
 
     fn finish(self: Box<Self>) -> Finished {
         sdk::finish(&self.provider)
+    }
+}
+
+fn produce_below(parent: Span, enters: bool, workload: &mut Workload) {
+    let address = address();
+    let parent = parent.entered();
+    if enters {
+        workload.run(|number| drop(span(&address, number).entered()));
+    } else {
+        workload.run(|number| drop(span(&address, number)));
+    }
+    // Left open, or it would be a span that the others do not send.
+    std::mem::forget(parent);
+}
+
+/// With this library's layer, which enters each span.
+pub fn our_layer(endpoint: &str) -> Box<dyn Peer> {
+    let collector = ours::start(ours::config(endpoint));
+    let filtered = Registry::default().with(LevelFilter::INFO);
+    let layer = otlp_collector::tracing::layer(&collector);
+    tracing::subscriber::set_global_default(filtered.with(layer)).expect("no other subscriber");
+    Box::new(OursTracing(collector))
+}
+
+/// With this library's subscriber, which enters each span.
+pub fn our_subscriber(endpoint: &str) -> Box<dyn Peer> {
+    let collector = ours::start(ours::config(endpoint));
+    let subscriber = otlp_collector::tracing::subscriber(&collector).with_max_level(LevelFilter::INFO);
+    tracing::subscriber::set_global_default(subscriber).expect("no other subscriber");
+    Box::new(OursTracing(collector))
+}
+
+struct OursTracing(Collector);
+
+impl Peer for OursTracing {
+    fn produce(&self, workload: &mut Workload) {
+        let parent = info_span!("request");
+        otlp_collector::tracing::SpanExt::set_parent(&parent, &ours::parent());
+        produce_below(parent, true, workload);
+    }
+
+    fn finish(self: Box<Self>) -> Finished {
+        ours::finish(&self.0)
     }
 }
 
