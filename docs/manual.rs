@@ -11,6 +11,15 @@
 /// [`SpanContext`](crate::SpanContext), [`Sampler`](crate::span::Sampler), [`TailSampling`](crate::span::TailSampling)
 pub mod recording {}
 
+/// Spans and events of the crate `tracing`.
+///
+#[doc = include_str!("tracing.md")]
+///
+/// # Types
+///
+/// `OtlpLayer`, `OtlpSubscriber` and `SpanExt` in the module `tracing` (feature `tracing`)
+pub mod tracing {}
+
 /// All options with their defaults, several destinations, and memory.
 ///
 #[doc = include_str!("configuration.md")]

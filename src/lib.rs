@@ -143,7 +143,7 @@
 //!
 //! # Manual
 //!
-//! [Recording](manual::recording), [configuration](manual::configuration), [delivery](manual::delivery),
+//! [Recording](manual::recording), [tracing](manual::tracing), [configuration](manual::configuration), [delivery](manual::delivery),
 //! [observing the pipeline](manual::observing), [benchmarks](manual::benchmarks).
 //!
 //! # Compatibility
@@ -154,7 +154,8 @@
 //! * Structs that a program only reads, such as [`Ledger`] and [`Stats`](stats::Stats), and enums are
 //!   `non_exhaustive`: a minor release may add fields and variants. Exceptions are enums that OTLP
 //!   closes, such as [`SpanKind`].
-//! * The API has no type of another crate.
+//! * The API has no type of another crate, except in the module `tracing`, which implements traits of `tracing` and
+//!   `tracing-subscriber`.
 //!
 //! # Features
 //!

@@ -25,8 +25,8 @@ pub struct OtlpLayer {
 /// or dropped, spans are refused or not recorded. Filters, per layer or for all, decide which spans and
 /// events it sees.
 ///
-/// Memory: places for half more spans than [`Config::open_span_bytes_total`] has cells for, of 100
-/// bytes each: 1.6 MB by default. A span without a place is not recorded, and counted in
+/// Memory: places for half more spans than [`Config::open_span_bytes_total`] has cells for, of 72
+/// bytes each: 1.2 MB by default. A span without a place is not recorded, and counted in
 /// [`Stats::spans_without_memory`]. Each thread that emits events needs two times
 /// [`Config::open_span_bytes`] twice in addition, 16 KiB by default, and each call site about 500 bytes.
 ///

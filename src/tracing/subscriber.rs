@@ -22,12 +22,12 @@ pub struct OtlpSubscriber {
 /// Creates a subscriber that sends spans of `tracing`, and their events, to a collector, in place of a
 /// `tracing_subscriber::Registry` with a [`layer`](super::layer()).
 ///
-/// A span costs half as much. A span ends with its last handle, and not with its last child. There may be more than
+/// A span costs a third less. A span ends with its last handle, and not with its last child. There may be more than
 /// 4,096 threads, and spans may be used by destructors of thread-local values. Layers
 /// that do not look into spans work with it, as `EnvFilter` and `LevelFilter` for all spans and events do;
 /// `fmt` and per-layer filters need a `Registry`.
 ///
-/// Memory: as a layer, and 12 bytes more a span.
+/// Memory: as a layer, and 12 bytes more for each place.
 ///
 /// ```
 /// use otlp_collector::{Collector, Config};
