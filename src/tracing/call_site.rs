@@ -258,6 +258,14 @@ mod tests {
     static SITE: TestSite = TestSite;
 
     fn metadata(name: &'static str, fields: &'static [&'static str]) -> &'static Metadata<'static> {
+        metadata_of(Kind::SPAN, name, fields)
+    }
+
+    fn metadata_of(
+        kind: Kind,
+        name: &'static str,
+        fields: &'static [&'static str],
+    ) -> &'static Metadata<'static> {
         let fields = FieldSet::new(fields, Identifier(&SITE));
         let (file, module) = (Some("a.rs"), Some("a::b"));
         Box::leak(Box::new(Metadata::new(
@@ -268,7 +276,7 @@ mod tests {
             Some(3),
             module,
             fields,
-            Kind::SPAN,
+            kind,
         )))
     }
 
@@ -298,5 +306,30 @@ mod tests {
             (site.target.attributes.len(), site.location.attributes.len()),
             (1, 3)
         );
+    }
+
+    #[test]
+    fn places_of_log_records_replace_those_of_the_bridge() {
+        const FIELDS: &[&str] = &[
+            "message",
+            "log.target",
+            "log.module_path",
+            "log.file",
+            "log.line",
+        ];
+        let site = CallSite::of(metadata_of(Kind::EVENT, "log event", FIELDS)).unwrap();
+        assert!(site.has_message && site.location.attributes.is_empty());
+        assert!(site.target.attributes.is_empty());
+        let keys: Vec<_> = site.fields.iter().map(|field| field.key.text()).collect();
+        let expected = [
+            "message",
+            "target",
+            "code.module.name",
+            "code.file.path",
+            "code.line.number",
+        ];
+        assert_eq!(keys, expected);
+        let roles = site.fields.iter().map(|field| field.role);
+        assert_eq!(roles.filter(|role| *role == FieldRole::Location).count(), 3);
     }
 }
