@@ -12,7 +12,7 @@ use otlp_collector::{Collector, Config, Destination, unix_nanos};
 
 use crate::hdr;
 use crate::receiver::{Manner, Receiver};
-use crate::scenario::{nobody, pace};
+use crate::scenario::{closed_endpoint, pace};
 use crate::workload;
 
 const INTERVAL: Duration = Duration::from_micros(5);
@@ -59,7 +59,7 @@ fn measure(name: &str, beside: Option<Option<Manner>>) -> Result<(), Box<dyn Err
     if beside.is_some() {
         let url = other
             .as_ref()
-            .map_or_else(nobody, |other| Ok(other.endpoint.clone()))?;
+            .map_or_else(closed_endpoint, |other| Ok(other.endpoint.clone()))?;
         destinations.push(Endpoint::new(url).into());
     }
     let collector = Collector::new(Config {

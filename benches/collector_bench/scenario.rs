@@ -384,7 +384,7 @@ fn latency(manner: Option<Manner>, seconds: u64, has_room: bool) -> Outcome {
         .transpose()?;
     let endpoint = match &receiver {
         Some(receiver) => receiver.endpoint.clone(),
-        None => nobody()?,
+        None => closed_endpoint()?,
     };
     let defaults = Config::default();
     let collector = Collector::new(Config {
@@ -440,7 +440,7 @@ pub fn pace<R>(
 }
 
 /// Returns a URL that refuses connections.
-pub fn nobody() -> io::Result<String> {
+pub fn closed_endpoint() -> io::Result<String> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     Ok(format!("http://{}", listener.local_addr()?))
 }
@@ -451,7 +451,7 @@ pub fn nobody() -> io::Result<String> {
 fn memory() -> Outcome {
     let before = machine::resident_bytes();
     let collector = Collector::new(Config {
-        endpoint: nobody()?,
+        endpoint: closed_endpoint()?,
         shutdown_timeout_ms: 0,
         ..Config::default()
     })?;

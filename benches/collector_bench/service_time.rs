@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::hdr::{self, Distribution};
 use crate::receiver::{Manner, Receiver};
-use crate::scenario::{self, nobody};
+use crate::scenario::{self, closed_endpoint};
 use crate::workload;
 
 const INTERVAL: Duration = Duration::from_micros(5);
@@ -58,7 +58,7 @@ pub fn measure(is_live: bool, seconds: u64) -> Result<Value, Box<dyn Error>> {
         .transpose()?;
     let endpoint = match &receiver {
         Some(receiver) => receiver.endpoint.clone(),
-        None => nobody()?,
+        None => closed_endpoint()?,
     };
     let slices = (seconds * 1_000_000 / u64::from(SLICE * INTERVAL.as_micros() as u32)).max(4) / 2;
     let all = slices as usize * SLICE as usize * 11 / 10;
